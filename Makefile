@@ -1,0 +1,96 @@
+# Every verb of the project; `make` alone lists them. They need Python 3.11 or newer, make and git:
+# all other tools come from requirements.lock into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Holds the generated *_pb2* files beside an __init__.py written by hand.
+GENERATED := server/pullcord/v1
+FRESH := build/generated
+UV := build/uv
+LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' $(ARGS)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint breaking format generate check-generated fresh docs bench image lock clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(INSTALLED) ## Make .venv with the pinned packages and Pullcord itself (PYTHON=python3.12 to choose)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Pullcord needs Python 3.11 or newer, and "$(PYTHON)" is not. Try: make install PYTHON=python3.12' >&2; \
+		exit 1; }
+	@# A sound .venv stays, with the Python it was made by; a missing or broken one is made anew.
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## See runs start, stream and stop, without a key
+	@$(BIN)/python -m pullcord.demo $(ARGS)
+
+test: $(INSTALLED) ## Run the tests (ARGS="-k cancel" to choose)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) breaking ## Check style, types, layers and the API's definition
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf lint
+
+# The API as main has it is read through git alone, so that this works in a clone of any depth.
+breaking: $(INSTALLED)
+	@for main in refs/remotes/origin/main refs/heads/main; do \
+		if git cat-file -e $$main:protos 2>/dev/null && git cat-file -e $$main:buf.yaml 2>/dev/null; then \
+			echo "buf breaking --against $$main"; \
+			git archive $$main buf.yaml protos | $(BIN)/buf breaking --against '-#format=tar'; \
+			exit; \
+		fi; \
+	done; \
+	echo 'buf breaking skipped: there is no main with protos to compare with'
+
+format: $(INSTALLED) ## Mend what the linters can mend by themselves
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+generate: fresh ## Make the Python code of the API from protos/
+	rm -f $(GENERATED)/*_pb2*
+	cp $(FRESH)/$(GENERATED)/*_pb2* $(GENERATED)/
+
+check-generated: fresh ## Check that the generated code is what protos/ says
+	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ $(FRESH)/$(GENERATED) $(GENERATED) \
+		|| { echo 'The generated code is not what protos/ says: run "make generate".' >&2; exit 1; }
+
+fresh: $(INSTALLED)
+	@rm -rf $(FRESH)
+	$(BIN)/buf generate --output $(FRESH)
+
+docs: $(INSTALLED) ## Make the tables and the diagram of docs/ from the code
+	$(BIN)/python -m tools.render_docs
+
+bench: $(INSTALLED) ## Measure, as ratios to a baseline of the same run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+image: ## Build the container image
+	docker build --tag pullcord .
+
+lock: ## Pin the packages anew (ARGS=--upgrade for the newest versions)
+	$(PYTHON) -m venv $(UV)
+	$(UV)/bin/python -m pip install --quiet uv==0.13.8
+	$(LOCK) --extra all --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra all --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
+
+clean: ## Remove what the other verbs have made
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find server tests -name __pycache__ -prune -exec rm -rf {} +
