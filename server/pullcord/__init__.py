@@ -1,0 +1,29 @@
+"""Pullcord starts, streams and stops runs of agents, teams and workflows over gRPC.
+
+The names that programs need most; each is imported when it is first asked for, so that a client or
+a health check does not load a server.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pullcord.adapters.function import runnable as runnable
+    from pullcord.adapters.remote import RemoteRunnable as RemoteRunnable
+    from pullcord.run.context import RunContext as RunContext
+    from pullcord.server import RunServer as RunServer
+
+_HOMES = {
+    "RemoteRunnable": "pullcord.adapters.remote",
+    "RunContext": "pullcord.run.context",
+    "RunServer": "pullcord.server",
+    "runnable": "pullcord.adapters.function",
+}
+
+__all__ = ["RemoteRunnable", "RunContext", "RunServer", "runnable"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pullcord' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

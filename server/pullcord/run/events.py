@@ -1,0 +1,289 @@
+"""The events of a run, as frozen values: one class a payload, in the order of the proto.
+
+Every payload says what happened and nothing about who is told. Text deltas are plain values too;
+how they are merged for a watcher that lags is the engine's business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pullcord.run.cancel import Cancellation
+from pullcord.run.said import words
+from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
+
+if TYPE_CHECKING:
+    from pullcord.run.record import Run
+
+
+class SourceKind(StrEnum):
+    """What made an event."""
+
+    AGENT = "agent"
+    TEAM = "team"
+    WORKFLOW = "workflow"
+    STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who made an event."""
+
+    kind: SourceKind
+    id: str
+    name: str
+    run_id: str
+    path: tuple[str, ...]
+    """Ids from the stream's runnable down to this one."""
+
+
+class ToolCallState(StrEnum):
+    """How far a tool call got."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """Its code was stopped midway and has unwound."""
+    UNKNOWN = "unknown"
+    """Its code had not stopped when the run ended: it may have taken effect, or may yet."""
+    WAITING = "waiting"
+    """It waits for somebody's decision; nothing of it has been executed."""
+    DECLINED = "declined"
+    """It was never executed: somebody decided so, or its run ended before anybody had decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One tool call of a run. Times are seconds since the epoch, 0 where they have not come."""
+
+    tool_call_id: str
+    tool_name: str
+    arguments: str = ""
+    """JSON text; all of it while the call waits for a decision, else cut where it is long."""
+    result: str = ""
+    """What it returned, the error's words, or the note where it was declined."""
+    state: ToolCallState = ToolCallState.RUNNING
+    start_time: float = 0.0
+    end_time: float = 0.0
+    run_id: str = ""
+    """The run that made the call, where that is a run beneath."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed: the exception's class name and words, never its traceback."""
+
+    type: str
+    message: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "RunError":
+        """What callers may know of an exception."""
+        return cls(type(error).__name__[:256], words(error)[:4096])
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run was accepted. Always a run's first event."""
+
+    runnable: str
+    session_id: str = ""
+    parent_run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDelta:
+    """More text of the output; `count` events merged into one."""
+
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the model's thinking; not part of the output."""
+
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A tool call begins."""
+
+    tool_call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCompleted:
+    """A tool call has ended, in whatever state."""
+
+    tool_call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step begins."""
+
+    step_id: str
+    name: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepCompleted:
+    """A step has ended, in the terminal state that `state` says."""
+
+    step_id: str
+    name: str = ""
+    state: RunState = RunState.COMPLETED
+    output: str = ""
+    error: RunError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageUpdated:
+    """What the whole run has used so far."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A stop was accepted, or hastened."""
+
+    cancellation: Cancellation
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    """The run waits for a decision."""
+
+    question: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContinued:
+    """The run goes on after a decision."""
+
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing happened for a while. Not numbered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events trimmed before this watcher came for them. Not numbered; a Snapshot follows."""
+
+    first_sequence: int
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole run as it is now; its output replaces what the watcher has. Not numbered."""
+
+    run: "Run"
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """The author's own event; `data` must be what JSON can hold."""
+
+    name: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunCompleted:
+    """Terminal: the run finished by itself."""
+
+    output: str = ""
+    output_data: Mapping[str, Any] | None = None
+    usage: Usage = Usage()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelled:
+    """Terminal: the run was stopped. What it made before stays."""
+
+    cancellation: Cancellation
+    output: str = ""
+    output_data: Mapping[str, Any] | None = None
+    usage: Usage = Usage()
+    tool_calls: tuple[ToolCall, ...] = ()
+    abandoned: bool = False
+    """Its code did not stop in time and may still be at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """Terminal: the run raised an error, or (with a cancellation, cause LOST) its replica died."""
+
+    error: RunError
+    output: str = ""
+    usage: Usage = Usage()
+    tool_calls: tuple[ToolCall, ...] = ()
+    cancellation: Cancellation | None = None
+
+
+Payload = (
+    RunStarted
+    | ContentDelta
+    | ReasoningDelta
+    | ToolCallStarted
+    | ToolCallCompleted
+    | StepStarted
+    | StepCompleted
+    | UsageUpdated
+    | CancelRequested
+    | RunPaused
+    | RunContinued
+    | Heartbeat
+    | Gap
+    | Snapshot
+    | Custom
+    | RunCompleted
+    | RunCancelled
+    | RunFailed
+)
+
+TERMINAL_PAYLOADS = (RunCompleted, RunCancelled, RunFailed)
+
+AUTHORS_PAYLOADS = (
+    ToolCallStarted,
+    ToolCallCompleted,
+    StepStarted,
+    StepCompleted,
+    UsageUpdated,
+    Custom,
+)
+"""What a run's own code may add to its log; text is written, and the rest only the engine knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One message of a run."""
+
+    run_id: str
+    sequence: int
+    """From 1; of merged deltas, the last one's. Without an own number: the one to resume after."""
+    create_time: float
+    """Seconds since the epoch."""
+    payload: Payload
+    source: Source | None = None
+    """None: the stream's own runnable."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this is the run's last event, and not that of a run beneath."""
+        return self.source is None and isinstance(self.payload, TERMINAL_PAYLOADS)

@@ -1,0 +1,262 @@
+"""What is asked for (RunSpec), known of a run (Run), and told to a canceller (Receipt).
+
+Frozen values and the rules that a spec must keep. Who may run it, and whether there is room, is
+decided in the engine.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pullcord.run.cancel import Cancellation, CancelOutcome
+from pullcord.run.errors import InvalidArgument, Violation
+from pullcord.run.events import RunError, ToolCall
+from pullcord.run.state import RunState
+from pullcord.run.usage import Limits, Usage
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_USER = re.compile(r"[A-Za-z0-9_.:@+/-]{1,128}")
+_RUNNABLE = re.compile(r"(agents|teams|workflows)/[a-z0-9][a-z0-9_.-]{0,127}")
+
+MAX_DURATION = 30 * 24 * 3600.0
+"""Seconds: the longest time any field may ask for, thirty days."""
+MAX_LABELS = 64
+MAX_LABEL_LENGTH = 256
+MAX_REASON_LENGTH = 1024
+MAX_DECISIONS = 256
+"""Calls that one question can be about."""
+
+
+class DisconnectPolicy(StrEnum):
+    """What becomes of a run whose last watcher has left."""
+
+    CANCEL = "cancel"
+    LEASE = "lease"
+    CONTINUE = "continue"
+
+
+class SessionPolicy(StrEnum):
+    """What a run does when its session is busy with another; None in a spec: they may overlap."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+    SUPERSEDE = "supersede"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a run is asked to be. Two equal specs ask for the same run."""
+
+    runnable: str
+    """The full name, such as `agents/story-writer`."""
+    input: str = ""
+    input_data: Mapping[str, Any] | None = None
+    run_id: str = ""
+    """Empty: the engine mints one."""
+    session_id: str = ""
+    user_id: str = ""
+    limits: Limits = Limits()
+    on_disconnect: DisconnectPolicy | None = None
+    """None: CANCEL for what is started and followed, CONTINUE for the background."""
+    lease: float | None = None
+    """Seconds; None: the engine's default."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    session_policy: SessionPolicy | None = None
+    """None: it begins at once, whatever its session is at."""
+
+    def check(self, max_input_bytes: int, prefix: str = "spec.") -> None:
+        """Raises InvalidArgument that names every wrong field, with `prefix` before its name."""
+        found = [
+            Violation(prefix + v.field, v.description) for v in self.violations(max_input_bytes)
+        ]
+        if found:
+            raise InvalidArgument(*found)
+
+    def violations(self, max_input_bytes: int) -> list[Violation]:
+        """Every wrong field, by its path within the spec, such as `limits.timeout`."""
+        found: list[Violation] = []
+
+        def wrong(field: str, description: str) -> None:
+            found.append(Violation(field, description))
+
+        if not self.runnable:
+            wrong("runnable", "is required, such as 'agents/story-writer'")
+        elif not is_runnable_name(self.runnable):
+            wrong("runnable", "must look like 'agents/<id>', 'teams/<id>' or 'workflows/<id>'")
+        for name, value in (("run_id", self.run_id), ("session_id", self.session_id)):
+            if value and not is_id(value):
+                wrong(name, "must be 1 to 128 of letters, digits, '-', '_', '.' and ':'")
+        if self.user_id and not is_user_id(self.user_id):
+            wrong("user_id", "must be 1 to 128 of letters, digits and -_.:@+/")
+        if size(self.input) > max_input_bytes:
+            wrong("input", f"must be at most {max_input_bytes} bytes")
+        if self.input_data is not None and size(canonical(self.input_data)) > max_input_bytes:
+            wrong("input_data", f"must be at most {max_input_bytes} bytes as JSON")
+        found.extend(label_violations(self.labels))
+        limits = self.limits
+        for name, seconds in (("limits.timeout", limits.timeout), ("lease", self.lease)):
+            if seconds is not None and not 0 < seconds <= MAX_DURATION:
+                wrong(name, "must be more than 0 and at most 30 days")
+        if self.lease is not None and self.on_disconnect is not DisconnectPolicy.LEASE:
+            wrong("lease", "goes with on_disconnect LEASE only")
+        if self.session_policy is not None and not self.session_id:
+            wrong("session_policy", "goes with a session_id only")
+        for name, number in (
+            ("max_tokens", limits.max_tokens),
+            ("max_cost", limits.max_cost),
+            ("max_steps", limits.max_steps),
+            ("max_tool_calls", limits.max_tool_calls),
+        ):
+            if number is not None and not (math.isfinite(number) and number > 0):
+                wrong(f"limits.{name}", "must be more than 0, or unset")
+        return found
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be a run's or a session's id."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_user_id(text: str) -> bool:
+    """Whether this can be a user's id."""
+    return _USER.fullmatch(text) is not None
+
+
+def is_runnable_name(text: str) -> bool:
+    """Whether this can be a runnable's full name, such as `agents/story-writer`."""
+    return _RUNNABLE.fullmatch(text) is not None
+
+
+def label_violations(labels: Mapping[str, str]) -> list[Violation]:
+    """What is wrong with these labels."""
+    if len(labels) > MAX_LABELS:
+        return [Violation("labels", f"must be at most {MAX_LABELS}")]
+    return [
+        Violation(
+            f"labels[{key[:32]!r}]",
+            f"key and value must be at most {MAX_LABEL_LENGTH} characters, the key not empty",
+        )
+        for key, value in labels.items()
+        if not key or len(key) > MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH
+    ]
+
+
+def size(text: str) -> int:
+    """Bytes of this text as UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def canonical(data: Mapping[str, Any]) -> str:
+    """The one JSON text of this data."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution, as far as it has come. Times are seconds since the epoch, 0 where not yet."""
+
+    run_id: str
+    runnable: str
+    state: RunState
+    session_id: str = ""
+    user_id: str = ""
+    parent_run_id: str = ""
+    input: str = ""
+    cancellation: Cancellation | None = None
+    output: str = ""
+    output_data: Mapping[str, Any] | None = None
+    error: RunError | None = None
+    usage: Usage = Usage()
+    tool_calls: tuple[ToolCall, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    create_time: float = 0.0
+    start_time: float = 0.0
+    end_time: float = 0.0
+    expire_time: float = 0.0
+    last_sequence: int = 0
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a cancel is answered. Times are seconds since the epoch, 0 where they have not come."""
+
+    outcome: CancelOutcome
+    run: Run | None = None
+    """None: the run has not come yet."""
+    accept_time: float = 0.0
+    """When the stop that stands was accepted."""
+    deliver_time: float = 0.0
+    """When the run's code was told."""
+    stop_time: float = 0.0
+    """When the run ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What somebody decided about one tool call that waits."""
+
+    tool_call_id: str
+    approved: bool = False
+    """Whether the tool is to be executed."""
+    answer: str | None = None
+    """What the call is to return instead of being executed, also where it is approved."""
+    note: str = ""
+    """Why, in the decider's words; the model of a declined call is told."""
+
+
+def decision_violations(decisions: Sequence[Decision], max_answer_bytes: int) -> list[Violation]:
+    """What is wrong with these decisions by themselves, whichever run they are for."""
+    if len(decisions) > MAX_DECISIONS:
+        return [Violation("decisions", f"must be at most {MAX_DECISIONS}")]
+    found: list[Violation] = []
+    seen: set[str] = set()
+    for index, decision in enumerate(decisions):
+        where, call = f"decisions[{index}]", decision.tool_call_id
+        if not call or call in seen:
+            wrong = "has a decision already" if call else "is required"
+            found.append(Violation(f"{where}.tool_call_id", wrong))
+        seen.add(call)
+        if decision.answer is not None and size(decision.answer) > max_answer_bytes:
+            found.append(Violation(f"{where}.answer", f"must be at most {max_answer_bytes} bytes"))
+        if len(decision.note) > MAX_REASON_LENGTH:
+            found.append(
+                Violation(f"{where}.note", f"must be at most {MAX_REASON_LENGTH} characters")
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """One run that a cancel of many matched."""
+
+    run_id: str
+    outcome: CancelOutcome | None = None
+    """None: nothing was asked, because the cancel was only tried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs; an empty field matches any."""
+
+    session_id: str = ""
+    user_id: str = ""
+    runnable: str = ""
+    parent_run_id: str = ""
+    states: frozenset[RunState] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def matches(self, run: Run) -> bool:
+        """Whether the run has every field that is set."""
+        return (
+            (not self.session_id or run.session_id == self.session_id)
+            and (not self.user_id or run.user_id == self.user_id)
+            and (not self.runnable or run.runnable == self.runnable)
+            and (not self.parent_run_id or run.parent_run_id == self.parent_run_id)
+            and (not self.states or run.state in self.states)
+            and all(run.labels.get(key) == value for key, value in self.labels.items())
+        )

@@ -1,0 +1,67 @@
+"""The one shape of everything that can be run, whoever wrote it.
+
+Agents, teams, workflows and adapters fill it; the engine executes it. How ids are made of names
+is decided here, so that every road names a runnable alike.
+"""
+
+import re
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pullcord.run.context import RunContext
+from pullcord.run.events import SourceKind
+
+
+class Runnable(Protocol):
+    """Something that can be run. Its attributes never change once it is served."""
+
+    kind: SourceKind
+    """AGENT (also a plain function), TEAM or WORKFLOW."""
+    id: str
+    name: str
+    """For people; empty where the author gave none."""
+    description: str
+    members: tuple[str, ...]
+    """Ids of members or steps, in order."""
+    is_async: bool
+    """Whether `execute` is a coroutine function, for a run loop, or blocks, for a thread."""
+
+    def execute(self, ctx: RunContext) -> Coroutine[Any, Any, None] | None:
+        """Does one run: reads `ctx`, says everything through it, and returns when it is done.
+
+        What it raises, other than RunCancelledError and CancelledError, fails the run.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RunnableInfo:
+    """What callers may know of a runnable."""
+
+    name: str
+    """The full name that a RunSpec takes, such as `agents/story-writer`."""
+    kind: SourceKind
+    id: str
+    display_name: str = ""
+    """For people; empty where the author gave none."""
+    description: str = ""
+    members: tuple[str, ...] = ()
+    """Ids of members or steps, in order."""
+
+
+def full_name(runnable: Runnable) -> str:
+    """The name callers use, such as `agents/story-writer`."""
+    return f"{runnable.kind.value}s/{runnable.id}"
+
+
+def slug(name: str) -> str:
+    """The id of a name: StorytellerAgent becomes `storyteller-agent`.
+
+    Raises:
+        ValueError: nothing of the name can be part of an id.
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name)
+    made = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    if not made:
+        raise ValueError(f"no id can be made of the name {name!r}; give an id")
+    return made

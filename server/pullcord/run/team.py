@@ -1,0 +1,25 @@
+"""The names of a team's own events in in-process programs. Its members' events keep theirs."""
+
+from enum import StrEnum
+
+
+class TeamRunEvent(StrEnum):
+    """What a chunk of a team's run says of the team itself."""
+
+    run_started = "TeamRunStarted"
+    run_content = "TeamRunContent"
+    run_completed = "TeamRunCompleted"
+    run_cancelled = "TeamRunCancelled"
+    run_error = "TeamRunError"
+    run_paused = "TeamRunPaused"
+    run_continued = "TeamRunContinued"
+    cancel_requested = "TeamRunCancelRequested"
+    tool_call_started = "TeamToolCallStarted"
+    tool_call_completed = "TeamToolCallCompleted"
+    reasoning_content = "TeamReasoningContent"
+    usage_updated = "TeamUsageUpdated"
+    step_started = "TeamStepStarted"
+    step_completed = "TeamStepCompleted"
+    custom_event = "TeamCustomEvent"
+    gap = "TeamGap"
+    snapshot = "TeamSnapshot"

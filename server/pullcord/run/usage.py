@@ -1,0 +1,108 @@
+"""What a run uses, and the limits on it. Plain values; counting happens where the work is done."""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run has used. Interrupted work counts too."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """Reasoning included."""
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float = 0.0
+    """US dollars, as far as prices are known."""
+    estimated: bool = False
+    """Some tokens were counted by us, because a model was interrupted before it said."""
+    steps: int = 0
+    """Steps begun: model calls of an agent or team, steps of a workflow."""
+    tool_calls: int = 0
+    """Tool calls begun."""
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cost + other.cost,
+            self.estimated or other.estimated,
+            self.steps + other.steps,
+            self.tool_calls + other.tool_calls,
+        )
+
+    def with_step(self) -> "Usage":
+        """One more step begun."""
+        return replace(self, steps=self.steps + 1)
+
+    def with_tool_call(self) -> "Usage":
+        """One more tool call begun."""
+        return replace(self, tool_calls=self.tool_calls + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most a run may take; None is no limit. Reaching one ends the run with cause BUDGET."""
+
+    timeout: float | None = None
+    """Seconds from the run's start."""
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    max_steps: int | None = None
+    max_tool_calls: int | None = None
+
+    def less(self, usage: Usage) -> "Limits":
+        """What is left of them once this was used, at least 0; the time stays as it is."""
+        return Limits(
+            self.timeout,
+            _left(self.max_tokens, usage.total_tokens),
+            _left(self.max_cost, usage.cost),
+            _left(self.max_steps, usage.steps),
+            _left(self.max_tool_calls, usage.tool_calls),
+        )
+
+    def within(self, other: "Limits") -> "Limits":
+        """The stricter of both, limit by limit."""
+        return Limits(
+            _stricter(self.timeout, other.timeout),
+            _stricter(self.max_tokens, other.max_tokens),
+            _stricter(self.max_cost, other.max_cost),
+            _stricter(self.max_steps, other.max_steps),
+            _stricter(self.max_tool_calls, other.max_tool_calls),
+        )
+
+    def reached_by(self, usage: Usage) -> str:
+        """The name of the limit that this usage reaches, or an empty string.
+
+        Tokens and cost are reached when they are used up; steps and tool calls when one more than
+        allowed would begin.
+        """
+        if self.max_tokens is not None and usage.total_tokens >= self.max_tokens:
+            return "max_tokens"
+        if self.max_cost is not None and usage.cost >= self.max_cost:
+            return "max_cost"
+        if self.max_steps is not None and usage.steps > self.max_steps:
+            return "max_steps"
+        if self.max_tool_calls is not None and usage.tool_calls > self.max_tool_calls:
+            return "max_tool_calls"
+        return ""
+
+
+def _left(limit: N | None, used: N) -> N | None:
+    return None if limit is None else max(limit - used, 0)
+
+
+def _stricter(one: N | None, other: N | None) -> N | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
