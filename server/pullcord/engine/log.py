@@ -1,0 +1,438 @@
+"""A run's event log: the one place where events are numbered, kept, merged and trimmed.
+
+Producers append from any thread and never wait; watchers read at their own pace. Between them
+stand *records*: what is written is first only put in a deque, and numbered ("sealed") when
+somebody reads, or when enough has come. Deltas that pile up meanwhile become one record. What
+states a run may be in is not known here.
+
+Invariants:
+ 1. Sequences rise by one for each event made, in the order of the records.
+ 2. A record never changes once sealed, so its serialized form can be cached on it.
+ 3. The last record of a closed log is the terminal event, and it is never trimmed.
+"""
+
+import logging
+import threading
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from time import time
+
+from pullcord.run.events import (
+    ContentDelta,
+    Event,
+    Payload,
+    ReasoningDelta,
+    Source,
+    ToolCallCompleted,
+    ToolCallStarted,
+)
+
+_log = logging.getLogger("pullcord.log")
+
+_SEAL_AT = 4096
+"""Unnumbered deltas after which the producer numbers them itself."""
+_SEAL_CHARS = 256
+"""A longer delta is numbered at once, so that what nobody reads is bounded in size too."""
+_OVERHEAD = 200
+"""Bytes that a record takes beside its text, roughly."""
+MAX_MESSAGE_CHARS = 128 * 1024
+"""Merged deltas stop growing here; a delta that is longer becomes several events."""
+
+Item = str | tuple[str, Source | None, bool]
+
+
+class Record:
+    """One or more events that go out as one message."""
+
+    __slots__ = (
+        "count",
+        "create_time",
+        "lengths",
+        "nbytes",
+        "payload",
+        "reasoning",
+        "sequence",
+        "source",
+        "text",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        sequence: int,
+        count: int,
+        create_time: float,
+        payload: Payload | None,
+        text: str = "",
+        source: Source | None = None,
+        reasoning: bool = False,
+        lengths: "array[int] | None" = None,
+    ) -> None:
+        self.sequence = sequence
+        """Of the last event in it."""
+        self.count = count
+        self.create_time = create_time
+        self.payload = payload
+        """None for deltas, which `text` and `reasoning` say."""
+        self.text = text
+        self.source = source
+        self.reasoning = reasoning
+        self.lengths = lengths
+        """Of the merged deltas, in characters, so that a watcher may begin between two of them."""
+        self.nbytes = 0
+        """What it was counted as when it was kept: data of an author's may have changed since."""
+        self.wire: bytes | None = None
+        """The serialized message, once somebody has made it: every watcher sends the same bytes."""
+
+    def event(self, run_id: str) -> Event:
+        """The same as a value."""
+        payload = self.payload
+        if payload is None:
+            made = ReasoningDelta if self.reasoning else ContentDelta
+            payload = made(self.text, self.count)
+        return Event(run_id, self.sequence, self.create_time, payload, self.source)
+
+    def after(self, sequence: int) -> "Record":
+        """The part of these merged deltas that comes after an event within them."""
+        seen = sequence - (self.sequence - self.count)
+        assert self.lengths is not None
+        return Record(
+            self.sequence,
+            self.count - seen,
+            self.create_time,
+            None,
+            self.text[sum(self.lengths[:seen]) :],
+            self.source,
+            self.reasoning,
+            self.lengths[seen:],
+        )
+
+    def merges_with(self, other: "Record") -> bool:
+        """Whether both are deltas of one voice."""
+        return (
+            self.payload is None
+            and other.payload is None
+            and self.reasoning is other.reasoning
+            and self.source == other.source
+        )
+
+
+def _merged(records: list[Record]) -> Record:
+    last = records[-1]
+    lengths = array("I")
+    for record in records:
+        if record.lengths is None:
+            lengths.append(len(record.text))
+        else:
+            lengths.extend(record.lengths)
+    text = "".join(record.text for record in records)
+    return Record(
+        last.sequence,
+        sum(r.count for r in records),
+        last.create_time,
+        None,
+        text,
+        last.source,
+        last.reasoning,
+        lengths,
+    )
+
+
+class EventLog:
+    """The events of one run."""
+
+    def __init__(
+        self, max_bytes: int, max_records: int, max_output: int, on_output_full: Callable[[], None]
+    ) -> None:
+        self._lock = threading.Lock()
+        self._pending: deque[Item] = deque()
+        self._records: list[Record] = []
+        self._start = 0  # index in _records of the first that is kept
+        self._trimmed = 0  # records deleted from the front of _records, ever
+        self._waiting: list[Callable[[], None]] = []
+        self._max_bytes = max_bytes
+        self._max_records = max_records
+        self._max_output = max_output
+        self._on_output_full = on_output_full
+        self._output: list[str] = []
+        self._output_size = 0
+        self.nbytes = 0
+        """Memory that the kept records take, roughly."""
+        self.last_sequence = 0
+        """Of the last sealed event."""
+        self.closed = False
+        """Whether the terminal event is in."""
+
+    # --- producers: any thread, never wait for a watcher
+
+    def write(self, text: str) -> None:
+        """Adds a content delta of the run's own runnable. This is the hot path: no lock."""
+        pending = self._pending
+        pending.append(text)
+        # Append before looking who waits, as a watcher registers before it looks what is there:
+        # one of the two always sees the other.
+        if self._waiting:
+            self._ring()
+        elif len(pending) >= _SEAL_AT or len(text) > _SEAL_CHARS:
+            self.seal()
+
+    def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
+        """Adds a delta of whoever `source` says."""
+        self._pending.append((text, source, reasoning))
+        if self._waiting:
+            self._ring()
+        elif len(self._pending) >= _SEAL_AT or len(text) > _SEAL_CHARS:
+            self.seal()
+
+    def append(self, payload: Payload, source: Source | None = None, *, last: bool = False) -> bool:
+        """Adds any other event, after all that was written before; False if the log is closed."""
+        with self._lock:
+            if self.closed:
+                return False
+            self._seal()
+            self.last_sequence += 1
+            self._keep(
+                Record(self.last_sequence, 1, time(), payload, source=source), _size(payload)
+            )
+            if last:
+                self.closed = True
+                self._on_output_full = _nobody  # or an ended run's log would keep its owner alive
+        self._ring()
+        return True
+
+    def seal(self) -> int:
+        """Numbers what was written so far; returns the last number."""
+        with self._lock:
+            self._seal()
+            return self.last_sequence
+
+    def is_full(self) -> bool:
+        """Whether all that was written so far reaches the bound, so that text may be missing."""
+        self.seal()
+        return self._output_size >= self._max_output
+
+    def output(self) -> tuple[str, int]:
+        """All content of the run's own runnable so far, and the number of the last event in it."""
+        with self._lock:
+            self._seal()
+            self._output = ["".join(self._output)]
+            return self._output[0], self.last_sequence
+
+    # --- watchers
+
+    def position(self, after_sequence: int) -> int:
+        """The place of the first record that holds an event after this one."""
+        with self._lock:
+            self._seal()
+            kept = bisect_right(
+                self._records, after_sequence, lo=self._start, key=lambda r: r.sequence
+            )
+            return kept + self._trimmed
+
+    def first_sequence(self) -> int:
+        """Of the first event that is kept; one past the last if there is none."""
+        with self._lock:
+            return self._first_sequence()
+
+    def read(self, position: int, after_sequence: int, limit: int) -> tuple[list[Record], int]:
+        """At most `limit` messages from a position on, deltas merged, and the next position.
+
+        Raises:
+            Trimmed: events after `after_sequence` are no longer kept.
+        """
+        with self._lock:
+            if self._pending:
+                self._seal()
+            if self._first_sequence() > after_sequence + 1:
+                raise Trimmed(self.last_sequence - 1 if self.closed else self.last_sequence)
+            records = self._records
+            index = position - self._trimmed
+            end = len(records)
+            if end - index == 1:  # the reader keeps up: nothing to merge
+                group = records[index]
+                if group.sequence - group.count < after_sequence:
+                    group = group.after(after_sequence)
+                return [group], position + 1
+            found: list[Record] = []
+            while index < end and len(found) < limit:
+                first = records[index]
+                if first.sequence - first.count < after_sequence:
+                    first = first.after(after_sequence)
+                run, chars = [first], len(first.text)
+                index += 1
+                while (
+                    index < end and chars < MAX_MESSAGE_CHARS and first.merges_with(records[index])
+                ):
+                    run.append(records[index])
+                    chars += len(records[index].text)
+                    index += 1
+                found.append(first if len(run) == 1 else _merged(run))
+            return found, index + self._trimmed
+
+    def arm(self, position: int, wake: Callable[[], None]) -> bool:
+        """Calls `wake` once, in any thread, when something is at `position`; False: it is there."""
+        with self._lock:
+            self._waiting.append(wake)
+            if (
+                not self._pending
+                and position - self._trimmed >= len(self._records)
+                and not self.closed
+            ):
+                return True
+            self._waiting.remove(wake)
+            return False
+
+    def disarm(self, wake: Callable[[], None]) -> None:
+        """Forgets a watcher that is waiting."""
+        with self._lock:
+            if wake in self._waiting:
+                self._waiting.remove(wake)
+
+    # --- inside
+
+    def _ring(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            try:
+                wake()
+            except Exception:
+                _log.exception("a watcher could not be woken; the run and the others go on")
+
+    def _first_sequence(self) -> int:
+        if self._start == len(self._records):
+            return self.last_sequence + 1
+        first = self._records[self._start]
+        return first.sequence - first.count + 1
+
+    def _seal(self) -> None:
+        pending = self._pending
+        while pending:
+            items = [pending.popleft() for _ in range(len(pending))]
+            if self.closed:
+                continue  # written by code that outlived its run
+            try:
+                self._seal_text(items, None, False)  # nearly always: all of one voice
+            except TypeError:
+                self._seal_mixed(items)
+
+    def _seal_mixed(self, items: list[Item]) -> None:
+        group: list[str] = []
+        voice: tuple[Source | None, bool] = (None, False)
+        for item in items:
+            text, source, reasoning = (item, None, False) if isinstance(item, str) else item
+            if group and (source, reasoning) != voice:
+                self._seal_text(group, *voice)
+                group = []
+            voice = (source, reasoning)
+            group.append(text)
+        self._seal_text(group, *voice)
+
+    def _seal_text(self, items: Sequence[Item], source: Source | None, reasoning: bool) -> None:
+        """Raises TypeError, with nothing changed, where an item is no text."""
+        text = items[0] if len(items) == 1 else "".join(items)  # type: ignore[arg-type]  # TypeError is the caller's
+        if not isinstance(text, str):
+            raise TypeError
+        texts: Sequence[str] = items  # type: ignore[assignment]  # as was just seen
+        if len(text) > MAX_MESSAGE_CHARS:
+            for portion in _portions(texts):
+                self._seal_portion(portion, "".join(portion), source, reasoning)
+        else:
+            self._seal_portion(texts, text, source, reasoning)
+
+    def _seal_portion(
+        self, items: Sequence[str], text: str, source: Source | None, reasoning: bool
+    ) -> None:
+        nbytes = len(text)
+        if not text.isascii():
+            encoded = text.encode("utf-8", "replace")
+            nbytes = len(encoded)
+            text = encoded.decode()  # a lone surrogate became "?": it could not be sent
+        if source is None and not reasoning:
+            room = self._max_output - self._output_size
+            if nbytes >= room:
+                if room <= 0:
+                    return  # the run is being stopped for this
+                self._output_size = self._max_output
+                self._on_output_full()
+                if nbytes > room:
+                    text, items = _cut(text, items, room)
+                    nbytes = room
+                    if not items:
+                        return
+            else:
+                self._output_size += nbytes
+            self._output.append(text)
+        lengths = array("I", map(len, items)) if len(items) > 1 else None
+        self.last_sequence += len(items)
+        record = Record(
+            self.last_sequence, len(items), time(), None, text, source, reasoning, lengths
+        )
+        self._keep(record, nbytes + 4 * len(items))
+
+    def _keep(self, record: Record, size: int) -> None:
+        records = self._records
+        records.append(record)
+        record.nbytes = size + _OVERHEAD
+        self.nbytes += record.nbytes
+        while self.nbytes > self._max_bytes or len(records) - self._start > self._max_records:
+            if self._start == len(records) - 1:
+                break
+            self.nbytes -= records[self._start].nbytes
+            self._start += 1
+        if self._start > 512 and self._start * 2 > len(records):
+            del records[: self._start]
+            self._trimmed += self._start
+            self._start = 0
+
+
+def _nobody() -> None:
+    pass
+
+
+class Trimmed(Exception):
+    """The reader's next event is no longer kept; it may go on after `resume_at`."""
+
+    def __init__(self, resume_at: int) -> None:
+        super().__init__(resume_at)
+        self.resume_at = resume_at
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The same deltas in messages of a sound size; one that is too long becomes several."""
+    portion: list[str] = []
+    chars = 0
+    for text in texts:
+        for start in range(0, max(1, len(text)), MAX_MESSAGE_CHARS):
+            portion.append(text[start : start + MAX_MESSAGE_CHARS])
+            chars += len(portion[-1])
+            if chars >= MAX_MESSAGE_CHARS:
+                yield portion
+                portion, chars = [], 0
+    if portion:
+        yield portion
+
+
+def _cut(text: str, items: Sequence[str], room: int) -> tuple[str, list[str]]:
+    """As much of these deltas as so many bytes hold."""
+    text = text.encode()[:room].decode("utf-8", "ignore")
+    kept: list[str] = []
+    left = len(text)
+    for item in items:
+        if left <= 0:
+            break
+        kept.append(item[:left])
+        left -= len(item)
+    return text, kept
+
+
+def _size(payload: Payload) -> int:
+    if isinstance(payload, ToolCallStarted | ToolCallCompleted):
+        return len(payload.tool_call.arguments) + len(payload.tool_call.result)
+    output = getattr(payload, "output", None)
+    if isinstance(output, str):
+        return len(output)
+    data = getattr(payload, "data", None)
+    return 0 if data is None else len(repr(data))

@@ -1,0 +1,187 @@
+"""Event loops for async runs, each in a thread of its own, and the watch on what blocks them.
+
+The RPC loop is never one of these. A loop that some run blocks takes no new runs until it is free
+again; what becomes of the runs that share it is decided by whoever asks `is_stalled`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import selectors
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from pullcord.engine.clock import Clock, Timer
+from pullcord.engine.threads import is_in_our_code, raise_in_thread
+from pullcord.run.errors import RunInterrupted, ServerBusy
+
+_log = logging.getLogger("pullcord.loops")
+
+_RETRY = 0.001
+"""Seconds between attempts to interrupt a loop whose thread is just now in our own code."""
+
+Stalled = Callable[["asyncio.Task[Any] | None", float, str], None]
+
+
+class RunLoop:
+    """One loop in one daemon thread, which is watched while it has work."""
+
+    def __init__(self, name: str, clock: Clock, stall_after: float, on_stall: Stalled) -> None:
+        self._clock = clock
+        self._stall_after = stall_after
+        self._on_stall = on_stall
+        self._lock = threading.Lock()
+        self._timer: Timer | None = None
+        self._asked = 0.0  # when the beat that has not come yet was asked for; 0: none was
+        self._reported = False
+        self._closing = False
+        self._unwanted: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.is_stalled = False
+        """Whether something blocks it now."""
+        self.tasks = 0
+        """Runs that have not ended."""
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, start: Callable[[], None]) -> None:
+        """Calls `start` in the loop; its run counts until `ended`."""
+        with self._lock:
+            self.tasks += 1
+            if self._timer is None:
+                self._timer = self._clock.call_later(self._stall_after / 2, self._watch)
+        self.loop.call_soon_threadsafe(start)
+
+    def ended(self) -> None:
+        """A run of this loop has ended."""
+        with self._lock:
+            self.tasks -= 1
+
+    def interrupt(self, task: "asyncio.Task[Any]") -> None:
+        """Raises RunInterrupted in the loop's thread, as soon as this task is known to block it."""
+        self._unwanted.add(task)
+        ident = self._thread.ident
+        if not self.is_stalled or ident is None or _current(self.loop) is not task:
+            return
+        if is_in_our_code(ident):
+            self._clock.call_later(_RETRY, lambda: self.interrupt(task))
+        else:
+            raise_in_thread(ident)
+
+    def is_blocked_by_another(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Whether the loop does not get round to this task because of some other code."""
+        return self.is_stalled and (task is None or _current(self.loop) is not task)
+
+    def close(self) -> None:
+        """Ends the loop as soon as it is free, cancelling what is left on it."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if not self.is_stalled:
+            self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._closing:
+            try:
+                self.loop.run_forever()
+            except RunInterrupted:
+                pass  # meant for a run that had just let go
+            except BaseException:  # SystemExit in a task or callback: asyncio lets it through
+                _log.warning("a run's code tried to end its loop, which goes on", exc_info=True)
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left, timeout=0.5))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def _watch(self) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._closing or (self.tasks == 0 and not self._asked):
+                self._timer = None
+                return
+            waited = now - self._asked if self._asked else 0.0
+            late = waited >= self._stall_after and not self._reported
+            report = late and not self._is_starved()
+            if report:
+                self.is_stalled = self._reported = True
+            ask = not self._asked
+            if ask:
+                self._asked = now
+            self._timer = self._clock.call_later(self._stall_after / 2, self._watch)
+        if ask:
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._beat)
+        if report:
+            frame = sys._current_frames().get(self._thread.ident or 0)
+            stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+            task = _current(self.loop)
+            self._on_stall(task, waited, stack)
+            if task is not None and task in self._unwanted:
+                self.interrupt(task)  # it was told to stop before it was known to block
+
+    def _is_starved(self) -> bool:
+        """Whether no run blocks the loop: it waits for the interpreter, as others compute."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return frame is not None and frame.f_globals.get("__name__") == selectors.__name__
+
+    def _beat(self) -> None:
+        with self._lock:
+            self._asked = 0.0
+            self.is_stalled = self._reported = False
+
+
+def _current(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task(loop)
+    except RuntimeError:  # some Pythons answer in the loop's own thread only
+        return None
+
+
+class RunLoops:
+    """The loops of an engine: one, and more only while others are blocked."""
+
+    def __init__(self, clock: Clock, limit: int, stall_after: float, on_stall: Stalled) -> None:
+        self._clock = clock
+        self._stall_after = stall_after
+        self._on_stall = on_stall
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._loops: list[RunLoop] = []
+
+    def pick(self) -> RunLoop:
+        """The free loop with the fewest runs.
+
+        Raises:
+            ServerBusy: all that may be made are blocked.
+        """
+        with self._lock:
+            free = [loop for loop in self._loops if not loop.is_stalled]
+            if free:
+                return min(free, key=lambda loop: loop.tasks)
+            if len(self._loops) >= self._limit:
+                raise ServerBusy(f"all {self._limit} run loops are blocked by their runs")
+            name = f"pullcord-loop-{len(self._loops) + 1}"
+            self._loops.append(RunLoop(name, self._clock, self._stall_after, self._on_stall))
+            return self._loops[-1]
+
+    def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is one of these."""
+        with self._lock:
+            return any(own.loop is loop for own in self._loops)
+
+    def close(self) -> None:
+        """Ends them all."""
+        with self._lock:
+            loops, self._loops = self._loops, []
+        for loop in loops:
+            loop.close()

@@ -1,0 +1,63 @@
+"""The engine's bounds, each with the answer that is given when it is reached.
+
+A frozen value that the composition root fills, from the environment or not at all. Nothing below
+reads the environment.
+"""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Bounds and waits. Times are seconds, sizes are bytes."""
+
+    max_live_runs: int = 10_000
+    """Runs that have not ended, and those abandoned but still at work. More: SERVER_BUSY."""
+    max_runs_beneath: int = 1000
+    """Runs beneath one run, at any depth, that have not ended. More: ServerBusy in its code."""
+    max_depth: int = 32
+    """How many runs may be one beneath the other. More: InvalidArgument in its code."""
+    workers: int = 32
+    """Threads for sync runs."""
+    worker_queue: int = 10_000
+    """Sync runs that wait for a thread, PENDING. More: SERVER_BUSY."""
+    tool_workers: int = 256
+    """Threads for sync tools and `ctx.in_thread`. More calls wait, and can be cancelled."""
+    max_run_loops: int = 8
+    """Event loops for async runs. A second one is made only when all others are blocked."""
+    max_input_bytes: int = 1 * MIB
+    """A run's text, and again its data. More: INVALID_ARGUMENT."""
+    max_output_bytes: int = 2 * MIB
+    """A run's text. Reached: the run ends with cause BUDGET, limit `output_bytes`, and keeps that.
+    Small enough for every gRPC client's default message limit of 4 MiB."""
+    max_data_bytes: int = 256 * 1024
+    """An event's data, and a run's output_data. More: ValueError in the run's code."""
+    max_log_bytes: int = 4 * MIB
+    """One run's events. More: the oldest are trimmed; who misses them gets a gap and a snapshot."""
+    max_log_records: int = 20_000
+    """Likewise, counted in messages."""
+    max_ledger: int = 256
+    """Tool calls that a run lists. More: the oldest ended ones are dropped."""
+    retention: float = 3600.0
+    """How long an ended run is kept."""
+    max_finished_runs: int = 10_000
+    """Ended runs kept. More: the oldest are forgotten."""
+    max_finished_bytes: int = 256 * MIB
+    """Their logs, together. More: the oldest runs are forgotten."""
+    tombstone_ttl: float = 600.0
+    """How long a cancel waits for a run that has not come."""
+    max_tombstones: int = 100_000
+    """Cancels that wait so. More: SERVER_BUSY."""
+    lease: float = 30.0
+    """How long a run outlives its last watcher under LEASE, unless its spec says."""
+    grace_period: float = 5.0
+    """How long what a GRACEFUL cancel does not interrupt may take, unless the cancel says."""
+    abandon_after: float = 2.0
+    """How long after IMMEDIATE a run that still does not stop is abandoned."""
+    stall_after: float = 0.5
+    """How long a run may block its event loop before that is reported, and a cancel of another run
+    there stops waiting for the loop."""
+    max_timeout: float | None = None
+    """The longest a run may take, whatever its spec says."""

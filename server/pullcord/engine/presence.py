@@ -1,0 +1,78 @@
+"""Who watches a run, and what its disconnect policy does once nobody does.
+
+It counts watchers and keeps the lease. How a run is stopped is the live run's business.
+"""
+
+import threading
+from collections.abc import Callable
+
+from pullcord.engine.clock import Clock, Timer
+from pullcord.run.record import DisconnectPolicy
+
+
+class Presence:
+    """The watchers of one run. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        policy: DisconnectPolicy,
+        seconds: float,
+        clock: Clock,
+        on_alone: Callable[[str], None],
+    ) -> None:
+        """`seconds` is the lease; `on_alone` is told why the run is to stop, without a lock."""
+        self._policy = policy
+        self._seconds = seconds
+        self._clock = clock
+        self._on_alone = on_alone
+        self._lock = threading.Lock()
+        self._over = False
+        self._leases = 0
+        self.watchers = 0
+        """Those that follow the run now."""
+        self.lease: Timer | None = None
+        """Runs while nobody watches, under LEASE."""
+
+    def come(self) -> None:
+        """One more watches; while there is one, the policy rests."""
+        with self._lock:
+            self.watchers += 1
+            self._drop_lease()
+
+    def leave(self) -> None:
+        """One less does."""
+        with self._lock:
+            self.watchers -= 1
+            alone = self.watchers == 0 and not self._over
+        if alone and self._policy is DisconnectPolicy.CANCEL:
+            self._on_alone("its last watcher left")
+        elif alone:
+            self.start_lease()
+
+    def start_lease(self) -> None:
+        """Nobody watches: under LEASE, the time begins that the run may go on so."""
+        with self._lock:
+            rests = self.watchers or self.lease is not None or self._over
+            if rests or self._policy is not DisconnectPolicy.LEASE:
+                return
+            self._leases += 1
+            this = self._leases
+            self.lease = self._clock.call_later(self._seconds, lambda: self._is_up(this))
+
+    def end(self) -> None:
+        """The run has ended: watchers may come and go."""
+        with self._lock:
+            self._over = True
+            self._drop_lease()
+
+    def _drop_lease(self) -> None:
+        if self.lease is not None:
+            self.lease.cancel()
+            self.lease = None
+
+    def _is_up(self, which: int) -> None:
+        with self._lock:
+            if self.lease is None or which != self._leases:
+                return  # a watcher came while this timer fired
+            self.lease = None
+        self._on_alone("no watcher came back within the lease")

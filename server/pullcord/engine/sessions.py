@@ -1,0 +1,137 @@
+"""Whose turn it is in each session: the runs of one conversation, in the order they came.
+
+Every decision is made in one step under the lock here; the engine does what then is to be done. A
+run that waits for its turn holds a place and nothing else: no thread, no task, no timer of ours.
+
+1. A run's place is taken when it is admitted and given up when it has ended and its store has it,
+   so that whoever comes next finds it in the history.
+2. A run that waits begins when its place is the first. One that has given up its place, because it
+   was stopped while it waited, is never begun.
+3. Runs beneath others have no places: the turn is their root's.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pullcord.engine.live import LiveRun
+from pullcord.run.errors import SessionBusy
+from pullcord.run.record import SessionPolicy
+
+Begin = Callable[[], None]
+"""Begins a run whose turn has come. Never raises."""
+
+
+@dataclass(slots=True)
+class _Place:
+    live: LiveRun
+    waits: bool
+    """Whether it begins only when all before it have left."""
+    begin: Begin | None = None
+    """None: it is not ready to begin, or has begun."""
+    skipped: bool = False
+    """A newer run takes its turn: it is about to be stopped, and must not begin before that."""
+
+
+class Sessions:
+    """The places in every session that has a live run. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: dict[str, dict[str, _Place]] = {}  # by session and run, in order
+        self._begins = threading.local()
+
+    def enter(self, live: LiveRun) -> None:
+        """Takes the last place in the run's session, if it has one.
+
+        Raises:
+            SessionBusy: the session has a live run, and the spec said to reject.
+        """
+        spec = live.spec
+        if not spec.session_id:
+            return
+        with self._lock:
+            places = self._places.get(spec.session_id, {})
+            if places and spec.session_policy is SessionPolicy.REJECT:
+                raise SessionBusy(spec.session_id, next(iter(places)))
+            waits = spec.session_policy in {SessionPolicy.QUEUE, SessionPolicy.SUPERSEDE}
+            places[spec.run_id] = _Place(live, waits)
+            self._places[spec.session_id] = places
+
+    def supersede(self, live: LiveRun) -> list[LiveRun]:
+        """The runs before this one, which from now on do not begin; the newest first.
+
+        In this order, and told before any of them is stopped: the end of one must not begin the
+        next, which is to be stopped too.
+        """
+        with self._lock:
+            earlier = []
+            for run_id, place in self._places.get(live.spec.session_id, {}).items():
+                if run_id == live.run_id:
+                    break
+                place.skipped = True
+                earlier.append(place.live)
+        return earlier[::-1]
+
+    def is_turn(self, live: LiveRun, begin: Begin) -> bool:
+        """Whether the run may begin now. If not, `begin` is called once its turn has come."""
+        with self._lock:
+            places = self._places.get(live.spec.session_id, {})
+            place = places.get(live.run_id)
+            if place is None or not place.waits:
+                return True
+            if next(iter(places)) == live.run_id and not place.skipped:
+                return True
+            place.begin = begin
+            return False
+
+    def leave(self, live: LiveRun) -> bool:
+        """Gives up the run's place, and begins the next run if its turn has come by that.
+
+        True if the run was ready and waiting: it will never begin.
+        """
+        begin: Begin | None = None
+        with self._lock:
+            places = self._places.get(live.spec.session_id, {})
+            place = places.pop(live.run_id, None)
+            if place is None:
+                return False
+            if places:
+                first = next(iter(places.values()))
+                if not first.skipped:
+                    begin, first.begin = first.begin, None
+            else:
+                del self._places[live.spec.session_id]
+        if begin is not None:
+            self._call(begin)
+        return place.begin is not None
+
+    def waiting(self) -> list[LiveRun]:
+        """The runs that wait for their turn, the newest of each session first."""
+        with self._lock:
+            return [
+                place.live
+                for places in self._places.values()
+                for place in reversed(places.values())
+                if place.begin is not None
+            ]
+
+    def __len__(self) -> int:
+        """Sessions that have a live run."""
+        with self._lock:
+            return len(self._places)
+
+    def _call(self, begin: Begin) -> None:
+        # A run that cannot begin ends at once, and by that begins the next: a long queue of such
+        # runs must not become a deep stack.
+        ready: deque[Begin] | None = getattr(self._begins, "ready", None)
+        if ready is not None:
+            ready.append(begin)
+            return
+        self._begins.ready = ready = deque([begin])
+        try:
+            while ready:
+                ready.popleft()()
+        finally:
+            self._begins.ready = None

@@ -1,0 +1,67 @@
+"""A run loop knows a run that blocks it from an interpreter that is busy elsewhere."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pullcord.engine.loops import RunLoop
+from pullcord.testing import ManualClock
+
+STALL_AFTER = 0.5
+
+
+class Watched:
+    """A loop whose clock is moved by hand, and what it has reported."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.stalls: list[str] = []
+        self.loop = RunLoop("pullcord-loop-test", self.clock, STALL_AFTER, self._on_stall)
+
+    def _on_stall(self, task: "asyncio.Task[Any] | None", seconds: float, stack: str) -> None:
+        self.stalls.append(stack)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched()
+    yield made
+    made.loop.close()
+
+
+def test_a_run_that_blocks_its_loop_is_reported(watched: Watched) -> None:
+    """Code that keeps its loop for longer than stall_after is reported, with where it is."""
+    blocks, free = threading.Event(), threading.Event()
+
+    def block() -> None:
+        blocks.set()
+        free.wait(30)
+
+    watched.loop.submit(block)
+    assert blocks.wait(30)
+    for _ in range(4):
+        watched.clock.advance(STALL_AFTER / 2)
+    assert watched.loop.is_stalled
+    assert len(watched.stalls) == 1
+    assert "in block" in watched.stalls[0]
+    free.set()
+
+
+def test_a_starved_loop_is_not_called_blocked(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that only waits for its turn, while other threads compute, has no run to blame."""
+    idle = threading.Event()
+    watched.loop.submit(idle.set)
+    assert idle.wait(30)
+    while not watched.loop._is_starved():  # it has not come to rest yet
+        threading.Event().wait(0.001)
+    # Nothing gets through to the loop, which waits: so it is while it cannot have the interpreter.
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.loop.loop, "call_soon_threadsafe", lambda *_: None)
+        for _ in range(4):
+            watched.clock.advance(STALL_AFTER / 2)
+    assert not watched.loop.is_stalled
+    assert watched.stalls == []
