@@ -1,0 +1,34 @@
+"""How a caller says who it is: one metadata entry that both sides read alike.
+
+Metadata is ASCII, names are not, so other characters travel percent-encoded. Whether an actor is
+who it says is not decided here.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import quote, unquote
+
+ACTOR_KEY = "pullcord-actor"
+MAX_ACTOR_LENGTH = 256
+
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+
+
+def actor_metadata(actor: str) -> tuple[str, str]:
+    """The metadata entry that says who asks."""
+    return ACTOR_KEY, quote(actor[:MAX_ACTOR_LENGTH], safe=_PLAIN, errors="replace")
+
+
+def with_actor(
+    metadata: Iterable[tuple[str, str | bytes]], actor: str
+) -> tuple[tuple[str, str | bytes], ...]:
+    """The same metadata, from somebody else."""
+    return (*(entry for entry in metadata if entry[0] != ACTOR_KEY), actor_metadata(actor))
+
+
+def actor_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Who asks, in printable characters; empty where the caller did not say."""
+    for key, value in metadata:
+        if key == ACTOR_KEY and isinstance(value, str):
+            said = unquote(value, errors="replace")
+            return "".join(filter(str.isprintable, said))[:MAX_ACTOR_LENGTH]
+    return ""

@@ -1,0 +1,285 @@
+"""The requests about runs that exist: to follow, wait for, get, list, continue and cancel them.
+
+Each is a small frozen value, read from its message with every wrong field named, and written by
+the client. Starting a run is in `spec`.
+"""
+
+from dataclasses import dataclass, field
+
+from pullcord.run.cancel import CancelCause, CancelMode
+from pullcord.run.record import MAX_REASON_LENGTH, Decision, RunFilter, decision_violations
+from pullcord.run.state import RunState
+from pullcord.v1 import run_service_pb2 as v1
+from pullcord.wire.enums import CANCEL_CAUSE, CANCEL_MODE, RUN_STATE
+from pullcord.wire.fields import Fields
+from pullcord.wire.values import duration
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+DEFAULT_MAX_AFFECTED = 1000
+MAX_PAGE_TOKEN_LENGTH = 1024
+ASKED_CAUSES = frozenset({CancelCause.USER, CancelCause.PARENT})
+"""Why a caller may stop a run; of the other causes only a server can know."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """Asks for the events after one that was seen."""
+
+    run_id: str
+    after_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRequest:
+    """Asks for a run once it has ended, or as it is after `timeout` seconds (None: no end)."""
+
+    run_id: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """Asks for one run to be stopped. Times are seconds."""
+
+    run_id: str
+    reason: str = ""
+    mode: CancelMode = CancelMode.GRACEFUL
+    grace_period: float | None = None
+    """None: the server's default. 0: at once."""
+    wait: float = 0.0
+    """How long the answer may wait for the stop."""
+    before_start: bool = False
+    cause: CancelCause = CancelCause.USER
+    """USER, or PARENT."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueRequest:
+    """Asks for a paused run to go on."""
+
+    run_id: str
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelManyRequest:
+    """Asks for every live run to be stopped that the filter matches."""
+
+    filter: RunFilter
+    reason: str = ""
+    mode: CancelMode = CancelMode.GRACEFUL
+    validate_only: bool = False
+    max_affected: int = DEFAULT_MAX_AFFECTED
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Asks for one page of runs, the newest first."""
+
+    filter: RunFilter = field(default_factory=RunFilter)
+    page_size: int = DEFAULT_PAGE_SIZE
+    page_token: str = ""
+    """Of the page before; what it says is its maker's business."""
+
+
+# --- reading. Each raises InvalidArgument that names every wrong field.
+
+
+def parse_get(message: v1.GetRunRequest) -> str:
+    """The id of the run that is asked for."""
+    fields = Fields()
+    run_id = fields.run_id("run_id", message.run_id)
+    fields.check()
+    return run_id
+
+
+def parse_watch(message: v1.WatchRunRequest) -> WatchRequest:
+    """Reads WatchRunRequest."""
+    fields = Fields()
+    request = WatchRequest(
+        fields.run_id("run_id", message.run_id),
+        fields.number("after_sequence", message.after_sequence),
+    )
+    fields.check()
+    return request
+
+
+def parse_wait(message: v1.WaitRunRequest) -> WaitRequest:
+    """Reads WaitRunRequest."""
+    fields = Fields()
+    request = WaitRequest(
+        fields.run_id("run_id", message.run_id), fields.wait("timeout", message, "timeout")
+    )
+    fields.check()
+    return request
+
+
+def parse_cancel(message: v1.CancelRunRequest) -> CancelRequest:
+    """Reads CancelRunRequest."""
+    fields = Fields()
+    cause = fields.enum("cause", CANCEL_CAUSE, message.cause)
+    if cause is not None and cause not in ASKED_CAUSES:
+        fields.wrong("cause", "must be USER or PARENT; other causes cannot be asked for")
+    request = CancelRequest(
+        run_id=fields.run_id("run_id", message.run_id),
+        reason=fields.text("reason", message.reason, MAX_REASON_LENGTH),
+        mode=fields.enum("mode", CANCEL_MODE, message.mode) or CancelMode.GRACEFUL,
+        grace_period=fields.wait("grace_period", message, "grace_period"),
+        wait=fields.wait("wait", message, "wait") or 0.0,
+        before_start=message.before_start,
+        cause=cause or CancelCause.USER,
+    )
+    fields.check()
+    return request
+
+
+def parse_continue(message: v1.ContinueRunRequest, max_answer_bytes: int) -> ContinueRequest:
+    """Reads ContinueRunRequest. What it decides about is for the run to know."""
+    fields = Fields()
+    request = ContinueRequest(
+        fields.run_id("run_id", message.run_id),
+        tuple(
+            Decision(
+                made.tool_call_id,
+                made.approved,
+                made.answer if made.HasField("answer") else None,
+                made.note,
+            )
+            for made in message.decisions
+        ),
+    )
+    fields.violations += decision_violations(request.decisions, max_answer_bytes)
+    fields.check()
+    return request
+
+
+def parse_cancel_many(message: v1.CancelRunsRequest) -> CancelManyRequest:
+    """Reads CancelRunsRequest. A filter without any field is wrong: it would stop everything."""
+    fields = Fields()
+    names = ("session_id", "user_id", "runnable", "labels")
+    if not any(getattr(message, name) for name in names):
+        for name in names:
+            fields.wrong(name, f"at least one of {', '.join(names)} must be set")
+    request = CancelManyRequest(
+        filter=_filter(fields, message),
+        reason=fields.text("reason", message.reason, MAX_REASON_LENGTH),
+        mode=fields.enum("mode", CANCEL_MODE, message.mode) or CancelMode.GRACEFUL,
+        validate_only=message.validate_only,
+        max_affected=fields.number("max_affected", message.max_affected) or DEFAULT_MAX_AFFECTED,
+    )
+    fields.check()
+    return request
+
+
+def parse_list(message: v1.ListRunsRequest) -> ListRequest:
+    """Reads ListRunsRequest."""
+    fields = Fields()
+    states: set[RunState] = set()
+    for index, number in enumerate(message.states):
+        state = RUN_STATE.find(number)
+        if state is None:
+            fields.wrong(f"states[{index}]", f"has no value {number}")
+        else:
+            states.add(state)
+    parent = fields.run_id("parent_run_id", message.parent_run_id, required=False)
+    request = ListRequest(
+        filter=_filter(fields, message, parent, frozenset(states)),
+        page_size=fields.number("page_size", message.page_size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE,
+        page_token=fields.text("page_token", message.page_token, MAX_PAGE_TOKEN_LENGTH),
+    )
+    fields.check()
+    return request
+
+
+def _filter(
+    fields: Fields,
+    message: v1.CancelRunsRequest | v1.ListRunsRequest,
+    parent_run_id: str = "",
+    states: frozenset[RunState] = frozenset(),
+) -> RunFilter:
+    return RunFilter(
+        session_id=fields.run_id("session_id", message.session_id, required=False),
+        user_id=fields.user_id("user_id", message.user_id),
+        runnable=fields.runnable("runnable", message.runnable),
+        parent_run_id=parent_run_id,
+        states=states,
+        labels=fields.labels("labels", message.labels),
+    )
+
+
+# --- writing, for clients
+
+
+def wait_message(request: WaitRequest) -> v1.WaitRunRequest:
+    """Writes WaitRunRequest."""
+    timeout = None if request.timeout is None else duration(request.timeout)
+    return v1.WaitRunRequest(run_id=request.run_id, timeout=timeout)
+
+
+def cancel_message(request: CancelRequest) -> v1.CancelRunRequest:
+    """Writes CancelRunRequest."""
+    grace = request.grace_period
+    return v1.CancelRunRequest(
+        run_id=request.run_id,
+        reason=request.reason,
+        mode=CANCEL_MODE.numbers[request.mode],
+        grace_period=None if grace is None else duration(grace),
+        wait=duration(request.wait) if request.wait else None,
+        before_start=request.before_start,
+        cause=CANCEL_CAUSE.numbers[request.cause],
+    )
+
+
+def continue_message(request: ContinueRequest) -> v1.ContinueRunRequest:
+    """Writes ContinueRunRequest."""
+    return v1.ContinueRunRequest(
+        run_id=request.run_id,
+        decisions=[
+            v1.Decision(
+                tool_call_id=made.tool_call_id,
+                approved=made.approved,
+                answer=made.answer,
+                note=made.note,
+            )
+            for made in request.decisions
+        ],
+    )
+
+
+def cancel_many_message(request: CancelManyRequest) -> v1.CancelRunsRequest:
+    """Writes CancelRunsRequest.
+
+    Raises:
+        InvalidArgument: `max_affected` is 0, which the message would turn into the default.
+    """
+    fields = Fields()
+    if not request.max_affected:
+        fields.wrong("max_affected", "must be more than 0")
+    fields.check()
+    matching = request.filter
+    return v1.CancelRunsRequest(
+        session_id=matching.session_id,
+        user_id=matching.user_id,
+        runnable=matching.runnable,
+        labels=dict(matching.labels),
+        reason=request.reason,
+        mode=CANCEL_MODE.numbers[request.mode],
+        validate_only=request.validate_only,
+        max_affected=request.max_affected,
+    )
+
+
+def list_message(request: ListRequest) -> v1.ListRunsRequest:
+    """Writes ListRunsRequest."""
+    matching = request.filter
+    return v1.ListRunsRequest(
+        session_id=matching.session_id,
+        user_id=matching.user_id,
+        runnable=matching.runnable,
+        parent_run_id=matching.parent_run_id,
+        states=[RUN_STATE.numbers[state] for state in sorted(matching.states)],
+        labels=dict(matching.labels),
+        page_size=request.page_size,
+        page_token=request.page_token,
+    )

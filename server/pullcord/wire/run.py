@@ -1,0 +1,292 @@
+"""Runs, receipts and what they are made of, between domain and proto.
+
+Reading is lenient, because only clients read what a server wrote; writing never fails, because a
+run's own words must not be able to hide it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pullcord.run.cancel import Cancellation, CancelOutcome
+from pullcord.run.events import RunError, ToolCall
+from pullcord.run.record import CancelResult, Receipt, Run
+from pullcord.run.runnable import Runnable, RunnableInfo, full_name
+from pullcord.run.usage import Usage
+from pullcord.v1 import cancel_pb2, error_pb2, run_pb2, run_service_pb2, runnable_pb2
+from pullcord.wire.enums import (
+    CANCEL_CAUSE,
+    CANCEL_MODE,
+    CANCEL_OUTCOME,
+    RUN_STATE,
+    RUNNABLE_KIND,
+    TOOL_CALL_STATE,
+)
+from pullcord.wire.values import data_of, scrubbed, set_data, set_time, time_of
+
+V = TypeVar("V")
+M = TypeVar("M")
+
+
+def sendable(write: Callable[[V], M], value: V) -> M:
+    """Writes a value; where its text is no UTF-8, writes what remains of it."""
+    try:
+        return write(value)
+    except UnicodeEncodeError:
+        return write(scrubbed(value))
+
+
+# --- runs and receipts
+
+
+def run_message(run: Run) -> run_pb2.Run:
+    """Writes a run. Never fails."""
+    return sendable(_run_message, run)
+
+
+def _run_message(run: Run) -> run_pb2.Run:
+    message = run_pb2.Run()
+    fill_run(message, run)
+    return message
+
+
+def fill_run(message: run_pb2.Run, run: Run) -> None:
+    """Writes a run into an empty message. Raises UnicodeEncodeError where its text is no UTF-8."""
+    message.run_id = run.run_id
+    message.runnable = run.runnable
+    message.session_id = run.session_id
+    message.user_id = run.user_id
+    message.parent_run_id = run.parent_run_id
+    message.state = RUN_STATE.numbers[run.state]
+    message.input = run.input
+    if run.cancellation is not None:
+        fill_cancellation(message.cancellation, run.cancellation)
+    message.output = run.output
+    if run.output_data is not None:
+        set_data(message.output_data, run.output_data)
+    if run.error is not None:
+        fill_error(message.error, run.error)
+    fill_usage(message.usage, run.usage)
+    for call in run.tool_calls:
+        fill_tool_call(message.tool_calls.add(), call)
+    message.labels.update(run.labels)
+    set_time(message.create_time, run.create_time)
+    _set_time_if_come(message.start_time, run.start_time)
+    _set_time_if_come(message.end_time, run.end_time)
+    _set_time_if_come(message.expire_time, run.expire_time)
+    message.last_sequence = run.last_sequence
+    message.abandoned = run.abandoned
+
+
+def run_of(message: run_pb2.Run) -> Run:
+    """Reads a run."""
+    return Run(
+        run_id=message.run_id,
+        runnable=message.runnable,
+        state=RUN_STATE.read(message.state),
+        session_id=message.session_id,
+        user_id=message.user_id,
+        parent_run_id=message.parent_run_id,
+        input=message.input,
+        cancellation=cancellation_of(message.cancellation)
+        if message.HasField("cancellation")
+        else None,
+        output=message.output,
+        output_data=data_of(message.output_data) if message.HasField("output_data") else None,
+        error=error_of(message.error) if message.HasField("error") else None,
+        usage=usage_of(message.usage),
+        tool_calls=tool_calls_of(message.tool_calls),
+        labels=dict(message.labels),
+        create_time=time_of(message.create_time),
+        start_time=time_of(message.start_time),
+        end_time=time_of(message.end_time),
+        expire_time=time_of(message.expire_time),
+        last_sequence=message.last_sequence,
+        abandoned=message.abandoned,
+    )
+
+
+def page_message(
+    runs: Iterable[Run], next_page_token: str = ""
+) -> run_service_pb2.ListRunsResponse:
+    """Writes one page of runs, without what can be long: input, output and tool calls."""
+    message = run_service_pb2.ListRunsResponse(next_page_token=next_page_token)
+    for run in runs:
+        brief = replace(run, input="", output="", output_data=None, tool_calls=())
+        message.runs.append(run_message(brief))
+    return message
+
+
+def receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
+    """Writes what a canceller is told. Never fails."""
+    return sendable(_receipt_message, receipt)
+
+
+def _receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
+    message = run_service_pb2.CancelRunResponse(outcome=CANCEL_OUTCOME.numbers[receipt.outcome])
+    if receipt.run is not None:
+        fill_run(message.run, receipt.run)
+    _set_time_if_come(message.accept_time, receipt.accept_time)
+    _set_time_if_come(message.deliver_time, receipt.deliver_time)
+    _set_time_if_come(message.stop_time, receipt.stop_time)
+    return message
+
+
+def receipt_of(message: run_service_pb2.CancelRunResponse) -> Receipt:
+    """Reads what a canceller is told."""
+    return Receipt(
+        outcome=CANCEL_OUTCOME.read(message.outcome),
+        run=run_of(message.run) if message.HasField("run") else None,
+        accept_time=time_of(message.accept_time),
+        deliver_time=time_of(message.deliver_time),
+        stop_time=time_of(message.stop_time),
+    )
+
+
+def cancel_results_message(
+    results: Iterable[tuple[str, CancelOutcome | None]],
+) -> run_service_pb2.CancelRunsResponse:
+    """Writes what a cancel of many did to each run: (run_id, outcome; None: nothing was asked)."""
+    message = run_service_pb2.CancelRunsResponse()
+    for run_id, outcome in results:
+        message.results.add(
+            run_id=run_id, outcome=CANCEL_OUTCOME.numbers[outcome] if outcome else None
+        )
+    return message
+
+
+def cancel_results_of(message: run_service_pb2.CancelRunsResponse) -> list[CancelResult]:
+    """Reads what a cancel of many did to each run."""
+    return [
+        CancelResult(result.run_id, CANCEL_OUTCOME.read(result.outcome) if result.outcome else None)
+        for result in message.results
+    ]
+
+
+# --- their parts
+
+
+def fill_cancellation(message: cancel_pb2.Cancellation, cancellation: Cancellation) -> None:
+    """Writes an accepted stop into an empty message."""
+    message.cause = CANCEL_CAUSE.numbers[cancellation.cause]
+    message.actor = cancellation.actor
+    message.reason = cancellation.reason
+    message.mode = CANCEL_MODE.numbers[cancellation.mode]
+    message.limit = cancellation.limit
+    set_time(message.accept_time, cancellation.accept_time)
+
+
+def cancellation_of(message: cancel_pb2.Cancellation) -> Cancellation:
+    """Reads an accepted stop."""
+    return Cancellation(
+        cause=CANCEL_CAUSE.read(message.cause),
+        actor=message.actor,
+        reason=message.reason,
+        mode=CANCEL_MODE.read(message.mode),
+        limit=message.limit,
+        accept_time=time_of(message.accept_time),
+    )
+
+
+def fill_error(message: error_pb2.RunError, error: RunError) -> None:
+    """Writes a run's failure into an empty message."""
+    message.type = error.type
+    message.message = error.message
+
+
+def error_of(message: error_pb2.RunError) -> RunError:
+    """Reads a run's failure."""
+    return RunError(message.type, message.message)
+
+
+def fill_usage(message: run_pb2.Usage, usage: Usage) -> None:
+    """Writes usage into an empty message."""
+    message.SetInParent()
+    message.input_tokens = usage.input_tokens
+    message.output_tokens = usage.output_tokens
+    message.reasoning_tokens = usage.reasoning_tokens
+    message.cached_tokens = usage.cached_tokens
+    message.total_tokens = usage.total_tokens
+    message.cost = usage.cost
+    message.estimated = usage.estimated
+    message.steps = usage.steps
+    message.tool_calls = usage.tool_calls
+
+
+def usage_of(message: run_pb2.Usage) -> Usage:
+    """Reads usage."""
+    return Usage(
+        input_tokens=message.input_tokens,
+        output_tokens=message.output_tokens,
+        reasoning_tokens=message.reasoning_tokens,
+        cached_tokens=message.cached_tokens,
+        cost=message.cost,
+        estimated=message.estimated,
+        steps=message.steps,
+        tool_calls=message.tool_calls,
+    )
+
+
+def fill_tool_call(message: run_pb2.ToolCall, call: ToolCall) -> None:
+    """Writes a tool call into an empty message."""
+    message.tool_call_id = call.tool_call_id
+    message.tool_name = call.tool_name
+    message.arguments = call.arguments
+    message.result = call.result
+    message.state = TOOL_CALL_STATE.numbers[call.state]
+    set_time(message.start_time, call.start_time)
+    _set_time_if_come(message.end_time, call.end_time)
+    message.run_id = call.run_id
+
+
+def tool_call_of(message: run_pb2.ToolCall) -> ToolCall:
+    """Reads a tool call."""
+    return ToolCall(
+        tool_call_id=message.tool_call_id,
+        tool_name=message.tool_name,
+        arguments=message.arguments,
+        result=message.result,
+        state=TOOL_CALL_STATE.read(message.state),
+        start_time=time_of(message.start_time),
+        end_time=time_of(message.end_time),
+        run_id=message.run_id,
+    )
+
+
+def tool_calls_of(messages: Iterable[run_pb2.ToolCall]) -> tuple[ToolCall, ...]:
+    """Reads tool calls."""
+    return tuple(map(tool_call_of, messages))
+
+
+def _set_time_if_come(message: Timestamp, seconds: float) -> None:
+    if seconds:
+        set_time(message, seconds)
+
+
+# --- what is on offer
+
+
+def runnable_message(runnable: Runnable) -> runnable_pb2.Runnable:
+    """Writes what callers may know of a runnable. An author's text that is no UTF-8 is refused."""
+    return runnable_pb2.Runnable(
+        name=full_name(runnable),
+        kind=RUNNABLE_KIND.numbers[runnable.kind],
+        id=runnable.id,
+        display_name=runnable.name,
+        description=runnable.description,
+        members=runnable.members,
+    )
+
+
+def runnable_of(message: runnable_pb2.Runnable) -> RunnableInfo:
+    """Reads what is known of a runnable."""
+    return RunnableInfo(
+        name=message.name,
+        kind=RUNNABLE_KIND.read(message.kind),
+        id=message.id,
+        display_name=message.display_name,
+        description=message.description,
+        members=tuple(message.members),
+    )

@@ -1,0 +1,88 @@
+"""RunSpec between proto and domain. It names every wrong field of a spec at once.
+
+What makes a spec right is said by `RunSpec` itself, and what a field can hold by `fields`; whether
+the run is admitted is the engine's business.
+"""
+
+from pullcord.run.record import RunSpec
+from pullcord.run.usage import Limits
+from pullcord.v1 import run_pb2
+from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
+from pullcord.wire.fields import Fields
+from pullcord.wire.values import duration
+
+
+def parse_spec(message: run_pb2.RunSpec, max_input_bytes: int, prefix: str = "spec.") -> RunSpec:
+    """Reads what a caller asks for. `max_input_bytes` bounds the text, and again the data.
+
+    Raises:
+        InvalidArgument: it names every wrong field, with `prefix` before its path.
+    """
+    fields = Fields()
+    limits = message.limits
+    on_disconnect = fields.enum("on_disconnect", DISCONNECT_POLICY, message.on_disconnect)
+    lease = fields.seconds("lease", message, "lease")
+    spec = RunSpec(
+        runnable=message.runnable,
+        input=message.input,
+        input_data=fields.data("input_data", message, "input_data"),
+        run_id=message.run_id,
+        session_id=message.session_id,
+        user_id=message.user_id,
+        limits=Limits(
+            timeout=fields.seconds("limits.timeout", limits, "timeout"),
+            # Unset (0) is no limit in the proto, None in the domain.
+            max_tokens=limits.max_tokens or None,
+            max_cost=limits.max_cost or None,
+            max_steps=limits.max_steps or None,
+            max_tool_calls=limits.max_tool_calls or None,
+        ),
+        on_disconnect=on_disconnect,
+        # Whether a lease fits cannot be said where the policy itself is unknown.
+        lease=None if fields.is_wrong("on_disconnect") else lease,
+        labels=dict(message.labels),
+        session_policy=fields.enum("session_policy", SESSION_POLICY, message.session_policy),
+    )
+    fields.violations += spec.violations(max_input_bytes)
+    fields.check(prefix)
+    return spec
+
+
+def spec_message(spec: RunSpec) -> run_pb2.RunSpec:
+    """Writes what a client asks for.
+
+    Raises:
+        InvalidArgument: a limit is 0, which the message would turn into no limit.
+        ValueError, TypeError: `input_data` holds what JSON cannot.
+    """
+    limits = spec.limits
+    fields = Fields()
+    for name in ("max_tokens", "max_cost", "max_steps", "max_tool_calls"):
+        if getattr(limits, name) == 0:
+            fields.wrong(f"spec.limits.{name}", "must be more than 0, or unset")
+    fields.check()
+    message = run_pb2.RunSpec(
+        runnable=spec.runnable,
+        input=spec.input,
+        run_id=spec.run_id,
+        session_id=spec.session_id,
+        user_id=spec.user_id,
+        limits=run_pb2.Limits(
+            timeout=None if limits.timeout is None else duration(limits.timeout),
+            max_tokens=limits.max_tokens or 0,
+            max_cost=limits.max_cost or 0.0,
+            max_steps=limits.max_steps or 0,
+            max_tool_calls=limits.max_tool_calls or 0,
+        ),
+        labels=dict(spec.labels),
+    )
+    if spec.input_data is not None:
+        message.input_data.SetInParent()
+        message.input_data.update(dict(spec.input_data))
+    if spec.on_disconnect is not None:
+        message.on_disconnect = DISCONNECT_POLICY.numbers[spec.on_disconnect]
+    if spec.lease is not None:
+        message.lease.CopyFrom(duration(spec.lease))
+    if spec.session_policy is not None:
+        message.session_policy = SESSION_POLICY.numbers[spec.session_policy]
+    return message

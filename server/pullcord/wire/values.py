@@ -1,0 +1,149 @@
+"""Times, durations, JSON-like data and text, between Python's values and protobuf's.
+
+What a run says must always be sendable: data that JSON cannot hold goes out as its text, and text
+that UTF-8 cannot hold loses those characters. What a caller says is checked in `fields` instead.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pullcord.run.said import MAX_DEPTH as MAX_DEPTH
+
+_WHOLE = 2.0**53
+_BILLION = 1_000_000_000  # dividing ints rounds once, so that a written number comes back the same
+T = TypeVar("T")
+
+
+def set_time(target: Timestamp, seconds: float) -> None:
+    """Writes seconds since the epoch, to the nearest nanosecond."""
+    whole = int(seconds // 1)
+    nanos = round((seconds - whole) * 1e9)
+    if nanos == 1_000_000_000:
+        whole, nanos = whole + 1, 0
+    target.seconds = whole
+    target.nanos = nanos
+
+
+def time_of(message: Timestamp) -> float:
+    """Seconds since the epoch; an unset time is 0."""
+    return (message.seconds * _BILLION + message.nanos) / _BILLION
+
+
+def duration(seconds: float) -> Duration:
+    """A duration of so many seconds, to the nearest nanosecond."""
+    nanos = round(seconds * 1e9)
+    sign = -1 if nanos < 0 else 1
+    whole, rest = divmod(abs(nanos), 1_000_000_000)
+    return Duration(seconds=sign * whole, nanos=sign * rest)
+
+
+def seconds_of(message: Duration) -> float:
+    """The seconds of a duration."""
+    return (message.seconds * _BILLION + message.nanos) / _BILLION
+
+
+def set_data(target: Struct, data: Mapping[str, Any]) -> None:
+    """Writes JSON-like data. Never fails: what JSON cannot hold is written as text."""
+    target.SetInParent()
+    for key, value in data.items():
+        _set_value(target.fields[str(key)], value, 1)
+
+
+def _set_value(target: Value, value: Any, depth: int) -> None:
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None:
+        target.null_value = 0  # type: ignore[assignment]  # the only NullValue
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, str):
+        target.string_value = value
+    elif isinstance(value, (int, float)) and _is_finite(value):
+        target.number_value = value
+    elif depth < MAX_DEPTH and isinstance(value, Mapping):
+        target.struct_value.SetInParent()
+        for key, item in value.items():
+            _set_value(target.struct_value.fields[str(key)], item, depth + 1)
+    elif depth < MAX_DEPTH and isinstance(value, (list, tuple)):
+        target.list_value.SetInParent()
+        for item in value:
+            _set_value(target.list_value.values.add(), item, depth + 1)
+    else:
+        target.string_value = str(value)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int that no double can hold
+        return False
+
+
+def data_of(message: Struct) -> dict[str, Any]:
+    """The data of a message, as far down as MAX_DEPTH. Whole numbers become ints, as in JSON."""
+    return {key: _value_of(value, 1) for key, value in message.fields.items()}
+
+
+def _value_of(message: Value, depth: int) -> Any:
+    kind = message.WhichOneof("kind")
+    if kind == "string_value":
+        return message.string_value
+    if kind == "number_value":
+        number = message.number_value
+        return int(number) if number.is_integer() and abs(number) <= _WHOLE else number
+    if kind == "bool_value":
+        return message.bool_value
+    if depth < MAX_DEPTH and kind == "struct_value":
+        fields_ = message.struct_value.fields
+        return {key: _value_of(value, depth + 1) for key, value in fields_.items()}
+    if depth < MAX_DEPTH and kind == "list_value":
+        return [_value_of(value, depth + 1) for value in message.list_value.values]
+    return None
+
+
+def faults(message: Struct) -> list[tuple[str, str]]:
+    """What JSON could not hold in this data: its path, such as `.a[2]`, and what is wrong."""
+    found: list[tuple[str, str]] = []
+    for key, value in message.fields.items():
+        _look(value, f".{key[:32]}", 1, found)
+    return found
+
+
+def _look(message: Value, path: str, depth: int, found: list[tuple[str, str]]) -> None:
+    kind = message.WhichOneof("kind")
+    if kind == "number_value" and not math.isfinite(message.number_value):
+        found.append((path, "must be a finite number"))
+    elif kind in {"struct_value", "list_value"} and depth >= MAX_DEPTH:
+        found.append((path, f"must be nested at most {MAX_DEPTH} deep"))
+    elif kind == "struct_value":
+        for key, value in message.struct_value.fields.items():
+            _look(value, f"{path}.{key[:32]}", depth + 1, found)
+    elif kind == "list_value":
+        _look_at_items(message.list_value, path, depth, found)
+
+
+def _look_at_items(message: ListValue, path: str, depth: int, found: list[tuple[str, str]]) -> None:
+    for index, value in enumerate(message.values):
+        _look(value, f"{path}[{index}]", depth + 1, found)
+
+
+def scrubbed(value: T) -> T:
+    """The same value without the lone surrogates that UTF-8 cannot hold; `?` stands for them."""
+    made: T | Any = value
+    if isinstance(value, str) and not isinstance(value, Enum):
+        made = value.encode("utf-8", "replace").decode()
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: scrubbed(getattr(value, field.name)) for field in fields(value)}
+        made = replace(value, **parts)
+    elif isinstance(value, Mapping):
+        made = {scrubbed(key): scrubbed(item) for key, item in value.items()}
+    elif isinstance(value, (tuple, list)):
+        made = type(value)(scrubbed(item) for item in value)
+    return made
