@@ -1,0 +1,1 @@
+"""Where ended runs are kept. Each store passes the same contract suite, tests/contracts."""
