@@ -1,0 +1,1 @@
+"""Language models behind one port. Nothing here knows of agents, runs in progress or the engine."""
