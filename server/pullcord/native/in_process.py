@@ -1,0 +1,353 @@
+"""Running things in-process: `run`, `arun` and `cancel_run`, for agents, teams and workflows alike.
+
+A face of the local engine, which is where runs live: nothing is started, stopped or remembered
+here. Events become chunks with the names that in-process programs use.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
+from contextlib import aclosing, closing, suppress
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
+
+from pullcord.engine.engine import Engine, at_work
+from pullcord.engine.ports import CancelRequest
+from pullcord.local import local_engine
+from pullcord.run import events
+from pullcord.run.agent import RunEvent
+from pullcord.run.base import RunOutput, RunOutputEvent, RunStatus
+from pullcord.run.cancel import Cancellation, CancelMode, CancelOutcome
+from pullcord.run.context import RunContext
+from pullcord.run.errors import RunNotFound
+from pullcord.run.record import Decision, DisconnectPolicy, Run, RunSpec, SessionPolicy
+from pullcord.run.runnable import full_name
+from pullcord.run.team import TeamRunEvent
+from pullcord.run.usage import Limits, Usage
+from pullcord.run.workflow import WorkflowRunEvent
+
+
+class RunOptions(TypedDict, total=False):
+    """What may be said of a run beside its input."""
+
+    input_data: Mapping[str, Any] | None
+    run_id: str
+    """Minted where none is given."""
+    session_id: str
+    user_id: str
+    limits: Limits
+    labels: Mapping[str, str]
+    on_disconnect: DisconnectPolicy | None
+    """What leaving the stream early does; CANCEL if unset."""
+    session_policy: SessionPolicy | None
+    """What it does when its session is busy with another run; None: they may overlap."""
+
+
+class _Told(NamedTuple):
+    """An event, and what the run had used when it was read."""
+
+    event: events.Event
+    usage: Usage
+
+
+class Native:
+    """A runnable of ours. A subclass says what it is and fills `execute`."""
+
+    kind: events.SourceKind
+    id: str
+    name: str
+    description: str
+    members: tuple[str, ...]
+    is_async: bool
+
+    def execute(self, ctx: RunContext) -> Coroutine[Any, Any, None] | None:
+        """Does one run; see `Runnable`."""
+        raise NotImplementedError
+
+    @overload
+    def run(
+        self, input: str = "", *, stream: Literal[False] = False, **options: Unpack[RunOptions]
+    ) -> RunOutput: ...
+
+    @overload
+    def run(
+        self, input: str = "", *, stream: Literal[True], **options: Unpack[RunOptions]
+    ) -> Generator[RunOutputEvent, None, None]: ...
+
+    def run(
+        self, input: str = "", *, stream: bool = False, **options: Unpack[RunOptions]
+    ) -> RunOutput | Generator[RunOutputEvent, None, None]:
+        """Runs it, blocking this thread.
+
+        With `stream`, a generator of chunks, the last one terminal; closing it early cancels the
+        run, which keeps what it has made. Otherwise the result. A run that fails or is cancelled
+        raises nothing: its status says so.
+
+        Called in the code of another run, such as a tool, it runs beneath that one: it is stopped
+        with it, cause PARENT, and its usage and tool calls count there; its events are heard here
+        only.
+
+        Raises:
+            PullcordError: the run was refused, such as InvalidArgument or ServerBusy.
+            RuntimeError: called in async code of another run, which must await `arun`.
+        """
+        spec = RunSpec(full_name(self), input, **options)
+        return self._stream(spec) if stream else self._result(spec)
+
+    @overload
+    def arun(
+        self, input: str = "", *, stream: Literal[False] = False, **options: Unpack[RunOptions]
+    ) -> Coroutine[Any, Any, RunOutput]: ...
+
+    @overload
+    def arun(
+        self, input: str = "", *, stream: Literal[True], **options: Unpack[RunOptions]
+    ) -> AsyncGenerator[RunOutputEvent, None]: ...
+
+    def arun(
+        self, input: str = "", *, stream: bool = False, **options: Unpack[RunOptions]
+    ) -> Coroutine[Any, Any, RunOutput] | AsyncGenerator[RunOutputEvent, None]:
+        """Runs it on this event loop: `await arun(…)`, or `async for … in arun(…, stream=True)`.
+
+        As `run`. Cancelling the task that waits, as asyncio.timeout does, cancels the run and
+        returns once it has stopped, so that nothing of it is left behind.
+        """
+        spec = RunSpec(full_name(self), input, **options)
+        return self._astream(spec) if stream else self._aresult(spec)
+
+    @staticmethod
+    def cancel_run(
+        run_id: str,
+        reason: str = "",
+        *,
+        mode: CancelMode = CancelMode.GRACEFUL,
+        grace_period: float | None = None,
+        actor: str = "",
+    ) -> bool:
+        """Cancels a run, from any thread; True if it was live.
+
+        A run that has not begun yet will end cancelled as soon as it does, and this returns False.
+        """
+        asked = time.time()
+        cancellation = Cancellation(actor=actor, reason=reason, mode=mode)
+        request = CancelRequest(cancellation, grace_period)
+        receipt = _place()[0].cancel(run_id, request, before_start=True)
+        if receipt.outcome is CancelOutcome.STOPPED:
+            return receipt.accept_time >= asked  # it was waiting for its start: this stopped it
+        return receipt.outcome is CancelOutcome.REQUESTED
+
+    @staticmethod
+    def continue_run(run_id: str, decisions: Iterable[Decision], *, actor: str = "") -> Run:
+        """Brings a paused run the decision on every call that waits, from any thread.
+
+        Raises:
+            RunNotFound, InvalidArgument, or RunNotPaused where it does not wait (any longer).
+        """
+        return local_engine().continue_run(run_id, tuple(decisions), actor)
+
+    @staticmethod
+    async def acontinue_run(run_id: str, decisions: Iterable[Decision], *, actor: str = "") -> Run:
+        """As `continue_run`, which does not block either."""
+        return Native.continue_run(run_id, decisions, actor=actor)
+
+    @staticmethod
+    async def acancel_run(
+        run_id: str,
+        reason: str = "",
+        *,
+        mode: CancelMode = CancelMode.GRACEFUL,
+        grace_period: float | None = None,
+        actor: str = "",
+    ) -> bool:
+        """As `cancel_run`, which does not block either."""
+        return Native.cancel_run(run_id, reason, mode=mode, grace_period=grace_period, actor=actor)
+
+    def _follow(self, spec: RunSpec) -> Generator[_Told, None, None]:
+        engine, parent = _place()
+        _must_not_block(engine)
+        run_id = engine.start(
+            self, spec, default_policy=DisconnectPolicy.CANCEL, parent_run_id=parent
+        ).run_id
+        with closing(engine.watch(run_id)) as watcher:
+            for event in watcher:
+                yield _Told(event, engine.usage(run_id))
+
+    async def _afollow(self, spec: RunSpec) -> AsyncGenerator[_Told, None]:
+        engine, parent = _place()
+        # On the caller's own loop, where the context and the connections of its tools live.
+        loop = asyncio.get_running_loop()
+        run = engine.start(
+            self, spec, default_policy=DisconnectPolicy.CANCEL, loop=loop, parent_run_id=parent
+        )
+        try:
+            with closing(engine.watch(run.run_id)) as watcher:
+                async with aclosing(aiter(watcher)) as following:
+                    async for event in following:
+                        yield _Told(event, engine.usage(run.run_id))
+        finally:
+            if (spec.on_disconnect or DisconnectPolicy.CANCEL) is DisconnectPolicy.CANCEL:
+                await _until_ended(engine, run.run_id)
+
+    def _stream(self, spec: RunSpec) -> Generator[RunOutputEvent, None, None]:
+        with closing(self._follow(spec)) as following:
+            for told in following:
+                if (chunk := _chunk(told, spec, self.kind)) is not None:
+                    yield chunk
+
+    async def _astream(self, spec: RunSpec) -> AsyncGenerator[RunOutputEvent, None]:
+        async with aclosing(self._afollow(spec)) as following:
+            async for told in following:
+                if (chunk := _chunk(told, spec, self.kind)) is not None:
+                    yield chunk
+
+    def _result(self, spec: RunSpec) -> RunOutput:
+        for told in self._follow(spec):
+            last = told
+        return _output(last, spec)
+
+    async def _aresult(self, spec: RunSpec) -> RunOutput:
+        async with aclosing(self._afollow(spec)) as following:
+            async for told in following:
+                last = told
+        return _output(last, spec)
+
+
+def _chunk(told: _Told, spec: RunSpec, own_kind: events.SourceKind) -> RunOutputEvent | None:
+    event, payload = told.event, told.event.payload
+    kind = event.source.kind if event.source is not None else own_kind
+    name = _NAMES.get(kind, _NAMES[events.SourceKind.AGENT]).get(type(payload))
+    if name is None:  # a heartbeat
+        return None
+    cancellation = getattr(payload, "cancellation", None)
+    return RunOutputEvent(
+        event=name,
+        run_id=event.source.run_id if event.source is not None else event.run_id,
+        sequence=event.sequence,
+        content=_content(payload),
+        metrics=getattr(payload, "usage", told.usage),
+        status=_STATUSES.get(type(payload), RunStatus.running),
+        reason=cancellation.reason if cancellation is not None else "",
+        cause=cancellation.cause if cancellation is not None else None,
+        session_id=spec.session_id,
+        tool=getattr(payload, "tool_call", None),
+        tools=getattr(payload, "tool_calls", ()),
+        source=event.source,
+        output_data=getattr(payload, "output_data", None),
+    )
+
+
+def _content(payload: events.Payload) -> Any:
+    match payload:
+        case events.ContentDelta(text) | events.ReasoningDelta(text):
+            return text
+        case events.RunCompleted() | events.RunCancelled():
+            return payload.output or payload.output_data or ""
+        case events.RunFailed():
+            return payload.error.message or payload.error.type
+        case events.StepCompleted():
+            return payload.output
+        case events.Snapshot():
+            return payload.run.output
+        case events.RunPaused():
+            return payload.question
+        case events.Custom():
+            return payload  # its name and its data
+        case _:
+            return None
+
+
+def _output(last: _Told, spec: RunSpec) -> RunOutput:
+    payload = last.event.payload
+    assert isinstance(payload, events.TERMINAL_PAYLOADS)  # promise 1: it is the last one
+    cancellation = None if isinstance(payload, events.RunCompleted) else payload.cancellation
+    failed = isinstance(payload, events.RunFailed)
+    words = _content(payload)
+    return RunOutput(
+        run_id=last.event.run_id,
+        status=_STATUSES[type(payload)],
+        content=(payload.output or words) if failed else words,
+        metrics=payload.usage,
+        reason=cancellation.reason if cancellation is not None else "",
+        cause=cancellation.cause if cancellation is not None else None,
+        session_id=spec.session_id,
+        tools=payload.tool_calls,
+        error=words if failed else "",
+        output_data=getattr(payload, "output_data", None),
+    )
+
+
+def _place() -> tuple[Engine, str]:
+    """Where a caller's runs live, and beneath which run: the one whose code is calling, if any."""
+    return at_work() or (local_engine(), "")
+
+
+def _must_not_block(engine: Engine) -> None:
+    """An async tool that waits so for a run may wait for one that its own loop is to execute."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return  # no loop runs in this thread
+    if engine.owns_loop(loop):
+        raise RuntimeError("run() would block the loop of async runs: await arun() instead")
+
+
+async def _until_ended(engine: Engine, run_id: str) -> None:
+    """Waits for a run that is stopping or has stopped; it takes its grace period at most."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(ended.set)
+
+    with suppress(RunNotFound):
+        forget = engine.on_end(run_id, wake)
+        try:
+            await ended.wait()
+        finally:
+            forget()
+
+
+def _names(names: type[StrEnum]) -> dict[type[object], StrEnum]:
+    """What the chunk of each payload is called, in the words of one kind of runnable."""
+    said = names.__members__
+    return {
+        payload: said.get(member) or said[member.replace("run_", "workflow_")]
+        for payload, member in _MEMBERS.items()
+    }
+
+
+_MEMBERS: dict[type[object], str] = {
+    events.RunStarted: "run_started",
+    events.ContentDelta: "run_content",
+    events.ReasoningDelta: "reasoning_content",
+    events.ToolCallStarted: "tool_call_started",
+    events.ToolCallCompleted: "tool_call_completed",
+    events.StepStarted: "step_started",
+    events.StepCompleted: "step_completed",
+    events.UsageUpdated: "usage_updated",
+    events.CancelRequested: "cancel_requested",
+    events.RunPaused: "run_paused",
+    events.RunContinued: "run_continued",
+    events.Gap: "gap",
+    events.Snapshot: "snapshot",
+    events.Custom: "custom_event",
+    events.RunCompleted: "run_completed",
+    events.RunCancelled: "run_cancelled",
+    events.RunFailed: "run_error",
+}
+
+# One line a kind of runnable; what no line is for bears an agent's names.
+_NAMES: dict[events.SourceKind, dict[type[object], StrEnum]] = {
+    events.SourceKind.AGENT: _names(RunEvent),
+    events.SourceKind.TEAM: _names(TeamRunEvent),
+    events.SourceKind.WORKFLOW: _names(WorkflowRunEvent),
+    events.SourceKind.STEP: _names(WorkflowRunEvent),
+}
+
+_STATUSES: dict[type[object], RunStatus] = {
+    events.RunPaused: RunStatus.paused,
+    events.RunCompleted: RunStatus.completed,
+    events.RunCancelled: RunStatus.cancelled,
+    events.RunFailed: RunStatus.error,
+}
