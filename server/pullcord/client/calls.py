@@ -1,0 +1,89 @@
+"""What both faces of the client have in common: the channel's options, who asks, what is asked.
+
+Nothing here calls a server; the faces do, each in its own way.
+"""
+
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from opentelemetry import propagate
+
+from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
+from pullcord.run.usage import Limits
+from pullcord.wire.actor import actor_metadata
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+CALL_TIMEOUT = 30.0
+"""Seconds that a call may take which neither follows a run nor waits for one."""
+
+Options = Sequence[tuple[str, Any]]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+MIB = 1024 * 1024
+CHANNEL_OPTIONS: Options = (
+    # A terminal event repeats all of a run's output, and a snapshot its input besides.
+    ("grpc.max_receive_message_length", 64 * MIB),
+    ("grpc.max_send_message_length", 64 * MIB),
+    # A line that died in silence is noticed within 40 s while a call is open on it.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Else gRPC waits up to two minutes before it tries a server again that has come back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+)
+
+
+class SpecOptions(TypedDict, total=False):
+    """What a run can be asked to be, beside what runs and on which text."""
+
+    run_id: str
+    """Minted by the client where it is left out, so that a retry starts nothing twice."""
+    session_id: str
+    user_id: str
+    limits: Limits
+    input_data: Mapping[str, Any] | None
+    """What JSON can hold."""
+    on_disconnect: DisconnectPolicy | None
+    lease: float | None
+    """Seconds, with on_disconnect LEASE."""
+    labels: Mapping[str, str]
+    session_policy: SessionPolicy | None
+
+
+def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:
+    """What a run is asked to be, with an id of its own."""
+    spec: dict[str, Any] = {**options}
+    spec["run_id"] = spec.get("run_id") or str(uuid.uuid4())
+    return RunSpec(runnable=runnable, input=input, **spec)
+
+
+def channel_options(options: Iterable[tuple[str, Any]]) -> Options:
+    """The channel's options; the caller's come last and win."""
+    return tuple({**dict(CHANNEL_OPTIONS), **dict(options)}.items())
+
+
+def call_metadata(metadata: Iterable[tuple[str, str | bytes]], actor: str | None) -> Metadata:
+    """What goes with every call: the caller's own entries, and who asks."""
+    return (*metadata, actor_metadata(default_actor() if actor is None else actor))
+
+
+def starting_metadata(metadata: Metadata) -> Metadata:
+    """What goes with a call that starts a run: the trace too, unless the caller says one."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    said = {key for key, _ in metadata}
+    trace = ((key.lower(), value) for key, value in carrier.items())
+    return (*metadata, *(entry for entry in trace if entry[0] not in said))
+
+
+def default_actor() -> str:
+    """Who runs this process, and where, such as `ann@host`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"
