@@ -1,0 +1,9 @@
+"""The native agent: a model, its instructions and its tools.
+
+It makes requests and calls tools; how a run is started, watched and stopped is the engine's.
+"""
+
+from pullcord.agent.agent import Agent
+from pullcord.native.tools import needs_approval
+
+__all__ = ["Agent", "needs_approval"]

@@ -1,0 +1,135 @@
+"""The Team: a leader with members, and the one tool by which it hands them work.
+
+A team is a value, like an agent. A member's work is a run of its own beneath the team's, which can
+be watched and cancelled alone; how runs hang together is the engine's business. The result of a
+team's run is its leader's text, and as data the list of what its members made.
+"""
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from pydantic import BaseModel
+
+from pullcord.models.base import Model
+from pullcord.native.conversation import conversation, system_text
+from pullcord.native.in_process import Native
+from pullcord.native.loop import converse
+from pullcord.native.outcomes import Outcomes
+from pullcord.native.structured import checked_schema, deliver
+from pullcord.native.tools import Tool, tools_by_name
+from pullcord.run.context import RunContext
+from pullcord.run.events import SourceKind
+from pullcord.run.record import Run
+from pullcord.run.runnable import Runnable, slug
+from pullcord.run.state import RunState
+
+
+class Team(Native):
+    """A model that leads, and members that work for it."""
+
+    kind = SourceKind.TEAM
+    is_async = True
+
+    def __init__(
+        self,
+        *,
+        members: Sequence[Runnable],
+        model: Model,
+        name: str = "",
+        id: str | None = None,
+        description: str | None = None,
+        instructions: str | Sequence[str] | None = None,
+        tools: Sequence[Callable[..., Any]] = (),
+        output_schema: type[BaseModel] | None = None,
+    ) -> None:
+        """Describes the team.
+
+        Args:
+            members: agents, teams, workflows, functions: whatever can be run.
+            model: the leader.
+            name: for people; the id is made of it where none is given.
+            id: what callers name it by.
+            description: what it is, told to callers and to the leader.
+            instructions: what the leader is to keep to; several make a list.
+            tools: functions that the leader may call itself.
+            output_schema: what the answer is to be, told to the model; a valid one becomes the
+                run's `output_data`, and any other fails the run.
+
+        Raises:
+            TypeError: a function cannot be a tool, or the schema is no pydantic model.
+            ValueError: two members or two tools bear one name, or no id can be made of the name.
+        """
+        self.name = name
+        self.id = id or slug(name or "team")
+        self.description = description or ""
+        self.model = model
+        self.instructions = instructions or ()
+        self.output_schema = checked_schema(output_schema)
+        self.members = tuple(member.id for member in members)
+        self._members = {member.id: member for member in members}
+        if len(self._members) < len(members):
+            raise ValueError(f"two members of {self.id!r} have one id: {', '.join(self.members)}")
+        self.tools = tools_by_name((self._delegation(), *map(Tool, tools)))
+
+    async def execute(self, ctx: RunContext) -> None:
+        """Does one run: the leader is asked, and hands out work, until it has its answer."""
+        _outcomes.set(Outcomes("members"))  # for this run's task and its tool calls alone
+        history = await ctx.in_thread(ctx.history) if ctx.session_id else []
+        system = system_text(self.description, [*_several(self.instructions), self._introduction()])
+        messages = conversation(system, history, ctx.input, ctx.input_data)
+        answer = await converse(ctx, self.model, messages, self.tools, self.output_schema)
+        deliver(ctx, self.output_schema, answer)
+
+    def _introduction(self) -> str:
+        about = (f"{m.id}: {m.description or m.name or m.id}" for m in self._members.values())
+        return "You lead a team. Its members are: " + "; ".join(about)
+
+    def _delegation(self) -> Tool:
+        async def delegate_to_member(member_id: str, task: str, ctx: RunContext) -> str:
+            """Hand a task to a member of the team, and get back what the member made of it.
+
+            Args:
+                member_id: The member's id.
+                task: What is to be done, with everything the member must know.
+            """
+            member = self._members.get(member_id)
+            if member is None:
+                raise LookupError(f"there is no member {member_id!r}; {', '.join(self.members)}")
+            return _reported(await _hand_over(ctx, member, task))
+
+        return Tool(delegate_to_member)
+
+
+_outcomes: ContextVar[Outcomes] = ContextVar("outcomes")
+"""What the members of the run at work have made."""
+
+
+async def _hand_over(ctx: RunContext, member: Runnable, task: str) -> Run:
+    """Has a member do its work; what it made is kept, whatever becomes of the team."""
+    outcomes = _outcomes.get()
+    child = ctx.start(member, task)
+    outcomes.begin(child.run_id, {"member": member.id}, child.run_id)
+    try:
+        return await child.wait()
+    finally:
+        outcomes.keep(child.run_id, {"member": member.id}, child.snapshot())
+        ctx.set_output(None, outcomes.data())
+
+
+def _several(instructions: str | Sequence[str]) -> list[str]:
+    return [instructions] if isinstance(instructions, str) else list(instructions)
+
+
+def _reported(run: Run) -> str:
+    """What the leader is told of a member's run."""
+    if run.state is RunState.COMPLETED:
+        return run.output
+    if run.state is RunState.CANCELLED:
+        stop = run.cancellation
+        why = f": {stop.reason}" if stop is not None and stop.reason else ""
+        note = f"[the member was stopped before its end{why}]"
+    else:
+        error = run.error
+        note = f"[the member failed: {error.type}: {error.message}]" if error else "[it failed]"
+    return f"{run.output}\n\n{note}" if run.output else note

@@ -1,0 +1,44 @@
+"""The Condition: steps that are done only if something holds.
+
+A value. Whether its steps may begin, and what is kept of them, is the flow's to say.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pullcord.workflow.flow import Flow
+from pullcord.workflow.nodes import Steps, decide, in_order, nodes, planned
+from pullcord.workflow.types import Path
+
+
+class Condition:
+    """Steps that are done only if something holds."""
+
+    def __init__(
+        self,
+        evaluator: bool | Callable[..., Any],
+        steps: Steps,
+        *,
+        else_steps: Steps = (),
+        name: str = "",
+    ) -> None:
+        """Describes the condition; `evaluator` is given a StepInput."""
+        self.name = name or "Condition"
+        self._evaluator = evaluator
+        self._nodes = nodes(steps)
+        self._otherwise = nodes(else_steps)
+
+    def planned(self, path: Path) -> Iterator[Path]:
+        """Those of both ways."""
+        yield from planned(self._nodes, path)
+        yield from planned(self._otherwise, path)
+
+    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+        """Asks, and does what follows from the answer."""
+        with flow.group(path, self.name) as made:
+            holds = self._evaluator
+            if callable(holds):
+                holds = await decide(flow, holds, flow.given(previous))
+            taken = self._nodes if holds else self._otherwise
+            made.append(await in_order(flow, taken, path, previous))
+        return made[0]

@@ -1,0 +1,139 @@
+"""One run of a workflow: the list of its steps with what each came to, and how a step is done.
+
+Every step of every kind begins and ends here, so that nothing begins once the run is to stop, and
+whatever was made before is in the list. What steps there are, and their order, is `steps`'.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pullcord.native.outcomes import Outcomes
+from pullcord.run.context import RunContext
+from pullcord.run.events import RunError, Source, SourceKind, StepCompleted, StepStarted
+from pullcord.run.runnable import Runnable
+from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
+from pullcord.workflow.types import Path, StepInput, StepOutput
+
+
+class StepFailed(Exception):
+    """A step failed, and the workflow with it."""
+
+    def __init__(self, step_id: str, error: RunError) -> None:
+        super().__init__(f"step {step_id!r} failed: {error.type}: {error.message}")
+        self.error = error
+
+
+class Flow:
+    """The steps of one run."""
+
+    def __init__(self, ctx: RunContext, workflow_id: str, planned: Iterable[Path]) -> None:
+        self.ctx = ctx
+        self._id = workflow_id
+        self._contents: dict[str, str] = {}
+        self._outcomes = Outcomes("steps")
+        for path in planned:
+            self._outcomes.expect(path, _about(path))
+        self._latest = ""
+        self.tell("")
+
+    def given(self, previous: str) -> StepInput:
+        """What the next step is given."""
+        return StepInput(self.ctx.input, previous, dict(self._contents))
+
+    def tell(self, output: str) -> None:
+        """What the run has come to so far: this content, and the list of steps."""
+        self._latest = output
+        self.ctx.set_output(output, self._outcomes.data())
+
+    async def step(
+        self, runnable: Runnable, input: str, path: Path, name: str, attempt: int = 0
+    ) -> StepOutput:
+        """Does a step, as a run beneath this one; what it made is kept whatever becomes of this.
+
+        Raises RunCancelledError or CancelledError if the run is to stop.
+        """
+        self.ctx.use(Usage(steps=1))
+        self.ctx.begin(StepStarted(path[-1], name, attempt), source=self._source(path, name))
+        output = StepOutput(state=RunState.CANCELLED)
+        try:
+            child = self.ctx.start(runnable, input, path=path)
+            self._outcomes.begin(path, _about(path), child.run_id)
+            self.tell(self._latest)
+            try:
+                await child.wait()
+            finally:
+                run = child.snapshot()
+                self._outcomes.keep(path, _about(path), run)
+                output = StepOutput(run.output, run.state, run.error, run.run_id)
+        except Exception as refused:  # such as ServerBusy: the run never was
+            error = RunError.of(refused)
+            self._outcomes.refuse(path, _about(path), error)
+            output = StepOutput(state=RunState.FAILED, error=error)
+        finally:
+            self._contents[path[-1]] = output.content
+            # A step that was cut off before it said anything takes nothing from what there was.
+            ended_well = output.state is RunState.COMPLETED
+            self.tell(output.content if ended_well else output.content or self._latest)
+            self._ended(path, name, output)
+        return output
+
+    @contextmanager
+    def group(self, path: Path, name: str) -> Iterator[list[str]]:
+        """Steps that make one: `with flow.group(…) as made:`, to which its content is appended."""
+        self.ctx.begin(StepStarted(path[-1], name), source=self._source(path, name))
+        made: list[str] = []
+        output = StepOutput(state=RunState.CANCELLED)
+        try:
+            yield made
+            output = StepOutput("".join(made))
+            self._contents[path[-1]] = output.content
+            self.tell(output.content)
+        except Exception as raised:
+            output = StepOutput(state=RunState.FAILED, error=RunError.of(raised))
+            raise
+        finally:
+            self._ended(path, name, output)
+
+    def _ended(self, path: Path, name: str, output: StepOutput) -> None:
+        # Also when the run is to stop: what has happened must be told.
+        said = StepCompleted(path[-1], name, output.state, output.content, output.error)
+        self.ctx.emit(said, source=self._source(path, name), always=True)
+
+    def _source(self, path: Path, name: str) -> Source:
+        return Source(SourceKind.STEP, path[-1], name, self.ctx.run_id, (self._id, *path))
+
+
+def _about(path: Path) -> dict[str, str]:
+    return {"path": "/".join(path)}
+
+
+async def together(work: Iterable[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
+    """Does all of it at the same time; the first that fails stops the others.
+
+    Returns the results in order, once nothing of it is at work any more. Raises the first failure.
+    """
+    tasks = [asyncio.ensure_future(begin()) for begin in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await _all_ended(tasks)
+    failures = [r for r in results if isinstance(r, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, asyncio.CancelledError):
+            raise failure
+    if failures:
+        raise failures[0]
+    return results
+
+
+async def _all_ended(tasks: "Sequence[asyncio.Future[Any]]") -> list[Any]:
+    gathered = asyncio.gather(*tasks, return_exceptions=True)
+    while not gathered.done():
+        with suppress(asyncio.CancelledError):  # they are cancelled already, and must be waited for
+            await asyncio.wait([gathered])
+    return gathered.result()

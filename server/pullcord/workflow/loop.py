@@ -1,0 +1,58 @@
+"""The Loop: steps in order, again and again.
+
+A value. Whether its steps may begin, and what is kept of them, is the flow's to say.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pullcord.workflow.flow import Flow
+from pullcord.workflow.nodes import Steps, decide, nodes, planned
+from pullcord.workflow.types import Path, StepOutput
+
+
+class Loop:
+    """Steps in order, again and again."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        *,
+        name: str = "",
+        max_iterations: int = 3,
+        end_condition: Callable[[list[StepOutput]], Any] | None = None,
+    ) -> None:
+        """Describes the loop.
+
+        Args:
+            steps: what is done in each iteration; the next begins with what the last one made.
+            name: for people and paths.
+            max_iterations: how many there are at most.
+            end_condition: is given the iteration's outputs, and says whether to stop.
+
+        Raises:
+            ValueError: there would be no iteration.
+        """
+        if max_iterations < 1:
+            raise ValueError("max_iterations is 1 or more")
+        self.name = name or "Loop"
+        self._nodes = nodes(steps)
+        self._max_iterations = max_iterations
+        self._end_condition = end_condition
+
+    def planned(self, path: Path) -> Iterator[Path]:
+        """Those of the first iteration."""
+        return planned(self._nodes, (*path, "1"))
+
+    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+        """Iterates."""
+        with flow.group(path, self.name) as made:
+            for iteration in range(1, self._max_iterations + 1):
+                outputs: list[StepOutput] = []
+                for id, node in self._nodes.items():
+                    previous = await node.do(flow, (*path, str(iteration), id), previous)
+                    outputs.append(StepOutput(previous))
+                if self._end_condition and await decide(flow, self._end_condition, outputs):
+                    break
+            made.append(previous)
+        return previous

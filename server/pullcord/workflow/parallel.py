@@ -1,0 +1,37 @@
+"""The Parallel: several steps at the same time.
+
+A value. Whether its steps may begin, and what is kept of them, is the flow's to say.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from pullcord.run.runnable import Runnable
+from pullcord.workflow.flow import Flow, together
+from pullcord.workflow.nodes import Node, nodes, planned
+from pullcord.workflow.types import Path
+
+
+class Parallel:
+    """Several steps at the same time, all with the same input; the content is all of theirs."""
+
+    def __init__(self, *steps: "Node | Runnable | Callable[..., Any]", name: str = "") -> None:
+        """Raises ValueError where there are no steps."""
+        if not steps:
+            raise ValueError("a Parallel has at least one step")
+        self.name = name or "Parallel"
+        self._nodes = nodes(steps)
+
+    def planned(self, path: Path) -> Iterator[Path]:
+        """Its steps'."""
+        return planned(self._nodes, path)
+
+    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+        """Does them all; the first that fails stops the others."""
+        with flow.group(path, self.name) as made:
+            contents = await together(
+                [partial(node.do, flow, (*path, id), previous) for id, node in self._nodes.items()]
+            )
+            made.append("\n\n".join(filter(None, contents)))
+        return made[0]

@@ -1,0 +1,50 @@
+"""The Router: a choice among steps.
+
+A value. Whether its steps may begin, and what is kept of them, is the flow's to say.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pullcord.run.runnable import slug
+from pullcord.workflow.flow import Flow
+from pullcord.workflow.nodes import Steps, decide, in_order, nodes, planned
+from pullcord.workflow.types import Path
+
+
+class Router:
+    """A choice among steps."""
+
+    def __init__(self, selector: Callable[..., Any], choices: Steps, *, name: str = "") -> None:
+        """Describes the choice.
+
+        `selector` is given a StepInput and returns one of the choices, or several, in order, each
+        as itself or by name.
+        """
+        self.name = name or "Router"
+        self._selector = selector
+        self._nodes = nodes(choices)
+        self._given = dict(zip(map(id, choices), self._nodes, strict=True))
+
+    def planned(self, path: Path) -> Iterator[Path]:
+        """All choices'."""
+        return planned(self._nodes, path)
+
+    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+        """Asks, and does what was chosen."""
+        with flow.group(path, self.name) as made:
+            chosen = await decide(flow, self._selector, flow.given(previous))
+            several = chosen if isinstance(chosen, list | tuple) else [chosen]
+            taken = {key: self._nodes[key] for key in map(self._key, several)}
+            made.append(await in_order(flow, taken, path, previous))
+        return made[0]
+
+    def _key(self, chosen: Any) -> str:
+        key = self._given.get(id(chosen))
+        if key is None and isinstance(chosen, str):
+            key = chosen if chosen in self._nodes else slug(chosen)
+        if key not in self._nodes:
+            raise LookupError(
+                f"{self.name} has no choice {chosen!r}, only {', '.join(self._nodes)}"
+            )
+        return key

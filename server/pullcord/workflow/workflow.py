@@ -1,0 +1,47 @@
+"""The Workflow: what an author writes down, and how one run of it goes.
+
+A workflow is a value. Its run's result is the last step's content, and as data the list of all its
+steps, each with its state and what it made, also where the run was stopped.
+"""
+
+from pullcord.native.in_process import Native
+from pullcord.run.context import RunContext
+from pullcord.run.events import SourceKind
+from pullcord.run.runnable import slug
+from pullcord.workflow.flow import Flow
+from pullcord.workflow.nodes import Steps, in_order, nodes
+
+
+class Workflow(Native):
+    """Steps in an order that is written down."""
+
+    kind = SourceKind.WORKFLOW
+    is_async = True
+
+    def __init__(
+        self, *, steps: Steps, name: str = "", id: str | None = None, description: str | None = None
+    ) -> None:
+        """Describes the workflow.
+
+        Args:
+            steps: agents, teams, functions, workflows, and Step, Parallel, Loop, Condition, Router.
+            name: for people; the id is made of it where none is given.
+            id: what callers name it by.
+            description: what it is, told to callers.
+
+        Raises:
+            ValueError: there are no steps, or no id can be made of the name.
+        """
+        if not steps:
+            raise ValueError("a workflow has at least one step")
+        self.name = name
+        self.id = id or slug(name or "workflow")
+        self.description = description or ""
+        self._nodes = nodes(steps)
+        self.members = tuple(self._nodes)
+
+    async def execute(self, ctx: RunContext) -> None:
+        """Does one run: the steps in order, the first with the run's input."""
+        planned = (path for id, node in self._nodes.items() for path in node.planned((id,)))
+        flow = Flow(ctx, self.id, planned)
+        flow.tell(await in_order(flow, self._nodes, (), ctx.input))
