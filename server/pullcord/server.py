@@ -1,0 +1,271 @@
+"""The composition root of a server: settings, engine and transport put together, and its life.
+
+Here is where a server starts, drains on a signal, and ends. Each part's own work is elsewhere.
+"""
+
+import asyncio
+import contextlib
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from pullcord.adapters.function import FunctionRunnable
+from pullcord.engine.catalog import Catalog
+from pullcord.engine.clock import Clock, ThreadClock
+from pullcord.engine.engine import Engine
+from pullcord.engine.ports import Observer
+from pullcord.engine.registry import MemoryRegistry
+from pullcord.run.cancel import CancelMode
+from pullcord.run.runnable import Runnable
+from pullcord.settings import Settings, read_settings
+from pullcord.stores.memory import MemoryStore
+from pullcord.telemetry import Telemetry
+from pullcord.transports.grpc.server import GrpcOptions, GrpcServer
+
+_MESSAGE = 16 * 1024 * 1024
+"""Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
+_FLUSH = 5.0
+"""Seconds that streams get, once all runs have ended, to send what they have."""
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that computes lets another one have the interpreter. Python's own
+5 ms would be added to every cancel while runs compute."""
+
+if sys.platform == "win32":
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+    import uvloop
+
+    new_loop = uvloop.new_event_loop
+
+
+class RunServer:
+    """Serves agents, teams, workflows and plain functions.
+
+    `serve()` serves until a signal; `with server as address:` (or `start` and `stop`) serves
+    beside the program's own work. One server serves once.
+    """
+
+    def __init__(
+        self,
+        agents: Iterable[Runnable | Callable[..., Any]] = (),
+        teams: Iterable[Runnable] = (),
+        workflows: Iterable[Runnable] = (),
+        *,
+        settings: Settings | None = None,
+        observer: Observer | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
+        self.settings = settings or read_settings()
+        self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
+        options = self.settings.engine
+        clock = clock or ThreadClock()
+        self.engine = Engine(
+            options=options,
+            clock=clock,
+            store=MemoryStore(clock, options.max_finished_runs, options.max_finished_bytes),
+            registry=MemoryRegistry(clock, options.tombstone_ttl, options.max_tombstones),
+            observer=observer or Telemetry(),
+        )
+        self._background: _Background | None = None
+        self._begun = False
+
+    # --- in the foreground
+
+    def serve(
+        self, listen: str | None = None, on_ready: Callable[[str], None] = lambda address: None
+    ) -> None:
+        """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told the address.
+
+        The first signal drains: no new runs, everything else is served, and what has not ended
+        within the drain time is cancelled. A second signal cancels at once, a third IMMEDIATE.
+
+        Raises:
+            OSError: the address cannot be listened on.
+            RuntimeError: it has served already; make another one.
+        """
+        self._begin()
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(self._serve(listen or self.settings.listen, on_ready))
+
+    async def _serve(self, listen: str, on_ready: Callable[[str], None]) -> None:
+        stop = asyncio.Event()
+        signals = 0
+
+        def on_signal() -> None:
+            nonlocal signals
+            signals += 1
+            stop.set()
+            if signals > 1:
+                mode = CancelMode.GRACEFUL if signals == 2 else CancelMode.IMMEDIATE
+                threading.Thread(
+                    target=self.engine.shut_down_runs, args=(mode,), daemon=True
+                ).start()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        await self._serve_until(stop, listen, on_ready)
+
+    async def _serve_until(
+        self,
+        stop: asyncio.Event,
+        listen: str,
+        on_ready: Callable[[str], None],
+        flush: float = _FLUSH,
+    ) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        server = GrpcServer(self.engine, self.catalog, self._grpc_options(), self._credentials())
+        try:
+            on_ready(await server.start(listen))
+            await stop.wait()
+            await self._drain(server)
+        finally:
+            await server.stop(flush)
+            await _in_thread(self.engine.close)
+
+    async def _drain(self, server: GrpcServer) -> None:
+        self.engine.drain()
+        await server.drain()
+        options = self.engine.options
+        if not await _in_thread(self.engine.wait_idle, self.settings.drain_time):
+            await _in_thread(self.engine.shut_down_runs, CancelMode.GRACEFUL)
+            await _in_thread(
+                self.engine.wait_idle, options.grace_period + options.abandon_after + 1.0
+            )
+
+    # --- in the background
+
+    def start(self, listen: str = "127.0.0.1:0") -> str:
+        """Serves from a thread of its own; returns the address.
+
+        Raises:
+            OSError: the address cannot be listened on.
+            RuntimeError: it has served already; make another one.
+        """
+        self._begin()
+        self._background = _Background(lambda stop, ready: self._serve_until(stop, listen, ready))
+        return self._background.start()
+
+    def drain(self) -> None:
+        """What the first signal does: drains in the background and then stops serving."""
+        if self._background is not None:
+            self._background.stop()
+
+    def stop(self) -> None:
+        """Ends all runs, cause SHUTDOWN, and the server; returns when it has."""
+        self.engine.drain()
+        self.engine.shut_down_runs(CancelMode.IMMEDIATE)
+        if self._background is not None:
+            self._background.stop()
+            self._background.join()
+            self._background = None
+        else:
+            self.engine.close()
+
+    def __enter__(self) -> str:
+        """Serves on a free port; the address."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stops."""
+        self.stop()
+
+    # --- inside
+
+    def _begin(self) -> None:
+        if self._begun:
+            raise RuntimeError("a RunServer serves once; make another one")
+        self._begun = True
+
+    def _grpc_options(self) -> GrpcOptions:
+        settings = self.settings
+        return GrpcOptions(
+            # Text, and data, which takes up to several times the room that it takes as JSON.
+            max_message_bytes=max(_MESSAGE, 8 * settings.engine.max_input_bytes),
+            heartbeat=settings.heartbeat,
+            keepalive=settings.keepalive,
+            keepalive_timeout=settings.keepalive_timeout,
+            reuse_port=settings.reuse_port,
+        )
+
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        key, certificate = self.settings.tls_key, self.settings.tls_certificate
+        if key is None or certificate is None:
+            return None
+        pair = (Path(key).read_bytes(), Path(certificate).read_bytes())
+        try:  # gRPC would only say that it cannot listen
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                certificate, key, password=lambda: b""
+            )
+        except ssl.SSLError as error:
+            raise OSError(
+                f"{certificate} and {key} are no certificate and its key: {error}"
+            ) from error
+        return grpc.ssl_server_credentials([pair])
+
+
+class _Background:
+    """A loop in a thread that serves until it is told to stop."""
+
+    def __init__(
+        self,
+        serve: Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._serve = serve
+        self._ready = threading.Event()
+        self._address = ""
+        self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="pullcord-server", daemon=True)
+
+    def start(self) -> str:
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        return self._address
+
+    def stop(self) -> None:
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # it has stopped by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(self._main())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        await self._serve(self._stop, self._on_ready)
+
+    def _on_ready(self, address: str) -> None:
+        self._address = address
+        self._ready.set()
+
+
+def _as_runnable(given: Runnable | Callable[..., Any]) -> Runnable:
+    if hasattr(given, "execute"):
+        return given  # type: ignore[return-value]  # a Runnable, by its method
+    return FunctionRunnable(given)
+
+
+async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:
+    """The engine's blocking calls, away from the RPC loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, call, *args)

@@ -1,0 +1,129 @@
+"""What an operator can set, read once from the environment (PULLCORD_…) or a .env file.
+
+Every value is checked here, and a wrong one is refused by the name of its variable. Below the
+composition root there are only arguments.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
+
+from pullcord.engine.options import EngineOptions
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+PREFIX = "PULLCORD_"
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names its variable, a line each."""
+
+
+class Settings(BaseSettings):
+    """How a server listens, drains and bounds. Times are seconds.
+
+    The engine's bounds are set as PULLCORD_ENGINE__WORKERS=64 and so on, see EngineOptions.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
+    )
+
+    listen: str = "127.0.0.1:50051"
+    """The address to serve on, host:port; port 0 takes a free one."""
+    tls_certificate: Path | None = None
+    """A file with the server's certificate chain, PEM. With tls_key; without both: plaintext."""
+    tls_key: Path | None = None
+    """A file with the certificate's private key, PEM."""
+    reuse_port: bool = False
+    """Whether several processes may share the port, for more than one core."""
+    heartbeat: float = Field(15.0, gt=0, le=3600)
+    """A stream on which nothing happened for so long gets a heartbeat."""
+    keepalive: float = Field(20.0, ge=1, le=7200)
+    """A silent connection is pinged after so long."""
+    keepalive_timeout: float = Field(10.0, ge=1, le=600)
+    """A ping without an answer for so long means that the client is gone."""
+    drain_time: float = Field(30.0, ge=0, le=86400)
+    """How long runs may go on after SIGTERM before they are cancelled, cause SHUTDOWN."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_json: bool = False
+    """Whether log lines are JSON."""
+    engine: EngineOptions = EngineOptions()
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_level(cls, value: str) -> str:
+        if value.lower() not in {"debug", "info", "warning", "error"}:
+            raise ValueError("must be debug, info, warning or error")
+        return value.lower()
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not value.startswith("unix:") and not (host and port.isdecimal() and int(port) < 2**16):
+            raise ValueError("must be host:port, or unix:path")
+        return value
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _are_known(cls, value: Any) -> Any:
+        known = {field.name for field in dataclasses.fields(EngineOptions)}
+        if isinstance(value, dict) and (unknown := sorted(value.keys() - known)):
+            raise ValueError(
+                "\n".join(f"{_engine_variable(name)}: there is no such setting" for name in unknown)
+            )
+        return value
+
+    @field_validator("engine")
+    @classmethod
+    def _are_positive(cls, value: EngineOptions) -> EngineOptions:
+        numbers = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        wrong = [name for name, n in numbers if n is not None and not 0 < n < 2**53]
+        if wrong:
+            raise ValueError(
+                "\n".join(f"{_engine_variable(name)}: must be more than 0" for name in wrong)
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _has_both_halves(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_certificate"
+            raise ValueError(
+                f"{PREFIX}{missing.upper()}: is missing; a certificate and its key go together"
+            )
+        return self
+
+
+def _engine_variable(name: str) -> str:
+    return f"{PREFIX}ENGINE__{name.upper()}"
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` stand above the environment.
+
+    Raises:
+        SettingsError: naming every variable that is wrong.
+    """
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_line, error.errors()))) from None
+    except UnreadableError as error:  # a variable of several settings that is no JSON
+        field = str(error).partition('"')[2].partition('"')[0]
+        raise SettingsError(f"{PREFIX}{field.upper()}: is not valid JSON") from None
+
+
+def _line(error: "ErrorDetails") -> str:
+    """What is wrong with one setting; our own validators may have named its variables."""
+    words = error["msg"].removeprefix("Value error, ")
+    if words.startswith(PREFIX):
+        return words
+    return f"{PREFIX}{'__'.join(map(str, error['loc'])).upper()}: {words}"

@@ -1,0 +1,1 @@
+"""How callers reach the engine. Transports convert through `wire` and decide nothing about runs."""

@@ -1,0 +1,115 @@
+"""The grpc.aio server around RunService: options, health, reflection, and its end.
+
+It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from pullcord.engine.catalog import Catalog
+from pullcord.engine.engine import Engine
+from pullcord.transports.grpc.service import SERVICE, RunService
+from pullcord.transports.grpc.streams import Bell
+
+CONTROL_THREADS = 4
+
+_NO_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """How the transport behaves. Times are seconds."""
+
+    heartbeat: float = 15.0
+    """A stream on which nothing happened for so long gets a heartbeat."""
+    keepalive: float = 20.0
+    """A connection on which nothing was heard for so long is pinged, and after `keepalive_timeout`
+    without an answer it is gone, and its runs' disconnect policies hold."""
+    keepalive_timeout: float = 10.0
+    max_message_bytes: int = 16 * 1024 * 1024
+    """The largest request. More: RESOURCE_EXHAUSTED by gRPC itself, before we see it."""
+    reuse_port: bool = False
+    """Whether several processes may listen on one port."""
+
+
+class GrpcServer:
+    """Serves one engine on one or more addresses. Made, started and stopped on one loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        options: GrpcOptions,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._control = ThreadPoolExecutor(CONTROL_THREADS, "pullcord-control")
+        self._bell = Bell(asyncio.get_running_loop(), options.heartbeat)
+        self._server = grpc.aio.server(options=list(_channel_arguments(options)))
+        service = RunService(engine, catalog, self._bell, self._control)
+        self._server.add_generic_rpc_handlers([service.handler()])
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self, listen: str) -> str:
+        """Listens and serves; returns the address with the port it really has.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        try:
+            if self._credentials is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, self._credentials)
+        except RuntimeError as error:
+            raise OSError(
+                f"cannot listen on {listen!r}: it is in use, or not an address"
+            ) from error
+        await self._server.start()
+        self._ticker = asyncio.create_task(self._bell.tick())
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        host = listen.rpartition(":")[0]
+        return listen if listen.startswith("unix:") else f"{host}:{port}"
+
+    async def drain(self) -> None:
+        """Tells load balancers that no new runs are taken; every call is still served."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new calls now, and ends those under way after `grace` seconds."""
+        await self._server.stop(grace)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker])
+        self._control.shutdown(wait=False)
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+
+def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:
+    yield "grpc.so_reuseport", int(options.reuse_port)
+    yield "grpc.max_receive_message_length", options.max_message_bytes
+    yield "grpc.max_send_message_length", -1
+    # A burst is refused by us, with a typed error, never shed by the core without a word.
+    yield "grpc.server.max_pending_requests", _NO_LIMIT
+    yield "grpc.server.max_pending_requests_hard_limit", _NO_LIMIT
+    yield "grpc.max_concurrent_streams", _NO_LIMIT
+    # A client that dies without a word is noticed within keepalive + keepalive_timeout.
+    yield "grpc.keepalive_time_ms", int(options.keepalive * 1000)
+    yield "grpc.keepalive_timeout_ms", int(options.keepalive_timeout * 1000)
+    yield "grpc.keepalive_permit_without_calls", 1
+    yield "grpc.http2.max_pings_without_data", 0
+    yield "grpc.http2.min_ping_interval_without_data_ms", 5000

@@ -1,0 +1,34 @@
+"""Deadlines as gRPC sends them: rounded up, the longer the more."""
+
+from collections.abc import Iterator
+
+import pytest
+from pullcord import RunContext, RunServer, runnable
+from pullcord.client import RunClient
+from pullcord.run.events import RunCompleted
+
+
+@runnable
+async def tells(ctx: RunContext) -> dict[str, float | None]:
+    """Tells how long it may take."""
+    return {"remaining": ctx.cancel_token.time_remaining()}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[RunClient]:
+    with RunServer(agents=[tells]) as address, RunClient(address) as client:
+        yield client
+
+
+@pytest.mark.parametrize("timeout", [5.001, 50.01, 100.2, 301.5, 1001, 3601, 10_001, 86_401])
+def test_promise_09_long_deadlines_leave_time_for_the_last_event(
+    client: RunClient, timeout: float
+) -> None:
+    """However long a deadline is, the run ends before it, and not much earlier than it must."""
+    stream = client.run("agents/tells", timeout=timeout)
+    for _ in stream:
+        pass
+    assert isinstance(stream.result, RunCompleted)
+    assert stream.result.output_data is not None
+    remaining = stream.result.output_data["remaining"]
+    assert 0.98 * timeout - 2.5 < remaining < timeout - 0.4
