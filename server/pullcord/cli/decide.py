@@ -1,0 +1,62 @@
+"""`pullcord continue`: it brings a paused run the decisions on the tool calls that wait.
+
+What may be decided, and by whom first, is the server's to say.
+"""
+
+from typing import Annotated
+
+import typer
+
+from pullcord.cli.exits import refusals
+from pullcord.cli.options import Address, AsJson, RunId, connection
+from pullcord.cli.output import console, print_json, print_run
+from pullcord.client import RunClient
+from pullcord.client.calls import DEFAULT_TARGET
+from pullcord.run.record import Decision
+from pullcord.wire.run import run_message
+
+
+def go_on(
+    run_id: RunId,
+    approve: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Have this tool call executed; may be repeated."),
+    ] = None,
+    decline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Do not have it executed, and tell the model so."),
+    ] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID=TEXT", help="Return this text instead of executing it."),
+    ] = None,
+    note: Annotated[
+        str, typer.Option(help="Why, in your own words; the model of a declined call is told.")
+    ] = "",
+    address: Address = DEFAULT_TARGET,
+    as_json: AsJson = False,
+) -> None:
+    """Decide about every tool call that a paused run waits for, so that the run goes on.
+
+    `pullcord get` shows which calls wait. Of two who decide, one wins; the other is told.
+    """
+    decisions = [
+        *(Decision(id, approved=True, note=note) for id in approve or ()),
+        *(Decision(id, note=note) for id in decline or ()),
+        *(_answer(text, note) for text in answer or ()),
+    ]
+    if not decisions:
+        raise typer.BadParameter("is needed: --approve, --decline or --answer", param_hint="one")
+    with refusals(as_json), RunClient(**connection(address)) as client:
+        run = client.continue_run(run_id, decisions)
+    if as_json:
+        print_json(run_message(run))
+    else:
+        print_run(run, console())
+
+
+def _answer(text: str, note: str) -> Decision:
+    id, sign, answer = text.partition("=")
+    if not id or not sign:
+        raise typer.BadParameter(f"{text!r} is no answer; write ID=TEXT", param_hint="--answer")
+    return Decision(id, answer=answer, note=note)

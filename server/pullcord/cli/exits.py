@@ -1,0 +1,104 @@
+"""What the commands' exit codes mean, and how an error becomes one.
+
+One table for all commands. What the errors themselves mean is said where they are defined.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from enum import IntEnum
+
+import typer
+
+from pullcord.cli.output import plain
+from pullcord.run.errors import (
+    CallFailed,
+    ConnectionLost,
+    InvalidArgument,
+    PullcordError,
+    RunExists,
+    RunnableNotFound,
+    RunNotFound,
+    RunNotPaused,
+    TooManyAffected,
+)
+from pullcord.run.state import RunState
+from pullcord.wire.errors import TABLE
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    COMPLETED = 0
+    """The command did what it was asked; a run that it followed has completed."""
+    FAILED = 1
+    """The run failed."""
+    USAGE = 2
+    """The command or the request was wrong."""
+    NOT_FOUND = 3
+    """There is no such run or runnable."""
+    UNAVAILABLE = 4
+    """The server is busy, draining, out of reach or at fault."""
+    UNFINISHED = 124
+    """The run goes on: the command left it, or its time to wait was up."""
+    CANCELLED = 130
+    """The run was cancelled."""
+
+
+HELP = (
+    "Exit codes: 0 done, or the run completed; 1 the run failed; 2 wrong usage or request; "
+    "3 no such run or runnable; 4 the server is busy, draining or out of reach; "
+    "124 the run goes on without this command; 130 the run was cancelled."
+)
+
+_OF_STATE = {
+    RunState.COMPLETED: Exit.COMPLETED,
+    RunState.FAILED: Exit.FAILED,
+    RunState.CANCELLED: Exit.CANCELLED,
+}
+
+
+def exit_of(state: RunState) -> Exit:
+    """The code that tells how a run stands."""
+    return _OF_STATE.get(state, Exit.UNFINISHED)
+
+
+def exit_of_error(error: PullcordError) -> Exit:
+    """The code that tells why a call was refused."""
+    if isinstance(error, (InvalidArgument, RunExists, RunNotPaused, TooManyAffected)):
+        return Exit.USAGE
+    if isinstance(error, (RunNotFound, RunnableNotFound)):
+        return Exit.NOT_FOUND
+    return Exit.UNAVAILABLE
+
+
+@contextlib.contextmanager
+def refusals(as_json: bool) -> Iterator[None]:
+    """Shows a refusal on stderr, and exits with its code."""
+    try:
+        yield
+    except PullcordError as error:
+        tell(error, as_json)
+        raise typer.Exit(exit_of_error(error)) from None
+
+
+def tell(error: PullcordError, as_json: bool) -> None:
+    """Shows an error on stderr: in words, or as a JSON object with its reason."""
+    if as_json:
+        said = {"reason": _reason(error), "message": str(error)}
+        print(json.dumps({"error": said}, ensure_ascii=False), file=sys.stderr)
+    elif isinstance(error, InvalidArgument):
+        for violation in error.violations:
+            print(f"pullcord: {violation.field}: {violation.description}", file=sys.stderr)
+    elif isinstance(error, ConnectionLost):
+        print(f"pullcord: the server cannot be reached: {error.message}", file=sys.stderr)
+    else:
+        print(f"pullcord: {plain(str(error))}", file=sys.stderr)
+
+
+def _reason(error: PullcordError) -> str:
+    for reason, row in TABLE.items():
+        if type(error) is row.error:
+            return reason
+    return error.code if isinstance(error, CallFailed) else "UNKNOWN"

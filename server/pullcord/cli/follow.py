@@ -1,0 +1,300 @@
+"""Following one run to its end: what each event shows, and what Ctrl-C does.
+
+How things look is the view's business; what is asked of the server, and with which options, the
+commands'.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from pullcord.cli.exits import Exit, exit_of
+from pullcord.cli.output import count, receipt_rows, seconds, tool_notes, why
+from pullcord.cli.screen import Progress, View
+from pullcord.cli.tree import entries_of
+from pullcord.client import AsyncRunStream
+from pullcord.run import events
+from pullcord.run.cancel import CancelMode
+from pullcord.run.errors import PullcordError
+from pullcord.run.events import Event
+from pullcord.run.record import Receipt, Run
+from pullcord.run.state import RunState
+
+_TICK = 0.05
+"""Seconds between two looks at the screen."""
+_RECEIPT = 2.0
+"""Seconds that a receipt may come later than the end of its run."""
+
+_HANDS_OVER = "delegate_to_member"
+"""The tool by which a team's leader has a member begin; the member tells what it came to."""
+
+Stop = Callable[[CancelMode], Awaitable[Receipt]]
+Look = Callable[[str], Awaitable[Run]]
+
+
+class Follower:
+    """Shows one run. With `stop`, Ctrl-C cancels it; without, Ctrl-C only leaves."""
+
+    def __init__(
+        self,
+        stream: AsyncRunStream,
+        view: View,
+        progress: Progress,
+        stop: Stop | None,
+        look: Look,
+    ) -> None:
+        self._stream = stream
+        self._view = view
+        self._progress = progress
+        self._stop = stop
+        self._look = look
+        self._looking: asyncio.Task[None] | None = None
+        self._interrupts = 0
+        self._stopping: list[asyncio.Task[Receipt]] = []
+        self._leaving: asyncio.Future[None] | None = None
+        self._shown: list[str] = []
+        self._is_tail = stream.after_sequence > 0  # the text before was shown somewhere else
+        self._speaker = ""
+        self._told = False  # why the run is being stopped
+        self._end_time = 0.0
+        progress.hint = "Ctrl-C stops it" if stop else "Ctrl-C leaves; the run is not stopped"
+
+    async def follow(self) -> Exit:
+        """Shows the run until it ends or the user leaves."""
+        loop = asyncio.get_running_loop()
+        before = signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self._interrupt))
+        ticker = asyncio.create_task(self._tick())
+        try:
+            async for event in self._stream:
+                self._view.event(event)
+                self._show(event)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            for task in filter(None, (ticker, self._looking)):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            self._view.close(self._progress)
+        return await self._conclude()
+
+    async def _tick(self) -> None:
+        while True:
+            self._view.tick(self._progress)
+            await asyncio.sleep(_TICK)
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        if self._stop is None or self._interrupts > 2:
+            self._leaving = asyncio.ensure_future(self._stream.close())
+            return
+        mode = CancelMode.GRACEFUL if self._interrupts == 1 else CancelMode.IMMEDIATE
+        self._progress.state = RunState.CANCELLING
+        self._progress.hint = (
+            "Ctrl-C again interrupts tools, too" if self._interrupts == 1 else "Ctrl-C again leaves"
+        )
+        asking = asyncio.ensure_future(self._stop(mode))
+        asking.add_done_callback(self._asked)
+        self._stopping.append(asking)
+
+    def _asked(self, asking: "asyncio.Task[Receipt]") -> None:
+        if not asking.cancelled() and isinstance(error := asking.exception(), PullcordError):
+            self._view.note(f"the stop did not reach the server: {error}", "red")
+
+    # --- what an event shows
+
+    def _show(self, event: Event) -> None:
+        view, progress, payload = self._view, self._progress, event.payload
+        self._end_time = event.create_time
+        if event.source is not None:
+            self._show_beneath(event)
+            return
+        match payload:
+            case events.RunStarted():
+                progress.state = RunState.RUNNING
+                progress.start_time = progress.start_time or event.create_time
+            case events.ContentDelta(text):
+                self._speaks("")
+                self._write(text)
+            case events.ReasoningDelta(text):
+                self._speaks("thinking")
+                view.aside(text)
+            case events.ToolCallStarted(call):
+                view.note(f"→ {call.tool_name}({_short(call.arguments)})")
+            case events.ToolCallCompleted(call) if call.tool_name != _HANDS_OVER:
+                took = seconds(max(0.0, call.end_time - call.start_time))
+                view.note(f"← {call.tool_name} {call.state.value}, {took}: {_short(call.result)}")
+            case events.StepStarted():
+                view.note(f"▸ {payload.name or payload.step_id}")
+            case events.StepCompleted():
+                view.note(f"▪ {payload.name or payload.step_id} {payload.state.value}")
+            case events.UsageUpdated(usage):
+                progress.tokens = usage.total_tokens
+            case events.CancelRequested(cancellation):
+                progress.state = RunState.CANCELLING
+                now = self._told and cancellation.mode is CancelMode.IMMEDIATE
+                view.note("stopping at once" if now else f"stopping: {why(cancellation)}", "yellow")
+                self._told = True
+            case events.RunPaused():
+                progress.state = RunState.PAUSED
+                self._asks(payload, event.run_id)
+            case events.RunContinued():
+                progress.state = RunState.RUNNING
+            case events.Custom(name, data):
+                view.note(f"{name} {_short(json.dumps(dict(data), ensure_ascii=False))}")
+            case events.Gap(first, last):
+                view.note(f"events {first} to {last} are no longer kept; this is what they made:")
+            case events.Snapshot(run):
+                self._is_tail = False
+                self._whole(run.output)
+                if progress.tree.has_parts:
+                    progress.tree.fill(run.output_data)
+                progress.tokens = run.usage.total_tokens
+            case events.RunCompleted():
+                progress.state = RunState.COMPLETED
+                self._whole(payload.output)
+                self._data(payload.output_data)
+            case events.RunCancelled():
+                progress.state = RunState.CANCELLED
+                self._whole(payload.output)
+                self._data(payload.output_data)
+            case events.RunFailed():
+                progress.state = RunState.FAILED
+                self._whole(payload.output)
+
+    def _data(self, data: Mapping[str, Any] | None) -> None:
+        """What the run returned beside its text.
+
+        Where the text is that, already, it is not said again; a team's or workflow's data is the
+        tree's.
+        """
+        if self._progress.tree.has_parts and entries_of(data):
+            self._progress.tree.fill(data)
+            return
+        if data is None:
+            return
+        shown = "".join(self._shown)
+        if _json_of(shown) != data:
+            end_of_text = "\n" if shown and not shown.endswith("\n") else ""
+            self._write(end_of_text + json.dumps(dict(data), ensure_ascii=False))
+
+    def _show_beneath(self, event: Event) -> None:
+        if self._looking is None and isinstance(event.payload, events.StepStarted):
+            self._looking = asyncio.create_task(self._plan())
+        branch = self._progress.tree.tell(event)
+        if branch is not None:
+            self._view.beneath(branch, event)
+        if isinstance(event.payload, events.RunPaused) and event.source is not None:
+            self._asks(event.payload, event.source.run_id)
+
+    def _asks(self, paused: events.RunPaused, run_id: str) -> None:
+        """A question, and how to answer it: whose calls wait is the run to be continued."""
+        self._view.note(f"paused: {paused.question}", "yellow")
+        for call in paused.tool_calls:
+            self._view.note(f"  {call.tool_name}({_short(call.arguments, 1000)})")
+        ids = " ".join(f"--approve {call.tool_call_id}" for call in paused.tool_calls)
+        self._view.note(f"  pullcord continue {run_id} {ids}")
+
+    async def _plan(self) -> None:
+        """Has the steps shown that are yet to come: a workflow's run knows them once it began."""
+        with contextlib.suppress(PullcordError):  # then they are shown when they begin
+            run = await self._look(self._stream.run_id)
+            if self._progress.tree.has_parts:
+                self._progress.tree.plan(run.output_data)
+
+    def _write(self, text: str) -> None:
+        if not text:
+            return
+        # A word that goes on from the text before is no new one.
+        goes_on = self._shown and self._shown[-1][-1].strip() and text[0].strip()
+        self._progress.words += len(re.findall(r"\S+", text)) - bool(goes_on)
+        self._shown.append(text)
+        self._view.write(text)
+
+    def _whole(self, output: str) -> None:
+        """The run's whole text so far: what of it was not shown yet is shown now."""
+        shown = "".join(self._shown)
+        if self._is_tail and output.endswith(shown):
+            return
+        if output.startswith(shown):
+            self._write(output[len(shown) :])
+        else:
+            self._write("\n")
+            self._shown.clear()
+            self._write(output)
+
+    def _speaks(self, who: str) -> None:
+        if who != self._speaker and who:
+            self._view.note(f"— {who} —")
+        self._speaker = who
+
+    # --- the end
+
+    async def _conclude(self) -> Exit:
+        """What there is to say once the stream has ended."""
+        receipt = await self._receipt()
+        result = self._stream.result
+        if result is None:
+            return self._left()
+        took = seconds(max(0.0, self._end_time - (self._progress.start_time or self._end_time)))
+        made = count(len(result.output.split()), "word")
+        if used := result.usage.total_tokens:
+            made += f", {'about ' if result.usage.estimated else ''}{count(used, 'token')}"
+        view = self._view
+        match result:
+            case events.RunCompleted():
+                view.note(f"✔ completed in {took}: {made}", "green")
+                return exit_of(RunState.COMPLETED)
+            case events.RunFailed(error):
+                words = f"{error.type}: {error.message}" if error.message else error.type
+                view.note(f"✘ failed after {took}: {words}", "red")
+                return exit_of(RunState.FAILED)
+            case events.RunCancelled(cancellation):
+                because = "" if self._told else f": {why(cancellation)}"
+                view.note(f"■ cancelled after {took}{because}", "yellow")
+                if receipt is not None:
+                    for word, about in receipt_rows(receipt):
+                        view.note(f"  {word:<9}  {about}")
+                else:
+                    view.note(f"  kept       {made}")
+                    for note in tool_notes(result.tool_calls):
+                        view.note(f"  note       {note}")
+        return exit_of(RunState.CANCELLED)
+
+    def _left(self) -> Exit:
+        view, place = self._view, self._stream
+        if self._stop is not None and self._stopping:
+            view.note(f"left run {place.run_id}, which is stopping", "yellow")
+            return Exit.CANCELLED
+        view.note(f"left run {place.run_id}; its disconnect policy holds. To come back:")
+        view.note(f"  pullcord watch {place.run_id} --after {place.after_sequence}")
+        return Exit.UNFINISHED
+
+    async def _receipt(self) -> Receipt | None:
+        """The latest receipt that has come, or comes soon."""
+        if not self._stopping:
+            return None
+        if self._stream.result is not None:
+            await asyncio.wait(self._stopping, timeout=_RECEIPT)
+        receipt = None
+        for task in self._stopping:
+            if not task.done():
+                task.cancel()
+            elif task.exception() is None:
+                receipt = task.result()
+        return receipt
+
+
+def _json_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _short(text: str, longest: int = 120) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -1,0 +1,101 @@
+"""The options that several commands share, and how their values are read.
+
+Only the shape of a value is checked here; what a run may be asked is the server's to say.
+"""
+
+import math
+import re
+from typing import Annotated, TypedDict
+
+import grpc
+import typer
+
+from pullcord.client import Pace
+from pullcord.run.cancel import CancelMode
+from pullcord.run.record import RunFilter
+from pullcord.run.state import RunState
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d|)")
+_TLS = "tls://"
+
+
+class Connection(TypedDict):
+    """How a client is made."""
+
+    target: str
+    credentials: grpc.ChannelCredentials | None
+    pace: Pace
+
+
+def connection(address: str) -> Connection:
+    """What a client needs to know to call the server at this address.
+
+    It gives up soon on a server that has gone: a person looks on.
+    """
+    is_tls = address.startswith(_TLS)
+    credentials = grpc.ssl_channel_credentials() if is_tls else None
+    return Connection(
+        target=address.removeprefix(_TLS), credentials=credentials, pace=Pace(reconnect_for=20.0)
+    )
+
+
+def duration(text: str | float) -> float:
+    """Seconds of `30s`, `1.5m`, `500ms`, `1m30s` or a plain number."""
+    compact = str(text).strip().lower()  # an option's default is a number already
+    parts = list(_DURATION.finditer(compact))
+    whole = "".join(part[0] for part in parts) == compact
+    if not parts or not whole or (len(parts) > 1 and any(not part[2] for part in parts)):
+        raise typer.BadParameter(f"{text!r} is no duration; write 30s, 1.5m or 500ms")
+    return math.fsum(float(part[1]) * _UNITS[part[2]] for part in parts)
+
+
+def labels_of(texts: list[str] | None) -> dict[str, str]:
+    """The labels of `key=value` texts."""
+    labels: dict[str, str] = {}
+    for text in texts or ():
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise typer.BadParameter(f"{text!r} is no label; write key=value", param_hint="--label")
+        labels[key] = value
+    return labels
+
+
+def filter_of(
+    session: str,
+    user: str,
+    runnable: str,
+    labels: list[str] | None,
+    states: frozenset[RunState] = frozenset(),
+) -> RunFilter:
+    """The filter that these options make."""
+    return RunFilter(session, user, runnable, states=states, labels=labels_of(labels))
+
+
+def mode_of(now: bool) -> CancelMode:
+    """How to stop a run: `--now` is IMMEDIATE."""
+    return CancelMode.IMMEDIATE if now else CancelMode.GRACEFUL
+
+
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        "-a",
+        envvar="PULLCORD_ADDRESS",
+        help="The server, host:port; tls://host:port for an encrypted line.",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line, with the API's field names.")
+]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run.", show_default=False)]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, in your own words.")]
+Now = Annotated[bool, typer.Option("--now", help="Interrupt tools too, at once.")]
+Session = Annotated[str, typer.Option("--session", help="The conversation.")]
+User = Annotated[str, typer.Option("--user", help="For whom it runs.")]
+OfRunnable = Annotated[str, typer.Option("--runnable", help="What runs, such as agents/counter.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", "-l", metavar="KEY=VALUE", help="A mark; may be repeated."),
+]

@@ -1,0 +1,276 @@
+"""What the commands print: JSON lines of the API's messages, and the same things in words.
+
+Words are for people and may change; JSON is for programs and is protobuf's own mapping. Following
+a run as it goes is in `screen` and `follow`.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pullcord.run.cancel import Cancellation, CancelOutcome
+from pullcord.run.events import ToolCall, ToolCallState
+from pullcord.run.record import Receipt, Run
+from pullcord.run.state import RunState
+
+STYLES = {
+    RunState.PENDING: "dim",
+    RunState.RUNNING: "cyan",
+    RunState.PAUSED: "yellow",
+    RunState.CANCELLING: "yellow",
+    RunState.COMPLETED: "green",
+    RunState.CANCELLED: "yellow",
+    RunState.FAILED: "red",
+}
+
+OUTCOMES = {
+    CancelOutcome.REQUESTED: "The run is stopping.",
+    CancelOutcome.STOPPED: "The run has stopped.",
+    CancelOutcome.RECORDED: "No such run has come yet; when it does, it ends at once.",
+    CancelOutcome.ALREADY_FINISHED: "The run had ended before; nothing was changed.",
+}
+
+_TOOL_NOTES = {
+    ToolCallState.UNKNOWN: "may have taken effect",
+    ToolCallState.INTERRUPTED: "was interrupted",
+    ToolCallState.RUNNING: "is at work",
+    ToolCallState.WAITING: "waits for a decision",
+    ToolCallState.DECLINED: "was declined",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is; into a pipe, lines are never cut."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return (
+        made
+        if made.is_terminal
+        else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=2000)
+    )
+
+
+def print_json(message: Message) -> None:
+    """One line, with the field names of the proto."""
+    print(json_of(message), flush=True)
+
+
+def json_of(message: Message) -> str:
+    """Protobuf's JSON of a message in one line; enums by name, 64-bit numbers as strings."""
+    return MessageToJson(message, preserving_proto_field_name=True, indent=None, ensure_ascii=False)
+
+
+def plain(text: str) -> str:
+    """Text without what could command a terminal; a model's words are only to be read."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def seconds(number: float) -> str:
+    """A length of time, as short as it is telling: `3.1 ms`, `2.4 s`, `3 min 5 s`."""
+    if number < 0.1:
+        return f"{number * 1000:.1f} ms"
+    if number < 60:
+        return f"{number:.1f} s"
+    minutes = int(number // 60)
+    if minutes < 60:
+        return f"{minutes} min {int(number % 60)} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(number: int, what: str) -> str:
+    """`1 word`, `2,000 words`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def why(cancellation: Cancellation) -> str:
+    """Cause, actor and reason of a stop in one line."""
+    words = cancellation.cause.value
+    if cancellation.limit:
+        words += f" ({cancellation.limit})"
+    if cancellation.actor:
+        words += f", by {cancellation.actor}"
+    return plain(f"{words}: {cancellation.reason}" if cancellation.reason else words)
+
+
+def tool_notes(calls: Iterable[ToolCall]) -> list[str]:
+    """What is to be said of tool calls that did not come to a clean end."""
+    return [
+        f"tool {plain(call.tool_name)} {_TOOL_NOTES[call.state]}"
+        for call in calls
+        if call.state in _TOOL_NOTES
+    ]
+
+
+def receipt_rows(receipt: Receipt) -> list[tuple[str, str]]:
+    """When a stop was accepted, delivered and achieved, and what was kept, as pairs of words."""
+    rows = []
+    run = receipt.run
+    if receipt.accept_time:
+        rows.append(("accepted", _clock(receipt.accept_time)))
+        for word, at in (("delivered", receipt.deliver_time), ("stopped", receipt.stop_time)):
+            if at:
+                rows.append((word, f"{seconds(max(0.0, at - receipt.accept_time))} later"))
+            elif receipt.outcome is CancelOutcome.REQUESTED:
+                rows.append((word, "not yet"))
+    if run is not None and run.state.is_terminal:
+        rows.append(("kept", _kept(run)))
+        rows.extend(("note", note) for note in tool_notes(run.tool_calls))
+        if run.abandoned:
+            rows.append(("note", "its code did not stop, and may still be at work"))
+    return rows
+
+
+def print_receipt(receipt: Receipt, to: Console) -> None:
+    """A receipt in words."""
+    to.print(Text(OUTCOMES[receipt.outcome], "bold"))
+    stop = receipt.run.cancellation if receipt.run is not None else None
+    print_rows([*([("why", why(stop))] if stop else []), *receipt_rows(receipt)], to)
+
+
+def print_rows(rows: Iterable[tuple[str, str]], to: Console) -> None:
+    """Pairs of a word and what it is about, one a line."""
+    table = Table.grid(padding=(0, 2))
+    for word, about in rows:
+        table.add_row(Text(f"  {word}", "dim"), Text(about, overflow="fold"))
+    to.print(table)
+
+
+def print_run(run: Run, to: Console) -> None:
+    """All that is known of a run, its output last."""
+    rows = [("run", run.run_id), ("runnable", run.runnable), ("state", run.state.value)]
+    rows += [
+        (word, plain(about))
+        for word, about in (
+            ("session", run.session_id),
+            ("user", run.user_id),
+            ("part of", run.parent_run_id),
+            ("labels", " ".join(f"{key}={value}" for key, value in run.labels.items())),
+            ("input", _cut(run.input)),
+        )
+        if about
+    ]
+    if run.cancellation is not None:
+        rows.append(("why", why(run.cancellation)))
+    if run.error is not None:
+        rows.append(("error", plain(f"{run.error.type}: {run.error.message}")))
+    rows.append(("created", _clock(run.create_time)))
+    if run.start_time:
+        rows.append(("worked", seconds((run.end_time or time.time()) - run.start_time)))
+    if used := usage_words(run):
+        rows.append(("used", used))
+    for call in run.tool_calls:
+        told = f"{plain(call.tool_name)}: {call.state.value}"
+        if call.state is ToolCallState.WAITING:
+            told = plain(f"{call.tool_call_id}: {call.tool_name}({call.arguments}) waits")
+            told += f" in run {call.run_id}" if call.run_id else ""
+        rows.append(("tool", told))
+    if run.abandoned:
+        rows.append(("note", "its code did not stop, and may still be at work"))
+    print_rows(rows, to)
+    if run.output_data is not None:
+        to.print(Text(json.dumps(run.output_data, ensure_ascii=False, indent=2)))
+    if run.output:
+        to.print()
+        to.print(Text(plain(run.output)))
+
+
+def usage_words(run: Run) -> str:
+    """What a run has used, in words."""
+    usage = run.usage
+    parts = []
+    if usage.total_tokens:
+        about = "about " if usage.estimated else ""
+        parts.append(about + count(usage.total_tokens, "token"))
+    if usage.cost:
+        parts.append(f"${usage.cost:.4f}")
+    if usage.tool_calls:
+        parts.append(count(usage.tool_calls, "tool call"))
+    return ", ".join(parts)
+
+
+def print_runs(runs: Iterable[Run], to: Console) -> None:
+    """Runs in columns, each with those beneath it below it, indented.
+
+    What else is known of a run stands below it or, in a pipe, behind it.
+    """
+    now = time.time()
+    rows = []
+    listed = list(runs)
+    known = {run.run_id for run in listed}
+    for depth, run in _with_those_beneath(listed):
+        name, age = "  " * depth + run.run_id, seconds(max(0.0, now - run.create_time))
+        rows.append((run, (name, run.runnable, run.state.value, age)))
+    if not rows:
+        to.print(Text("No runs.", "dim"))
+        return
+    widths = [max(len(cells[column]) for _, cells in rows) for column in range(4)]
+    for run, cells in rows:
+        line = Text("  ".join(f"{c:<{width}}" for c, width in zip(cells, widths, strict=True)))
+        line.highlight_words([run.state.value], STYLES[run.state])
+        details = "  ".join(
+            plain(about)
+            for about in (
+                f"part of {run.parent_run_id}"
+                if run.parent_run_id and run.parent_run_id not in known
+                else "",
+                f"session {run.session_id}" if run.session_id else "",
+                f"user {run.user_id}" if run.user_id else "",
+                *(f"{key}={value}" for key, value in run.labels.items()),
+                usage_words(run),
+                why(run.cancellation) if run.cancellation else "",
+            )
+            if about
+        )
+        if details:
+            line.append("\n    " if to.is_terminal else "  ").append(details, "dim")
+        to.print(line)
+
+
+def _with_those_beneath(runs: list[Run]) -> Iterator[tuple[int, Run]]:
+    """How deep a run stands among these, and the run: the tops as given, what is beneath as begun.
+
+    Where the one above is not among them, a run stands at the top.
+    """
+    known = {run.run_id for run in runs}
+    beneath: dict[str, list[Run]] = {}
+    for run in runs:
+        above = run.parent_run_id if run.parent_run_id in known else ""
+        beneath.setdefault(above, []).append(run)
+    todo = [(0, run) for run in reversed(beneath.get("", ()))]
+    while todo:
+        depth, run = todo.pop()
+        yield depth, run
+        todo += [(depth + 1, child) for child in beneath.get(run.run_id, ())]
+
+
+def name_table(rows: Iterable[tuple[str, ...]], *columns: str) -> Table:
+    """Rows of plain text."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return table
+
+
+def _kept(run: Run) -> str:
+    kept: list[Any] = [count(len(run.output.split()), "word")]
+    if used := usage_words(run):
+        kept.append(f"{used} used")
+    return "; ".join(kept)
+
+
+def _clock(at: float) -> str:
+    told = time.localtime(at)
+    return f"{time.strftime('%H:%M:%S', told)}.{int(at % 1 * 1000):03d}"
+
+
+def _cut(text: str, longest: int = 200) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -1,0 +1,332 @@
+"""How a run is shown while it goes on: on a terminal, into a pipe, or as JSON lines.
+
+A view is told what to show and when; what an event means, and what Ctrl-C does, is in `follow`.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from pullcord.cli.branches import clock, rows, state_words, style
+from pullcord.cli.output import console, count, plain, print_json, seconds
+from pullcord.cli.tree import Branch, Tree
+from pullcord.run import events
+from pullcord.run.events import Event
+from pullcord.run.state import RunState
+from pullcord.wire.event import event_message
+
+_ABOVE = 4
+"""Lines of the terminal that a tree leaves to the text above it, and to the status line."""
+_LONGEST_LINE = 100
+"""Characters of a member's line in a pipe; it goes on in the next one."""
+
+
+@dataclass
+class Progress:
+    """What the status line says."""
+
+    began: float
+    """When the command or the run began, of time.monotonic; so is the deadline."""
+    deadline: float | None = None
+    start_time: float = 0.0
+    """When the run began, in seconds since the epoch of the server's clock; 0: not known yet."""
+    state: RunState = RunState.PENDING
+    words: int = 0
+    tokens: int = 0
+    hint: str = ""
+    tree: Tree = field(default_factory=Tree)
+
+    def now(self) -> float:
+        """What the server's clock says, by the run's beginning; 0 before that is known."""
+        return self.start_time and self.start_time + time.monotonic() - self.began
+
+
+class View(Protocol):
+    """Where a run is shown."""
+
+    def event(self, event: Event) -> None:
+        """Every event, before anything else is told of it."""
+
+    def write(self, text: str) -> None:
+        """More of the run's own text."""
+
+    def aside(self, text: str) -> None:
+        """More of what is not the run's own text: its reasoning."""
+
+    def beneath(self, branch: Branch, event: Event) -> None:
+        """Something has happened to a step or member; the tree has it."""
+
+    def note(self, line: str, style: str = "dim") -> None:
+        """A line about the run."""
+
+    def tick(self, progress: Progress) -> None:
+        """Time has passed, or something has changed."""
+
+    def close(self, progress: Progress) -> None:
+        """The run has ended, or was left: only notes may follow."""
+
+
+class JsonView:
+    """Events as JSON lines on stdout, and nothing else."""
+
+    def event(self, event: Event) -> None:
+        """Prints it."""
+        print_json(event_message(event))
+
+    def write(self, text: str) -> None:
+        """The event has said it."""
+
+    def aside(self, text: str) -> None:
+        """The event has said it."""
+
+    def note(self, line: str, style: str = "dim") -> None:
+        """The event has said it."""
+
+    def beneath(self, branch: Branch, event: Event) -> None:
+        """The event has said it."""
+
+    def tick(self, progress: Progress) -> None:
+        """Nothing moves."""
+
+    def close(self, progress: Progress) -> None:
+        """Nothing is open."""
+
+
+class PipeView:
+    """The run's text on stdout, untouched; everything else on stderr."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._lines: dict[Branch, str] = {}
+        self._clean = plain if sys.stdout.isatty() else str  # a terminal of little skill
+
+    def event(self, event: Event) -> None:
+        """What matters of it comes by the other methods."""
+
+    def write(self, text: str) -> None:
+        """Passes it on at once."""
+        self._open = not text.endswith("\n")
+        sys.stdout.write(self._clean(text))
+        sys.stdout.flush()
+
+    def aside(self, text: str) -> None:
+        """Goes to stderr."""
+        sys.stderr.write(plain(text))
+
+    def note(self, line: str, style: str = "dim") -> None:
+        """Goes to stderr."""
+        print(plain(line), file=sys.stderr, flush=True)
+
+    def beneath(self, branch: Branch, event: Event) -> None:
+        """Goes to stderr, line by line, each with the path of who says it before it."""
+        match event.payload:
+            case events.ContentDelta(text):
+                *whole, rest = (self._lines.pop(branch, "") + text).split("\n")
+                for line in whole:
+                    self._tell(branch, line)
+                while len(rest) > _LONGEST_LINE:
+                    line, rest = _broken(rest)
+                    self._tell(branch, line)
+                if rest:
+                    self._lines[branch] = rest
+            case events.RunStarted() | events.StepStarted():
+                if branch.state is RunState.RUNNING and branch.begin_time == event.create_time:
+                    self._tell(branch, f"▸ {branch.remark or 'started'}")
+            case events.ToolCallStarted() | events.ToolCallCompleted():
+                self._tell(branch, branch.doing)
+            case events.StepCompleted() | events.RunCompleted() | events.RunCancelled():
+                self._ended(branch, event)
+            case events.RunFailed():
+                self._ended(branch, event)
+
+    def _ended(self, branch: Branch, event: Event) -> None:
+        if line := self._lines.pop(branch, ""):
+            self._tell(branch, line)
+        if branch.worker and not isinstance(event.payload, events.StepCompleted):
+            return  # the step ends as well, and says the same
+        took = seconds(max(0.0, branch.end_time - branch.begin_time))
+        because = f": {branch.remark}" if branch.remark else ""
+        self._tell(branch, f"▪ {state_words(branch.state)}, {took}{because}")
+
+    def _tell(self, branch: Branch, line: str) -> None:
+        self.note(f"{'/'.join(branch.path)}: {line}")
+
+    def tick(self, progress: Progress) -> None:
+        """Nothing moves in a pipe."""
+
+    def close(self, progress: Progress) -> None:
+        """Ends all last lines, and names the steps that have not begun."""
+        if self._open:
+            self.write("\n")
+        for branch, line in self._lines.items():
+            self._tell(branch, line)
+        if progress.state.is_terminal:
+            for branch in progress.tree:
+                if branch.standing() is None and not branch.members:
+                    self._tell(branch, state_words(None))
+
+
+class ScreenView:
+    """A terminal: the text flows, and what is below it says how the run stands.
+
+    That is one line and, where there are any, a row for each step or member. Whole lines of the
+    text are printed for good. Only the last one, which still grows, and what is below are painted
+    again, at most as often as `tick` is called; in the end the tree is printed for good, too.
+    """
+
+    def __init__(self, to: Console) -> None:
+        self._console = to
+        self._live = Live(console=to, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._status: tuple[Text, ...] = (Text(),)
+        self._line = ""
+        self._style = ""
+        self._dirty = False
+        self._spoke = False
+        self._is_gap = False  # the last whole row is empty
+        self._closed = False
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_no_echo_of_control_keys())
+        self._live.start()
+
+    def event(self, event: Event) -> None:
+        """What matters of it comes by the other methods."""
+
+    def write(self, text: str) -> None:
+        """Appends; shown at the next tick."""
+        self._say(text, "")
+
+    def aside(self, text: str) -> None:
+        """Appends, in a fainter hand."""
+        self._say(text, "dim italic")
+
+    def beneath(self, branch: Branch, event: Event) -> None:
+        """Shown in the tree at the next tick."""
+
+    def note(self, line: str, style: str = "dim") -> None:
+        """A line of its own, above what still grows."""
+        self._end_line()
+        self._console.print(Text(plain(line), style))
+
+    def tick(self, progress: Progress) -> None:
+        """Paints, if anything has changed."""
+        size = self._console.size
+        below = rows(progress.tree, progress.now(), size.width, max(2, size.height - _ABOVE))
+        status = (_status(progress), *below)
+        if not self._dirty and status == self._status:
+            return
+        self._status, self._dirty = status, False
+        self._paint()
+
+    def close(self, progress: Progress) -> None:
+        """The text and the tree stay, the status line goes."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._end_line()
+            if progress.tree:
+                below = rows(progress.tree, progress.now(), self._console.width)
+                name = Text(plain(progress.tree.root.name), "bold")
+                self._console.print(Text("\n").join([*self._space(), name, *below]))
+        finally:
+            self._live.stop()
+            self._quiet.close()
+
+    def _space(self) -> list[Text]:
+        """An empty row, where there is text to be told apart from, and no such row yet."""
+        return [Text()] if self._spoke and not self._is_gap else []
+
+    def _say(self, text: str, style: str) -> None:
+        self._spoke = True
+        if style != self._style:
+            self._end_line()
+            self._style = style
+        self._line += plain(text)
+        self._dirty = True
+
+    def _end_line(self) -> None:
+        if self._line:
+            self._line += "\n"
+            self._paint()
+
+    def _paint(self) -> None:
+        *whole, self._line = self._rows()
+        growing = Text(self._line, self._style, no_wrap=True, overflow="crop")
+        parts = [growing, Text()] if self._line else [Text()]
+        self._live.update(Group(*parts, *self._status))
+        if whole:
+            self._is_gap = not whole[-1].strip()
+            self._console.print(Text("\n").join(Text(row, self._style) for row in whole))
+        else:
+            self._live.refresh()
+
+    def _rows(self) -> list[str]:
+        """What is to be shown, a row a line of the terminal; the last one still grows."""
+        *ended, growing = self._line.split("\n")
+        rows = [row for line in ended for row in self._wrapped(line)]
+        return rows + self._wrapped(growing)
+
+    def _wrapped(self, line: str) -> list[str]:
+        said = line.rstrip(" ")
+        rows = [row.plain for row in Text(said).wrap(self._console, self._console.width)] or [""]
+        rows[-1] += line[len(said) :]  # wrapping would drop it, and it parts the next word
+        return rows
+
+
+def choose_view(as_json: bool) -> View:
+    """The view that suits where stdout goes."""
+    if as_json:
+        return JsonView()
+    to = console()
+    return ScreenView(to) if to.is_terminal and not to.is_dumb_terminal else PipeView()
+
+
+def _status(progress: Progress) -> Text:
+    now = time.monotonic()
+    parts = [clock(now - progress.began)]
+    if progress.words:
+        parts.append(count(progress.words, "word"))
+    if progress.tokens:
+        parts.append(count(progress.tokens, "token"))
+    if progress.deadline is not None:
+        parts.append(f"{clock(progress.deadline - now)} left")
+    line = Text(no_wrap=True, overflow="ellipsis")
+    if progress.tree:
+        line.append(f"{plain(progress.tree.root.name)}  ", "bold")
+    line.append(f"● {state_words(progress.state)}", style(progress.state))
+    line.append("".join(f"  {part}" for part in parts))
+    line.append(f"  {progress.hint}", "dim")
+    return line
+
+
+def _broken(line: str) -> tuple[str, str]:
+    """A line's beginning, and what goes to the next one; between words where that can be."""
+    at = line.rfind(" ", 0, _LONGEST_LINE + 1)
+    return (line[:at], line[at + 1 :]) if at > 0 else (line[:_LONGEST_LINE], line[_LONGEST_LINE:])
+
+
+@contextlib.contextmanager
+def _no_echo_of_control_keys() -> Iterator[None]:
+    """Keeps the terminal from writing ^C into the text."""
+    try:
+        import termios
+
+        descriptor = sys.stdout.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (ImportError, ValueError, OSError):  # not a terminal, or not Unix
+        yield
+        return
+    changed = [*before]
+    changed[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(descriptor, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

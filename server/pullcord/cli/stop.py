@@ -1,0 +1,123 @@
+"""`pullcord cancel` and `pullcord cancel-all`: they stop runs and show the receipts."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from pullcord.cli.exits import Exit, refusals
+from pullcord.cli.options import (
+    Address,
+    AsJson,
+    Labels,
+    Now,
+    OfRunnable,
+    Reason,
+    RunId,
+    Session,
+    User,
+    connection,
+    duration,
+    filter_of,
+    mode_of,
+)
+from pullcord.cli.output import OUTCOMES, console, count, name_table, print_json, print_receipt
+from pullcord.client import RunClient
+from pullcord.client.calls import DEFAULT_TARGET
+from pullcord.run.record import CancelResult
+from pullcord.wire.requests import DEFAULT_MAX_AFFECTED
+from pullcord.wire.run import cancel_results_message, receipt_message
+
+
+def cancel(
+    run_id: RunId,
+    reason: Reason = "",
+    now: Now = False,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            help="How long a tool call in flight may take to finish. [default: the server's]",
+        ),
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            parser=duration, metavar="DURATION", help="How long to wait for the run to stop."
+        ),
+    ] = 5.0,
+    before_start: Annotated[
+        bool,
+        typer.Option("--before-start", help="Also stop a run that has not come yet."),
+    ] = False,
+    address: Address = DEFAULT_TARGET,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a run, and show the receipt: when the stop was accepted, delivered, achieved.
+
+    What the run has made so far is kept. Cancelling again gives the same receipt; --now then
+    hastens the stop. The exit code is 0 for every receipt, also where the run had ended before.
+    """
+    with refusals(as_json), RunClient(**connection(address)) as client:
+        receipt = client.cancel(
+            run_id,
+            reason,
+            mode=mode_of(now),
+            grace_period=grace,
+            wait=wait,
+            before_start=before_start,
+        )
+    if as_json:
+        print_json(receipt_message(receipt))
+    else:
+        print_receipt(receipt, console())
+
+
+def cancel_all(
+    session: Session = "",
+    user: User = "",
+    runnable: OfRunnable = "",
+    label: Labels = None,
+    reason: Reason = "",
+    now: Now = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which runs would be stopped.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    most: Annotated[
+        int, typer.Option("--max", metavar="N", help="Stop none, where more runs than this match.")
+    ] = DEFAULT_MAX_AFFECTED,
+    address: Address = DEFAULT_TARGET,
+    as_json: AsJson = False,
+) -> None:
+    """Stop every live run that matches all that is given: session, user, runnable, labels.
+
+    On a terminal it shows the runs and asks first; elsewhere --yes is needed.
+    """
+    matching = filter_of(session, user, runnable, label)
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise typer.BadParameter("needed where nobody can be asked", param_hint="--yes")
+    with refusals(as_json), RunClient(**connection(address)) as client:
+        if dry_run or not yes:
+            found = client.cancel_many(matching, validate_only=True, max_affected=most)
+            _show(found, as_json)
+            if dry_run or not found:
+                return
+            if not typer.confirm(f"Stop {count(len(found), 'run')}?", err=True):
+                raise typer.Exit(Exit.COMPLETED)
+        _show(client.cancel_many(matching, reason, mode=mode_of(now), max_affected=most), as_json)
+
+
+def _show(results: tuple[CancelResult, ...], as_json: bool) -> None:
+    if as_json:
+        for result in cancel_results_message((r.run_id, r.outcome) for r in results).results:
+            print_json(result)
+        return
+    to = console()
+    if not results:
+        to.print(Text("No live run matches.", "dim"))
+        return
+    rows = ((r.run_id, OUTCOMES[r.outcome] if r.outcome else "would be stopped") for r in results)
+    to.print(name_table(rows, "run", "outcome"))

@@ -1,0 +1,106 @@
+"""`pullcord ps`, `get`, `wait` and `runnables`."""
+
+import json
+import uuid
+
+import pytest
+from pullcord.cli.app import app
+from pullcord.client import RunClient
+from typer.testing import CliRunner
+
+from tests.cli.commands import call
+
+
+@pytest.fixture
+def session() -> str:
+    return f"look-{uuid.uuid4()}"
+
+
+def test_ps_shows_live_runs(address: str, client: RunClient, session: str) -> None:
+    """`ps` lists runs that have not ended, --all and --state others, too; a line each in a pipe."""
+    live = client.start("agents/forever", session_id=session, labels={"team": "blue"}).run_id
+    ended = client.start("agents/say", "hi", session_id=session).run_id
+    client.wait(ended)
+    (line,) = call("ps", "--session", session, address=address).stdout.splitlines()
+    for word in (live, "agents/forever", "running", f"session {session}", "team=blue"):
+        assert word in line
+    both = call("ps", "--session", session, "--all", address=address).stdout.splitlines()
+    assert [line.split()[0] for line in both] == [ended, live]
+    one = call("ps", "--session", session, "-A", "--limit", "1", "--json", address=address)
+    assert json.loads(one.stdout)["run_id"] == ended
+    done = call("ps", "--session", session, "--state", "completed", "--json", address=address)
+    assert json.loads(done.stdout)["state"] == "RUN_STATE_COMPLETED"
+    client.cancel(live, wait=5)
+    assert call("ps", "--session", session, address=address).stdout == "No runs.\n"
+
+
+def test_ps_shows_what_is_beneath_a_run(address: str, client: RunClient, session: str) -> None:
+    """`ps` lists the runs beneath a run below it, indented; alone they name the one above."""
+    top = client.start("workflows/sheet", "hi", session_id=session).run_id
+    for event in client.watch(top):
+        if event.source is not None and event.source.id == "forever":
+            break
+    lines = call("ps", "--session", session, address=address).stdout.splitlines()
+    assert lines[0].startswith(top)
+    (beneath,) = (line for line in lines if "agents/forever" in line)
+    assert beneath.startswith("  ")
+    assert "part of" not in beneath
+    args = ("ps", "--session", session, "--runnable", "agents/forever")
+    (alone,) = call(*args, address=address).stdout.splitlines()
+    assert f"part of {top}" in alone
+    assert alone.split()[0] == beneath.split()[0]
+    client.cancel(top, wait=5)
+
+
+def test_get_shows_all_of_a_run(address: str, client: RunClient) -> None:
+    """`get` shows what is known of a run, and its output last."""
+    run = client.start("agents/say", "hi there", user_id="ann@example.com")
+    client.wait(run.run_id)
+    done = call("get", run.run_id, address=address)
+    assert done.returncode == 0
+    for words in (run.run_id, "agents/say", "completed", "ann@example.com"):
+        assert words in done.stdout
+    assert done.stdout.splitlines()[-1] == "hi there"
+    told = json.loads(call("get", run.run_id, "--json", address=address).stdout)
+    assert told["output"] == "hi there"
+
+
+def test_wait_exits_as_the_run_ended(address: str, client: RunClient) -> None:
+    """`wait` exits with the code of the run's end, and with 124 where its time was up first."""
+    failed = client.start("agents/fails").run_id
+    assert call("wait", failed, address=address).returncode == 1
+    live = client.start("agents/forever").run_id
+    assert call("wait", live, "--timeout", "50ms", address=address).returncode == 124
+    client.cancel(live, wait=5)
+    assert call("wait", live, address=address).returncode == 130
+    assert call("wait", "nobody", address=address).returncode == 3
+
+
+def test_runnables(address: str) -> None:
+    """`runnables` lists what is on offer, with the author's words."""
+    done = call("runnables", address=address)
+    assert "agents/forever" in done.stdout
+    assert "Ticks until it is stopped." in done.stdout
+    names = [
+        json.loads(line)["name"]
+        for line in call("runnables", "--json", address=address).stdout.splitlines()
+    ]
+    assert names == sorted(names)
+    assert "agents/say" in names
+
+
+def test_the_address_is_an_option_too(address: str) -> None:
+    """--address stands above PULLCORD_ADDRESS."""
+    done = call("runnables", "--address", address, address="127.0.0.1:1")
+    assert done.returncode == 0
+
+
+def test_help_and_version() -> None:
+    """Every command explains itself and the exit codes; --version says which Pullcord this is."""
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__.replace("_", "-")
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"})
+        assert shown.exit_code == 0
+        assert "Exit codes" in shown.stdout
+    assert call("--version").stdout.count(".") == 2

@@ -1,0 +1,167 @@
+"""`pullcord serve`."""
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from pullcord.client import RunClient
+from pullcord.probe import is_serving
+from pullcord.run.errors import Draining
+from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
+
+from tests.cli.commands import Command, call
+
+APP = '''
+from pullcord import RunContext, RunServer, runnable
+
+@runnable
+def gate(ctx: RunContext):
+    """Waits for a file of that name, or for its stop."""
+    import pathlib
+    yield "waiting "
+    while not pathlib.Path(ctx.input).exists():
+        if ctx.cancel_token.wait(0.01):
+            ctx.cancel_token.raise_if_cancelled()
+    yield "gone on"
+
+server = RunServer(agents=[gate])
+
+def make():
+    return server
+
+number = 5
+'''
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def _address(command: Command) -> str:
+    return command.until("\n").split()[-1]
+
+
+def test_the_demo() -> None:
+    """Without an argument a demo is served; stdout has one line, with the address, and no more."""
+    with Command("serve", "--listen", "127.0.0.1:0") as command:
+        address = _address(command)
+        with RunClient(address) as client:
+            assert [r.name for r in client.runnables()] == [
+                "agents/counter",
+                "agents/storyteller",
+                "teams/duo",
+                "workflows/evening-paper",
+            ]
+            stream = client.run("agents/counter", "2")
+            text = "".join(e.payload.text for e in stream if isinstance(e.payload, ContentDelta))
+            assert text == "1 2 "
+            story = client.run("agents/storyteller", "a whale")
+            first = next(e for e in story if isinstance(e.payload, ContentDelta))
+            assert isinstance(first.payload, ContentDelta)
+            story.cancel(wait=5)
+        command.process.terminate()
+        code, output, errors = command.end()
+    assert (code, output) == (0, f"Pullcord is serving on {address}\n")
+    assert "run ended" in errors
+
+
+@pytest.mark.parametrize("target", ["app:server", "app:make", "app", "app.py:server", "app.py"])
+def test_targets(app: Path, target: str) -> None:
+    """A target is a module or a file, and in it a RunServer or a function that returns one."""
+    with Command("serve", target, "--listen", "127.0.0.1:0", "--json", cwd=app) as command:
+        address = json.loads(command.until("\n"))["address"]
+        assert is_serving(address)
+        command.interrupt()
+        assert command.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nope:server", "there is no module 'nope'"),
+        ("app.nope:server", "there is no module 'app.nope'"),
+        ("nope.py:server", "there is no file nope.py"),
+        ("app:nope", "app has no 'nope'"),
+        ("app:number", "app:number is a int, and no RunServer"),
+        ("app:gate", "app:gate is a FunctionRunnable, and no RunServer"),
+        (":server", "no module"),
+    ],
+)
+def test_wrong_targets(app: Path, target: str, words: str) -> None:
+    """What is not there, or no server, is said in a line, and the exit code is 2."""
+    done = call("serve", target, cwd=app)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_import_that_fails_within_the_target(app: Path) -> None:
+    """A module that the author's own code lacks is shown with its traceback."""
+    (app / "app.py").write_text("import missing_module")
+    done = call("serve", "app:server", cwd=app)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "missing_module" in done.stderr
+
+
+def test_a_port_in_use() -> None:
+    """An address that is in use, or none, is said in a line, and the exit code is 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for listen in (address, "nowhere:nothing"):
+            done = call("serve", "--listen", listen)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+            assert listen in done.stderr
+
+
+def test_wrong_settings() -> None:
+    """Every wrong variable is named, also one that does not exist; the exit code is 2."""
+    done = call("serve", PULLCORD_HEARTBEAT="-1", PULLCORD_ENGINE__WORKERS="0")
+    assert done.returncode == 2
+    assert "PULLCORD_HEARTBEAT" in done.stderr
+    assert "PULLCORD_ENGINE__WORKERS" in done.stderr
+    done = call("serve", PULLCORD_ENGINE__WORKER="4")
+    assert "pullcord: PULLCORD_ENGINE__WORKER: " in done.stderr
+
+
+def test_sigterm_drains(app: Path) -> None:
+    """After SIGTERM a run in flight may end, new ones are refused; then the server exits with 0."""
+    with Command("serve", "app:server", "--listen", "127.0.0.1:0", cwd=app) as command:
+        with RunClient(_address(command)) as client:
+            stream = client.run("agents/gate", str(app / "open"))
+            for event in stream:
+                if isinstance(event.payload, ContentDelta) and event.payload.text == "waiting ":
+                    command.process.send_signal(signal.SIGTERM)
+                    _until_draining(client)
+                    (app / "open").touch()
+            assert isinstance(stream.result, RunCompleted)
+            assert stream.result.output == "waiting gone on"
+        assert command.end()[0] == 0
+
+
+def _until_draining(client: RunClient) -> None:
+    while True:
+        try:
+            client.cancel(client.start("agents/gate", "never").run_id, wait=5)
+        except Draining:
+            return
+
+
+def test_the_second_signal_cancels(app: Path) -> None:
+    """A second signal cancels what is still at work, cause SHUTDOWN; its output is kept."""
+    with Command("serve", "app:server", "--listen", "127.0.0.1:0", cwd=app) as command:
+        with RunClient(_address(command)) as client:
+            stream = client.run("agents/gate", str(app / "never"))
+            for event in stream:
+                if isinstance(event.payload, ContentDelta):
+                    command.interrupt()
+                    _until_draining(client)
+                    command.interrupt()
+            assert isinstance(stream.result, RunCancelled)
+            assert stream.result.cancellation.cause.name == "SHUTDOWN"
+            assert stream.result.output == "waiting "
+        assert command.end()[0] == 0

@@ -1,0 +1,157 @@
+"""`pullcord run` and `pullcord cancel-all` on a terminal."""
+
+import re
+import uuid
+
+from pullcord.client import RunClient
+from pullcord.run.state import RunState
+
+from tests.cli.commands import Command
+
+
+def test_the_status_line(address: str) -> None:
+    """A line below the text says the state, the time, the words and what Ctrl-C does."""
+    args = ("run", "agents/forever", "--timeout", "1m")
+    with Command(*args, address=address, terminal=True) as command:
+        command.until("● running")
+        seen = command.until(" words")
+        assert "left" in seen
+        assert "Ctrl-C stops it" in seen
+        command.type("\x03")
+        code, seen, _ = command.end()
+    assert code == 130
+    assert "■ cancelled after" in seen
+    assert "delivered" in seen
+    assert "^C" not in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1  # the cursor is back
+
+
+def test_the_tree(address: str, client: RunClient) -> None:
+    """A workflow's steps are rows that fill in; they stay in the end, also those not started."""
+    run_id = f"terminal-{uuid.uuid4()}"
+    args = ("run", "workflows/sheet", "one two three", "--run-id", run_id)
+    with Command(*args, address=address, terminal=True) as command:
+        seen = command.until("tick tick")
+        assert "workflows/sheet" in seen
+        assert "○ not started" in seen
+        assert "● running" in seen
+        command.type("\x03")
+        code, seen, _ = command.end()
+    assert code == 130
+    shown = _screen(seen)
+    start = shown.index("workflows/sheet")
+    assert [line[:28].rstrip() for line in shown[start + 1 : start + 6]] == [
+        "├─ say         ✔ completed",
+        "├─ Both        ■ cancelled",
+        "│  ├─ spell    ✔ completed",
+        "│  └─ forever  ■ cancelled",
+        "└─ table       ○ not started",
+    ]
+    assert "one two three" in shown[start + 1]
+    assert "tick" in shown[start + 4]
+    assert not [line for line in shown if "●" in line]
+    assert "■ cancelled after" in shown[start + 6]
+
+
+def test_the_tree_of_a_team_that_is_left(address: str, client: RunClient) -> None:
+    """Whoever leaves a watch keeps the tree as it then was; the leader's text stands above it."""
+    run_id = client.start("teams/crew", "hello").run_id
+    with Command("watch", run_id, address=address, terminal=True) as command:
+        command.until("tick tick")
+        command.type("\x03")
+        code, seen, _ = command.end()
+    assert code == 124
+    shown = _screen(seen)
+    start = shown.index("teams/crew")
+    assert "I hand this to say and forever." in shown[:start]
+    assert shown[start + 1].startswith("├─ say      ✔ completed")
+    assert shown[start + 2].startswith("└─ forever  ● running")
+    client.cancel(run_id, wait=5)
+
+
+def test_ctrl_c_twice(address: str, client: RunClient) -> None:
+    """Ctrl-C cancels, again interrupts tools; the status line says what the next one does."""
+    run_id = f"terminal-{uuid.uuid4()}"
+    args = ("run", "agents/booking", "--run-id", run_id)
+    with Command(*args, address=address, terminal=True) as command:
+        command.until("→ book_flight")
+        command.type("\x03")
+        command.until("Ctrl-C again interrupts tools")
+        command.type("\x03")
+        code, seen, _ = command.end()
+    assert code == 130
+    assert "← book_flight interrupted" in seen
+    assert client.get(run_id).state is RunState.CANCELLED
+
+
+def test_a_models_words_do_not_command_the_terminal(address: str) -> None:
+    """Escape sequences in what a run says do not reach the terminal."""
+    with Command("run", "agents/fails", address=address, terminal=True) as command:
+        code, seen, _ = command.end()
+    assert code == 1
+    assert "\x1b[2J words" not in seen
+    assert "[2J words" in seen
+
+
+def test_what_the_terminal_shows_in_the_end(address: str) -> None:
+    """Text is wrapped between words and loses none; of what was painted meanwhile nothing stays."""
+    text = "one two three four  five\n\nsix, seven: " * 40
+    with Command("run", "agents/spell", text, address=address, terminal=True) as command:
+        code, seen, _ = command.end()
+    assert code == 0
+    *shown, ended = _screen(seen)
+    assert " ".join(shown).split() == text.split()
+    assert max(map(len, shown)) <= 100
+    assert "✔ completed in" in ended
+    assert "●" not in "".join(shown)
+
+
+def _screen(seen: str) -> list[str]:
+    """The lines that a terminal shows after all this, without empty ones."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[?\d;]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", seen):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part.startswith("\x1b") and part.endswith("A"):
+            row -= int(part[2:-1])
+        elif not part.startswith("\x1b"):
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line for line in lines if line.strip()]
+
+
+def test_the_third_ctrl_c_leaves(address: str) -> None:
+    """Where a run does not stop even at once, a third Ctrl-C leaves it."""
+    with Command("run", "agents/stuck", address=address, terminal=True) as command:
+        command.until("stuck")
+        for hint in ("interrupts tools, too", "Ctrl-C again leaves"):
+            command.type("\x03")
+            command.until(hint)
+        command.type("\x03")
+        code, seen, _ = command.end()
+    assert code == 130
+    assert "which is stopping" in seen
+
+
+def test_asking_before_many_are_stopped(address: str, client: RunClient) -> None:
+    """`cancel-all` shows what it would stop and asks; only a yes stops anything."""
+    session = f"session-{uuid.uuid4()}"
+    run = client.start("agents/forever", session_id=session)
+    args = ("cancel-all", "--session", session)
+    with Command(*args, address=address, terminal=True) as command:
+        command.until("Stop 1 run?")
+        command.type("n\n")
+        code, _, _ = command.end()
+    assert code == 0
+    assert client.get(run.run_id).state is RunState.RUNNING
+    with Command(*args, address=address, terminal=True) as command:
+        command.until("Stop 1 run?")
+        command.type("y\n")
+        code, _, _ = command.end()
+    assert code == 0
+    assert client.wait(run.run_id, 5).state is RunState.CANCELLED

@@ -1,0 +1,55 @@
+"""`make demo`: what a newcomer runs first."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import psutil
+
+
+def test_the_demo() -> None:
+    """The demo shows a stop, what it kept, a deadline, a tree and a drain, and exits with 0."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pullcord.demo"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in (
+        "Mara at the",
+        "cause USER, by somebody else",
+        "outcome    STOPPED",
+        "GetRun says CANCELLED",
+        "cause DEADLINE",
+        "write/counter: ▪ completed",
+        "write/storyteller: ▪ cancelled",
+        "print: not started",
+        "  write/counter      completed    25 words",
+        "the server is stopping and takes no new runs",
+        "exit code 0",
+    ):
+        assert words in done.stdout
+    assert re.search(r"delivered +\d+\.\d ms later", done.stdout)
+
+
+def test_an_interrupted_demo_leaves_nothing() -> None:
+    """Whether interrupted or terminated, the demo takes its server with it."""
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        demo = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pullcord.demo"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TERM": "dumb"},
+        )
+        assert demo.stdout is not None
+        while b"You asked" not in demo.stdout.readline():
+            pass
+        (server,) = psutil.Process(demo.pid).children()
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=20)
+        assert (demo.returncode, errors) == (code, b"")
+        assert not server.is_running()
