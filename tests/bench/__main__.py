@@ -1,0 +1,84 @@
+"""`python -m tests.bench [NAME…] [--quick] [--json FILE]`: runs the benchmarks and shows a table.
+
+All traffic is on loopback, and every process that is started is ended.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # processes are started, not forked
+
+import grpc
+import uvloop
+from rich.console import Console
+
+from tests.bench import (
+    cancel,
+    deltas,
+    first_event,
+    live,
+    messages,
+    sequence,
+    watchers,
+)
+from tests.bench.figures import Figure
+from tests.bench.plan import Plan
+from tests.bench.report import heading, table
+
+BENCHMARKS = {
+    "messages": messages,
+    "deltas": deltas,
+    "cancel": cancel,
+    "first-event": first_event,
+    "live": live,
+    "sequence": sequence,
+    "watchers": watchers,
+}
+
+
+async def measure(names: list[str], plan: Plan, console: Console) -> dict[str, list[Figure]]:
+    found = {}
+    for name in names:
+        started = time.perf_counter()
+        with console.status(f"{name} …"):
+            found[name] = await BENCHMARKS[name].measure(plan)
+        console.print(table(f"{name} ({time.perf_counter() - started:.0f} s)", found[name]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="a look whether it works")
+    parser.add_argument("--runs", type=int, default=Plan().runs, help="for sequence: how many")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    console = Console()
+    machine = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "grpcio": grpc.__version__,
+        "uvloop": uvloop.__version__,
+        "load": os.getloadavg()[0],
+    }
+    console.print(heading(machine))
+    plan = Plan(quick=options.quick, runs=options.runs)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(measure(options.names or list(BENCHMARKS), plan, console))
+    if options.json is not None:
+        figures = {name: [figure.plain() for figure in made] for name, made in found.items()}
+        options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

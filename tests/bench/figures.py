@@ -1,0 +1,98 @@
+"""Numbers of several rounds made into figures: medians, spreads, ratios, and the goals beside them.
+
+How a number was measured is not known here, nor how a figure is shown.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What several rounds came to."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(min(values), median(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be reached, in words, and whether a median reaches it."""
+
+    words: str
+    is_met: Callable[[float], bool]
+
+
+def at_most(limit: float) -> Goal:
+    return Goal(f"≤ {limit:g}", lambda value: value <= limit)
+
+
+def at_least(limit: float) -> Goal:
+    return Goal(f"≥ {limit:g}", lambda value: value >= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. A goal is for the ratio, or without a baseline for the product."""
+
+    name: str
+    unit: str
+    product: Spread
+    baseline: Spread | None = None
+    ratio: Spread | None = None
+    goal: Goal | None = None
+    note: str = ""
+
+    @property
+    def is_met(self) -> bool | None:
+        """None: there is no goal."""
+        return self.goal and self.goal.is_met((self.ratio or self.product).median)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        spreads = {
+            name: asdict(spread)
+            for name in ("baseline", "product", "ratio")
+            if (spread := getattr(self, name)) is not None
+        }
+        goal = {"goal": self.goal.words, "is_met": self.is_met} if self.goal else {}
+        return {"name": self.name, "unit": self.unit, **spreads, **goal, "note": self.note}
+
+
+@dataclass(slots=True)
+class Series:
+    """One figure in the making: a pair of numbers a round, whose ratio is the round's."""
+
+    name: str
+    unit: str
+    goal: Goal | None = None
+    note: str = ""
+    products: list[float] = field(default_factory=list)
+    baselines: list[float] = field(default_factory=list)
+
+    def add(self, product: float, baseline: float | None = None) -> None:
+        self.products.append(product)
+        if baseline is not None:
+            self.baselines.append(baseline)
+
+    def figure(self) -> Figure:
+        ratio = None
+        if self.baselines:
+            pairs = zip(self.products, self.baselines, strict=True)
+            ratio = Spread.of([product / baseline for product, baseline in pairs])
+        baseline = Spread.of(self.baselines) if self.baselines else None
+        product = Spread.of(self.products)
+        return Figure(self.name, self.unit, product, baseline, ratio, self.goal, self.note)
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The nearest-rank percentile."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -1,0 +1,55 @@
+"""What one message of one stream costs the server.
+
+Deltas that pile up merge, which would flatter the product, so the workloads here are such that none
+can: two voices in turn and custom events at full speed, and single deltas with a pause after each.
+The last one lets deltas merge, and counts by delta.
+"""
+
+from tests.bench.caller import Server, serving
+from tests.bench.figures import Figure, Series, at_most
+from tests.bench.plan import Plan
+from tests.bench.script import Script
+
+
+async def measure(plan: Plan) -> list[Figure]:
+    count = plan.scaled(8000)
+    workloads = {
+        "two voices in turn, full speed": Script(says="voices", count=count),
+        "two voices in turn, 8 each 4 ms": Script("voices", count // 4, burst=8, pause=0.004),
+        "custom events, full speed": Script(says="custom", count=count // 2),
+        "one delta each ms": Script(count=count // 8, burst=1, pause=0.001),
+    }
+    figures = []
+    async with serving("bare") as bare, serving("product") as product:
+        for name, script in workloads.items():
+            per_message = Series(f"server CPU a message: {name}", "µs", at_most(1.25))
+            merged = 0
+            for _ in range(plan.rounds):
+                baseline, sent = await _cost(bare, script)
+                assert sent == script.count + 2
+                cost, messages = await _cost(product, script)
+                merged += script.count + 2 - messages
+                per_message.add(cost / messages * 1e6, baseline / sent * 1e6)
+            per_message.note = f"{merged} of {plan.rounds * (script.count + 2)} messages merged"
+            figures.append(per_message.figure())
+        figures.append(await _merging(plan, bare, product))
+    return figures
+
+
+async def _merging(plan: Plan, bare: Server, product: Server) -> Figure:
+    series = Series("server CPU a delta: they may merge", "µs")
+    many, few = Script(count=plan.scaled(200_000)), Script(count=plan.scaled(8000))
+    for _ in range(plan.rounds):
+        baseline, _ = await _cost(bare, few)
+        cost, messages = await _cost(product, many)
+        series.add(cost / many.count * 1e6, baseline / few.count * 1e6)
+        series.note = f"{many.count / (messages - 2):.0f} deltas a message"
+    return series.figure()
+
+
+async def _cost(server: Server, script: Script) -> tuple[float, int]:
+    """Seconds of the server's processor, and the messages that came."""
+    before = server.child.cpu()
+    followed = await server.caller.run(script).follow()
+    assert followed.end == "run_completed", followed
+    return server.child.cpu() - before, followed.messages

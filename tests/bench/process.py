@@ -1,0 +1,103 @@
+"""A process beside the benchmark's own: started, asked, weighed, and always ended.
+
+Both sides of its pipes are here: a child answers in lines of JSON on stdout, and ends when its
+stdin does, so that none outlives a benchmark that was killed. What a child does is its module's.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+_PATIENCE = 60.0
+"""Seconds after which a child that does not answer is given up."""
+
+
+class Child:
+    """`async with Child(module) as child:` one process, running one module of this package."""
+
+    def __init__(self, module: str, job: object = None, **settings: object) -> None:
+        self._command = [sys.executable, "-m", f"tests.bench.{module}", json.dumps(job)]
+        self._environment = os.environ | {
+            f"PULLCORD_ENGINE__{name.upper()}": str(value) for name, value in settings.items()
+        }
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+            limit=2**24,
+        )
+        self._weighed = psutil.Process(self._process.pid)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def answer(self) -> Mapping[str, Any]:
+        """The next line that the child says."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(_PATIENCE):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._command[2]} ended early")
+        answer: Mapping[str, Any] = json.loads(line)
+        return answer
+
+    # --- weighing
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it has used so far."""
+        if sys.platform == "linux":
+            # The clock of another process, in nanoseconds; /proc counts in hundredths of a second.
+            return time.clock_gettime((~self._process.pid << 3) | 2)
+        times = self._weighed.cpu_times()
+        return times.user + times.system
+
+    def memory(self) -> int:
+        """Bytes of memory resident now."""
+        resident: int = self._weighed.memory_info().rss
+        return resident
+
+    def threads(self) -> int:
+        """Threads now."""
+        return self._weighed.num_threads()
+
+    def files(self) -> int:
+        """File descriptors open now."""
+        return self._weighed.num_fds()
+
+
+# --- the child's side
+
+
+def answer(answer: Mapping[str, object]) -> None:
+    """Says a line to the benchmark."""
+    print(json.dumps(answer), flush=True)
+
+
+def end_with_parent() -> None:
+    """Ends this process, in whatever state it is, when the benchmark has gone."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,43 @@
+"""What a run is to do, told to both servers in the same words, and the texts that they say.
+
+The baseline and the product each play them their own way; what is measured is not known here.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+TOKEN = "tok "
+"""What every delta says: about the size of a model's token."""
+CUSTOM = {"step": "search", "done": True, "share": 0.5}
+"""The data of every custom event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """`count` events, after each `burst` of them a pause, and what comes after the last."""
+
+    says: str = "content"
+    """`content` deltas, `voices` (content and reasoning in turn, which never merge) or `custom`."""
+    count: int = 1
+    burst: int = 0
+    """0: no pauses."""
+    pause: float = 0.0
+    """Seconds."""
+    delay: float = 0.0
+    """Seconds before the first event."""
+    then: str = "end"
+    """`end`, `wait` (silent until stopped), `block` (a thread, without the interpreter's lock) or
+    `compute` (a thread, in pure Python)."""
+
+    def text(self) -> str:
+        """As the input of a run."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, text: str) -> "Script":
+        """From the input of a run."""
+        return cls(**json.loads(text))
+
+    def pauses_after(self, number: int) -> bool:
+        """Whether a pause follows the event of this number, from 1."""
+        return self.burst > 0 and number % self.burst == 0

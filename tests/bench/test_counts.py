@@ -1,0 +1,175 @@
+"""What costs time, counted instead of timed: messages, serializations and wake-ups."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from pullcord.engine.log import EventLog
+from pullcord.engine.watch import Watcher
+from pullcord.run.events import Custom, RunCompleted, RunStarted
+from pullcord.transports.grpc import streams
+from pullcord.transports.grpc.streams import Bell, send
+from pullcord.v1 import event_pb2
+from pullcord.v1 import run_service_pb2 as v1
+
+
+class Line:
+    """A caller's end of a stream, which can be held up."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.flows = asyncio.Event()
+        self.flows.set()
+
+    async def write(self, message: bytes) -> None:
+        self.messages.append(message)
+        await self.flows.wait()
+
+    def events(self) -> list[event_pb2.RunEvent]:
+        return [v1.RunResponse.FromString(message).event for message in self.messages]
+
+
+class Counted:
+    """A function, and how often it was called."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+        self.calls = 0
+
+    def __call__(self, *args: object) -> object:
+        self.calls += 1
+        return self.function(*args)
+
+
+@pytest.fixture
+def log() -> EventLog:
+    log = EventLog(2**24, 10_000, 2**24, lambda: None)
+    log.append(RunStarted("agents/a"))
+    return log
+
+
+@pytest.fixture
+def serialized(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    counted = Counted(streams.response_bytes)
+    monkeypatch.setattr(streams, "response_bytes", counted)
+    return counted
+
+
+def watcher(log: EventLog) -> Watcher:
+    return Watcher(
+        "run", log, 0, snapshot=lambda: pytest.fail("nobody lags"), on_close=lambda: None
+    )
+
+
+async def settle() -> None:
+    """Lets everybody go on until all wait: far more turns than any hand-over here takes."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_watchers_that_keep_up_share_one_serialization(
+    log: EventLog, serialized: Counted
+) -> None:
+    """An event is serialized once, however many watch."""
+    bell = Bell(asyncio.get_running_loop(), heartbeat=60)
+    lines = [Line() for _ in range(100)]
+    sending = [asyncio.create_task(send(watcher(log), bell, line)) for line in lines]  # type: ignore[arg-type]
+    await settle()
+    for _ in range(10):
+        log.write("tok ")
+        await settle()
+    log.append(RunCompleted(), last=True)
+    await asyncio.gather(*sending)
+    assert [len(line.messages) for line in lines] == [12] * 100
+    assert serialized.calls == 12
+
+
+async def test_a_watcher_that_keeps_up_gets_every_delta_by_itself(log: EventLog) -> None:
+    """Merging costs no watcher its pace: while it keeps up, one delta is one message."""
+    line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
+    sending = asyncio.create_task(send(watcher(log), bell, line))  # type: ignore[arg-type]
+    await settle()
+    for _ in range(10):
+        log.write("tok ")
+        await settle()
+    log.append(RunCompleted(), last=True)
+    await sending
+    assert [event.content_delta.count for event in line.events()[1:-1]] == [0] * 10
+    assert [event.sequence for event in line.events()] == list(range(1, 13))
+
+
+async def test_deltas_that_come_while_a_write_is_under_way_become_one_message(
+    log: EventLog, serialized: Counted
+) -> None:
+    """A caller that reads slowly gets fewer and bigger messages, and loses nothing."""
+    line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
+    line.flows.clear()
+    sending = asyncio.create_task(send(watcher(log), bell, line))  # type: ignore[arg-type]
+    await settle()
+    for _ in range(10_000):
+        log.write("tok ")
+    log.append(RunCompleted(), last=True)
+    line.flows.set()
+    await sending
+    started, delta, completed = line.events()
+    assert (started.sequence, delta.sequence, completed.sequence) == (1, 10_001, 10_002)
+    assert delta.content_delta.count == 10_000
+    assert delta.content_delta.text == "tok " * 10_000
+    assert serialized.calls == 3
+
+
+async def test_custom_events_never_merge(log: EventLog, serialized: Counted) -> None:
+    """An author's own event is one message each, however far the caller lags."""
+    line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
+    for number in range(1000):
+        log.append(Custom("progress", {"n": number}))
+    log.append(RunCompleted(), last=True)
+    await send(watcher(log), bell, line)  # type: ignore[arg-type]
+    assert [event.custom.data["n"] for event in line.events()[1:-1]] == list(range(1000))
+    assert serialized.calls == 1002
+
+
+def test_a_waiting_watcher_is_woken_once(log: EventLog) -> None:
+    """Until the watcher has looked, whatever else comes wakes nobody."""
+    reader = watcher(log)
+    reader.take()
+    wakes: list[None] = []
+    assert reader.arm(lambda: wakes.append(None))
+    for _ in range(1000):
+        log.write("tok ")
+    assert len(wakes) == 1
+    (record,) = reader.take()
+    assert record.count == 1000
+
+
+def test_a_watcher_that_has_something_to_take_is_not_armed(log: EventLog) -> None:
+    """No wake-up is spent on what is there already."""
+    reader = watcher(log)
+    assert not reader.arm(lambda: pytest.fail("it was told to look"))
+    log.write("tok ")
+    assert [record.count for record in reader.take()] == [1, 1]
+
+
+async def test_many_rings_are_one_call_into_the_loop(log: EventLog) -> None:
+    """Threads that ring for many streams while the loop is busy cost it one call."""
+    loop = asyncio.get_running_loop()
+    calls = Counted(loop.call_soon_threadsafe)
+    bell = Bell(loop, heartbeat=60)
+    bell._loop = Loop(loop, calls)  # type: ignore[assignment]
+    readers = [watcher(log) for _ in range(100)]
+    for reader in readers:
+        reader.take()
+    waiting = [asyncio.create_task(bell.wait(reader.arm)) for reader in readers]
+    await settle()
+    log.write("tok ")  # rings as a thread would, while the loop cannot answer
+    assert await asyncio.gather(*waiting) == [True] * 100
+    assert calls.calls == 1
+
+
+class Loop:
+    """A loop whose calls from threads are counted."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, calls: Counted) -> None:
+        self.create_future = loop.create_future
+        self.time = loop.time
+        self.call_soon_threadsafe = calls
