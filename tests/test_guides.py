@@ -1,0 +1,56 @@
+"""The code of docs/remote.md and docs/structured-output.md runs, and does what they say."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pullcord.client import RunClient
+from pullcord.demo import server as demo_server
+from pullcord.run.events import RunCancelled, StepCompleted
+
+from tests.openai_server import OpenAIServer
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def _run(page: str, code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(compile(code, page, "exec"), names)
+    return names
+
+
+def _code(page: str) -> str:
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    return str(block)
+
+
+def test_a_remote_runnable() -> None:
+    """The guide's workflow and its agent have the demo's storyteller tell, and can be stopped."""
+    with demo_server() as demo:
+        names = _run("remote.md", _code("remote.md").replace("127.0.0.1:50051", demo))
+        with names["server"] as address, RunClient(address) as client:
+            for name in ("workflows/publish", "agents/storyteller"):
+                stream = client.run(name, "a whale")
+                for event in stream:
+                    text = getattr(event.payload, "text", "")
+                    if text and not isinstance(event.payload, StepCompleted):
+                        stream.cancel("that will do")
+                assert isinstance(stream.result, RunCancelled)
+                assert stream.result.cancellation.reason == "that will do"
+
+
+def test_structured_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The guide's agent prints the model's text, and then the object that it is."""
+    with OpenAIServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        server.script('{"title": "Trams", "pages": 7}')
+        names = _run("structured-output.md", _code("structured-output.md"))
+        asyncio.run(names["librarian"].model.aclose())
+    text, data = capsys.readouterr().out.splitlines()
+    assert (text, data) == ('{"title": "Trams", "pages": 7}', "{'title': 'Trams', 'pages': 7}")
+    assert names["Book"].model_validate(names["output"].output_data).pages == 7
