@@ -1,4 +1,4 @@
-"""The toolchains of the clients' languages: whether they are here, and the verbs of their Makefiles.
+"""The toolchains of the clients' languages: whether they are here, and their Makefiles' verbs.
 
 What a verb does is the Makefile's of each client; of a language only its commands are known here.
 """
@@ -37,7 +37,12 @@ class Toolchain:
     def run(self, command: list[str], folder: Path) -> str:
         """What a command prints that must succeed in a folder."""
         done = subprocess.run(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            check=False,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         if done.returncode != 0:
             pytest.fail(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}", False)
