@@ -13,6 +13,7 @@ from pullcord import RunContext, runnable
 from pullcord.run.usage import Usage
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
+from tests.steady import steady
 from tests.transports.harness import (
     PATIENCE,
     Cause,
@@ -389,6 +390,7 @@ class TestDisconnect:
 class TestDeadline:
     @pytest.mark.parametrize("deadline", [0.3, 1.0, 2.5])
     @pytest.mark.parametrize("kind", ["listens", "deaf", "sync-deaf", "tool"])
+    @steady
     async def test_promise_09_the_terminal_event_comes_before_the_deadline(
         self, serve: Serve, kind: str, deadline: float
     ) -> None:
@@ -421,19 +423,21 @@ class TestDeadline:
                 await release.come()
 
         served = serve(listens, deaf, sync_deaf, tool, grace_period=600.0, abandon_after=600.0)
-        async with grpc.aio.insecure_channel(served.address) as channel:
-            await channel.channel_ready()
-            call = RunServiceStub(channel).Run(
-                v1.RunRequest(spec=make_spec(kind, run_id="r")), timeout=deadline
-            )
-            events = [response.event async for response in call]
-            assert await call.code() is grpc.StatusCode.OK
-        end = events[-1].run_cancelled
-        assert end.cancellation.cause == Cause.CANCEL_CAUSE_DEADLINE
-        assert end.output == "so far"
-        assert end.abandoned == (kind in {"deaf", "sync-deaf"})
-        release.set()
-        await asyncio.to_thread(served.wait_free)
+        try:
+            async with grpc.aio.insecure_channel(served.address) as channel:
+                await channel.channel_ready()
+                call = RunServiceStub(channel).Run(
+                    v1.RunRequest(spec=make_spec(kind, run_id="r")), timeout=deadline
+                )
+                events = [response.event async for response in call]
+                assert await call.code() is grpc.StatusCode.OK
+            end = events[-1].run_cancelled
+            assert end.cancellation.cause == Cause.CANCEL_CAUSE_DEADLINE
+            assert end.output == "so far"
+            assert end.abandoned == (kind in {"deaf", "sync-deaf"})
+        finally:
+            release.set()
+            await asyncio.to_thread(served.wait_free)
 
     def test_promise_09_code_knows_how_long_it_has(self, serve: Serve) -> None:
         """ctx.cancel_token.time_remaining() is a little less than the caller's deadline."""
