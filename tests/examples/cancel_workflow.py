@@ -38,7 +38,7 @@ workflow = Workflow(
 
 def long_running_task(container: dict, writing: threading.Event) -> None:
     pieces = []
-    steps = []
+    steps = container["steps"]
     for chunk in workflow.run("Dragons who learn to code", stream=True):
         if "run_id" not in container and chunk.run_id:
             container["run_id"] = chunk.run_id
@@ -52,17 +52,17 @@ def long_running_task(container: dict, writing: threading.Event) -> None:
             container["result"] = {"status": chunk.status.value, "content": "".join(pieces)}
         elif chunk.event == WorkflowRunEvent.workflow_completed:
             container["result"] = {"status": RunStatus.completed.value}
-    print("steps:", *steps)
 
 
 def main() -> None:
-    container: dict = {}
+    container: dict = {"steps": []}
     writing = threading.Event()
     task = threading.Thread(target=long_running_task, args=(container, writing))
     task.start()
     writing.wait()
     print("cancelled it:", workflow.cancel_run(container["run_id"]))
     task.join()
+    print("steps:", *container["steps"])
     print("workflow:", container["result"]["status"])
     print("kept the research:", "the facts" in container["result"]["content"])
 
