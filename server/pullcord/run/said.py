@@ -53,13 +53,19 @@ class _Copy:
 
     def _value(self, value: Any, depth: int) -> Any:
         self._take(_VALUE)
+        kind = type(value)
+        # What most data is made of; a subclass may have code of its own, and takes the long way.
+        if kind is str:
+            return self._text(value)
+        if kind is bool or value is None:
+            return value
         if isinstance(value, Enum):
             value = value.value
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return self._text(str(value))
-        if isinstance(value, int | float) and _is_finite(value):
+        if isinstance(value, (int, float)) and _is_finite(value):
             return float(value) if isinstance(value, float) else int(value)
         if depth < MAX_DEPTH:
             if isinstance(value, Mapping):
@@ -69,6 +75,9 @@ class _Copy:
         return self._text(words(value))
 
     def _text(self, text: str) -> str:
+        if type(text) is str and text.isascii():
+            self._take(len(text) + 4)
+            return text
         encoded = text.encode("utf-8", "replace")  # a lone surrogate could not be sent
         self._take(len(encoded) + 4)
         return encoded.decode()
@@ -92,9 +101,11 @@ def check(value: Any) -> None:
         held = getattr(value, name)
         if not isinstance(held, kinds):
             raise TypeError(f"{type(value).__name__}.{name} cannot be a {type(held).__name__}")
-        if isinstance(held, str) and len(held.encode("utf-8", "replace")) > _MAX_TEXT:
-            raise ValueError(f"{type(value).__name__}.{name} must be at most {_MAX_TEXT} bytes")
-        if isinstance(held, int | float) and not isinstance(held, bool):
+        if isinstance(held, str):
+            is_short = type(held) is str and 4 * len(held) <= _MAX_TEXT
+            if not is_short and len(held.encode("utf-8", "replace")) > _MAX_TEXT:
+                raise ValueError(f"{type(value).__name__}.{name} must be at most {_MAX_TEXT} bytes")
+        elif isinstance(held, (int, float)) and not isinstance(held, bool):
             most = 2**31 if name in _SMALL else 2**53
             if not abs(held) < most:  # a correction may be negative; NaN is no number
                 raise ValueError(f"{type(value).__name__}.{name} must be less than {most}")
