@@ -1,8 +1,9 @@
 """Events on the wire."""
 
 from hypothesis import given
+from pullcord.engine.log import Record
 from pullcord.run import events
-from pullcord.run.events import ContentDelta, Custom, Event
+from pullcord.run.events import ContentDelta, Custom, Event, ReasoningDelta
 from pullcord.v1 import event_pb2, run_service_pb2
 from pullcord.wire.event import _FILL, _READ, event_message, event_of, response_bytes
 from pullcord.wire.values import MAX_DEPTH
@@ -10,10 +11,22 @@ from pullcord.wire.values import MAX_DEPTH
 from tests.wire.strategies import all_events
 
 
+def _sent(event: Event) -> bytes:
+    """The bytes that watchers get of an event, as the log keeps it."""
+    payload = event.payload
+    if isinstance(payload, (ContentDelta, ReasoningDelta)):
+        thinks = isinstance(payload, ReasoningDelta)
+        text, count = payload.text, payload.count
+        record = Record(event.sequence, count, event.create_time, None, text, event.source, thinks)
+    else:
+        record = Record(event.sequence, 1, event.create_time, payload, source=event.source)
+    return response_bytes(event.run_id, record)
+
+
 @given(all_events)
 def test_an_event_comes_back_as_it_was(event: Event) -> None:
     """Whatever a run says reaches its watcher unchanged."""
-    message = run_service_pb2.RunResponse.FromString(response_bytes(event))
+    message = run_service_pb2.RunResponse.FromString(_sent(event))
     assert event_of(message.event) == event
 
 
@@ -21,7 +34,7 @@ def test_an_event_comes_back_as_it_was(event: Event) -> None:
 def test_run_and_watch_send_the_same_bytes(event: Event) -> None:
     """An event is serialized once for Run and WatchRun alike."""
     wrapped = run_service_pb2.WatchRunResponse(event=event_message(event))
-    read = run_service_pb2.WatchRunResponse.FromString(response_bytes(event))
+    read = run_service_pb2.WatchRunResponse.FromString(_sent(event))
     assert read == wrapped
 
 
@@ -50,7 +63,7 @@ def test_an_enum_value_of_a_newer_server_is_no_failure() -> None:
 def test_text_that_is_no_utf8_is_still_sent() -> None:
     """A lone surrogate in a model's output becomes `?` and does not break the stream."""
     event = Event("r", 1, 1e9, ContentDelta("a\ud800b"))
-    read = run_service_pb2.RunResponse.FromString(response_bytes(event))
+    read = run_service_pb2.RunResponse.FromString(_sent(event))
     assert read.event.content_delta.text == "a?b"
     custom = event_message(Event("r", 1, 1e9, Custom("x", {"k\udfff": ["\ud800"]})))
     assert custom.custom.data["k?"][0] == "?"
@@ -60,7 +73,7 @@ def test_data_that_is_no_json_goes_out_as_text() -> None:
     """An author's odd value is sent as its text, and does not break the stream."""
     odd = {"set": {1}, "nan": float("nan"), 7: 10**400, "pair": (1, None)}
     event = Event("r", 1, 1e9, Custom("x", odd))  # type: ignore[arg-type]
-    read = event_of(run_service_pb2.RunResponse.FromString(response_bytes(event)).event)
+    read = event_of(run_service_pb2.RunResponse.FromString(_sent(event)).event)
     assert read is not None
     assert isinstance(read.payload, Custom)
     assert read.payload.data == {
@@ -78,7 +91,7 @@ def test_deep_data_is_sent_as_deep_as_clients_can_read() -> None:
         deep = {"a": deep}
     run = events.RunCompleted(output_data=deep)
     payload = run_service_pb2.RunResponse.FromString(
-        response_bytes(Event("r", 1, 1e9, run))
+        _sent(Event("r", 1, 1e9, run))
     ).event.run_completed
     levels, inner = 1, payload.output_data
     while inner.fields["a"].HasField("struct_value"):

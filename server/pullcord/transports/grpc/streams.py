@@ -69,8 +69,12 @@ class Bell:
                 future.set_result(True)
 
 
-async def send(watcher: Watcher, bell: Bell, context: Context) -> None:
+async def send(
+    watcher: Watcher, bell: Bell, context: Context, begun: Callable[[], None] = lambda: None
+) -> None:
     """Sends a watcher's events until the terminal one, as fast as the caller reads them.
+
+    `begun` is called once what there was at first is sent, and perhaps again.
 
     A line that breaks in the middle of a message ends it like a caller that leaves: cancelled.
     """
@@ -79,6 +83,7 @@ async def send(watcher: Watcher, bell: Bell, context: Context) -> None:
         while True:
             for record in watcher.take():
                 await write(record.wire or _serialized(run_id, record))
+            begun()
             if watcher.ended:
                 return
             if not await bell.wait(watcher.arm):
@@ -91,5 +96,5 @@ async def send(watcher: Watcher, bell: Bell, context: Context) -> None:
 
 
 def _serialized(run_id: str, record: Record) -> bytes:
-    record.wire = response_bytes(record.event(run_id))
+    record.wire = response_bytes(run_id, record)
     return record.wire
