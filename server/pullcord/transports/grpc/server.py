@@ -17,6 +17,7 @@ from pullcord.engine.catalog import Catalog
 from pullcord.engine.engine import Engine
 from pullcord.transports.grpc.service import SERVICE, RunService
 from pullcord.transports.grpc.streams import Bell
+from pullcord.transports.grpc.turnstile import Turnstile
 
 CONTROL_THREADS = 4
 
@@ -51,9 +52,10 @@ class GrpcServer:
     ) -> None:
         self._credentials = credentials
         self._control = ThreadPoolExecutor(CONTROL_THREADS, "pullcord-control")
-        self._bell = Bell(asyncio.get_running_loop(), options.heartbeat)
+        loop = asyncio.get_running_loop()
+        self._bell = Bell(loop, options.heartbeat)
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        service = RunService(engine, catalog, self._bell, self._control)
+        service = RunService(engine, catalog, self._bell, Turnstile(loop), self._control)
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

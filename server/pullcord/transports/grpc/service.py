@@ -26,6 +26,7 @@ from pullcord.run.record import DisconnectPolicy, Run, RunSpec
 from pullcord.run.runnable import Runnable
 from pullcord.transports.grpc.streams import Bell, Context, send
 from pullcord.transports.grpc.tracing import trace_of
+from pullcord.transports.grpc.turnstile import Turnstile
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import requests
 from pullcord.wire.actor import actor_of
@@ -51,10 +52,13 @@ M = TypeVar("M", bound=Message)
 class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, bell: Bell, control: Executor) -> None:
+    def __init__(
+        self, engine: Engine, catalog: Catalog, bell: Bell, turnstile: Turnstile, control: Executor
+    ) -> None:
         self._engine = engine
         self._catalog = catalog
         self._bell = bell
+        self._turnstile = turnstile
         self._control = control
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -78,25 +82,43 @@ class RunService:
             {
                 **{
                     name: grpc.unary_unary_rpc_method_handler(
-                        partial(_answer, method),
+                        partial(self._answer, method),
                         response_serializer=lambda message: message.SerializeToString(),
                     )
                     for name, method in unary.items()
                 },
                 **{
-                    name: grpc.unary_stream_rpc_method_handler(partial(_answer, method))
+                    name: grpc.unary_stream_rpc_method_handler(partial(self._answer, method))
                     for name, method in streams.items()
                 },
             },
         )
 
+    async def _answer(
+        self, method: Callable[[bytes, Context], Awaitable[T]], data: bytes, context: Context
+    ) -> T:
+        """Calls a handler; what it raises becomes a status with details."""
+        self._turnstile.came()
+        try:
+            return await method(data, context)
+        except Exception as error:
+            if not isinstance(error, PullcordError):
+                _log.exception("a call failed by a mistake of ours")
+            status = to_status(error)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+            raise  # abort has raised: only the type checker comes here
+
     # --- streams
 
     async def _run(self, data: bytes, context: Context) -> None:
-        runnable, spec = self._read_spec(decode(v1.RunRequest, data).spec)
-        metadata, deadline = context.invocation_metadata(), _time_remaining(context)
-        watcher = await self._follow(self._begin, runnable, spec, metadata, deadline)
-        await send(watcher, self._bell, context)
+        turn = await self._turnstile.enter()
+        try:
+            runnable, spec = self._read_spec(decode(v1.RunRequest, data).spec)
+            metadata, deadline = context.invocation_metadata(), _time_remaining(context)
+            watcher = await self._follow(self._begin, runnable, spec, metadata, deadline)
+            await send(watcher, self._bell, context, begun=turn.leave)
+        finally:
+            turn.leave()
 
     async def _watch_run(self, data: bytes, context: Context) -> None:
         request = requests.parse_watch(decode(v1.WatchRunRequest, data))
@@ -123,8 +145,12 @@ class RunService:
     # --- unary
 
     async def _start_run(self, data: bytes, context: Context) -> v1.StartRunResponse:
-        runnable, spec = self._read_spec(decode(v1.StartRunRequest, data).spec)
-        run = await self._ask(self._start, runnable, spec, context.invocation_metadata())
+        turn = await self._turnstile.enter()
+        try:
+            runnable, spec = self._read_spec(decode(v1.StartRunRequest, data).spec)
+            run = await self._ask(self._start, runnable, spec, context.invocation_metadata())
+        finally:
+            turn.leave()
         return v1.StartRunResponse(run=run_message(run))
 
     async def _wait_run(self, data: bytes, context: Context) -> v1.WaitRunResponse:
@@ -238,20 +264,6 @@ class RunService:
         """Calls the engine in a control thread: it may take a while."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._control, partial(call, *args))
-
-
-async def _answer(
-    method: Callable[[bytes, Context], Awaitable[T]], data: bytes, context: Context
-) -> T:
-    """Calls a handler; what it raises becomes a status with details."""
-    try:
-        return await method(data, context)
-    except Exception as error:
-        if not isinstance(error, PullcordError):
-            _log.exception("a call failed by a mistake of ours")
-        status = to_status(error)
-        await context.abort(status.code, status.details, status.trailing_metadata)
-        raise  # abort has raised: only the type checker comes here
 
 
 def _close(made: Future[Watcher]) -> None:
