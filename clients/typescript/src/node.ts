@@ -1,0 +1,64 @@
+/** What only Node can do: the gRPC line over HTTP/2, and who runs this process. */
+import { hostname, userInfo } from "node:os";
+import type { SecureClientSessionOptions } from "node:http2";
+
+import type { Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+
+import { type ClientOptions, RunClient } from "./client.js";
+
+/** Where a server listens unless it was told otherwise. */
+export const DEFAULT_TARGET = "127.0.0.1:50051";
+
+/** A terminal event repeats all of a run's output, and a snapshot its input besides. */
+const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
+
+/** A line that died in silence is noticed within 40 s while a call is open on it. */
+const KEEPALIVE = { pingIntervalMs: 30_000, pingTimeoutMs: 10_000 };
+
+export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
+  /**
+   * Whether the line is encrypted, or how, such as `{ ca: readFileSync("ca.pem") }`: the options of
+   * `tls.connect`. Undefined: it is not.
+   */
+  readonly tls?: boolean | SecureClientSessionOptions | undefined;
+  /** See every call, for instance to add a token that is renewed. */
+  readonly interceptors?: Interceptor[] | undefined;
+}
+
+/**
+ * A client of the server at `host:port`. The line is made with the first call, and made anew where it
+ * broke. Unless `options` say another, the actor is `user@host` of this process.
+ */
+export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions = {}): RunClient {
+  const { tls = false, interceptors = [], ...rest } = options;
+  const baseUrl = `${tls === false ? "http" : "https"}://${target}`;
+  const session = typeof tls === "boolean" ? undefined : tls;
+  const sessionManager = new Http2SessionManager(baseUrl, KEEPALIVE, session);
+  const transport = createGrpcTransport({
+    baseUrl,
+    interceptors,
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    sessionManager,
+    writeMaxBytes: MAX_MESSAGE_BYTES,
+  });
+  return new RunClient(transport, {
+    ...rest,
+    actor: options.actor ?? defaultActor(),
+    onClose: () => {
+      sessionManager.abort();
+    },
+  });
+}
+
+function defaultActor(): string {
+  return `${userName()}@${hostname()}`;
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid-${String(process.getuid?.() ?? "unknown")}`; // a container's user may have no name
+  }
+}

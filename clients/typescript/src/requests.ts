@@ -1,0 +1,40 @@
+/** The shapes in which a caller may write what is asked for, and the options of the calls. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import type { RunSpecSchema } from "./v1/run_pb.js";
+import type {
+  CancelRunRequest,
+  CancelRunRequestSchema,
+  CancelRunsRequestSchema,
+  ContinueRunRequestSchema,
+  ListRunsRequestSchema,
+} from "./v1/run_service_pb.js";
+
+/** What a run is asked to be. Without a `runId` the client mints one. */
+export type SpecInit = MessageInitShape<typeof RunSpecSchema>;
+export type CancelInit = MessageInitShape<typeof CancelRunRequestSchema>;
+/** How a run is to be stopped that is known already. */
+export type StopInit = Omit<Exclude<CancelInit, CancelRunRequest>, "runId">;
+export type CancelManyInit = MessageInitShape<typeof CancelRunsRequestSchema>;
+export type ContinueInit = MessageInitShape<typeof ContinueRunRequestSchema>;
+export type ListInit = MessageInitShape<typeof ListRunsRequestSchema>;
+
+export interface CallOptions {
+  /** Ends the call, and never the run; the call then throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface WaitOptions extends CallOptions {
+  /** From the call on, over all connections. Undefined: as long as it takes. */
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface FollowOptions extends WaitOptions {
+  /** Whether heartbeats are shown, too. */
+  readonly heartbeats?: boolean | undefined;
+}
+
+export interface WatchOptions extends FollowOptions {
+  /** The number of the last event that was seen. Undefined: all events are shown. */
+  readonly afterSequence?: bigint | undefined;
+}
