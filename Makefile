@@ -17,7 +17,8 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint breaking format generate check-generated fresh docs bench image lock clean
+.PHONY: help install demo test conformance lint breaking format generate check-generated fresh docs bench
+.PHONY: image lock clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +40,9 @@ demo: $(INSTALLED) ## See runs start, stream and stop, without a key
 
 test: $(INSTALLED) ## Run the tests (ARGS="-k cancel" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
+
+conformance: $(INSTALLED) ## Play every scenario with every client (ARGS="--only go,rust" to choose)
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 lint: $(INSTALLED) breaking ## Check style, types, layers and the API's definition
 	$(BIN)/ruff check .

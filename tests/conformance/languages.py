@@ -1,0 +1,42 @@
+"""The clients that the suite plays with: how each one's driver is built, and who is whose partner.
+
+The Python client has two faces, so it is here twice.
+"""
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+from tests.conformance.drivers import DriverError
+from tools import clients
+
+LANGUAGES = {
+    "python": ("python", ()),
+    "asyncio": ("python", ("--asyncio",)),
+    "typescript": ("typescript", ()),
+    "go": ("go", ()),
+    "java": ("java", ()),
+    "rust": ("rust", ()),
+}
+"""By name: the folder under clients/, and what its driver is told beside."""
+
+
+def missing(language: str) -> str:
+    """What must be installed before the language can be played, in words; empty: nothing."""
+    return clients.missing(LANGUAGES[language][0])
+
+
+def command(language: str) -> list[str]:
+    """Builds the driver; the command that runs it. Raises DriverError."""
+    folder, more = LANGUAGES[language]
+    done = clients.make(folder, "driver", stdout=subprocess.PIPE)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        raise DriverError(f"make -C clients/{folder} driver: status {done.returncode}")
+    return [*shlex.split(lines[-1]), *more]
+
+
+def partner(language: str, present: Sequence[str]) -> str:
+    """Who plays the second part: the next one round, so that each plays it once for another."""
+    ring = [name for name in LANGUAGES if name in present]
+    return ring[(ring.index(language) + 1) % len(ring)]

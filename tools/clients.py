@@ -1,0 +1,63 @@
+"""The clients' folders, the commands that each needs, and the verbs of all their Makefiles at once.
+
+`python -m tools.clients lint` makes a target in every client. One whose toolchain is not here is
+skipped in words; with CI=true it is a failure. What a target does is each client's own Makefile's.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CLIENTS = Path(__file__).resolve().parent.parent / "clients"
+
+NEEDED = {
+    "python": ((), ""),
+    "typescript": (("node", "npm"), "Node 20 or newer, https://nodejs.org"),
+    "go": (("go",), "Go 1.24 or newer, https://go.dev/dl"),
+    "java": (("javac", "mvn"), "a JDK, 17 or newer, and Maven, https://maven.apache.org"),
+    "rust": (("cargo",), "Rust 1.85 or newer, https://rustup.rs"),
+}
+"""The commands of each language, and what brings them. Python's come from requirements.lock."""
+
+
+def missing(language: str) -> str:
+    """What must be installed before a client can be built, in words; empty: nothing."""
+    commands, bringer = NEEDED[language]
+    absent = [command for command in ("make", *commands) if shutil.which(command) is None]
+    return f"clients/{language} needs {', '.join(absent)}: install {bringer}" if absent else ""
+
+
+def is_ci() -> bool:
+    """Whether a missing toolchain is a failure."""
+    return os.environ.get("CI") == "true"
+
+
+def make(language: str, target: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Makes a target of a client's Makefile; its words go where `options` of subprocess say."""
+    command = ["make", "--no-print-directory", "-C", str(CLIENTS / language), target]
+    # What the make above us was told (its targets, its variables) is not meant for this one.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(command, check=False, text=True, env=environment, **options)
+
+
+def main() -> None:
+    """Makes the targets in every client, one after the other, and fails at the end."""
+    failed = []
+    for language in NEEDED:
+        if words := missing(language):
+            print(f"skipped: {words}", file=sys.stderr)
+            failed += [f"clients/{language}"] if is_ci() else []
+            continue
+        for target in sys.argv[1:]:
+            print(f"make -C clients/{language} {target}", flush=True)
+            if make(language, target).returncode != 0:
+                failed.append(f"clients/{language} {target}")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
