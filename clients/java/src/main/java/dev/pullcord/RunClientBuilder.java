@@ -1,0 +1,121 @@
+// How a client's line is made: where to, by whom, how it is secured, kept alive and made again.
+// What is said on it is RunClient's.
+package dev.pullcord;
+
+import io.grpc.ChannelCredentials;
+import io.grpc.ConnectivityState;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
+import io.grpc.stub.MetadataUtils;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+
+/** Makes a {@link RunClient}. */
+public final class RunClientBuilder {
+    private static final int MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
+    private static final long RECONNECT_SECONDS = 3;
+
+    private final Metadata metadata = new Metadata();
+    private String target = RunClient.DEFAULT_TARGET;
+    private ChannelCredentials credentials = InsecureChannelCredentials.create();
+    private Optional<String> actor = Optional.empty();
+    private Consumer<ManagedChannelBuilder<?>> options = channel -> {};
+    private Pace pace = Pace.DEFAULT;
+
+    RunClientBuilder() {}
+
+    /** Whom to call, as gRPC takes it. */
+    public RunClientBuilder target(String target) {
+        this.target = target;
+        return this;
+    }
+
+    /**
+     * How the line is secured, such as by {@link io.grpc.TlsChannelCredentials#create}; without
+     * this it is not encrypted.
+     */
+    public RunClientBuilder credentials(ChannelCredentials credentials) {
+        this.credentials = credentials;
+        return this;
+    }
+
+    /**
+     * Sends {@code authorization: Bearer} and this token with every call. The line should be
+     * encrypted.
+     */
+    public RunClientBuilder bearerToken(String token) {
+        return metadata("authorization", "Bearer " + token);
+    }
+
+    /** Sends an entry of metadata with every call; the value is printable ASCII. */
+    public RunClientBuilder metadata(String key, String value) {
+        metadata.put(Metadata.Key.of(key, Metadata.ASCII_STRING_MARSHALLER), value);
+        return this;
+    }
+
+    /**
+     * Says who asks, as receipts and events will show, in at most 256 characters; without this it
+     * is {@code user@host}.
+     */
+    public RunClientBuilder actor(String actor) {
+        this.actor = Optional.of(actor);
+        return this;
+    }
+
+    /** How a broken stream is taken up again. */
+    public RunClientBuilder pace(Pace pace) {
+        this.pace = pace;
+        return this;
+    }
+
+    /** Has the last word on the channel, such as to add interceptors or to set a proxy. */
+    public RunClientBuilder options(Consumer<ManagedChannelBuilder<?>> options) {
+        this.options = options;
+        return this;
+    }
+
+    /** Makes the client, which is to be closed; it connects at its first call. */
+    public RunClient build() {
+        Metadata entries = new Metadata();
+        entries.merge(metadata);
+        entries.discardAll(Actor.KEY);
+        entries.put(Actor.KEY, Actor.encode(actor.orElseGet(Actor::ofThisProcess)));
+        ManagedChannelBuilder<?> builder =
+                Grpc.newChannelBuilder(target, credentials)
+                        .userAgent("pullcord-java/" + RunClient.VERSION)
+                        // A terminal event repeats all of a run's output, a snapshot its input too.
+                        .maxInboundMessageSize(MAX_MESSAGE_BYTES)
+                        // A line that died in silence is noticed within 40 s of an open call.
+                        .keepAliveTime(30, TimeUnit.SECONDS)
+                        .keepAliveTimeout(10, TimeUnit.SECONDS)
+                        .intercept(MetadataUtils.newAttachHeadersInterceptor(entries));
+        options.accept(builder);
+        ManagedChannel channel = builder.build();
+        keepTrying(channel);
+        return new RunClient(channel, pace);
+    }
+
+    /**
+     * Has a broken line made again soon. Left alone, gRPC for Java comes to wait for two minutes
+     * between its attempts, and has no setting for that.
+     */
+    private static void keepTrying(ManagedChannel channel) {
+        ConnectivityState state = channel.getState(false);
+        switch (state) {
+            case SHUTDOWN -> {}
+            case TRANSIENT_FAILURE ->
+                    CompletableFuture.delayedExecutor(RECONNECT_SECONDS, TimeUnit.SECONDS)
+                            .execute(
+                                    () -> {
+                                        channel.resetConnectBackoff();
+                                        keepTrying(channel);
+                                    });
+            default -> channel.notifyWhenStateChanged(state, () -> keepTrying(channel));
+        }
+    }
+}
