@@ -81,6 +81,10 @@ func (s *RunStream) Next() (*pullcordv1.RunEvent, error) {
 			s.ending = io.EOF
 			break
 		}
+		if s.open.Err() != nil && s.asked.Err() == nil { // closed; gRPC may still hold events
+			s.ending = io.EOF
+			break
+		}
 		if s.receive == nil {
 			s.connect()
 		}
