@@ -95,6 +95,9 @@ public final class Driver {
             Map<String, JsonElement> entries = request.getAsJsonObject("metadata").asMap();
             entries.forEach((key, value) -> builder.metadata(key, value.getAsString()));
         }
+        if (request.has("actor")) {
+            builder.actor(request.get("actor").getAsString());
+        }
         client = builder.build();
         JsonObject answer = new JsonObject();
         answer.addProperty("language", "java");

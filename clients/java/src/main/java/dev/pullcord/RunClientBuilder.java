@@ -83,8 +83,10 @@ public final class RunClientBuilder {
     public RunClient build() {
         Metadata entries = new Metadata();
         entries.merge(metadata);
-        entries.discardAll(Actor.KEY);
-        entries.put(Actor.KEY, Actor.encode(actor.orElseGet(Actor::ofThisProcess)));
+        actor.ifPresent(name -> entries.discardAll(Actor.KEY));
+        if (!entries.containsKey(Actor.KEY)) {
+            entries.put(Actor.KEY, Actor.encode(actor.orElseGet(Actor::ofThisProcess)));
+        }
         ManagedChannelBuilder<?> builder =
                 Grpc.newChannelBuilder(target, credentials)
                         .userAgent("pullcord-java/" + RunClient.VERSION)
