@@ -1,4 +1,4 @@
-"""The driver of Pullcord's conformance suite for the Python client, see tests/conformance/README.md.
+"""The driver of the conformance suite for the Python client, see tests/conformance/README.md.
 
 It does as it is told through the public face of `pullcord.client`, and judges nothing. With
 `--asyncio` it drives AsyncRunClient instead of RunClient.
@@ -54,7 +54,7 @@ Request = dict[str, Any]
 
 
 class Blocking:
-    """AsyncRunClient or one of its streams, so that the driver can call it as it calls RunClient."""
+    """AsyncRunClient or one of its streams, to be called as RunClient and its streams are."""
 
     def __init__(self, face: Any, runner: asyncio.Runner) -> None:
         self._face = face

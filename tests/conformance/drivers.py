@@ -127,7 +127,7 @@ class Drivers:
     def __init__(self, command: Callable[[str], Sequence[str]]) -> None:
         """`command` builds a language's driver, and is the command that runs it."""
         self._command = command
-        self._commands: dict[str, Sequence[str]] = {}
+        self._commands: dict[str, Sequence[str] | DriverError] = {}
         self._drivers: dict[str, Driver] = {}
 
     def __enter__(self) -> Self:
@@ -143,7 +143,17 @@ class Drivers:
         if driver is None or not driver.is_alive:
             if driver is not None:
                 driver.close()
-            if language not in self._commands:
-                self._commands[language] = self._command(language)
-            driver = self._drivers[language] = Driver(language, self._commands[language])
+            driver = self._drivers[language] = Driver(language, self._built(language))
         return driver
+
+    def _built(self, language: str) -> Sequence[str]:
+        """The command; what could not be built is not built again."""
+        if language not in self._commands:
+            try:
+                self._commands[language] = self._command(language)
+            except DriverError as error:
+                self._commands[language] = error
+        command = self._commands[language]
+        if isinstance(command, DriverError):
+            raise command
+        return command

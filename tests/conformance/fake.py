@@ -36,7 +36,7 @@ class Fake:
     """Plays one scenario's part; end it, or use it in `with`.
 
     A part is a list of calls: `call` is its name; `with`, `metadata` and `deadline` are what must
-    have come; `after` is the least number of seconds since the call before; `send` are the events,
+    have come; `same_run` says that it must be about the run of the call before; `after` is the least number of seconds since the call before; `send` are the events,
     or `answer` is the message; `then` is how it ends: OK (also where it is left out), a bare status
     by its name, a refusal as a table, or HOLD, until the client leaves.
     """
@@ -45,6 +45,7 @@ class Fake:
         self._part = list(part)
         self._lock = threading.Lock()
         self._ended_at = time.monotonic()
+        self._run_id = ""
         self._left = threading.Semaphore(0)
         self.faults: list[str] = []
         """What the client did that it should not have done."""
@@ -103,10 +104,12 @@ class Fake:
                 "with": plain(request),
                 "metadata": dict(context.invocation_metadata()),
                 # Without a deadline gRPC says 292 years.
+                "same_run": _run_id(request) == self._run_id,
                 "deadline": remaining if remaining is not None and remaining < 1e9 else None,
             }
             wanted = {key: said[key] for key in heard if key in said}
             self.faults += [f"{name} at the fake server, {d}" for d in differences(wanted, heard)]
+            self._run_id = _run_id(request)
             if waited < said.get("after", 0.0):
                 self.faults.append(f"{name} came after {waited:.3f} s, not {said['after']} s")
         return said
@@ -150,7 +153,8 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc's stubs le
 
 
 def _run_id(request: Message) -> str:
-    return str(request.spec.run_id if isinstance(request, v1.RunRequest) else request.run_id)
+    spec = getattr(request, "spec", request)
+    return str(getattr(spec, "run_id", ""))
 
 
 def _event(said: Said, run_id: str) -> event_pb2.RunEvent:

@@ -49,7 +49,8 @@ class Reading:
             raise Fault(f"{shown} is of run {event.run_id!r}, not {self.run_id!r}")
         if actual == "heartbeat":
             raise Fault("a heartbeat was shown")
-        if self._gap is not None and actual != "snapshot":
+        # Another gap, where the line broke between the two.
+        if self._gap is not None and actual not in ("gap", "snapshot"):
             raise Fault(f"{shown} came after a gap, where a snapshot belongs")
         if actual == "gap":
             self._take_gap(event)

@@ -115,6 +115,10 @@ async def _emit(ctx: RunContext, event: Mapping[str, Any]) -> None:
     ctx.emit(event["name"], event.get("data", {}))
 
 
+async def _mark(ctx: RunContext, name: str) -> None:
+    ctx.emit(name)
+
+
 async def _use(ctx: RunContext, usage: Mapping[str, float]) -> None:
     ctx.use(Usage(**{name: n if name == "cost" else int(n) for name, n in usage.items()}))
 
@@ -151,6 +155,7 @@ _VERBS = {
     "tool": _tool,
     "step": _step,
     "emit": _emit,
+    "mark": _mark,
     "use": _use,
     "start": _start,
     "ask": _ask,
