@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # processes are started, not forked
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines that are cut are part of the play
 
 from rich.console import Console
 

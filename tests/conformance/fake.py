@@ -36,9 +36,10 @@ class Fake:
     """Plays one scenario's part; end it, or use it in `with`.
 
     A part is a list of calls: `call` is its name; `with`, `metadata` and `deadline` are what must
-    have come; `same_run` says that it must be about the run of the call before; `after` is the least number of seconds since the call before; `send` are the events,
-    or `answer` is the message; `then` is how it ends: OK (also where it is left out), a bare status
-    by its name, a refusal as a table, or HOLD, until the client leaves.
+    have come; `same_run` says that it must be about the run of the call before; `after` is the
+    least number of seconds since that; `send` are the events, or `answer` is the message; `then` is
+    how it ends: OK (also where it is left out), a bare status by its name, a refusal as a table, or
+    HOLD, until the client leaves.
     """
 
     def __init__(self, part: Sequence[Said]) -> None:
@@ -112,15 +113,17 @@ class Fake:
             self._run_id = _run_id(request)
             if waited < said.get("after", 0.0):
                 self.faults.append(f"{name} came after {waited:.3f} s, not {said['after']} s")
+        if said.get("then") == "HOLD":
+            # From the first: gRPC does not come back to us where the client leaves while we send.
+            context.add_callback(self._left.release)
         return said
 
     def _end(self, said: Said, context: grpc.ServicerContext) -> None:
         then = said.get("then", "OK")
         if then == "HOLD":
             gone = threading.Event()
-            if context.add_callback(gone.set) and not gone.wait(_HELD_FOR):
-                return
-            self._left.release()
+            if context.add_callback(gone.set):
+                gone.wait(_HELD_FOR)
             return
         self._ended_at = time.monotonic()
         if isinstance(then, Mapping):

@@ -29,10 +29,11 @@ def missing(language: str) -> str:
 def command(language: str) -> list[str]:
     """Builds the driver; the command that runs it. Raises DriverError."""
     folder, more = LANGUAGES[language]
-    done = clients.make(folder, "driver", stdout=subprocess.PIPE)
+    done = clients.make(folder, "driver", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
-        raise DriverError(f"make -C clients/{folder} driver: status {done.returncode}")
+        words = f"{done.stdout}{done.stderr}"[-4000:]
+        raise DriverError(f"make -C clients/{folder} driver: status {done.returncode}\n{words}")
     return [*shlex.split(lines[-1]), *more]
 
 
