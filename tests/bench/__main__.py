@@ -28,6 +28,7 @@ from tests.bench import (
     watchers,
 )
 from tests.bench.figures import Figure
+from tests.bench.peers import compare
 from tests.bench.plan import Plan
 from tests.bench.report import heading, table
 
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "live": live,
     "sequence": sequence,
     "watchers": watchers,
+    "peers": compare,
 }
 
 

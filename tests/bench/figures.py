@@ -40,20 +40,25 @@ def at_least(limit: float) -> Goal:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table. A goal is for the ratio, or without a baseline for the product."""
+    """One line of the table. A goal is for the ratio, or without a baseline for the product.
+
+    Without a product either there is only the note, which says why."""
 
     name: str
     unit: str
-    product: Spread
+    product: Spread | None = None
     baseline: Spread | None = None
     ratio: Spread | None = None
     goal: Goal | None = None
     note: str = ""
+    says_less: bool = False
+    """The ratio is of the baseline to the product: how many times less the product takes."""
 
     @property
     def is_met(self) -> bool | None:
         """None: there is no goal."""
-        return self.goal and self.goal.is_met((self.ratio or self.product).median)
+        judged = self.ratio or self.product
+        return None if self.goal is None or judged is None else self.goal.is_met(judged.median)
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -63,7 +68,8 @@ class Figure:
             if (spread := getattr(self, name)) is not None
         }
         goal = {"goal": self.goal.words, "is_met": self.is_met} if self.goal else {}
-        return {"name": self.name, "unit": self.unit, **spreads, **goal, "note": self.note}
+        less = {"says_less": True} if self.says_less else {}
+        return {"name": self.name, "unit": self.unit, **spreads, **less, **goal, "note": self.note}
 
 
 @dataclass(slots=True)
@@ -74,6 +80,7 @@ class Series:
     unit: str
     goal: Goal | None = None
     note: str = ""
+    says_less: bool = False
     products: list[float] = field(default_factory=list)
     baselines: list[float] = field(default_factory=list)
 
@@ -86,10 +93,13 @@ class Series:
         ratio = None
         if self.baselines:
             pairs = zip(self.products, self.baselines, strict=True)
-            ratio = Spread.of([product / baseline for product, baseline in pairs])
+            ratios = [product / baseline for product, baseline in pairs]
+            ratio = Spread.of([1 / ratio for ratio in ratios] if self.says_less else ratios)
         baseline = Spread.of(self.baselines) if self.baselines else None
         product = Spread.of(self.products)
-        return Figure(self.name, self.unit, product, baseline, ratio, self.goal, self.note)
+        return Figure(
+            self.name, self.unit, product, baseline, ratio, self.goal, self.note, self.says_less
+        )
 
 
 def percentile(values: Iterable[float], share: float) -> float:

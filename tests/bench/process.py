@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,8 +25,14 @@ _PATIENCE = 60.0
 class Child:
     """`async with Child(module) as child:` one process, running one module of this package."""
 
-    def __init__(self, module: str, job: object = None, **settings: object) -> None:
-        self._command = [sys.executable, "-m", f"tests.bench.{module}", json.dumps(job)]
+    def __init__(
+        self,
+        module: str,
+        job: object = None,
+        python: str | Path = sys.executable,
+        **settings: object,
+    ) -> None:
+        self._command = [str(python), "-m", f"tests.bench.{module}", json.dumps(job)]
         self._environment = os.environ | {
             f"PULLCORD_ENGINE__{name.upper()}": str(value) for name, value in settings.items()
         }

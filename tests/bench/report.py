@@ -25,7 +25,7 @@ def table(title: str, figures: list[Figure]) -> Table:
             name,
             _spread(figure.baseline),
             _spread(figure.product),
-            _spread(figure.ratio),
+            _spread(figure.ratio) + (" × less" if figure.says_less else ""),
             _goal(figure),
             figure.note,
         )
