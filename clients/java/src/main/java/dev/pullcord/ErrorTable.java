@@ -29,8 +29,10 @@ import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
 import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.function.Function;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 final class ErrorTable {
@@ -75,7 +77,11 @@ final class ErrorTable {
     }
 
     private static PullcordError unheard(Status status, String runId) {
-        String words = status.getDescription() == null ? "" : status.getDescription();
+        // gRPC for Java leaves it to the cause to say what "io exception" it was.
+        String words =
+                Stream.of(status.getDescription(), causeOf(status))
+                        .filter(Objects::nonNull)
+                        .collect(Collectors.joining(": "));
         return switch (status.getCode()) {
             case DEADLINE_EXCEEDED -> new DeadlineExceeded(words, runId);
             case UNAVAILABLE -> new ConnectionLost(words, runId);
@@ -85,6 +91,10 @@ final class ErrorTable {
                             : new CallFailed(status.getCode(), words, runId);
             default -> new CallFailed(status.getCode(), words, runId);
         };
+    }
+
+    private static String causeOf(Status status) {
+        return status.getCause() == null ? null : status.getCause().getMessage();
     }
 
     /** Whether HTTP/2 ended the call and no application did: gRPC has no code for just that. */
