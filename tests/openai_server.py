@@ -8,7 +8,7 @@ can use it with the real client. It knows nothing of Pullcord.
         server.script("Hello", Silence())
         model = OpenAIChat(id="gpt-5-mini", base_url=server.base_url)
         ...
-        assert server.exchange(0).left.wait(5)
+        assert server.exchange(0).left.wait(30)
 """
 
 import asyncio
@@ -177,7 +177,7 @@ class OpenAIServer:
         """Says what the next request that has no script yet is answered."""
         self._scripts.append(steps)
 
-    def exchange(self, number: int, timeout: float = 5.0) -> Exchange:
+    def exchange(self, number: int, timeout: float = 30.0) -> Exchange:
         """The request of that number, from 0; waits for it. Raises TimeoutError."""
         with self._arrived:
             if not self._arrived.wait_for(lambda: len(self.exchanges) > number, timeout):

@@ -6,12 +6,16 @@ failure is real, and is raised at once; what is not measured in real time has no
 
 import functools
 import inspect
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
+
+PATIENCE = 60.0
+"""Seconds after which a test believes that nothing will come. No test measures by it."""
 
 LATE = 0.03
 """Seconds that a thread may be woken late on a machine that is called on time."""
@@ -20,6 +24,7 @@ ATTEMPTS = 5
 """After so many failures it is no longer the machine's fault."""
 
 _TICK = 0.005
+_log = logging.getLogger("tests.steady")
 _now = time.monotonic
 
 
@@ -90,4 +95,4 @@ def _judge(failure: BaseException, attempt: int, late: float) -> None:
     if late <= LATE or attempt == ATTEMPTS:
         failure.add_note(f"attempt {attempt} of {ATTEMPTS}: the machine was late by {late:.3f} s")
         raise failure
-    print(f"repeated, for the machine was late by {late:.3f} s: {failure!r}")
+    _log.warning("repeated, for the machine was late by %.3f s: %r", late, failure)

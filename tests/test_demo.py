@@ -8,14 +8,17 @@ import sys
 
 import psutil
 
+from tests.steady import steady
 
+
+@steady
 def test_the_demo() -> None:
     """The demo shows a stop, what it kept, a deadline, a tree and a drain, and exits with 0."""
     done = subprocess.run(
         [sys.executable, "-m", "pullcord.demo"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -50,6 +53,6 @@ def test_an_interrupted_demo_leaves_nothing() -> None:
             pass
         (server,) = psutil.Process(demo.pid).children()
         demo.send_signal(number)
-        _, errors = demo.communicate(timeout=20)
+        _, errors = demo.communicate(timeout=60)
         assert (demo.returncode, errors) == (code, b"")
         assert not server.is_running()

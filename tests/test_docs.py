@@ -9,6 +9,7 @@ from pullcord import RunServer
 from pullcord.client import RunClient
 from pullcord.demo import server as demo_server
 
+from tests.steady import steady
 from tools.render_docs import DOCS, RENDERERS, rendered
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,7 @@ def test_every_block_of_the_readme_is_run() -> None:
     assert (ROOT / "README.md").read_text().count("```python") == 5
 
 
+@steady
 def test_the_stop_button(capsys: pytest.CaptureFixture[str]) -> None:
     """The README's stop button stops the demo's storyteller, and keeps what it has told."""
     with demo_server() as address:
@@ -44,6 +46,7 @@ def test_the_stop_button(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.endswith(f"{len(result.output)} characters kept\n")
 
 
+@steady
 def test_serving_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's app.py serves an agent and a function, without a key."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -59,6 +62,7 @@ def test_serving_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stream.result.output == "1 "
 
 
+@steady
 def test_in_process_use(capsys: pytest.CaptureFixture[str]) -> None:
     """The README's in-process program stops itself and says how far it has come."""
     names = _run(_block("agent.cancel_run"))
@@ -67,6 +71,7 @@ def test_in_process_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith(f"{len(names['chunk'].content)} characters\n")
 
 
+@steady
 def test_stopping_a_team_and_a_workflow(capsys: pytest.CaptureFixture[str]) -> None:
     """The README's workflow and team keep the critic's work, and the writer's as far as it came."""
     _run(_block("Workflow(name="))
@@ -85,6 +90,7 @@ def test_stopping_a_team_and_a_workflow(capsys: pytest.CaptureFixture[str]) -> N
         assert 0 < words[part, f"{path}writer"] < words[part, f"{path}critic"]
 
 
+@steady
 def test_stopping_a_served_team_and_workflow(capsys: pytest.CaptureFixture[str]) -> None:
     """The README's client stops the demo's workflow and team once the counter has counted."""
     with demo_server() as address:

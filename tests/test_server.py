@@ -182,7 +182,7 @@ class TestSignals:
         server = launch(600)
         stream = server.run("forever")
         server.signal()
-        request = v1.CancelRunRequest(run_id="forever", wait=seconds(10))
+        request = v1.CancelRunRequest(run_id="forever", wait=seconds(30))
         assert server.stub.CancelRun(request).outcome == Outcome.CANCEL_OUTCOME_STOPPED
         assert stream.end().run_cancelled.cancellation.cause == Cause.CANCEL_CAUSE_USER
         assert server.exit_code() == 0

@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pullcord import RunContext, RunServer, runnable
 from pullcord.telemetry import Telemetry, configure_logging
 
+from tests.steady import PATIENCE
 from tests.transports.harness import Served, Signal, kind_of, make_settings, refusal, seconds, until
 
 
@@ -85,7 +86,7 @@ def test_runs_are_counted_by_how_they_ended(counted: Counted) -> None:
         begun.wait()
         live = ("agents/waits",)
         until(lambda: counted.sums("pullcord.runs.live", "runnable").get(live) == 1)
-        served.cancel("r", wait=seconds(10))
+        served.cancel("r", wait=seconds(30))
         stream.end()
         served.run("waits", limits={"timeout": seconds(0.01)}).end()
         served.cancel("early", before_start=True)
@@ -121,7 +122,7 @@ def test_the_time_a_cancel_takes_is_measured(counted: Counted) -> None:
         until(lambda: bool(counted.points("pullcord.cancel.duration")))
         [(attributes, point)] = counted.points("pullcord.cancel.duration")
         assert (attributes, point.count) == ({"cause": "user"}, 1)
-        assert 0 <= point.sum < 10
+        assert 0 <= point.sum < PATIENCE
     finally:
         served.close()
 
@@ -164,16 +165,16 @@ def test_abandoned_runs_and_blocked_loops_are_counted_and_shown(
 
     served = serve(counted, blocks, abandon_after=0.1, stall_after=0.05)
     try:
-        stream = served.run("blocks", run_id="r", timeout=30)
+        stream = served.run("blocks", run_id="r", timeout=60)
         begun.wait()
         until(lambda: bool(counted.points("pullcord.loop.stalls")))
-        served.cancel("r", mode=2, wait=seconds(10))
+        served.cancel("r", mode=2, wait=seconds(30))
         assert stream.end().run_cancelled.abandoned
         until(lambda: bool(counted.points("pullcord.runs.abandoned")))
         assert counted.sums("pullcord.runs.abandoned", "runnable") == {("agents/blocks",): 1}
         stalls = [r for r in caplog.records if "blocked" in r.getMessage()]
-        assert "wait_stubbornly" in stalls[0].stack
-        assert stalls[0].run_id == "r"
+        assert any("wait_stubbornly" in r.stack for r in stalls)
+        assert {r.run_id for r in stalls} == {"r"}
         assert any("abandoned" in r.getMessage() and r.run_id == "r" for r in caplog.records)
     finally:
         release.set()

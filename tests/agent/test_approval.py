@@ -316,5 +316,5 @@ def test_threads_of_one_session_take_turns(server: OpenAIServer, model: OpenAICh
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
     assert [len(server.exchange(n).body["messages"]) for n in range(4)] == [1, 3, 5, 7]

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 20.0
+from tests.steady import PATIENCE
+
 PULLCORD = [sys.executable, "-m", "pullcord"]
 # The terminal must control the process, so that the key Ctrl-C is a signal to it.
 ON_TERMINAL = [
@@ -95,11 +97,11 @@ class Command:
             os.close(self._slave)
             os.close(self._reads)
 
-    def until(self, text: str) -> str:
-        """Reads stdout, or the terminal, until this text has come; returns all that came."""
+    def until(self, what: str | Callable[[str], bool]) -> str:
+        """Reads stdout, or the terminal, until this has come or is so; returns all that came."""
         ends = time.monotonic() + PATIENCE
-        while text not in self._seen:
-            assert self._read(ends - time.monotonic()), f"no {text!r} in {self._seen[-999:]!r}"
+        while not (what in self._seen if isinstance(what, str) else what(self._seen)):
+            assert self._read(ends - time.monotonic()), f"no {what!r} in {self._seen[-999:]!r}"
         return self._seen
 
     def interrupt(self) -> None:

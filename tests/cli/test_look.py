@@ -30,7 +30,7 @@ def test_ps_shows_live_runs(address: str, client: RunClient, session: str) -> No
     assert json.loads(one.stdout)["run_id"] == ended
     done = call("ps", "--session", session, "--state", "completed", "--json", address=address)
     assert json.loads(done.stdout)["state"] == "RUN_STATE_COMPLETED"
-    client.cancel(live, wait=5)
+    client.cancel(live, wait=30)
     assert call("ps", "--session", session, address=address).stdout == "No runs.\n"
 
 
@@ -49,7 +49,7 @@ def test_ps_shows_what_is_beneath_a_run(address: str, client: RunClient, session
     (alone,) = call(*args, address=address).stdout.splitlines()
     assert f"part of {top}" in alone
     assert alone.split()[0] == beneath.split()[0]
-    client.cancel(top, wait=5)
+    client.cancel(top, wait=30)
 
 
 def test_get_shows_all_of_a_run(address: str, client: RunClient) -> None:
@@ -71,7 +71,7 @@ def test_wait_exits_as_the_run_ended(address: str, client: RunClient) -> None:
     assert call("wait", failed, address=address).returncode == 1
     live = client.start("agents/forever").run_id
     assert call("wait", live, "--timeout", "50ms", address=address).returncode == 124
-    client.cancel(live, wait=5)
+    client.cancel(live, wait=30)
     assert call("wait", live, address=address).returncode == 130
     assert call("wait", "nobody", address=address).returncode == 3
 

@@ -13,6 +13,7 @@ from pullcord.run.state import RunState
 from typer.testing import CliRunner
 
 from tests.cli.commands import Command, call, environment
+from tests.steady import PATIENCE, steady
 
 
 @pytest.fixture
@@ -75,9 +76,10 @@ def test_a_nested_workflow_in_a_pipe(address: str) -> None:
     assert "\x1b" not in done.stderr
 
 
+@steady
 def test_the_end_of_a_member_is_not_the_runs(address: str) -> None:
     """With --json the lines of what is beneath have a source, and go on after a member's end."""
-    done = call("run", "workflows/asking", "--timeout", "1", "--json", address=address)
+    done = call("run", "workflows/asking", "--timeout", "2", "--json", address=address)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     ends = [event for event in told if "run_cancelled" in event]
     assert [end.get("source", {}).get("path") for end in ends] == [
@@ -129,14 +131,16 @@ def test_options_reach_the_run(address: str, client: RunClient, run_id: str) -> 
     options = "--session s-1 --user ann@example.com --label team=blue --label tier=2 --background"
     done = call("run", "agents/say", "hi", "--run-id", run_id, *options.split(), address=address)
     assert (done.returncode, done.stdout) == (0, f"{run_id}\n")
-    run = client.wait(run_id, 5)
+    run = client.wait(run_id, 30)
     assert (run.session_id, run.user_id) == ("s-1", "ann@example.com")
     assert run.labels == {"team": "blue", "tier": "2"}
 
 
-def test_a_deadline_ends_the_run(address: str, client: RunClient, run_id: str) -> None:
+@steady
+def test_a_deadline_ends_the_run(address: str, client: RunClient) -> None:
     """With --timeout the run ends before it, cause DEADLINE, and the exit code is 130."""
-    args = ("agents/forever", "--timeout", "700ms", "--run-id", run_id)
+    run_id = f"run-{uuid.uuid4()}"
+    args = ("agents/forever", "--timeout", "1500ms", "--run-id", run_id)
     done = call("run", *args, address=address)
     assert done.returncode == 130
     assert "deadline" in done.stderr
@@ -153,7 +157,7 @@ def test_a_timeout_in_the_background_is_a_limit(
     args = ("agents/forever", "--timeout", "0.2", "--background", "--run-id", run_id, "--json")
     done = call("run", *args, address=address)
     assert json.loads(done.stdout)["run_id"] == run_id
-    run = client.wait(run_id, 5)
+    run = client.wait(run_id, 30)
     assert run.cancellation is not None
     assert (run.cancellation.cause, run.cancellation.limit) == (CancelCause.BUDGET, "timeout")
 
@@ -241,7 +245,7 @@ def test_leaving_a_watch_stops_nothing(address: str, client: RunClient, run_id: 
     assert code == 124
     assert f"pullcord watch {run_id} --after " in errors
     assert client.get(run_id).state is RunState.RUNNING
-    client.cancel(run_id, wait=5)
+    client.cancel(run_id, wait=30)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +289,8 @@ def test_a_reader_that_leaves_ends_the_run(address: str, client: RunClient, run_
         command.until("tick ")
         assert command.process.stdout is not None
         command.process.stdout.close()
-        command.process.wait(10)
-    run = client.wait(run_id, 5)
+        command.process.wait(PATIENCE)
+    run = client.wait(run_id, 30)
     assert run.cancellation is not None
     assert run.cancellation.cause is CancelCause.DISCONNECT
 

@@ -12,6 +12,7 @@ from pullcord.run.errors import Draining
 from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
 
 from tests.cli.commands import Command, call
+from tests.steady import PATIENCE
 
 APP = '''
 from pullcord import RunContext, RunServer, runnable
@@ -62,7 +63,7 @@ def test_the_demo() -> None:
             story = client.run("agents/storyteller", "a whale")
             first = next(e for e in story if isinstance(e.payload, ContentDelta))
             assert isinstance(first.payload, ContentDelta)
-            story.cancel(wait=5)
+            story.cancel(wait=30)
         command.process.terminate()
         code, output, errors = command.end()
     assert (code, output) == (0, f"Pullcord is serving on {address}\n")
@@ -74,7 +75,7 @@ def test_targets(app: Path, target: str) -> None:
     """A target is a module or a file, and in it a RunServer or a function that returns one."""
     with Command("serve", target, "--listen", "127.0.0.1:0", "--json", cwd=app) as command:
         address = json.loads(command.until("\n"))["address"]
-        assert is_serving(address)
+        assert is_serving(address, PATIENCE)
         command.interrupt()
         assert command.end()[0] == 0
 
@@ -146,7 +147,7 @@ def test_sigterm_drains(app: Path) -> None:
 def _until_draining(client: RunClient) -> None:
     while True:
         try:
-            client.cancel(client.start("agents/gate", "never").run_id, wait=5)
+            client.cancel(client.start("agents/gate", "never").run_id, wait=30)
         except Draining:
             return
 

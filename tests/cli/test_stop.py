@@ -6,6 +6,7 @@ import uuid
 import pytest
 from pullcord.client import RunClient
 from pullcord.run.cancel import CancelMode
+from pullcord.run.events import ContentDelta
 from pullcord.run.state import RunState
 
 from tests.cli.commands import call
@@ -19,6 +20,7 @@ def run_id() -> str:
 def test_the_receipt(address: str, client: RunClient, run_id: str) -> None:
     """`cancel` says what was achieved, why, and when it was accepted, delivered and stopped."""
     client.start("agents/forever", run_id=run_id)
+    _until_ticking(client, run_id)
     done = call("cancel", run_id, "--reason", "enough", address=address)
     assert done.returncode == 0
     assert done.stdout.startswith("The run has stopped.\n")
@@ -26,6 +28,12 @@ def test_the_receipt(address: str, client: RunClient, run_id: str) -> None:
     assert words == ["why", "accepted", "delivered", "stopped", "kept"]
     assert "enough" in done.stdout
     assert client.get(run_id).output.startswith("tick ")
+
+
+def _until_ticking(client: RunClient, run_id: str) -> None:
+    for event in client.watch(run_id):
+        if isinstance(event.payload, ContentDelta):
+            return
 
 
 def test_the_receipt_as_json(address: str, client: RunClient, run_id: str) -> None:
@@ -93,10 +101,10 @@ def test_many(address: str, client: RunClient) -> None:
     assert {json.loads(line)["run_id"] for line in done.stdout.splitlines()} == named
     for run_id, user in runs.items():
         if user == "ann":
-            assert client.wait(run_id, 5).state is RunState.CANCELLED
+            assert client.wait(run_id, 30).state is RunState.CANCELLED
         else:
             assert client.get(run_id).state is RunState.RUNNING
-            client.cancel(run_id, wait=5)
+            client.cancel(run_id, wait=30)
 
 
 def test_many_without_a_filter_or_a_yes(address: str) -> None:

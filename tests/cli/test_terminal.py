@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Callable
 
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
@@ -31,7 +32,8 @@ def test_the_tree(address: str, client: RunClient) -> None:
     run_id = f"terminal-{uuid.uuid4()}"
     args = ("run", "workflows/sheet", "one two three", "--run-id", run_id)
     with Command(*args, address=address, terminal=True) as command:
-        seen = command.until("tick tick")
+        command.until("tick tick")
+        seen = command.until(_shows("spell    ✔ completed"))
         assert "workflows/sheet" in seen
         assert "○ not started" in seen
         assert "● running" in seen
@@ -58,6 +60,7 @@ def test_the_tree_of_a_team_that_is_left(address: str, client: RunClient) -> Non
     run_id = client.start("teams/crew", "hello").run_id
     with Command("watch", run_id, address=address, terminal=True) as command:
         command.until("tick tick")
+        command.until(_shows("say      ✔ completed"))
         command.type("\x03")
         code, seen, _ = command.end()
     assert code == 124
@@ -66,7 +69,7 @@ def test_the_tree_of_a_team_that_is_left(address: str, client: RunClient) -> Non
     assert "I hand this to say and forever." in shown[:start]
     assert shown[start + 1].startswith("├─ say      ✔ completed")
     assert shown[start + 2].startswith("└─ forever  ● running")
-    client.cancel(run_id, wait=5)
+    client.cancel(run_id, wait=30)
 
 
 def test_ctrl_c_twice(address: str, client: RunClient) -> None:
@@ -104,6 +107,10 @@ def test_what_the_terminal_shows_in_the_end(address: str) -> None:
     assert max(map(len, shown)) <= 100
     assert "✔ completed in" in ended
     assert "●" not in "".join(shown)
+
+
+def _shows(row: str) -> Callable[[str], bool]:
+    return lambda seen: any(row in line for line in _screen(seen))
 
 
 def _screen(seen: str) -> list[str]:
@@ -154,4 +161,4 @@ def test_asking_before_many_are_stopped(address: str, client: RunClient) -> None
         command.type("y\n")
         code, _, _ = command.end()
     assert code == 0
-    assert client.wait(run.run_id, 5).state is RunState.CANCELLED
+    assert client.wait(run.run_id, 30).state is RunState.CANCELLED

@@ -102,7 +102,7 @@ def test_an_authors_callback_keeps_no_child_waiting(engine: Engine) -> None:
     gate, release = Gate(), threading.Event()
 
     def be_slow(ctx: RunContext) -> None:
-        ctx.cancel_token.on_cancel(lambda _: release.wait(10))
+        ctx.cancel_token.on_cancel(lambda _: release.wait(30))
 
     start(engine, parent(be_slow, runs(Script(gate, id="child"))))
     gate.wait_reached()
@@ -150,7 +150,7 @@ def test_every_child_at_work_is_told_at_once(engine: Engine) -> None:
         gate.wait_reached()
     cancel(engine)
     for gate in gates:
-        assert gate.left.wait(10)  # while the deaf one has not stopped
+        assert gate.left.wait(30)  # while the deaf one has not stopped
     assert not deaf.left.is_set()
     deaf.open()
     assert ended(engine).state is RunState.CANCELLED
@@ -165,13 +165,13 @@ def test_what_is_being_started_is_stopped_too(engine: Engine) -> None:
         ready = threading.Barrier(2)
 
         def begin(ctx: RunContext, ready: threading.Barrier = ready) -> None:
-            ready.wait(10)
+            ready.wait(30)
             while True:
                 with suppress(ServerBusy):  # as many as there may be, while the cancel comes
                     ctx.start(Script(Gate(), id="child"), "go")
 
         start(engine, Script(begin), run_id)
-        ready.wait(10)
+        ready.wait(30)
         cancel(engine, run_id, IMMEDIATE if attempt % 2 else CancelMode.GRACEFUL)
         assert ended(engine, run_id).state is RunState.CANCELLED
         told = [e.payload for e in events(engine, run_id)]
@@ -189,7 +189,7 @@ def test_a_stop_on_its_way_down_counts_already(
 
     def try_it(ctx: RunContext) -> None:
         reached.set()
-        assert go.wait(10)
+        assert go.wait(30)
         try:
             with ctx.tool_call("t", "never"):
                 raise AssertionError("it began")
@@ -201,7 +201,7 @@ def test_a_stop_on_its_way_down_counts_already(
     middle = Script(runs(leaf), id="middle", is_async=True)
 
     start(engine, parent(runs(middle)))
-    assert reached.wait(10)
+    assert reached.wait(30)
     set_token = CancelToken.cancel
 
     def hold(token: CancelToken, *args: Any) -> bool:
@@ -209,7 +209,7 @@ def test_a_stop_on_its_way_down_counts_already(
         if not go.is_set():
             # The root has accepted its stop. Those beneath hear of it by trying, not by being told.
             go.set()
-            assert tried.wait(10)
+            assert tried.wait(30)
         return answer
 
     monkeypatch.setattr(CancelToken, "cancel", hold)
@@ -373,7 +373,7 @@ def test_a_deaf_run_deep_down_is_abandoned_before_those_above(
     assert [run.run_id for run, _ in observer.abandoned] == [deepest.run_id]
     assert engine.occupied == 1
     gate.open()
-    assert gate.left.wait(10)
+    assert gate.left.wait(30)
 
 
 def test_a_caller_who_is_in_a_hurry_is_not_kept_by_a_deaf_run(
@@ -390,7 +390,7 @@ def test_a_caller_who_is_in_a_hurry_is_not_kept_by_a_deaf_run(
     assert (above.cancellation.cause, above.abandoned) == (CancelCause.DEADLINE, False)
     assert child_of(engine).abandoned
     gate.open()
-    assert gate.left.wait(10)
+    assert gate.left.wait(30)
 
 
 def test_many_are_stopped_from_above(engine: Engine) -> None:

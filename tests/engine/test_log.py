@@ -379,9 +379,9 @@ def test_no_wake_up_is_lost() -> None:
     thread.start()
     for n in range(ROUNDS):
         log.write("x") if n % 3 else log.append(Custom("n"))
-        assert seen.acquire(timeout=20), f"lost in round {n}"
+        assert seen.acquire(timeout=30), f"lost in round {n}"
     log.append(RunCompleted(), last=True)
-    thread.join(20)
+    thread.join(30)
     assert not thread.is_alive()
 
 

@@ -219,7 +219,7 @@ class TestPausing:
 
         house.start(step)
         assert house.ended().state is RunState.COMPLETED
-        assert done.wait(10)
+        assert done.wait(30)
         assert [type(error) for error in heard] == [RunCancelledError]
         assert house.calls() == {"a": ToolCallState.DECLINED}
         house.nothing_holds()

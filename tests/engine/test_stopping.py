@@ -25,6 +25,7 @@ from pullcord.testing import (
 
 from tests.engine.conftest import MakeEngine
 from tests.engine.driving import IMMEDIATE, cancel, ended, freed, spec, start
+from tests.steady import steady
 
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 A_MOMENT = 2.0
@@ -174,6 +175,7 @@ def test_promise_04_what_will_not_stop_is_abandoned(
     os.close(writer)
 
 
+@steady
 def test_promise_05_busy_workers_delay_no_cancel(make: MakeEngine) -> None:
     """With every worker blocked and the queue full, cancels, looks and watches are answered."""
     engine = make(workers=2, worker_queue=2)
@@ -197,6 +199,7 @@ def test_promise_05_busy_workers_delay_no_cancel(make: MakeEngine) -> None:
         ended(engine, run_id)
 
 
+@steady
 def test_promise_05_a_blocked_loop_keeps_no_other_run_from_stopping(
     make: MakeEngine, real_clock: ThreadClock, observer: RecordingObserver
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
@@ -24,6 +25,9 @@ from pullcord.run.record import DisconnectPolicy
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
 
+from tests.steady import steady
+from tests.transports.harness import until
+
 QUICK = OfflineModel(words_per_second=math.inf)
 ENDLESS = OfflineModel(words_per_second=0.001)
 """One word, and then no other for a quarter of an hour."""
@@ -33,8 +37,8 @@ ENDLESS = OfflineModel(words_per_second=0.001)
 def nothing_left() -> Iterator[None]:
     """Every test here leaves no live run behind."""
     yield
-    assert local_engine().wait_idle(5)
-    assert local_engine().occupied == 0
+    assert local_engine().wait_idle(30)
+    until(lambda: local_engine().occupied == 0)
 
 
 @pytest.fixture
@@ -139,7 +143,7 @@ def test_a_blocking_run_is_cancelled_too() -> None:
     runnable = Blocking(work)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(lambda: list(runnable.run("x", stream=True, run_id="n-block")))
-        assert working.wait(5)
+        assert working.wait(30)
         assert runnable.cancel_run("n-block", mode=CancelMode.IMMEDIATE)
         chunks = running.result()
     names = ["RunStarted", "CustomEvent", "RunCancelRequested", "RunCancelled"]
@@ -171,9 +175,10 @@ def test_a_run_that_fails_says_so() -> None:
     assert result.error == "no milk"
 
 
+@steady
 def test_a_limit_says_which(endless: Agent) -> None:
     """A run that reaches a limit is cancelled with cause BUDGET and keeps its text."""
-    result = endless.run("x", limits=Limits(timeout=0.05))
+    result = endless.run("x", limits=Limits(timeout=0.3))
     assert (result.status, result.cause) == (RunStatus.cancelled, CancelCause.BUDGET)
     assert "timeout" in result.reason
     assert result.content == "You"
@@ -183,7 +188,7 @@ def test_a_limit_says_which(endless: Agent) -> None:
 
 
 def is_kept_as_disconnected(run_id: str) -> bool:
-    assert local_engine().wait_idle(5)
+    assert local_engine().wait_idle(30)
     run = local_engine().get(run_id)
     assert run.cancellation is not None
     assert run.cancellation.cause is CancelCause.DISCONNECT
@@ -215,7 +220,7 @@ def test_a_stream_may_leave_its_run_alone() -> None:
     gate = threading.Event()
 
     def work(ctx: RunContext) -> None:
-        gate.wait(5)
+        gate.wait(30)
         ctx.write("done")
 
     options: Any = {"run_id": "n-alone", "on_disconnect": DisconnectPolicy.CONTINUE}
@@ -226,7 +231,7 @@ def test_a_stream_may_leave_its_run_alone() -> None:
 
 
 async def timed_out(agent: Agent, run_id: str, stream: bool) -> None:
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(0.3):
         if stream:
             async for _ in agent.arun("x", stream=True, run_id=run_id):
                 pass
@@ -235,14 +240,16 @@ async def timed_out(agent: Agent, run_id: str, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@steady
 async def test_a_timeout_around_it_leaves_nothing_behind(endless: Agent, stream: bool) -> None:
     """asyncio.timeout around arun cancels the run, and returns once that has stopped."""
+    run_id = f"n-timeout-{uuid.uuid4()}"
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        await timed_out(endless, f"n-timeout-{stream}", stream)
-    assert time.monotonic() - began < 1
+        await timed_out(endless, run_id, stream)
+    assert time.monotonic() - began < 2
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert is_kept_as_disconnected(f"n-timeout-{stream}")
+    assert is_kept_as_disconnected(run_id)
 
 
 # --- many, and wrong ones
@@ -328,7 +335,7 @@ def test_interrupting_a_blocking_run_stops_the_run_that_it_waits_for(endless: Ag
     outer = Blocking(work)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(outer.run, "x", run_id="n-outer")
-        assert following.wait(5)
+        assert following.wait(30)
         assert outer.cancel_run("n-outer", mode=CancelMode.IMMEDIATE)
         assert running.result().status is RunStatus.cancelled
     assert not local_engine().get("n-outer").abandoned
@@ -371,7 +378,7 @@ def test_a_tool_in_flight_is_told_of_the_run_that_was_stopped_beneath_it(endless
     outer = Blocking(work)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(outer.run, "x", run_id="n-graceful")
-        assert following.wait(5)
+        assert following.wait(30)
         outer.cancel_run("n-graceful", "enough")
         result = running.result()
     assert [call.state for call in result.tools] == [ToolCallState.COMPLETED]

@@ -15,5 +15,5 @@ def engine() -> Iterator[Engine]:
     with nothing_left():
         engine = make_engine()
         yield engine
-        assert engine.wait_idle(10)
+        assert engine.wait_idle(30)
         engine.close()

@@ -21,8 +21,7 @@ from pullcord.settings import Settings
 from pullcord.v1 import cancel_pb2, event_pb2, run_pb2, run_service_pb2
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
-PATIENCE = 20.0
-"""Seconds after which a test believes that nothing will come. No test measures by it."""
+from tests.steady import PATIENCE
 
 TERMINAL = {"run_completed", "run_cancelled", "run_failed"}
 
@@ -210,8 +209,9 @@ def make_spec(runnable: str, input: str = "", **spec: Any) -> run_pb2.RunSpec:
 def make_settings(**engine: Any) -> Settings:
     """Settings that do not look at the environment; keywords are the engine's options."""
     own = {name: engine.pop(name) for name in list(engine) if name in Settings.model_fields}
-    options = {"grace_period": 2.0, "abandon_after": 0.5, "stall_after": 0.2, **engine}
-    return Settings(_env_file=None, engine=EngineOptions(**options), **own)
+    # A machine that stands still for a moment must not use up what a test does not measure.
+    waits = {"grace_period": PATIENCE, "abandon_after": PATIENCE, "stall_after": PATIENCE}
+    return Settings(_env_file=None, engine=EngineOptions(**(waits | engine)), **own)
 
 
 def seconds(number: float) -> Duration:

@@ -16,7 +16,7 @@ from pullcord.engine.live import LiveRun
 from pullcord.engine.log import EventLog
 from pullcord.run.cancel import CancelToken
 
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 """Seconds that a run is held at most."""
 _LOCKED = 0.2
 """Likewise where it holds its own lock: what is to bring the cancel may wait for that."""

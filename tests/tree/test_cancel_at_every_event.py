@@ -90,7 +90,7 @@ def test_a_cancel_at_any_event_stops_everything_and_loses_nothing(
     events = holds(road, run_id, stopped=bool(stopped))
     if told is not None:
         assert texts(told) == texts(events)
-    assert road.engine().wait_idle(10)
+    assert road.engine().wait_idle(30)
     until(lambda: road.engine().occupied == 0)  # a worker may just be letting go of a queued step
 
 
@@ -119,5 +119,5 @@ def texts(events: list[Event]) -> dict[str, str]:
 
 def test_the_local_engine_is_left_empty() -> None:
     """After all these cancels nothing is live in the process."""
-    assert local_engine().wait_idle(5)
+    assert local_engine().wait_idle(30)
     until(lambda: local_engine().occupied == 0)

@@ -160,7 +160,7 @@ def test_the_back_off_before_a_retry_is_cut_short(engine: Engine) -> None:
         raise ValueError("no")
 
     start(engine, Step("s", executor=broken, retries=5, retry_delay=3600), never)
-    assert attempts.acquire(timeout=10)
+    assert attempts.acquire(timeout=30)
     for event in engine.watch("r"):
         if isinstance(event.payload, StepCompleted):
             cancel(engine)
@@ -235,7 +235,7 @@ def test_a_limit_of_steps_is_kept(engine: Engine) -> None:
 
 def test_parallel_steps_meet(engine: Engine) -> None:
     """Parallel steps run at the same time, sync and async; the content is all of theirs."""
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=30)
 
     def left(input: str) -> str:
         both.wait()

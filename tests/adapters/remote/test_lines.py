@@ -21,6 +21,8 @@ class Line:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ready = threading.Event()
+        self.accepted = 0
+        """Connections that there were."""
         self.address = ""
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -56,6 +58,7 @@ class Line:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.accepted += 1
         host, _, port = self._target
         other_reader, other_writer = await asyncio.open_connection(host, int(port))
         ways = [
@@ -112,7 +115,7 @@ def test_a_line_that_breaks(
     run_id = stream.events[0].run_id
     made.cut()
     if policy is DisconnectPolicy.LEASE:
-        until(lambda: there.watchers(run_id) == 0)
+        until(lambda: made.accepted == 2)
         until(lambda: there.watchers(run_id) == 1)
         go.set()
         assert stream.end().run_completed.output == "before after"

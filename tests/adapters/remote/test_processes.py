@@ -148,7 +148,7 @@ def test_a_run_of_two_processes_is_one_stream(pair: Pair, name: str, output: str
 def test_a_cancel_crosses_to_the_other_process(pair: Pair, name: str) -> None:
     """A graceful stop here lets the tool there finish; both runs keep what was made."""
     stream, _ = pair.in_tool(name)
-    stream.cancel("enough", grace_period=15)
+    stream.cancel("enough", grace_period=60)
     child = pair.child(stream.run_id)
     assert child.state is RunState.CANCELLING
     pair.go()
@@ -157,7 +157,7 @@ def test_a_cancel_crosses_to_the_other_process(pair: Pair, name: str) -> None:
     assert end.payload.cancellation.cause is CancelCause.USER
     states = {call.tool_name: call.state for call in end.payload.tool_calls}
     assert states["publish"] is ToolCallState.COMPLETED
-    its = pair.there.wait(child.run_id, 10)
+    its = pair.there.wait(child.run_id, 30)
     assert its.cancellation is not None
     assert (its.state, its.cancellation.cause) == (RunState.CANCELLED, CancelCause.PARENT)
     assert its.cancellation.reason == "enough"
@@ -186,7 +186,7 @@ def test_this_process_s_death_cancels_the_run_there(pair: Pair) -> None:
     pair.here_process.kill()
     until(lambda: pair.there.get(child).state is RunState.CANCELLING)
     pair.go()
-    its = pair.there.wait(child, 10)
+    its = pair.there.wait(child, 30)
     stream.close()
     assert its.cancellation is not None
     assert (its.state, its.cancellation.cause) == (RunState.CANCELLED, CancelCause.DISCONNECT)

@@ -1,6 +1,7 @@
 """A runnable of one server as a step or member of another: two servers, one process, real gRPC."""
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from pullcord.run.usage import Usage
 from pullcord.v1 import run_pb2
 from pullcord.workflow.workflow import Workflow
 
+from tests.steady import steady
 from tests.transports.harness import (
     TERMINAL,
     Cause,
@@ -251,7 +253,7 @@ def test_a_graceful_cancel_lets_the_remote_tool_finish(serve: Serve) -> None:
     stream = here.run("workflows/publish")
     run_id = stream.next().run_id
     stuck.reached.wait()
-    answer = here.cancel(run_id, reason="enough", grace_period=seconds(15))
+    answer = here.cancel(run_id, reason="enough", grace_period=seconds(60))
     assert answer.outcome == Outcome.CANCEL_OUTCOME_REQUESTED
     child = child_of(here, run_id).run_id
     until(lambda: there.get(child).state == State.RUN_STATE_CANCELLING)
@@ -274,6 +276,7 @@ def test_a_graceful_cancel_lets_the_remote_tool_finish(serve: Serve) -> None:
     assert its.cancellation.actor == mine.cancellation.actor == end.cancellation.actor
 
 
+@steady
 def test_an_immediate_cancel_interrupts_the_remote_tool(serve: Serve) -> None:
     """The remote tool is interrupted, and the ledger and the text here say so."""
     stuck = Stuck()
@@ -295,6 +298,7 @@ def test_an_immediate_cancel_interrupts_the_remote_tool(serve: Serve) -> None:
     assert its.cancellation.cause == Cause.CANCEL_CAUSE_PARENT
 
 
+@steady
 def test_a_hastened_cancel_is_hastened_there(serve: Serve) -> None:
     """IMMEDIATE after GRACEFUL reaches the remote tool, and the first reason stands."""
     stuck = Stuck()
@@ -303,7 +307,7 @@ def test_a_hastened_cancel_is_hastened_there(serve: Serve) -> None:
     stream = here.run("workflows/publish")
     stuck.reached.wait()
     run_id = stream.next().run_id
-    here.cancel(run_id, reason="first", grace_period=seconds(15))
+    here.cancel(run_id, reason="first", grace_period=seconds(60))
     here.cancel(run_id, reason="second", mode=Mode.CANCEL_MODE_IMMEDIATE)
     assert end_of(stream).run_cancelled.cancellation.reason == "first"
     stuck.interrupted.wait()
@@ -312,6 +316,7 @@ def test_a_hastened_cancel_is_hastened_there(serve: Serve) -> None:
     assert its.cancellation.mode == Mode.CANCEL_MODE_IMMEDIATE
 
 
+@steady
 def test_the_grace_period_travels(serve: Serve) -> None:
     """When it is up, the remote tool is interrupted, whatever the other server's default is."""
     stuck = Stuck()
@@ -337,6 +342,7 @@ def test_a_cancel_while_the_server_is_not_there_waits_for_nothing(serve: Serve) 
     assert end_of(stream).run_cancelled.cancellation.cause == Cause.CANCEL_CAUSE_USER
 
 
+@steady
 def test_a_remote_s_own_cancel_cancels_the_member_alone(serve: Serve) -> None:
     """Whoever stops the remote run stops the step, with their own reason; the workflow goes on."""
     stuck = Stuck()
@@ -389,6 +395,7 @@ def test_code_that_swallows_its_cancel_there_does_not_hold_the_run_here(serve: S
 # --- time and money
 
 
+@steady
 def test_the_deadline_crosses(serve: Serve) -> None:
     """The remote run has less time than the workflow, and the workflow ends with cause DEADLINE."""
     left: list[float | None] = []
@@ -492,14 +499,16 @@ def _is_closed(client: Any) -> bool:
     return bool(client._channel._channel.closed())
 
 
+@steady
 async def test_a_run_leaves_no_task_behind(serve: Serve) -> None:
     """After a cancelled remote run no task of it is at work on the loop."""
     stuck = Stuck()
     remote = RemoteRunnable(serve(stuck.runnable).address, "agents/writer")
     before = asyncio.all_tasks()
-    running = asyncio.ensure_future(remote.arun(run_id="r-left"))
+    run_id = f"r-left-{uuid.uuid4()}"
+    running = asyncio.ensure_future(remote.arun(run_id=run_id))
     await stuck.reached.come()
-    assert remote.cancel_run("r-left", mode=CancelMode.IMMEDIATE)
+    assert remote.cancel_run(run_id, mode=CancelMode.IMMEDIATE)
     output = await running
     assert (output.status, output.cause) == (RunStatus.cancelled, CancelCause.USER)
     assert [call.state for call in output.tools] == [ToolCallState.INTERRUPTED]

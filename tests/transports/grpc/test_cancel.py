@@ -6,6 +6,7 @@ import grpc
 import pytest
 from pullcord import RunContext, runnable
 
+from tests.steady import steady
 from tests.transports.harness import (
     Cause,
     Mode,
@@ -69,7 +70,7 @@ class TestOutcomes:
         served = serve(speaker(begun, kind=kind))
         stream = served.run("speaks", run_id="r")
         begun.wait()
-        receipt = served.cancel("r", reason="enough", wait=seconds(10))
+        receipt = served.cancel("r", reason="enough", wait=seconds(30))
         end = stream.end()
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_STOPPED
         assert receipt.run.state == State.RUN_STATE_CANCELLED
@@ -111,6 +112,7 @@ class TestOutcomes:
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_REQUESTED
         release.set()
 
+    @steady
     def test_a_wait_never_outlasts_the_call_s_deadline(self, serve: Serve) -> None:
         """A cancel with a long wait and a short deadline is answered before the deadline."""
         begun, release = Signal(), Signal()
@@ -127,7 +129,7 @@ class TestOutcomes:
         served = serve(echo)
         served.run("echo", "all", run_id="r").end()
         before = served.get("r")
-        receipt = served.cancel("r", mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(5))
+        receipt = served.cancel("r", mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(30))
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_ALREADY_FINISHED
         assert not receipt.HasField("accept_time")
         assert receipt.stop_time == before.end_time
@@ -179,7 +181,7 @@ class TestOutcomes:
         begun.wait()
         served.cancel("r", reason="first")
         receipt = served.cancel(
-            "r", reason="now", mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(10)
+            "r", reason="now", mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(30)
         )
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_STOPPED
         stop = receipt.run.cancellation
@@ -220,7 +222,7 @@ class TestModes:
             "grace_period": {"grace_period": seconds(0)},
             "default": {},
         }[how]
-        receipt = served.cancel("r", wait=seconds(10), **given)
+        receipt = served.cancel("r", wait=seconds(30), **given)
         end = stream.end().run_cancelled
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_STOPPED
         assert [call.state for call in end.tool_calls] == [4]
@@ -244,7 +246,7 @@ class TestModes:
         served = serve(computes)
         [run_id] = live(served, "computes")
         begun.wait()
-        receipt = served.cancel(run_id, mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(10))
+        receipt = served.cancel(run_id, mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(30))
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_STOPPED
         assert not receipt.run.abandoned
         assert seen == ["RunInterrupted"]
@@ -262,7 +264,7 @@ class TestModes:
         served = serve(deaf, echo, abandon_after=0.1, max_live_runs=1)
         stream = served.run("deaf", run_id="r")
         begun.wait()
-        receipt = served.cancel("r", mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(10))
+        receipt = served.cancel("r", mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(30))
         end = stream.end().run_cancelled
         assert receipt.run.abandoned
         assert end.abandoned
@@ -483,7 +485,7 @@ def test_promise_02_in_a_thousand_races_the_receipt_is_true(serve: Serve) -> Non
         for number in range(rounds):
             run_id = f"r{lane}-{number}"
             call = served.stub.Run(v1.RunRequest(spec=make_spec("echo", run_id=run_id)))
-            receipt = served.cancel(run_id, before_start=True, wait=seconds(10))
+            receipt = served.cancel(run_id, before_start=True, wait=seconds(30))
             *_, last = call
             kind = kind_of(last.event)
             if receipt.outcome == Outcome.CANCEL_OUTCOME_ALREADY_FINISHED:

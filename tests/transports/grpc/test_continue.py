@@ -17,6 +17,7 @@ from pullcord.run.state import RunState
 from pullcord.v1 import run_pb2
 
 from tests.transports.harness import (
+    PATIENCE,
     Cause,
     Policy,
     Serve,
@@ -48,7 +49,7 @@ async def leading(ctx: RunContext):
 
 def go_on(served: Served, run_id: str, *decisions: v1.Decision) -> run_pb2.Run:
     request = v1.ContinueRunRequest(run_id=run_id, decisions=decisions)
-    return served.stub.ContinueRun(request, timeout=20).run
+    return served.stub.ContinueRun(request, timeout=PATIENCE).run
 
 
 def paused(served: Served, run_id: str) -> None:
@@ -73,7 +74,7 @@ class TestContinuing:
         assert list(run.tool_calls) == [call]
         metadata = [("pullcord-actor", "ann")]
         request = v1.ContinueRunRequest(run_id="r", decisions=[YES])
-        answer = served.stub.ContinueRun(request, metadata=metadata, timeout=20)
+        answer = served.stub.ContinueRun(request, metadata=metadata, timeout=PATIENCE)
         assert answer.run.state == State.RUN_STATE_RUNNING
         assert stream.end().run_completed.output == "True None "
         (continued,) = [e.run_continued for e in stream.events if kind_of(e) == "run_continued"]
@@ -214,7 +215,7 @@ class TestRefusals:
         served = serve(asking)
         served.start("asking", run_id="r")
         paused(served, "r")
-        receipt = served.cancel("r", wait=seconds(20))
+        receipt = served.cancel("r", wait=seconds(30))
         assert receipt.run.state == State.RUN_STATE_CANCELLED
         assert [c.state for c in receipt.run.tool_calls] == [CallState.TOOL_CALL_STATE_DECLINED]
         refused = refusal(lambda: go_on(served, "r", YES))
@@ -239,13 +240,13 @@ class TestRefusals:
                 if chance.random() < 0.3:
                     made.answer = chance.choice(["", "a", "b" * 10_000])  # type: ignore[attr-defined]
             try:
-                served.stub.ContinueRun(request, timeout=20)
+                served.stub.ContinueRun(request, timeout=PATIENCE)
             except grpc.RpcError as error:
                 refused = refusal(lambda error=error: (_ for _ in ()).throw(error))
                 assert refused.reason in {"INVALID_ARGUMENT", "RUN_NOT_PAUSED"}
                 assert refused.reason != "INVALID_ARGUMENT" or refused.fields
         for round_ in range(15):
-            served.cancel(f"r{round_}", wait=seconds(20))
+            served.cancel(f"r{round_}", wait=seconds(30))
 
 
 class TestClients:
@@ -318,7 +319,7 @@ class TestSessions:
         assert refused.reason == "SESSION_BUSY"
         assert refused.info.metadata == {"session_id": "s", "run_id": "a"}
         assert refusal(lambda: served.get("b")).reason == "RUN_NOT_FOUND"
-        served.cancel("a", wait=seconds(20))
+        served.cancel("a", wait=seconds(30))
 
     def test_a_policy_needs_a_session(self, serve: Serve) -> None:
         """A session_policy without a session_id is a mistake of the caller's."""
@@ -339,9 +340,9 @@ class TestSessions:
         assert receipt.outcome == v1.CancelRunResponse(outcome=2).outcome  # STOPPED, at once
         assert waiting.end().run_cancelled.cancellation.cause == Cause.CANCEL_CAUSE_USER
         assert not served.get("b").start_time.seconds
-        served.cancel("a", wait=seconds(20))
+        served.cancel("a", wait=seconds(30))
         paused(served, "c")
-        served.cancel("c", wait=seconds(20))
+        served.cancel("c", wait=seconds(30))
 
     def test_leaving_a_queued_run_stops_it(self, serve: Serve) -> None:
         """Run's default disconnect policy holds while the run waits for its session."""
@@ -352,7 +353,7 @@ class TestSessions:
         waiting.next()
         waiting.call.cancel()
         assert served.wait("b").cancellation.cause == Cause.CANCEL_CAUSE_DISCONNECT
-        served.cancel("a", wait=seconds(20))
+        served.cancel("a", wait=seconds(30))
 
     def test_a_newer_run_takes_the_place(self, serve: Serve) -> None:
         """SUPERSEDE stops the session's run, whose stream ends with that cause and the reason."""
@@ -367,7 +368,7 @@ class TestSessions:
             assert "b" in stopped.reason.split()
             paused(served, "b")
             client.continue_run("b", [Decision("pay", answer="x")])
-            assert client.wait("b", 20).state is RunState.COMPLETED
+            assert client.wait("b", 30).state is RunState.COMPLETED
 
     def test_a_stop_for_one_run_never_hits_the_next(self, serve: Serve) -> None:
         """Cancels that come late, and again, leave the session's next run alone."""
@@ -383,7 +384,7 @@ class TestSessions:
         served.start("quick", run_id="a", session_id="s")
         served.start("quick", run_id="b", session_id="s", session_policy=queue)
         for _ in range(3):
-            served.cancel("a", wait=seconds(20))
+            served.cancel("a", wait=seconds(30))
         done.set()
         assert served.wait("b").state == State.RUN_STATE_COMPLETED
         served.cancel("a")

@@ -7,6 +7,8 @@ from pullcord import RunContext, RunServer, runnable
 from pullcord.client import RunClient
 from pullcord.run.events import RunCompleted
 
+from tests.steady import steady
+
 
 @runnable
 async def tells(ctx: RunContext) -> dict[str, float | None]:
@@ -21,6 +23,7 @@ def client() -> Iterator[RunClient]:
 
 
 @pytest.mark.parametrize("timeout", [5.001, 50.01, 100.2, 301.5, 1001, 3601, 10_001, 86_401])
+@steady
 def test_promise_09_long_deadlines_leave_time_for_the_last_event(
     client: RunClient, timeout: float
 ) -> None:

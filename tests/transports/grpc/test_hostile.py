@@ -15,6 +15,7 @@ from pullcord.run.events import (
 )
 
 from tests.transports.harness import (
+    PATIENCE,
     TERMINAL,
     Serve,
     Served,
@@ -115,7 +116,7 @@ class TestRaising:
     ) -> None:
         """What code raises, of whatever class, ends run_failed without a traceback, status OK."""
         served = serve(sync_raiser, sync_generator, async_raiser, async_generator, echo, sync_echo)
-        stream = served.run(f"{kind}-{shape}", what, run_id="r", timeout=20)
+        stream = served.run(f"{kind}-{shape}", what, run_id="r", timeout=PATIENCE)
         end = stream.end()
         assert kind_of(end) == "run_failed"
         assert end.run_failed.output == ("before" if shape == "generator" else "")
@@ -148,9 +149,11 @@ class TestRaising:
             return "unharmed"
 
         served = serve(starts_another, bystander, echo, sync_echo)
-        other = served.run("bystander", timeout=20)
+        other = served.run("bystander", timeout=PATIENCE)
         other.until("run_started")
-        assert served.run("starts-another", timeout=20).end().run_completed.output == "unharmed"
+        assert (
+            served.run("starts-another", timeout=PATIENCE).end().run_completed.output == "unharmed"
+        )
         go.set()
         assert other.end().run_completed.output == "unharmed"
         still_serves(served)
@@ -169,7 +172,7 @@ class TestRaising:
             return "unharmed"
 
         served = serve(calls_soon, echo, sync_echo)
-        assert served.run("calls-soon", timeout=20).end().run_completed.output == "unharmed"
+        assert served.run("calls-soon", timeout=PATIENCE).end().run_completed.output == "unharmed"
         still_serves(served)
 
     def test_a_run_cannot_stop_the_loop_of_others(self, serve: Serve) -> None:
@@ -182,7 +185,7 @@ class TestRaising:
             return "unharmed"
 
         served = serve(stopper, echo, sync_echo)
-        assert served.run("stopper", timeout=20).end().run_completed.output == "unharmed"
+        assert served.run("stopper", timeout=PATIENCE).end().run_completed.output == "unharmed"
         still_serves(served)
 
 
@@ -207,7 +210,7 @@ class TestSaying:
             yield item
 
         served = serve(sync_odd, async_odd, echo, sync_echo)
-        end = served.run(f"{kind}-odd", timeout=20).end()
+        end = served.run(f"{kind}-odd", timeout=PATIENCE).end()
         assert (kind_of(end), end.run_failed.output) == ("run_failed", "text")
         still_serves(served)
 
@@ -222,7 +225,7 @@ class TestSaying:
 
         served = serve(writes, echo, sync_echo)
         for how in ("write", "think"):
-            end = served.run("writes", how, timeout=20).end()
+            end = served.run("writes", how, timeout=PATIENCE).end()
             assert (kind_of(end), end.run_failed.output) == ("run_failed", "text")
             assert end.run_failed.error.type == "TypeError"
         still_serves(served)
@@ -250,7 +253,7 @@ class TestSaying:
             ctx.emit(payload)
 
         served = serve(emits, echo, sync_echo)
-        stream = served.run("emits", timeout=20)
+        stream = served.run("emits", timeout=PATIENCE)
         end = stream.end()
         assert [kind_of(e) for e in stream.events if kind_of(e) in TERMINAL] == ["run_failed"]
         assert (end.run_failed.output, end.run_failed.error.type) == ("text", "TypeError")
@@ -269,7 +272,7 @@ class TestSaying:
             ctx.set_output("o\ud800", {"k\ud800": "v\ud800"})
 
         served = serve(says)
-        stream = served.run("says", run_id="r", timeout=20)
+        stream = served.run("says", run_id="r", timeout=PATIENCE)
         end = stream.end()
         assert stream.text() == "a?b"
         assert end.run_completed.output == "o?"
@@ -296,7 +299,7 @@ class TestSaying:
             ctx.set_output("text", data)
 
         served = serve(says, echo, sync_echo)
-        stream = served.run("says", run_id="r", timeout=20)
+        stream = served.run("says", run_id="r", timeout=PATIENCE)
         end = stream.end()
         assert end.run_completed.output == "text"
         assert stream.events[1].custom.name == "data"
@@ -314,7 +317,7 @@ class TestSaying:
             data["list"].append(2)
             data["more"] = True
 
-        stream = serve(says).run("says", timeout=20)
+        stream = serve(says).run("says", timeout=PATIENCE)
         stream.end()
         assert set(stream.events[1].custom.data.fields) == {"list"}
         assert [v.number_value for v in stream.events[1].custom.data["list"].values] == [1]
@@ -329,7 +332,7 @@ class TestSaying:
             ctx.emit("data", data)
 
         served = serve(says, echo, sync_echo)
-        assert kind_of(served.run("says", timeout=20).end()) in TERMINAL
+        assert kind_of(served.run("says", timeout=PATIENCE).end()) in TERMINAL
         still_serves(served)
 
 
@@ -344,7 +347,7 @@ class TestTooMuch:
             ctx.write("x" * 6_000_000)
 
         served = serve(says, max_log_bytes=32 * 2**20)
-        end = served.run("says", run_id="r", timeout=20).end()
+        end = served.run("says", run_id="r", timeout=PATIENCE).end()
         assert kind_of(end) == "run_cancelled"
         assert end.run_cancelled.cancellation.limit == "output_bytes"
         assert 2 * 2**20 <= len(end.run_cancelled.output) < 3 * 2**20
@@ -358,7 +361,7 @@ class TestTooMuch:
             return {"blob": "x" * 5_000_000}
 
         served = serve(big)
-        end = served.run("big", run_id="r", timeout=20).end()
+        end = served.run("big", run_id="r", timeout=PATIENCE).end()
         assert kind_of(end) == "run_failed"
         assert "bytes" in end.run_failed.error.message
         assert served.get("r").state == State.RUN_STATE_FAILED
@@ -373,7 +376,7 @@ class TestTooMuch:
             except ValueError as error:
                 ctx.write(f"refused: {error}")
 
-        end = serve(emits).run("emits", timeout=20).end()
+        end = serve(emits).run("emits", timeout=PATIENCE).end()
         assert end.run_completed.output.startswith("refused: ")
 
     def test_a_set_output_that_is_too_large_is_refused_to_its_author(self, serve: Serve) -> None:
@@ -386,7 +389,7 @@ class TestTooMuch:
             except ValueError as error:
                 ctx.write(f"refused: {error}")
 
-        end = serve(sets).run("sets", timeout=20).end()
+        end = serve(sets).run("sets", timeout=PATIENCE).end()
         assert end.run_completed.output.startswith("refused: ")
 
     def test_a_run_with_the_most_of_everything_can_be_got(self, serve: Serve) -> None:
@@ -400,7 +403,7 @@ class TestTooMuch:
             ctx.write("x" * (2 * 2**20 - 1))
 
         served = serve(most, max_log_bytes=64 * 2**20)
-        end = served.run("most", "i" * 2**20, run_id="r", timeout=20).end()
+        end = served.run("most", "i" * 2**20, run_id="r", timeout=PATIENCE).end()
         assert kind_of(end) == "run_completed"
         assert len(served.get("r").tool_calls) == 256
 
@@ -444,10 +447,10 @@ class TestCallbacks:
             await Signal().come()
 
         served = serve(listens, echo, sync_echo)
-        stream = served.run("listens", run_id="r", timeout=30)
+        stream = served.run("listens", run_id="r", timeout=PATIENCE)
         begun.wait()
         try:
-            assert served.cancel("r", wait=seconds(10)).stop_time.seconds
+            assert served.cancel("r", wait=seconds(30)).stop_time.seconds
             called.wait()
             still_serves(served)
             assert "pullcord-server" not in where

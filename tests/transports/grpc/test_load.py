@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -16,6 +17,7 @@ from pullcord.run.record import Run, RunFilter
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
 from tests.transports.harness import (
+    PATIENCE,
     Cause,
     Mode,
     Outcome,
@@ -30,7 +32,7 @@ from tests.transports.harness import (
     v1,
 )
 
-SOON = 5.0
+SOON = 20.0
 """Seconds: what takes milliseconds is done by then, on however busy a machine; what waits for
 one of these runs is not."""
 
@@ -62,7 +64,9 @@ class TestInReach:
             ctx.write("here")
             await release.come()
 
-        served = serve(holds, blocks, waits, workers=4, abandon_after=0.1, grace_period=0.1)
+        served = serve(
+            holds, blocks, waits, workers=4, abandon_after=0.1, grace_period=0.1, stall_after=0.1
+        )
         async with grpc.aio.insecure_channel(served.address) as channel:
             stub = RunServiceStub(channel)
             health = health_pb2_grpc.HealthStub(channel)
@@ -87,12 +91,12 @@ class TestInReach:
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
             got = await stub.GetRun(v1.GetRunRequest(run_id="b"), timeout=SOON)
             assert got.run.output == "so far"
-            watch = stub.WatchRun(v1.WatchRunRequest(run_id="b"), timeout=60)
+            watch = stub.WatchRun(v1.WatchRunRequest(run_id="b"), timeout=PATIENCE)
             assert kind_of((await anext(aiter(watch))).event) == "run_started"
             await stub.ListRuns(v1.ListRunsRequest(), timeout=SOON)
             # One that waits for a worker, one at work, one that blocks its loop, and one beside it.
             for run_id in ("h7", "h0", "b", "w7"):
-                request = v1.CancelRunRequest(run_id=run_id, wait=seconds(10))
+                request = v1.CancelRunRequest(run_id=run_id, wait=seconds(30))
                 receipt = await stub.CancelRun(request, timeout=SOON)
                 assert receipt.outcome == Outcome.CANCEL_OUTCOME_STOPPED, run_id
             async for response in watch:
@@ -100,7 +104,7 @@ class TestInReach:
             assert last.run_cancelled.output == "so far"
             # New async runs do not land on the loop that is blocked.
             spec = make_spec("waits", run_id="new")
-            call = stub.Run(v1.RunRequest(spec=spec), timeout=60)
+            call = stub.Run(v1.RunRequest(spec=spec), timeout=PATIENCE)
             while kind_of((await anext(aiter(call))).event) != "content_delta":
                 pass
             release.set()
@@ -150,7 +154,7 @@ class TestInReach:
             health.Check(health_pb2.HealthCheckRequest(), timeout=SOON)
             served.stub.CancelRun(v1.CancelRunRequest(run_id="r0"), timeout=SOON)
         for call in lists:
-            assert len(call.result(30).runs) == 1000
+            assert len(call.result(PATIENCE).runs) == 1000
 
 
 class TestNothingLeft:
@@ -181,7 +185,7 @@ class TestNothingLeft:
                 for name in ("waits", "sync-waits"):
                     stream = served.run(name)
                     run_id = stream.until("content_delta").run_id
-                    served.cancel(run_id, mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(10))
+                    served.cancel(run_id, mode=Mode.CANCEL_MODE_IMMEDIATE, wait=seconds(30))
                     assert kind_of(stream.end()) == "run_cancelled"
                     left = served.run(name)
                     run_id = left.until("content_delta").run_id
@@ -199,8 +203,8 @@ class TestNothingLeft:
         [loop] = engine._loops._loops
         until(lambda: not asyncio.all_tasks(loop.loop) and loop.tasks == 0)
         until(lambda: served.tasks() <= tasks)
-        until(lambda: threading.active_count() <= threads + 1)
-        assert process.num_fds() <= fds + 2
+        until(lambda: threading.active_count() <= threads + 4)  # the workers that there may be
+        until(lambda: process.num_fds() <= fds + 2)
         assert len(engine._clock._heap) < 1500
 
     def test_promise_12_what_a_run_held_is_freed_when_it_is_forgotten(self, serve: Serve) -> None:
@@ -210,18 +214,21 @@ class TestNothingLeft:
             pass
 
         @runnable
-        async def holds(ctx: RunContext):
+        async def keeps(ctx: RunContext):
             held = Held()
             ctx.write(f"{held}")
 
-        served = serve(holds, max_finished_runs=5)
+        def alive(kind: type) -> list[Any]:
+            gc.collect()
+            return [o for o in gc.get_objects() if type(o) is kind]
+
+        served = serve(keeps, max_finished_runs=5)
         for _ in range(50):
-            served.run("holds").end()
+            served.run("keeps").end()
         served.wait_free()
-        gc.collect()
-        kept = [o for o in gc.get_objects() if type(o) is FinishedRun]
-        assert len([o for o in kept if o.run.runnable == "agents/holds"]) == 5
-        assert not [o for o in gc.get_objects() if type(o) is Held]
+        until(lambda: not alive(Held))  # a thread may just be letting go of the last one
+        until(lambda: len([o for o in alive(FinishedRun) if o.run.runnable == "agents/keeps"]) <= 5)
+        assert len([o for o in alive(FinishedRun) if o.run.runnable == "agents/keeps"]) == 5
 
 
 class SlowStore:
@@ -270,7 +277,7 @@ class TestBlockingStore:
         )
         gate.set()
         with pytest.raises(grpc.RpcError):
-            call.result(20)
+            call.result(30)
 
     def test_promise_10_a_caller_that_leaves_while_its_run_is_admitted_has_left(
         self, serve: Serve

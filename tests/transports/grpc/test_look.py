@@ -4,6 +4,7 @@ import grpc
 import pytest
 from pullcord import RunContext, runnable
 
+from tests.steady import steady
 from tests.transports.harness import (
     Serve,
     Served,
@@ -111,7 +112,7 @@ class TestWaitRun:
         waits = [served.stub.WaitRun.future(v1.WaitRunRequest(run_id="r")) for _ in range(20)]
         assert not any(call.done() for call in waits)
         go.set()
-        assert {call.result(20).run.state for call in waits} == {State.RUN_STATE_COMPLETED}
+        assert {call.result(30).run.state for call in waits} == {State.RUN_STATE_COMPLETED}
         answer = served.stub.WaitRun(v1.WaitRunRequest(run_id="r", timeout=seconds(0)))
         assert answer.run.output == "made"
 
@@ -124,6 +125,7 @@ class TestWaitRun:
         assert answer.run.state in {State.RUN_STATE_RUNNING, State.RUN_STATE_PENDING}
         go.set()
 
+    @steady
     def test_it_answers_before_the_call_s_deadline(self, serve: Serve) -> None:
         """With a deadline that is shorter than the timeout, WaitRun answers before it, with OK."""
         go = Signal()

@@ -327,7 +327,7 @@ class TestBusy:
         async def one(stub: RunServiceStub) -> None:
             nonlocal reached
             try:
-                call = stub.Run(v1.RunRequest(spec=make_spec("waits")), timeout=50)
+                call = stub.Run(v1.RunRequest(spec=make_spec("waits")), timeout=2 * PATIENCE)
                 async for response in call:
                     last = kind_of(response.event)
                     if last == "run_started":

@@ -3,6 +3,7 @@
 import grpc
 from pullcord import RunContext, runnable
 
+from tests.steady import steady
 from tests.transports.harness import (
     PATIENCE,
     Serve,
@@ -78,6 +79,7 @@ class TestRun:
         )
         assert end.run_failed.output == "so far, "
 
+    @steady
     def test_a_run_with_a_timeout_of_its_own_ends_by_it(self, serve: Serve) -> None:
         """limits.timeout ends a run with cause BUDGET, and the event says which limit."""
 
@@ -86,7 +88,7 @@ class TestRun:
             yield "begun"
             await Signal().come()
 
-        end = serve(forever).run("forever", limits={"timeout": seconds(0.05)}).end()
+        end = serve(forever).run("forever", limits={"timeout": seconds(0.3)}).end()
         assert end.run_cancelled.cancellation.limit == "timeout"
         assert end.run_cancelled.output == "begun"
 

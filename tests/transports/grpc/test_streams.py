@@ -158,6 +158,7 @@ class TestReplay:
         go = Signal()
         served = serve(waiting(Signal(), go), heartbeat=0.04)
         stream = served.run("waits", run_id="r")
+        stream.until("content_delta")
         first, second = stream.until("heartbeat"), stream.until("heartbeat")
         assert first.sequence == second.sequence == 2
         go.set()
@@ -308,6 +309,7 @@ class TestDisconnect:
         go.set()
         assert served.wait("r").output == "before after"
 
+    @steady
     def test_promise_10_a_lease_ends_a_run_that_nobody_comes_back_to(self, serve: Serve) -> None:
         """Under LEASE a run is stopped, cause DISCONNECT, when its lease is up."""
         served = serve(waiting(Signal(), Signal()))
@@ -470,7 +472,7 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("limits", "limit"),
         [
-            ({"timeout": seconds(0.05)}, "timeout"),
+            ({"timeout": seconds(0.3)}, "timeout"),
             ({"max_tokens": 100}, "max_tokens"),
             ({"max_cost": 0.5}, "max_cost"),
             ({"max_steps": 3}, "max_steps"),
@@ -478,6 +480,7 @@ class TestLimits:
         ],
     )
     @pytest.mark.parametrize("kind", ["sync", "async"])
+    @steady
     def test_promise_09_each_limit_ends_the_run_and_is_named(
         self, serve: Serve, kind: str, limits: dict, limit: str
     ) -> None:

@@ -1,0 +1,28 @@
+"""What all tests rely on, wherever they are started from and however slow the machine is."""
+
+import functools
+import signal
+from collections.abc import Iterator
+
+import pytest
+from pullcord import local
+from pullcord.engine.options import EngineOptions
+
+from tests.steady import PATIENCE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C reaches the processes that tests start, also where a shell has put us in the
+    background and had us ignore it: a process inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_in_process() -> Iterator[None]:
+    """The engine of in-process programs takes nobody for deaf because the machine stood still."""
+    waits = {"grace_period": PATIENCE, "abandon_after": PATIENCE, "stall_after": PATIENCE}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "EngineOptions", functools.partial(EngineOptions, **waits))
+        yield
