@@ -1,5 +1,5 @@
 //! Writes the Rust code of the protos: the messages and the client into `src/v1.rs`, and the server
-//! that the crate's own tests run into `tests/server/v1.rs`.
+//! that the crate's own tests run into `tests/face/v1.rs`.
 //!
 //! Takes the folder of the protos and the folder of the crate. Nothing of this is published.
 
@@ -27,11 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             .out_dir(to)
             .compile_fds(files.clone())
     })?;
-    write(out, "tests/server", |to| {
+    write(out, "tests/face", |to| {
         tonic_prost_build::configure()
             .build_client(false)
+            .generate_default_stubs(true) // a test answers only what it asks
             .extern_path(format!(".{PACKAGE}"), "::pullcord::v1")
-            .disable_comments([".".to_owned()])
             .out_dir(to)
             .compile_fds(files.clone())
     })

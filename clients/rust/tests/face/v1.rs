@@ -12,18 +12,17 @@ pub mod run_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with RunServiceServer.
     #[async_trait]
     pub trait RunService: std::marker::Send + std::marker::Sync + 'static {
-        /// Server streaming response type for the Run method.
-        type RunStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<::pullcord::v1::RunResponse, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
         /// Starts a run and follows it to its end. The call's deadline is the run's: the run ends with cause
         /// DEADLINE a little before. With the run_id and spec of an existing run it follows that one.
         async fn run(
             &self,
             request: tonic::Request<::pullcord::v1::RunRequest>,
-        ) -> std::result::Result<tonic::Response<Self::RunStream>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<BoxStream<::pullcord::v1::RunResponse>>,
+            tonic::Status,
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Starts a run in the background and returns at once. With the run_id and spec of an existing run
         /// it returns that one.
         async fn start_run(
@@ -32,22 +31,20 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::StartRunResponse>,
             tonic::Status,
-        >;
-        /// Server streaming response type for the WatchRun method.
-        type WatchRunStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<
-                    ::pullcord::v1::WatchRunResponse,
-                    tonic::Status,
-                >,
-            >
-            + std::marker::Send
-            + 'static;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Follows a run from any point: what has been is replayed, what comes is sent as it comes, and the
         /// stream ends after the terminal event.
         async fn watch_run(
             &self,
             request: tonic::Request<::pullcord::v1::WatchRunRequest>,
-        ) -> std::result::Result<tonic::Response<Self::WatchRunStream>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<BoxStream<::pullcord::v1::WatchRunResponse>>,
+            tonic::Status,
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Waits until a run has ended or the time is up, and returns it as it then is.
         async fn wait_run(
             &self,
@@ -55,7 +52,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::WaitRunResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Returns a run as it is now.
         async fn get_run(
             &self,
@@ -63,7 +62,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::GetRunResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Lists runs, the newest first.
         async fn list_runs(
             &self,
@@ -71,7 +72,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::ListRunsResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Stops a run, from anywhere, however busy the server is.
         async fn cancel_run(
             &self,
@@ -79,7 +82,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::CancelRunResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Stops every live run that a filter matches.
         async fn cancel_runs(
             &self,
@@ -87,7 +92,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::CancelRunsResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Brings a paused run the decision that it waits for. Refused with RUN_NOT_PAUSED where it does not
         /// wait, or no longer: of several callers one decides, and a run that was stopped never goes on.
         async fn continue_run(
@@ -96,7 +103,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::ContinueRunResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Lists what can be run here.
         async fn list_runnables(
             &self,
@@ -104,7 +113,9 @@ pub mod run_service_server {
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::ListRunnablesResponse>,
             tonic::Status,
-        >;
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
     }
     /// Starts, streams and stops runs. Status codes speak of the call, never of the run's outcome: a
     /// stream that shows a failed run ends with OK. Every refusal carries google.rpc details, see error.proto.
@@ -192,7 +203,7 @@ pub mod run_service_server {
                     > tonic::server::ServerStreamingService<::pullcord::v1::RunRequest>
                     for RunSvc<T> {
                         type Response = ::pullcord::v1::RunResponse;
-                        type ResponseStream = T::RunStream;
+                        type ResponseStream = BoxStream<::pullcord::v1::RunResponse>;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
                             tonic::Status,
@@ -284,7 +295,9 @@ pub mod run_service_server {
                         ::pullcord::v1::WatchRunRequest,
                     > for WatchRunSvc<T> {
                         type Response = ::pullcord::v1::WatchRunResponse;
-                        type ResponseStream = T::WatchRunStream;
+                        type ResponseStream = BoxStream<
+                            ::pullcord::v1::WatchRunResponse,
+                        >;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
                             tonic::Status,
