@@ -214,6 +214,7 @@ export class RunClient {
   ): Promise<T> {
     const tied = this.#tied(options);
     try {
+      tied.signal.throwIfAborted();
       return await method(this.#rpc, this.#options(tied.signal, limitMs));
     } catch (reason) {
       tied.signal.throwIfAborted();

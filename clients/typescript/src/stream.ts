@@ -133,6 +133,7 @@ export class RunStream implements AsyncIterableIterator<RunEvent, undefined> {
 
   // Async, so that whatever it throws is told to whoever asks for an event; it calls at once all the same.
   async #connect(): Promise<IteratorResult<Response>> {
+    this.#call.signal.throwIfAborted();
     const responses = this.#line.open(this.#resume, this.#spec, this.#call.signal);
     this.#responses = responses[Symbol.asyncIterator]();
     return this.#responses.next();
@@ -171,5 +172,7 @@ export class RunStream implements AsyncIterableIterator<RunEvent, undefined> {
   #leave(): void {
     this.#left = true;
     this.#call.abort();
+    // Connect lets go of the deadline's timer when it is asked again, and the timer keeps Node awake.
+    this.#responses?.next().catch(() => undefined);
   }
 }
