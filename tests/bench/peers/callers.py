@@ -1,4 +1,4 @@
-"""How each peer is asked for what Pullcord's caller asks: run, follow, cancel, under the same names.
+"""How each peer is asked what Pullcord's own caller asks: run, follow, cancel, by the same names.
 
 A peer's events are told by their names and by the token in them. What they cost is not known here.
 """
@@ -54,6 +54,7 @@ class PeerCaller(ABC):
         """What it means that a stream ends without a terminal event."""
         return ""
 
+    @abstractmethod
     async def check(self, run_id: str) -> None:
         """Makes sure that a run whose stream said that it was cancelled has been."""
 
@@ -77,7 +78,7 @@ class PeerCaller(ABC):
 
     async def close(self) -> None:
         for connection in self._idle:
-            connection.close()
+            await connection.close()
 
     async def _ask(self, method: str, path: str, body: bytes = b"", media: str = "") -> bytes:
         connection = await self.connect()
@@ -119,7 +120,7 @@ class PeerStream:
     def leave(self) -> None:
         """Hangs up, unless all was read."""
         if self._connection is not None:
-            self._connection.close()
+            self._connection.drop()
 
     async def _read(self, script: Script) -> AsyncIterator[str]:
         caller, decoder = self._caller, Decoder()
@@ -144,7 +145,7 @@ class PeerStream:
 class AgentOS(PeerCaller):
     """Agno's AgentOS over its REST API."""
 
-    names = {
+    names: ClassVar = {
         "RunStarted": "run_started",
         "RunContent": "content_delta",
         "RunCancelled": "run_cancelled",
@@ -163,6 +164,9 @@ class AgentOS(PeerCaller):
     async def cancel(self, run_id: str) -> None:
         await self._ask("POST", f"{self._RUNS}/{run_id}/cancel")
 
+    async def check(self, run_id: str) -> None:
+        """Its event has said so; without a database there is nothing to ask."""
+
 
 class ResumableAgentOS(AgentOS):
     """The same with runs that outlive their stream, as Pullcord's can; they need a database."""
@@ -173,7 +177,11 @@ class ResumableAgentOS(AgentOS):
 class LangGraph(PeerCaller):
     """LangGraph's server over its REST API. A run's id is its path: cancelling needs the thread."""
 
-    names = {"metadata": "run_started", "messages": "content_delta", "error": "run_failed"}
+    names: ClassVar = {
+        "metadata": "run_started",
+        "messages": "content_delta",
+        "error": "run_failed",
+    }
     _JSON = "application/json"
 
     def __init__(self, address: str) -> None:

@@ -1,15 +1,15 @@
 """Pullcord beside other servers of agents: AgentOS, and LangGraph's server in memory.
 
 Each peer has a model that does what the product's runs do, by the same script, and both take turns.
-The peers speak server-sent events, which are read by the least client there can be, while the product
-is read by its generated stubs: what a client costs is on the product's side. A peer that cannot be
-installed or does not serve here is left out, in words.
+The peers' server-sent events are read by the least client there can be, the product's by its
+generated stubs: what a client costs is on the product's side. A peer that cannot be installed, or
+does not serve here, is left out, in words.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 
@@ -19,6 +19,7 @@ from tests.bench.peers.callers import (
     AgentOS,
     LangGraph,
     Peer,
+    PeerCaller,
     PeerStream,
     ResumableAgentOS,
     serving_peer,
@@ -29,26 +30,25 @@ from tests.bench.script import Script
 
 MANY = Script(count=400_000)
 """The product's fast producer: 1.6 MB, below the default limit of a run's output."""
-FEW = 4000
+FEW = 3000
 """Deltas of the peers' fast producer."""
 TALKERS = 20
 """Streams at once that bring fifty tokens a second each."""
-TALK = Script(count=50, burst=1, pause=0.02, delay=1.0)
+TALK = Script(count=25, burst=1, pause=0.02, delay=0.5)
 """They begin together, once all are started: starting is not what is measured."""
 
-FIFTY_A_SECOND = Script(count=10**9, burst=1, pause=0.02)
-TWICE_A_SECOND = Script(count=10**9, burst=1, pause=0.5)
 SILENCE = 3.0
-"""Seconds. A peer that looks for a cancel at the next token only takes what is left of them, so that
-this bounds what is measured: of a longer silence it would be more."""
-SILENT = Script(count=10**9, burst=1, pause=SILENCE)
+"""Seconds. A peer that looks for a cancel only at the next token takes what is left of them, so
+that this bounds what is measured: it would be more of a longer silence."""
 
 STREAMS = 200
 """Live at once, to be weighed."""
 HELD = Script(count=10**9, burst=1, pause=600)
-ROUND = 1.0
+ROUND = 0.5
 """Seconds after which a round makes do with the samples it has."""
 
+AT_LEAST = 5
+"""Samples of the product, a round, where a peer has time for one only."""
 PATIENCE = 120.0
 """Seconds after which a peer's figures are what there is by then."""
 
@@ -56,53 +56,81 @@ Side = Server | Peer
 
 
 @dataclass(frozen=True, slots=True)
-class Goals:
-    """What is to be reached against one peer, if anything is."""
+class Cancels:
+    """Cancels to be taken of runs that speak once each `pause`."""
 
+    how: str
+    pause: float
+    samples: int
+    """Of the peer, a round."""
+    goal: Goal | None = None
+
+    @property
+    def script(self) -> Script:
+        return Script(count=10**9, burst=1, pause=self.pause)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A peer in one of its ways to serve, what is measured of it, and what is to be reached."""
+
+    name: str
+    server: str
+    caller: type[PeerCaller]
+    cancels: tuple[Cancels, ...]
+    job: object = None
     deltas: Goal | None = None
-    speaking: Goal | None = None
-    silent: Goal | None = None
 
 
-PEERS = {
-    "AgentOS": (
-        ("agentos", AgentOS, {"keeps_runs": False}),
-        Goals(at_least(200), at_least(20), at_least(500)),
+FLUENT = Cancels("50 tokens/s", 0.02, 12)
+SLOW = Cancels("a token each 0.5 s", 0.5, 3)
+SILENT = Cancels(f"silent for {SILENCE:g} s", SILENCE, 1)
+
+CONTENDERS = (
+    Contender(
+        "AgentOS",
+        "agentos",
+        AgentOS,
+        (
+            replace(FLUENT, goal=at_least(20)),
+            replace(SLOW, goal=at_least(20)),
+            replace(SILENT, goal=at_least(500)),
+        ),
+        {"keeps_runs": False},
+        at_least(200),
     ),
-    "AgentOS, resumable": (("agentos", ResumableAgentOS, {"keeps_runs": True}), Goals()),
-    "LangGraph": (("langgraph", LangGraph), Goals()),
-}
+    # Its cancels wait for the next token like all others: once is enough.
+    Contender("AgentOS, resumable", "agentos", ResumableAgentOS, (FLUENT,), {"keeps_runs": True}),
+    Contender("LangGraph API", "langgraph", LangGraph, (FLUENT, SILENT)),
+)
 
 
 async def measure(plan: Plan) -> list[Figure]:
     figures = []
-    for name, (how, goals) in PEERS.items():
+    for each in CONTENDERS:
+        peer_serving = serving_peer(each.name, each.server, each.caller, each.job)
         try:
-            async with serving("product") as product, serving_peer(name, *how) as peer:
+            async with serving("product") as product, peer_serving as peer:
                 async with asyncio.timeout(PATIENCE):
-                    async for figure in _against(plan, product, peer, goals):
-                        figures.append(figure)  # what there is by then stays
+                    async for figure in _against(plan, product, peer, each):
+                        figures.append(figure)  # noqa: PERF401 - what there is by then stays
         except NotInstalled as why:
-            figures.append(Figure(name, "", note=f"left out: {why}"))
+            figures.append(Figure(each.name, "", note=f"left out: {why}"))
         except TimeoutError:
-            figures.append(Figure(name, "", note=f"given up after {PATIENCE:g} s"))
+            figures.append(Figure(each.name, "", note=f"given up after {PATIENCE:g} s"))
     return figures
 
 
-async def _against(plan: Plan, product: Server, peer: Peer, goals: Goals) -> AsyncIterator[Figure]:
-    name = peer.name
-    for figure in await _deltas(plan, product, peer, goals.deltas):
+async def _against(
+    plan: Plan, product: Server, peer: Peer, contender: Contender
+) -> AsyncIterator[Figure]:
+    for figure in await _deltas(plan, product, peer, contender.deltas):
         yield figure
     yield await _talk(plan, product, peer)
     for what, event in (("event", "run_started"), ("text", "content_delta")):
-        yield await _first(plan, f"{name}: time to first {what}, p50", product, peer, event)
-    for how, script, samples, goal in (
-        ("50 tokens a second", FIFTY_A_SECOND, 12, goals.speaking),
-        ("a token each 0.5 s", TWICE_A_SECOND, 4, goals.speaking),
-        (f"silent for {SILENCE:g} s", SILENT, 1, goals.silent),
-    ):
-        title = f"{name}: cancel to cancelled, {how}, p50"
-        yield await _cancels(plan, title, product, peer, script, samples, goal)
+        yield await _first(plan, f"{peer.name}: time to first {what}", product, peer, event)
+    for cancels in contender.cancels:
+        yield await _cancels(plan, product, peer, cancels)
     yield await _memory(plan, product, peer)
 
 
@@ -111,9 +139,8 @@ def _rounds(plan: Plan) -> range:
 
 
 async def _deltas(plan: Plan, product: Server, peer: Peer, goal: Goal | None) -> list[Figure]:
-    name = f"{peer.name}: content deltas, fast producer"
-    rate = Series(f"{name}, a second on one stream", "/s", goal)
-    cost = Series(f"{name}, server CPU each", "µs", says_less=True)
+    rate = Series(f"{peer.name}: content deltas a second, one stream", "/s", goal)
+    cost = Series(f"{peer.name}: server CPU a delta, the same", "µs", says_less=True)
     few = Script(count=plan.scaled(FEW))
     for _ in _rounds(plan):
         theirs, ours = await _flow(peer, few), await _flow(product, MANY)
@@ -123,9 +150,11 @@ async def _deltas(plan: Plan, product: Server, peer: Peer, goal: Goal | None) ->
 
 
 async def _flow(side: Side, script: Script) -> tuple[float, float]:
-    """Deltas a second, and microseconds of the server's processor for each."""
+    """Deltas a second once the run has started, and microseconds of the server's CPU for each."""
     before = side.child.cpu()
-    followed = await side.caller.run(script).follow()
+    stream = side.caller.run(script)
+    assert await stream.until("run_started") == "run_started"
+    followed = await stream.follow()
     assert followed.deltas == script.count, followed
     assert followed.end == "run_completed", followed
     cpu = side.child.cpu() - before
@@ -133,7 +162,7 @@ async def _flow(side: Side, script: Script) -> tuple[float, float]:
 
 
 async def _talk(plan: Plan, product: Server, peer: Peer) -> Figure:
-    title = f"{peer.name}: {TALKERS} streams of 50 tokens a second, server CPU a delta"
+    title = f"{peer.name}: server CPU a delta, {TALKERS} streams of 50 tokens/s"
     series = Series(title, "µs", says_less=True)
     for _ in _rounds(plan)[:2]:
         theirs = await _talked(peer)
@@ -156,9 +185,9 @@ async def _first(plan: Plan, title: str, product: Server, peer: Peer, event: str
     for _ in _rounds(plan):
         theirs, ours = [], []
         until = perf_counter() + ROUND
-        while len(ours) < plan.scaled(50) and (not ours or perf_counter() < until):
+        while len(theirs) < plan.scaled(50) and (not theirs or perf_counter() < until):
             theirs.append(await _wait(peer, event))
-            ours.append(await _wait(product, event))
+            ours += [await _wait(product, event) for _ in range(AT_LEAST)]
         series.add(median(ours) * 1e3, median(theirs) * 1e3)
     return series.figure()
 
@@ -172,32 +201,26 @@ async def _wait(side: Side, event: str) -> float:
     return seconds
 
 
-async def _cancels(
-    plan: Plan,
-    title: str,
-    product: Server,
-    peer: Peer,
-    script: Script,
-    samples: int,
-    goal: Goal | None,
-) -> Figure:
-    series = Series(title, "ms", goal, says_less=True)
+async def _cancels(plan: Plan, product: Server, peer: Peer, cancels: Cancels) -> Figure:
+    title = f"{peer.name}: cancel to cancelled, {cancels.how}"
+    series = Series(title, "ms", cancels.goal, says_less=True)
     for _ in _rounds(plan):
-        theirs = await _cancelled(peer, script, samples)
-        ours = await _cancelled(product, script, samples)
+        theirs = await _cancelled(peer, cancels, cancels.samples)
+        ours = await _cancelled(product, cancels, max(cancels.samples, AT_LEAST))
         series.add(median(ours) * 1e3, median(theirs) * 1e3)
     return series.figure()
 
 
-async def _cancelled(side: Side, script: Script, samples: int) -> list[float]:
-    """Seconds from each cancel to its run's last event, of runs that all speak meanwhile."""
-    streams = [side.caller.run(script) for _ in range(samples)]
+async def _cancelled(side: Side, cancels: Cancels, samples: int) -> list[float]:
+    """Seconds from each cancel to its run's last event; all runs are read meanwhile."""
+    streams = [side.caller.run(cancels.script) for _ in range(samples)]
     seconds = []
+    await asyncio.gather(*(stream.until("content_delta") for stream in streams))
     async with asyncio.TaskGroup() as group:
-        await asyncio.gather(*(stream.until("content_delta") for stream in streams))
         ends = [group.create_task(_end(stream)) for stream in streams]
         for stream, end in zip(streams, ends, strict=True):
-            await asyncio.sleep(random.uniform(0, min(script.pause, 0.1)))
+            # Anywhere between two tokens, or early in a silence.
+            await asyncio.sleep(random.uniform(0, cancels.pause if cancels.pause < 1 else 0.1))
             started = perf_counter()
             group.create_task(side.caller.cancel(stream.run_id))
             seconds.append(await end - started)

@@ -59,18 +59,22 @@ class Connection:
         host, _, port = address.partition(":")
         return cls(*await asyncio.open_connection(host, int(port)))
 
-    def close(self) -> None:
+    def drop(self) -> None:
+        """Hangs up, whatever is on its way."""
         self._writer.close()
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
 
     async def ask(
         self, method: str, path: str, body: bytes = b"", media: str = ""
     ) -> Mapping[str, str]:
         """Sends a request, and reads the head of its answer: the headers, in lower case."""
-        content = f"Content-Type: {media}\r\n" if media else ""
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: bench\r\n{content}Content-Length: {len(body)}\r\n"
-        )
-        self._writer.write(head.encode() + b"\r\n" + body)
+        head = [f"{method} {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+        if media:
+            head.append(f"Content-Type: {media}")
+        self._writer.write("\r\n".join([*head, "", ""]).encode() + body)
         status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         fields = (line.partition(":") for line in lines if line)
         self._headers = {name.lower(): value.strip() for name, _, value in fields}

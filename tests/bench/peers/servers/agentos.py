@@ -1,8 +1,8 @@
 """AgentOS with one agent, whose model says what its script wants. It runs in its own environment.
 
-It is given what makes it quick: uvloop and httptools, no telemetry, no log lines, no bound on runs in
-the background. It keeps runs in a database in memory, or keeps none, as its job says. What is measured
-is not known here.
+It is given what makes it quick: uvloop and httptools, no telemetry, no log lines, no bound on runs
+in the background. It keeps runs in a database in memory, or keeps none, as its job says. What is
+measured is not known here.
 """
 
 import asyncio

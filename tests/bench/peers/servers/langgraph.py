@@ -12,26 +12,15 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Any
 
-from tests.bench.process import answer, end_with_parent
-
-WORKERS = 512
-
-if __name__ == "__main__":
-    # Read when its modules are loaded. Without a key it sends nothing to anybody.
-    os.environ.pop("LANGSMITH_API_KEY", None)
-    os.environ.pop("LANGCHAIN_API_KEY", None)
-    os.environ |= {
-        "LANGSMITH_TRACING": "false",
-        "LANGGRAPH_NO_VERSION_CHECK": "true",
-        "LOG_LEVEL": "ERROR",
-    }
-
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langgraph.graph import END, START, MessagesState, StateGraph
 
+from tests.bench.process import answer, end_with_parent
 from tests.bench.script import TOKEN, Script
+
+WORKERS = 512
 
 
 class Scripted(BaseChatModel):
@@ -72,9 +61,15 @@ graph = (
 
 
 def main() -> None:
-    from langgraph_api.cli import run_server
-
     end_with_parent()
+    # Without a key it sends nothing to anybody.
+    os.environ.pop("LANGSMITH_API_KEY", None)
+    os.environ.pop("LANGCHAIN_API_KEY", None)
+    os.environ["LANGSMITH_TRACING"] = "false"
+    os.environ["LANGGRAPH_NO_VERSION_CHECK"] = "true"
+    os.environ["LOG_LEVEL"] = "ERROR"
+    from langgraph_api.cli import run_server  # which reads the environment when it is loaded
+
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     answer({"address": f"127.0.0.1:{port}", "version": version("langgraph-api")})
