@@ -74,7 +74,7 @@ public final class Driver {
                 yield new JsonObject();
             }
             case "start" -> one(client.start(spec(request)));
-            case "wait" -> one(client.wait(runId(request), time(request, "timeout")));
+            case "wait" -> one(client.waitFor(runId(request), time(request, "timeout")));
             case "get" -> one(client.get(runId(request)));
             case "list" -> many(client.list(message(request, ListRunsRequest.parser())).toList());
             case "cancel" -> one(client.cancel(message(request, CancelRunRequest.parser())));

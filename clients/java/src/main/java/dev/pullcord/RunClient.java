@@ -137,12 +137,12 @@ public final class RunClient implements AutoCloseable {
     }
 
     /** {@return a run once it has ended} */
-    public Run wait(String runId) {
-        return wait(runId, null);
+    public Run waitFor(String runId) {
+        return waitFor(runId, null);
     }
 
     /** {@return a run once it has ended, or as it is after {@code timeout}; null: there is none} */
-    public Run wait(String runId, Duration timeout) {
+    public Run waitFor(String runId, Duration timeout) {
         Optional<Duration> left = Optional.ofNullable(timeout);
         Resume resume = Resume.watching(runId, pace, left, 0);
         Presence presence = attend(new Presence());

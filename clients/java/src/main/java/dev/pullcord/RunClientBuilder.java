@@ -10,6 +10,7 @@ import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.stub.MetadataUtils;
+import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -18,7 +19,7 @@ import java.util.function.Consumer;
 /** Makes a {@link RunClient}. */
 public final class RunClientBuilder {
     private static final int MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
-    private static final long RECONNECT_SECONDS = 3;
+    private static final Duration RECONNECT = Duration.ofSeconds(3);
 
     private final Metadata metadata = new Metadata();
     private String target = RunClient.DEFAULT_TARGET;
@@ -98,7 +99,7 @@ public final class RunClientBuilder {
                         .intercept(MetadataUtils.newAttachHeadersInterceptor(entries));
         options.accept(builder);
         ManagedChannel channel = builder.build();
-        keepTrying(channel);
+        keepTrying(channel, RECONNECT);
         return new RunClient(channel, pace);
     }
 
@@ -106,18 +107,18 @@ public final class RunClientBuilder {
      * Has a broken line made again soon. Left alone, gRPC for Java comes to wait for two minutes
      * between its attempts, and has no setting for that.
      */
-    private static void keepTrying(ManagedChannel channel) {
+    static void keepTrying(ManagedChannel channel, Duration every) {
         ConnectivityState state = channel.getState(false);
         switch (state) {
             case SHUTDOWN -> {}
             case TRANSIENT_FAILURE ->
-                    CompletableFuture.delayedExecutor(RECONNECT_SECONDS, TimeUnit.SECONDS)
+                    CompletableFuture.delayedExecutor(every.toNanos(), TimeUnit.NANOSECONDS)
                             .execute(
                                     () -> {
                                         channel.resetConnectBackoff();
-                                        keepTrying(channel);
+                                        keepTrying(channel, every);
                                     });
-            default -> channel.notifyWhenStateChanged(state, () -> keepTrying(channel));
+            default -> channel.notifyWhenStateChanged(state, () -> keepTrying(channel, every));
         }
     }
 }

@@ -7,6 +7,16 @@ import java.util.concurrent.atomic.AtomicLong;
 final class ManualPace {
     private final AtomicLong now = new AtomicLong(Long.MAX_VALUE - 1); // nanoTime may overflow
 
+    private int waits;
+    private int due;
+    private Duration leap = Duration.ZERO;
+
+    /** Moves the clock while a client waits for the so-manieth time. */
+    void advanceInWait(int wait, Duration length) {
+        due = wait;
+        leap = length;
+    }
+
     void advance(Duration length) {
         now.addAndGet(length.toNanos());
     }
@@ -32,6 +42,11 @@ final class ManualPace {
                 Duration.ofMillis(1),
                 Duration.ofMillis(1),
                 now::get,
-                () -> 0.5);
+                () -> {
+                    if (++waits == due) {
+                        advance(leap);
+                    }
+                    return 0.5;
+                });
     }
 }
