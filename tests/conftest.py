@@ -5,10 +5,18 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pullcord import local
 from pullcord.engine.options import EngineOptions
 
 from tests.steady import PATIENCE
+
+# The same examples each time, and none is too slow: whoever looks for new ones says
+# --hypothesis-profile=default.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session", autouse=True)
