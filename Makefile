@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 GENERATED := server/pullcord/v1
 FRESH := build/generated
 UV := build/uv
+# Makes targets in every client of clients/. A language whose toolchain is not here is skipped.
+CLIENTS = $(BIN)/python -m tools.clients
 LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(ARGS)
 
@@ -44,13 +46,14 @@ test: $(INSTALLED) ## Run the tests (ARGS="-k cancel" to choose)
 conformance: $(INSTALLED) ## Play every scenario with every client (ARGS="--only go,rust" to choose)
 	@$(BIN)/python -m tests.conformance $(ARGS)
 
-lint: $(INSTALLED) breaking ## Check style, types, layers and the API's definition
+lint: $(INSTALLED) breaking ## Check style, types, layers and the API's definition, in every language
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf lint
+	@$(CLIENTS) lint
 
 # The API as main has it is read through git alone, so that this works in a clone of any depth.
 breaking: $(INSTALLED)
@@ -67,14 +70,17 @@ format: $(INSTALLED) ## Mend what the linters can mend by themselves
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write
+	@$(CLIENTS) format
 
-generate: fresh ## Make the Python code of the API from protos/
+generate: fresh ## Make the code of the API from protos/, in every language
 	rm -f $(GENERATED)/*_pb2*
 	cp $(FRESH)/$(GENERATED)/*_pb2* $(GENERATED)/
+	@$(CLIENTS) generate
 
 check-generated: fresh ## Check that the generated code is what protos/ says
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ $(FRESH)/$(GENERATED) $(GENERATED) \
 		|| { echo 'The generated code is not what protos/ says: run "make generate".' >&2; exit 1; }
+	@$(CLIENTS) check-generated
 
 fresh: $(INSTALLED)
 	@rm -rf $(FRESH)
@@ -96,5 +102,6 @@ lock: ## Pin the packages anew (ARGS=--upgrade for the newest versions)
 	$(LOCK) --extra all --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
 
 clean: ## Remove what the other verbs have made
+	@$(PYTHON) -m tools.clients clean
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find server tests -name __pycache__ -prune -exec rm -rf {} +

@@ -5,10 +5,8 @@ promise.
 """
 
 import argparse
-import contextlib
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # processes are started, not forked
@@ -17,12 +15,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines that are cut are part o
 from rich.console import Console
 
 from tests.conformance import matrix
-from tests.conformance.drivers import DriverError, Drivers
-from tests.conformance.languages import LANGUAGES, command, missing, partner
-from tests.conformance.matrix import Result
-from tests.conformance.play import play
+from tests.conformance.languages import LANGUAGES, missing
 from tests.conformance.scenario import Scenario, load
-from tests.conformance.server import make_server
+from tests.conformance.stage import Stage
 from tools.clients import is_ci
 
 
@@ -72,18 +67,12 @@ def _show(
             failed = failed or is_ci()
         else:
             present.append(language)
-    results: dict[tuple[str, str], Result] = {}
-    with contextlib.ExitStack() as stack:
-        address = target or stack.enter_context(make_server())
-        drivers, others = (
-            stack.enter_context(Drivers(command)),
-            stack.enter_context(Drivers(command)),
-        )
+    results = {}
+    with Stage(present, target) as stage:
         for language in present:
             for scenario in scenarios:
                 with console.status(f"{language} {scenario.name} …"):
-                    result = _result(scenario, language, present, address, drivers, others)
-                results[language, scenario.name] = result
+                    results[language, scenario.name] = stage.play(scenario, language)
     console.print(matrix.table(scenarios, present, results))
     for words in matrix.faults(scenarios, results):
         console.print(words, soft_wrap=True)
@@ -91,23 +80,6 @@ def _show(
     if write:
         matrix.write(matrix.markdown(scenarios, present, results))
     return int(failed)
-
-
-def _result(
-    scenario: Scenario,
-    language: str,
-    present: Sequence[str],
-    address: str,
-    drivers: Drivers,
-    others: Drivers,
-) -> Result:
-    began = time.monotonic()
-    try:
-        driver = drivers.get(language)
-        found = play(scenario, driver, address, lambda: others.get(partner(language, present)))
-    except DriverError as error:
-        found = [str(error)]
-    return Result(found, time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Driver:
         except queue.Empty:
             self.kill()
             words = self._last_words()
-            raise DriverError(f"the driver did not answer for {PATIENCE:.0f} s{words}") from None
+            raise DriverError(f"the driver did not answer for {PATIENCE:g} s{words}") from None
         if not line:
             raise DriverError(f"the driver has died{self._last_words()}")
         try:

@@ -65,7 +65,7 @@ class Fake:
 
     def wait_left(self) -> bool:
         """Waits until the client has left a call that was on HOLD; False: it does not."""
-        return self._left.acquire(timeout=10)
+        return self._left.acquire(timeout=5)
 
     def check_done(self) -> None:
         """Notes the calls that should have come and have not."""

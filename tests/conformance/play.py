@@ -7,6 +7,7 @@ stream must keep in `reading`.
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ _ANSWERS = {
     "cancel": v1.CancelRunResponse,
     "cancel_many": v1.CancelRunsResponse,
 }
+_MANY = re.compile(r"\{(.)\*(\d+)\}")
 _numbers = itertools.count(1)
 
 
@@ -299,9 +301,11 @@ class _Play:
                     self._lead.cancel(run_id, "the scenario is over", mode=CancelMode.IMMEDIATE)
 
     def _filled_in(self, said: Any) -> Any:
-        """The same with `{id}` (of this play) and `{run}` (the run that was started last)."""
+        """The same with `{id}` (of this play), `{run}` (the run that was started last) and `{x*9}`
+        (so many of a character)."""
         if isinstance(said, str):
-            return said.replace("{id}", self._id).replace("{run}", self._run_id)
+            said = said.replace("{id}", self._id).replace("{run}", self._run_id)
+            return _MANY.sub(lambda m: m[1] * int(m[2]), said)
         if isinstance(said, Mapping):
             return {key: self._filled_in(value) for key, value in said.items()}
         if isinstance(said, list):
