@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich.markup import escape
 from rich.table import Table
 
 from tests.bench.figures import Figure, Spread
@@ -27,7 +28,7 @@ def table(title: str, figures: list[Figure]) -> Table:
             _spread(figure.product),
             _spread(figure.ratio) + (" × less" if figure.says_less else ""),
             _goal(figure),
-            figure.note,
+            escape(figure.note),
         )
     return made
 
