@@ -79,10 +79,15 @@ func TestListTurnsThePages(t *testing.T) {
 			t.Errorf("page %d was asked for by %v", n, page)
 		}
 	}
-	for range client.List(context.Background(), request) {
-		break
+	for run := range client.List(context.Background(), request) {
+		if run.GetRunId() == "c" {
+			break
+		}
 	}
-	mustCall(t, s, "ListRuns", "ListRuns", "ListRuns", "ListRuns")
+	mustCall(t, s, "ListRuns", "ListRuns", "ListRuns", "ListRuns", "ListRuns")
+	if request.GetPageToken() != "" {
+		t.Errorf("the request is %v", request)
+	}
 }
 
 // A refusal is of its kind, whatever the verb.

@@ -89,6 +89,7 @@ type script struct {
 	run     *pullcordv1.Run
 	runs    []*pullcordv1.Run
 	silent  bool
+	came    chan string   // a call did
 	left    chan struct{} // a silent stream's caller has
 
 	names     []string
@@ -109,6 +110,7 @@ func (s *script) note(ctx context.Context, name string, request proto.Message) {
 	s.requests = append(s.requests, request)
 	s.metadata = append(s.metadata, sent)
 	s.deadlines = append(s.deadlines, left)
+	s.came <- name
 }
 
 // calls is which calls came, in order.
@@ -134,6 +136,11 @@ func (s *script) stream(ctx context.Context, after int64, send func(*pullcordv1.
 	broken := s.nextBreak()
 	if broken != nil {
 		after -= broken.again
+	} else if s.silent {
+		defer func() {
+			<-ctx.Done()
+			s.left <- struct{}{}
+		}()
 	}
 	count := 0
 	for _, event := range s.events {
@@ -147,10 +154,6 @@ func (s *script) stream(ctx context.Context, after int64, send func(*pullcordv1.
 		if err := send(event); err != nil {
 			return err
 		}
-	}
-	if broken == nil && s.silent {
-		<-ctx.Done()
-		s.left <- struct{}{}
 	}
 	if broken != nil {
 		return broken.err
@@ -224,7 +227,7 @@ func (s *script) ListRunnables(ctx context.Context, request *pullcordv1.ListRunn
 // serve serves the script for the length of a test, and makes a client of it.
 func serve(t *testing.T, s *script, options ...ClientOption) *RunClient {
 	t.Helper()
-	s.left = make(chan struct{}, 1)
+	s.came, s.left = make(chan string, 100), make(chan struct{}, 1)
 	if s.run == nil {
 		s.run = &pullcordv1.Run{
 			RunId: runID, State: pullcordv1.RunState_RUN_STATE_COMPLETED, LastSequence: int64(len(s.events))}
