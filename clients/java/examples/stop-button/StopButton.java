@@ -44,7 +44,8 @@ public final class StopButton {
             keyboard.setDaemon(true);
             keyboard.start();
         }
-        return button.completeOnTimeout("enough read", PATIENCE_SECONDS, TimeUnit.SECONDS);
+        return button.completeOnTimeout(
+                "two seconds were over", PATIENCE_SECONDS, TimeUnit.SECONDS);
     }
 
     private static void awaitEnter(CompletableFuture<String> button) {
@@ -74,8 +75,8 @@ public final class StopButton {
                 };
         Cancellation stop = receipt.getRun().getCancellation();
         System.out.printf("%nkept       %d characters%n", kept.length());
-        System.out.printf("outcome    %s%n", receipt.getOutcome());
-        System.out.printf("cause      %s%n", stop.getCause());
+        System.out.printf("outcome    %s%n", word(receipt.getOutcome()));
+        System.out.printf("cause      %s%n", word(stop.getCause()));
         System.out.printf("actor      %s%n", stop.getActor());
         System.out.printf("reason     %s%n", stop.getReason());
         System.out.printf(
@@ -83,6 +84,11 @@ public final class StopButton {
         System.out.printf(
                 "delivered  %s%n", time(receipt.hasDeliverTime(), receipt.getDeliverTime()));
         System.out.printf("stopped    %s%n", time(receipt.hasStopTime(), receipt.getStopTime()));
+    }
+
+    /** An enum's word without the prefix that protobuf asks for. */
+    private static String word(Enum<?> value) {
+        return value.name().replaceFirst("^CANCEL_(OUTCOME|CAUSE)_", "");
     }
 
     private static String time(boolean known, Timestamp at) {
