@@ -1,4 +1,4 @@
-"""`python -m tests.bench [NAME…] [--quick] [--json FILE]`: runs the benchmarks and shows a table.
+"""`python -m tests.bench [NAME…] [--quick] [--json FILE] [--svg FILE]`: measures and shows tables.
 
 All traffic is on loopback, and every process that is started is ended.
 """
@@ -22,14 +22,21 @@ from tests.bench import (
     cancel,
     deltas,
     first_event,
+    handover,
     live,
+    long_run,
+    many,
     messages,
+    pace,
+    resume,
     sequence,
+    trees,
     watchers,
 )
 from tests.bench.figures import Figure
 from tests.bench.peers import compare
 from tests.bench.plan import Plan
+from tests.bench.plot import plot
 from tests.bench.report import heading, table
 
 BENCHMARKS = {
@@ -38,8 +45,14 @@ BENCHMARKS = {
     "cancel": cancel,
     "first-event": first_event,
     "live": live,
-    "sequence": sequence,
+    "many": many,
+    "pace": pace,
+    "resume": resume,
+    "long-run": long_run,
+    "trees": trees,
     "watchers": watchers,
+    "handover": handover,
+    "sequence": sequence,
     "peers": compare,
 }
 
@@ -60,11 +73,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a look whether it works")
     parser.add_argument("--runs", type=int, default=Plan().runs, help="for sequence: how many")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--svg", type=Path, help="also draw the figures that have a goal")
     options = parser.parse_args()
     for name in options.names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
     console = Console()
+    if not console.is_terminal:
+        console.width = 150
     machine = {
         "date": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
@@ -77,6 +93,11 @@ def main() -> None:
     plan = Plan(quick=options.quick, runs=options.runs)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(options.names or list(BENCHMARKS), plan, console))
+    with_goals = [figure for made in found.values() for figure in made if figure.goal]
+    if with_goals:
+        console.print(table("What is to be reached", with_goals))
+    if options.svg is not None:
+        options.svg.write_text(plot(with_goals, heading(machine)))
     if options.json is not None:
         figures = {name: [figure.plain() for figure in made] for name, made in found.items()}
         options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2))

@@ -14,6 +14,8 @@ import grpc
 import grpc.aio
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1 import run_service_pb2_grpc as rpc
+from pullcord.v1.cancel_pb2 import CancelMode
+from pullcord.v1.event_pb2 import RunEvent
 
 from tests.bench.process import Child
 from tests.bench.script import Script
@@ -61,9 +63,10 @@ class Caller:
         spec.run_id = run_id or uuid.uuid4().hex
         return Stream(spec.run_id, self.stub.Run(request))
 
-    def watch(self, run_id: str) -> "Stream":
-        """Follows a run that is live or has ended."""
-        return Stream(run_id, self.stub.WatchRun(v1.WatchRunRequest(run_id=run_id)))
+    def watch(self, run_id: str, after: int = 0) -> "Stream":
+        """Follows a run that is live or has ended, from after an event."""
+        request = v1.WatchRunRequest(run_id=run_id, after_sequence=after)
+        return Stream(run_id, self.stub.WatchRun(request))
 
     async def start(self, script: Script, how: str = "async") -> str:
         """Starts a run in the background; its id."""
@@ -76,8 +79,14 @@ class Caller:
         """One unary round trip that changes nothing."""
         await self.stub.GetRun(v1.GetRunRequest(run_id=run_id))
 
-    async def cancel(self, run_id: str) -> None:
-        await self.stub.CancelRun(v1.CancelRunRequest(run_id=run_id, reason="benchmark"))
+    async def wait(self, run_id: str) -> None:
+        """Waits for a run's end."""
+        await self.stub.WaitRun(v1.WaitRunRequest(run_id=run_id))
+
+    async def cancel(self, run_id: str, now: bool = False) -> None:
+        mode = CancelMode.CANCEL_MODE_IMMEDIATE if now else CancelMode.CANCEL_MODE_GRACEFUL
+        request = v1.CancelRunRequest(run_id=run_id, reason="benchmark", mode=mode)
+        await self.stub.CancelRun(request)
 
 
 class Stream:
@@ -86,6 +95,11 @@ class Stream:
     def __init__(self, run_id: str, call: "grpc.aio.UnaryStreamCall") -> None:
         self.run_id = run_id
         self._call = call
+
+    async def events(self) -> AsyncIterator[RunEvent]:
+        """The events, as they come."""
+        async for response in self._call:
+            yield response.event
 
     async def until(self, *payloads: str) -> str:
         """Reads on to one of these events; which, or empty where the stream ended without."""

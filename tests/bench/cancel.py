@@ -1,8 +1,10 @@
 """How long a stop takes: from sending CancelRun to `run_cancelled` at the run's own stream.
 
 Each cancel is taken in turn with a unary round trip to the bare server, which is the baseline. The
-runs are silent, speaking or still queued; then the same with the server full of other runs, whose
-threads block (as on a network) or compute (in pure Python, taking turns with the server's own).
+runs are silent, speaking, in a tool (which an IMMEDIATE stop does not wait for) or still queued;
+then the same with the server full of other runs, whose threads block (as on a network) or compute
+(in pure Python, taking turns with the server's own). What such threads do to any server in Python
+is measured on the bare one.
 """
 
 import asyncio
@@ -29,6 +31,7 @@ PATIENCE = 3.0
 """Seconds that a sample may take; what takes longer counts as so long, and is noted."""
 
 SILENT = Script(then="wait")
+TOOL = Script(then="tool")
 SPEAKING = Script(count=10**9, burst=1, pause=0.01)
 ONCE_A_SECOND = Script(count=10**9, burst=1, pause=1.0)
 
@@ -37,7 +40,7 @@ async def measure(plan: Plan) -> list[Figure]:
     figures = []
     async with serving("bare") as bare, serving("product") as product:
         goals = (at_most(3), at_most(10))
-        for name, script in (("silent", SILENT), ("speaking", SPEAKING)):
+        for name, script in (("silent", SILENT), ("speaking", SPEAKING), ("in a tool", TOOL)):
             figures += await _cancels(plan, f"cancel, {name} run", bare, product, script, goals)
     for then, doing, threads in (
         ("block", "blocking", WORKERS),
@@ -52,6 +55,12 @@ async def measure(plan: Plan) -> list[Figure]:
                 figures += await _cancels(plan, f"cancel queued {name}", bare, product, None, goals)
             if threads == 1 or then == "block":  # else the server is starved, and answers nothing
                 figures += await _unary(plan, f"GetRun {name}", bare, product)
+    async with serving("bare") as bare, serving("bare") as starved:
+        for _ in range(WORKERS):
+            await starved.caller.run(Script(then="compute")).follow()
+        await asyncio.sleep(2)
+        name = f"bare server's unary call, {WORKERS} threads computing and nothing else"
+        figures += await _unary(plan, name, bare, starved)
     return figures
 
 
@@ -93,14 +102,16 @@ async def _cancels(
 
 async def _unary(plan: Plan, name: str, bare: Server, product: Server) -> list[Figure]:
     p50, p99 = Series(f"{name}, p50", "ms"), Series(f"{name}, p99", "ms")
-    run_id = await product.caller.start(SILENT)
+    run = product.caller.run(SILENT)
+    await run.until("run_started")
 
     async def get() -> float:
         started = perf_counter()
-        await product.caller.get(run_id)
+        await product.caller.get(run.run_id)
         return perf_counter() - started
 
     await _rounds(plan, p50, p99, bare, get)
+    run.leave()
     return [p50.figure(), p99.figure()]
 
 
@@ -147,7 +158,7 @@ async def _cancelled(product: Server, script: Script | None) -> float:
             await asyncio.sleep(random.uniform(0.001, 0.011))  # anywhere between two deltas
         started = perf_counter()
         async with asyncio.TaskGroup() as group:
-            group.create_task(product.caller.cancel(stream.run_id))
+            group.create_task(product.caller.cancel(stream.run_id, now=script is TOOL))
             end = await stream.until("run_cancelled", "run_completed", "run_failed")
             seconds = perf_counter() - started
         assert end == "run_cancelled", end

@@ -3,7 +3,8 @@
 How a number was measured is not known here, nor how a figure is shown.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -24,18 +25,33 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be reached, in words, and whether a median reaches it."""
+    """A bound that a median is to keep."""
 
-    words: str
-    is_met: Callable[[float], bool]
+    limit: float
+    at_most: bool
+
+    @property
+    def words(self) -> str:
+        """The bound, for people."""
+        return f"{'≤' if self.at_most else '≥'} {self.limit:g}"
+
+    def is_met(self, value: float) -> bool:
+        """Whether a median keeps it."""
+        return value <= self.limit if self.at_most else value >= self.limit
+
+    def times_better(self, value: float) -> float:
+        """1: just so; more is better. A bound of 0 is kept without end, or missed without end."""
+        if value <= 0 or self.limit == 0:
+            return math.inf if self.is_met(value) else 0.0
+        return self.limit / value if self.at_most else value / self.limit
 
 
 def at_most(limit: float) -> Goal:
-    return Goal(f"≤ {limit:g}", lambda value: value <= limit)
+    return Goal(limit, at_most=True)
 
 
 def at_least(limit: float) -> Goal:
-    return Goal(f"≥ {limit:g}", lambda value: value >= limit)
+    return Goal(limit, at_most=False)
 
 
 @dataclass(frozen=True, slots=True)

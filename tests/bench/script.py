@@ -4,7 +4,7 @@ The baseline and the product each play them their own way; what is measured is n
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 TOKEN = "tok "
 """What every delta says: about the size of a model's token."""
@@ -26,8 +26,10 @@ class Script:
     delay: float = 0.0
     """Seconds before the first event."""
     then: str = "end"
-    """`end`, `wait` (silent until stopped), `block` (a thread, without the interpreter's lock) or
-    `compute` (a thread, in pure Python)."""
+    """`end`, `wait` (silent until stopped), `tool` (the same in a tool), `block` (a thread, without
+    the interpreter's lock) or `compute` (a thread, in pure Python)."""
+    depth: int = 0
+    """How many runs are above the one that does all this, each with nothing else to do."""
 
     def text(self) -> str:
         """As the input of a run."""
@@ -37,6 +39,10 @@ class Script:
     def of(cls, text: str) -> "Script":
         """From the input of a run."""
         return cls(**json.loads(text))
+
+    def beneath(self, depth: int) -> "Script":
+        """The same with so many runs above."""
+        return replace(self, depth=depth)
 
     def pauses_after(self, number: int) -> bool:
         """Whether a pause follows the event of this number, from 1."""

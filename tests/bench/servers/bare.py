@@ -5,11 +5,14 @@ its messages one after the other. It is given the same channel arguments and loo
 """
 
 import asyncio
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 
 import grpc.aio
 import uvloop
+from pullcord.server import _SWITCH_INTERVAL
 from pullcord.transports.grpc.server import GrpcOptions, _channel_arguments
 from pullcord.v1 import cancel_pb2, run_pb2
 from pullcord.v1 import run_service_pb2 as v1
@@ -46,6 +49,8 @@ class Service(rpc.RunServiceServicer):
                 await asyncio.sleep(script.pause)
         if script.then == "wait":
             await asyncio.Event().wait()
+        if script.then == "compute":
+            threading.Thread(target=_compute, daemon=True).start()
         last = self._next(spec.run_id, script.count + 2)
         last.event.run_completed.SetInParent()
         yield last
@@ -81,8 +86,16 @@ class Service(rpc.RunServiceServicer):
         return run
 
 
+def _compute() -> None:
+    time.sleep(1.5)  # until all of them are started
+    turns = 0
+    while True:
+        turns = (turns * 31 + 7) % 1_000_003
+
+
 async def main() -> None:
     end_with_parent()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     server = grpc.aio.server(options=list(_channel_arguments(GrpcOptions())))
     rpc.add_RunServiceServicer_to_server(Service(), server)
     port = server.add_insecure_port("127.0.0.1:0")

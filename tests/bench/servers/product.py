@@ -25,6 +25,9 @@ def say(script: Script, number: int, ctx: RunContext) -> None:
 @runnable(id="async")
 async def in_a_loop(input: str, ctx: RunContext) -> AsyncIterator[str]:
     script = Script.of(input)
+    if script.depth:
+        await ctx.start(in_a_loop, script.beneath(script.depth - 1).text()).wait()
+        return
     await asyncio.sleep(script.delay)
     for number in range(1, script.count + 1):
         if script.says == "content":
@@ -35,6 +38,9 @@ async def in_a_loop(input: str, ctx: RunContext) -> AsyncIterator[str]:
             await asyncio.sleep(script.pause)
     if script.then == "wait":
         await asyncio.Event().wait()
+    if script.then == "tool":
+        with ctx.tool_call("call", "tool"):
+            await asyncio.Event().wait()
 
 
 @runnable(id="sync")
