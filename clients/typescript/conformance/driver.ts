@@ -42,6 +42,7 @@ interface Request {
   readonly op: string;
   readonly target?: string;
   readonly metadata?: Record<string, string>;
+  readonly actor?: string;
   readonly spec?: string;
   readonly request?: string;
   readonly run_id?: string;
@@ -58,9 +59,9 @@ class Driver {
   readonly #streams: RunStream[] = [];
 
   readonly #operations: Record<string, (request: Request) => Answer | Promise<Answer>> = {
-    connect: ({ target, metadata }) => {
+    connect: ({ target, metadata, actor }) => {
       this.#client.close();
-      this.#client = connect(target, { metadata });
+      this.#client = connect(target, { metadata, actor });
       return { language: "typescript", version: VERSION };
     },
     run: ({ spec, timeout }) =>

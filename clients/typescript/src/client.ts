@@ -12,7 +12,7 @@ import {
 } from "@connectrpc/connect";
 
 import { ACTOR_KEY, actorValue } from "./actor.js";
-import { CallFailed, errorOf } from "./errors.js";
+import { CallFailed, errorOf, isUnseen } from "./errors.js";
 import type {
   CallOptions,
   CancelInit,
@@ -213,12 +213,17 @@ export class RunClient {
     limitMs: number = CALL_TIMEOUT_MS,
   ): Promise<T> {
     const tied = this.#tied(options);
+    const { signal } = tied;
     try {
-      tied.signal.throwIfAborted();
-      return await method(this.#rpc, this.#options(tied.signal, limitMs));
-    } catch (reason) {
-      tied.signal.throwIfAborted();
-      throw errorOf(reason, runId);
+      for (let again = true; ; again = false) {
+        try {
+          signal.throwIfAborted();
+          return await method(this.#rpc, this.#options(signal, limitMs));
+        } catch (reason) {
+          signal.throwIfAborted();
+          if (!again || !isUnseen(reason)) throw errorOf(reason, runId);
+        }
+      }
     } finally {
       tied.letGo();
     }

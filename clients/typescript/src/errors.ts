@@ -313,6 +313,14 @@ function isBrokenLine(error: ConnectError): boolean {
   return false;
 }
 
+/**
+ * Whether no server has looked at the call, as when it closes an old line just then: it may be made
+ * again, whatever it asks for.
+ */
+export function isUnseen(reason: unknown): boolean {
+  return reason instanceof ConnectError && reason.rawMessage.includes("REFUSED_STREAM");
+}
+
 function count(digits: string): number {
   if (!/^\d+$/.test(digits)) throw new Untold(digits);
   return Number(digits);

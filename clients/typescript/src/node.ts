@@ -1,10 +1,11 @@
 /** What only Node can do: the gRPC line over HTTP/2, and who runs this process. */
 import { hostname, userInfo } from "node:os";
-import type { SecureClientSessionOptions } from "node:http2";
+import type { Http2Session, ClientHttp2Stream, SecureClientSessionOptions } from "node:http2";
 
 import type { Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
+import { ACTOR_KEY } from "./actor.js";
 import { type ClientOptions, RunClient } from "./client.js";
 
 /** Where a server listens unless it was told otherwise. */
@@ -28,13 +29,14 @@ export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
 
 /**
  * A client of the server at `host:port`. The line is made with the first call, and made anew where it
- * broke. Unless `options` say another, the actor is `user@host` of this process.
+ * broke. Unless `options` say another, by `actor` or in `metadata`, the actor is `user@host` of this process.
  */
 export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions = {}): RunClient {
-  const { tls = false, interceptors = [], ...rest } = options;
+  const { tls = false, interceptors = [], metadata, ...rest } = options;
+  const said = new Headers(metadata);
   const baseUrl = `${tls === false ? "http" : "https"}://${target}`;
   const session = typeof tls === "boolean" ? undefined : tls;
-  const sessionManager = new Http2SessionManager(baseUrl, KEEPALIVE, session);
+  const sessionManager = new Line(baseUrl, KEEPALIVE, session);
   const transport = createGrpcTransport({
     baseUrl,
     interceptors,
@@ -44,11 +46,33 @@ export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions
   });
   return new RunClient(transport, {
     ...rest,
-    actor: options.actor ?? defaultActor(),
+    metadata: said,
+    actor: options.actor ?? (said.has(ACTOR_KEY) ? undefined : defaultActor()),
     onClose: () => {
       sessionManager.abort();
     },
   });
+}
+
+/**
+ * The line, without a flaw of Connect's (2.1): a session that the server bade goodbye (GOAWAY) is closed
+ * with an error, and where a call comes meanwhile nobody listens for that error any more. Node would end
+ * the process.
+ */
+class Line extends Http2SessionManager {
+  readonly #known = new WeakSet<Http2Session>();
+
+  override async request(
+    ...asked: Parameters<Http2SessionManager["request"]>
+  ): Promise<ClientHttp2Stream> {
+    const stream = await super.request(...asked);
+    const { session } = stream;
+    if (session && !this.#known.has(session)) {
+      this.#known.add(session);
+      session.on("error", () => undefined); // the streams on it are told by themselves
+    }
+    return stream;
+  }
 }
 
 function defaultActor(): string {

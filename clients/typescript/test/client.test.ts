@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import { CancelMode, CancelOutcome, type ListRunsRequest, RunState, VERSION } from "pullcord";
@@ -62,6 +63,19 @@ describe("every call", () => {
     await client.runnables();
     const actor = decodeURIComponent(server.calls[0]?.header.get("pullcord-actor") ?? "");
     assert.equal(actor, `${userInfo().username}@${hostname()}`);
+  });
+
+  it("is asked by whom the metadata say, unless an actor is said, too", async (t) => {
+    const metadata = { "pullcord-actor": "ann" };
+    for (const [actor, expected] of [
+      [undefined, "ann"],
+      ["bob", "bob"],
+    ] as const) {
+      const service = { listRunnables: () => ({}) };
+      const [client, server] = await FakeServer.play(t, service, { metadata, actor });
+      await client.runnables();
+      assert.equal(server.calls[0]?.header.get("pullcord-actor"), expected);
+    }
   });
 
   it("has 30 s, and more where a cancel waits", async (t) => {
@@ -243,6 +257,15 @@ describe("wait", () => {
 describe("the line", () => {
   it("goes to a server on this machine unless another is said", () => {
     assert.equal(DEFAULT_TARGET, "127.0.0.1:50051");
+  });
+
+  it("is made anew where the server closes it in peace, whatever is called meanwhile", async (t) => {
+    const [client, server] = await FakeServer.play(t, { getRun: () => ({ run: { runId: "r" } }) });
+    for (let turn = 0; turn < 100; turn++) {
+      assert.equal((await client.get("r")).runId, "r");
+      server.sayGoodbye();
+      for (let later = 0; later < turn % 7; later++) await setImmediate();
+    }
   });
 
   it("can be encrypted", async (t) => {

@@ -70,6 +70,11 @@ export class FakeServer {
     for (const session of this.#sessions) session.destroy();
   }
 
+  /** Closes every line as a server does that has had it for long: with GOAWAY. */
+  sayGoodbye(): void {
+    for (const session of this.#sessions) session.goaway();
+  }
+
   /** The names of the calls that came. */
   get names(): string[] {
     return this.calls.map(({ name }) => name);
