@@ -28,7 +28,7 @@ def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Served]]:
     yield start
     for served in made:
         served.close()
-    until(lambda: threads_of_ours() == before)
+    until(lambda: not threads_of_ours() - before)
     for phase in ("setup", "call", "teardown"):
         errors = [r for r in caplog.get_records(phase) if r.levelno >= logging.ERROR]
         assert [r.getMessage() for r in errors if not _is_of_a_caller_that_left(r)] == []

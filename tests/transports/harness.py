@@ -7,6 +7,7 @@ waits for that.
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -259,8 +260,9 @@ def refusal(call: Callable[[], Any]) -> Refusal:
     raise AssertionError("the call was not refused")
 
 
-def threads_of_ours() -> list[str]:
-    return sorted(t.name for t in threading.enumerate() if t.name.startswith("pullcord-"))
+def threads_of_ours() -> Counter[str]:
+    """How many there are, by name. Subtract what was before: that may be ending meanwhile."""
+    return Counter(t.name for t in threading.enumerate() if t.name.startswith("pullcord-"))
 
 
 def until(what: Callable[[], bool]) -> None:
