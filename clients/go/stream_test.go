@@ -272,7 +272,7 @@ func TestALostServerIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close() //nolint:errcheck // it has no connection
+	defer client.Close()
 	var lost *ConnectionLost
 	if _, err := read(client.Run(context.Background(), counter)); !errors.As(err, &lost) || lost.RunID() != runID {
 		t.Errorf("%#v", err)

@@ -1,61 +1,54 @@
-"""The toolchains of the clients' languages: whether they are here, and their Makefiles' verbs.
+"""The toolchain of a client's language in a test: whether it is here, and what its verbs print.
 
-What a verb does is the Makefile's of each client; of a language only its commands are known here.
+What each language needs is known in `tools.clients`, what a verb does in each client's Makefile.
 """
 
-import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-CLIENTS = Path(__file__).parents[2] / "clients"
+from tools.clients import CLIENTS, is_ci, make, missing
 
-_NEEDED = {
-    "go": (("go",), "Go 1.24 or newer, https://go.dev/dl"),
-    "java": (("javac", "mvn"), "a JDK, 17 or newer, and Maven, https://maven.apache.org"),
-    "rust": (("cargo",), "Rust 1.85 or newer, https://rustup.rs"),
-    "typescript": (("node", "npm"), "Node 20 or newer, https://nodejs.org"),
-}
-"""The commands of each language, and what brings them."""
+__all__ = ["CLIENTS", "Toolchain", "toolchain"]
 
 
 @dataclass(frozen=True)
 class Toolchain:
     """What builds and tests the client of one language."""
 
-    folder: Path
-    """The client's."""
+    language: str
 
     def make(self, target: str) -> str:
-        """What a target of the client's Makefile prints; its output is shown where it fails."""
-        command = ["make", "--no-print-directory", "-C", str(self.folder), target]
-        return self.run(command, self.folder)
+        """What a target of the client's Makefile prints; the test fails where the target does."""
+        return _said(make(self.language, target, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
 
     def run(self, command: list[str], folder: Path) -> str:
-        """What a command prints that must succeed in a folder."""
+        """What a command prints in a folder; the test fails where the command does."""
         done = subprocess.run(
             command,
             check=False,
             cwd=folder,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if done.returncode != 0:
-            pytest.fail(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}", False)
-        return done.stdout
+        return _said(done)
 
 
 def toolchain(language: str) -> Toolchain:
     """A language's toolchain; without one the test is skipped, and in CI it fails."""
-    commands, bringer = _NEEDED[language]
-    missing = [command for command in ("make", *commands) if shutil.which(command) is None]
-    if missing:
-        words = f"clients/{language} needs {', '.join(missing)}: install {bringer}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(words)
+    if words := missing(language):
+        if is_ci():
+            pytest.fail(words, pytrace=False)
         pytest.skip(words)
-    return Toolchain(CLIENTS / language)
+    return Toolchain(language)
+
+
+def _said(done: "subprocess.CompletedProcess[str]") -> str:
+    if done.returncode != 0:
+        command = " ".join(map(str, done.args))
+        pytest.fail(f"{command}: status {done.returncode}\n{done.stdout}", pytrace=False)
+    return done.stdout

@@ -39,7 +39,7 @@ func tell(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is lost with the line
+	defer client.Close()
 
 	story := client.Run(ctx, &pullcordv1.RunSpec{Runnable: "agents/storyteller", Input: "a lighthouse that hums"})
 	receipts := make(chan *pullcordv1.CancelRunResponse, 1)
