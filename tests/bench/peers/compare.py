@@ -124,6 +124,8 @@ async def measure(plan: Plan) -> list[Figure]:
 async def _against(
     plan: Plan, product: Server, peer: Peer, contender: Contender
 ) -> AsyncIterator[Figure]:
+    # First, while both servers are fresh: later they would fill memory that they had before.
+    yield await _memory(plan, product, peer)
     for figure in await _deltas(plan, product, peer, contender.deltas):
         yield figure
     yield await _talk(plan, product, peer)
@@ -131,7 +133,6 @@ async def _against(
         yield await _first(plan, f"{peer.name}: time to first {what}", product, peer, event)
     for cancels in contender.cancels:
         yield await _cancels(plan, product, peer, cancels)
-    yield await _memory(plan, product, peer)
 
 
 def _rounds(plan: Plan) -> range:
@@ -240,7 +241,6 @@ async def _end(stream: Stream | PeerStream) -> float:
 async def _memory(plan: Plan, product: Server, peer: Peer) -> Figure:
     count = plan.scaled(STREAMS)
     series = Series(f"{peer.name}: memory a live stream", "KiB", says_less=True)
-    # What a server has once taken it keeps, so that a second round would show nothing.
     theirs = await _weight(peer, count)
     series.add(await _weight(product, count), theirs)
     series.note = f"{count} streams, one round"
