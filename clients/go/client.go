@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -221,10 +222,10 @@ func call[Request, Response any](
 		defer cancel()
 	}
 	response, err := method(limited, request)
-	switch {
-	case err == nil:
+	if err == nil {
 		return response, nil
-	case ctx.Err() != nil:
+	}
+	if left := status.FromContextError(ctx.Err()); ctx.Err() != nil && left.Code() == status.Code(err) {
 		return nil, fromContext(ctx.Err(), runID)
 	}
 	return nil, fromStatus(err, runID)

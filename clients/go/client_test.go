@@ -4,7 +4,14 @@ package pullcord
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,6 +198,49 @@ func TestAWaitEnds(t *testing.T) {
 	defer cancel()
 	if _, err := client.Wait(ctx, runID); !errors.As(err, &late) {
 		t.Errorf("%#v", err)
+	}
+}
+
+// A terminal event repeats all of a run's output, so messages beyond gRPC's usual 4 MiB are taken.
+func TestLargeMessagesAreTaken(t *testing.T) {
+	output := strings.Repeat("x", 20<<20)
+	stream := serve(t, &script{events: []*pullcordv1.RunEvent{completed(1, output)}}).Watch(context.Background(), runID, 0)
+	if _, err := read(stream); err != nil || stream.Result().GetRunCompleted().GetOutput() != output {
+		t.Error(err)
+	}
+}
+
+// With TLS the line is encrypted, and a server that is not known is not spoken to.
+func TestTheLineMayBeEncrypted(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"runs.example.com"}, NotAfter: time.Now().Add(time.Hour)}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &script{secret: &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}}
+	known := x509.NewCertPool()
+	known.AddCert(certificate)
+	client := serve(t, s, WithTLS(&tls.Config{RootCAs: known, ServerName: "runs.example.com"}), WithToken("secret"))
+	if _, err := client.Get(context.Background(), runID); err != nil {
+		t.Fatal(err)
+	}
+	if s.metadata[0].Get("authorization")[0] != "Bearer secret" {
+		t.Error("the token was not sent")
+	}
+	for name, stranger := range map[string]*RunClient{"nil": serve(t, s, WithTLS(nil)), "plain": serve(t, s)} {
+		var lost *ConnectionLost
+		if _, err := stranger.Get(context.Background(), runID); !errors.As(err, &lost) {
+			t.Errorf("%s: %#v", name, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package pullcord
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -89,8 +91,9 @@ type script struct {
 	run     *pullcordv1.Run
 	runs    []*pullcordv1.Run
 	silent  bool
-	came    chan string   // a call did
-	left    chan struct{} // a silent stream's caller has
+	secret  *tls.Certificate // with which the line is encrypted; nil: it is not
+	came    chan string      // a call did
+	left    chan struct{}    // a silent stream's caller has
 
 	names     []string
 	requests  []proto.Message
@@ -232,7 +235,11 @@ func serve(t *testing.T, s *script, options ...ClientOption) *RunClient {
 		s.run = &pullcordv1.Run{
 			RunId: runID, State: pullcordv1.RunState_RUN_STATE_COMPLETED, LastSequence: int64(len(s.events))}
 	}
-	listener, server := bufconn.Listen(1<<20), grpc.NewServer()
+	var settings []grpc.ServerOption
+	if s.secret != nil {
+		settings = append(settings, grpc.Creds(credentials.NewServerTLSFromCert(s.secret)))
+	}
+	listener, server := bufconn.Listen(1<<20), grpc.NewServer(settings...)
 	pullcordv1.RegisterRunServiceServer(server, s)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

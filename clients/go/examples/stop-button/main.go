@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -42,10 +43,13 @@ func tell(args []string) error {
 	defer client.Close()
 
 	story := client.Run(ctx, &pullcordv1.RunSpec{Runnable: "agents/storyteller", Input: "a lighthouse that hums"})
+	button := make(chan string, 1)
 	receipts := make(chan *pullcordv1.CancelRunResponse, 1)
 	go func() {
 		reason := pressed()
-		receipt, err := story.Cancel(ctx, &pullcordv1.CancelRunRequest{Reason: reason, Wait: durationpb.New(5 * time.Second)})
+		button <- reason
+		request := &pullcordv1.CancelRunRequest{Reason: reason, Wait: durationpb.New(5 * time.Second)}
+		receipt, err := story.Cancel(ctx, request)
 		if err != nil {
 			log.Print(err)
 		}
@@ -53,7 +57,10 @@ func tell(args []string) error {
 	}()
 
 	for event, err := range story.Events() {
-		if err != nil {
+		if errors.Is(err, context.Canceled) {
+			fmt.Println("\n\nLeft, without a word to the run.")
+			return nil
+		} else if err != nil {
 			return err
 		}
 		if delta := event.GetContentDelta(); delta != nil && event.GetSource() == nil {
@@ -64,7 +71,12 @@ func tell(args []string) error {
 	switch end := story.Result().GetPayload().(type) {
 	case *pullcordv1.RunEvent_RunCancelled:
 		fmt.Printf("\n\nStopped. %d characters of the story are kept.\n", utf8.RuneCountInString(end.RunCancelled.GetOutput()))
-		show(<-receipts)
+		select {
+		case <-button:
+			show(<-receipts)
+		default: // somebody else was faster
+			fmt.Println(end.RunCancelled.GetCancellation())
+		}
 	case *pullcordv1.RunEvent_RunCompleted:
 		fmt.Println("\n\nThe story came to its end before anybody stopped it.")
 	case *pullcordv1.RunEvent_RunFailed:
@@ -86,6 +98,9 @@ func pressed() string {
 }
 
 func show(receipt *pullcordv1.CancelRunResponse) {
+	if receipt == nil { // the call failed, and said so
+		return
+	}
 	cancellation := receipt.GetRun().GetCancellation()
 	accepted := receipt.GetAcceptTime().AsTime()
 	fmt.Printf("outcome    %s\n", receipt.GetOutcome())
