@@ -14,13 +14,13 @@ from typing import Any
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 
 NEEDED = {
-    "python": ((), ""),
+    "python": ((), "make"),
     "typescript": (("node", "npm"), "Node 20 or newer, https://nodejs.org"),
     "go": (("go",), "Go 1.24 or newer, https://go.dev/dl"),
     "java": (("javac", "mvn"), "a JDK, 17 or newer, and Maven, https://maven.apache.org"),
     "rust": (("cargo",), "Rust 1.85 or newer, https://rustup.rs"),
 }
-"""The commands of each language, and what brings them. Python's come from requirements.lock."""
+"""The commands of each language, and what brings them. Python is here, or nothing would be."""
 
 
 def missing(language: str) -> str:

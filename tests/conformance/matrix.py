@@ -35,7 +35,7 @@ def table(scenarios: Sequence[Scenario], languages: Sequence[str], results: Resu
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("scenario", no_wrap=True)
     for language in languages:
-        made.add_column(language, justify="center")
+        made.add_column(language, justify="center", no_wrap=True)
     theme = ""
     for scenario in scenarios:
         if scenario.theme != theme:
