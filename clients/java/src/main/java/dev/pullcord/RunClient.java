@@ -157,7 +157,6 @@ public final class RunClient implements AutoCloseable {
                         throw error;
                     }
                     presence.pause(resume.lost(Optional.of(error)));
-                    presence.check(runId);
                 }
                 left = resume.opening();
             }
@@ -261,7 +260,13 @@ public final class RunClient implements AutoCloseable {
     }
 
     private RunStream follow(Resume resume, Function<Resume, Iterator<RunEvent>> connect) {
-        return new RunStream(this, resume, attend(new Presence()), connect);
+        Presence presence = attend(new Presence());
+        try {
+            return new RunStream(this, resume, presence, connect);
+        } catch (RuntimeException tooLate) { // the caller's time was up before it began
+            forget(presence);
+            throw tooLate;
+        }
     }
 
     private Iterator<RunEvent> openRun(RunSpec spec, Resume resume) {

@@ -179,7 +179,6 @@ public final class RunStream implements Iterable<RunEvent>, Iterator<RunEvent>, 
         }
         if (!resume.hasEnded() && !presence.hasLeft()) {
             presence.pause(resume.lost(error));
-            presence.check(runId());
         }
     }
 }

@@ -34,11 +34,13 @@ import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.Optional;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executors;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.function.DoubleSupplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.DisplayName;
 import org.junit.jupiter.api.Test;
@@ -46,8 +48,6 @@ import org.junit.jupiter.api.Test;
 class RunStreamTest {
     private static final RunSpec SPEC =
             RunSpec.newBuilder().setRunId(RUN_ID).setRunnable("agents/counter").build();
-    private static final Pace UNHURRIED =
-            new Pace(Duration.ofDays(9), Duration.ofDays(1), Duration.ofDays(1));
     private static final StatusRuntimeException BUSY =
             ErrorTableTest.refusal(
                     Code.RESOURCE_EXHAUSTED, ErrorTableTest.info("SERVER_BUSY", Map.of()));
@@ -229,6 +229,13 @@ class RunStreamTest {
     }
 
     @Test
+    @DisplayName("A caller without time makes no call")
+    void noTimeIsNoCall() {
+        assertThrows(DeadlineExceeded.class, () -> client.run(SPEC, Duration.ZERO));
+        assertEquals(List.of(), server.names());
+    }
+
+    @Test
     @DisplayName("Without a deadline none travels, but a gRPC context's does")
     void theContextsDeadlineHolds() throws Exception {
         server.holds(Events.started());
@@ -279,10 +286,11 @@ class RunStreamTest {
     void closingEndsTheWait() throws Exception {
         for (boolean whole : List.of(false, true)) {
             server.breaks(Status.UNAVAILABLE);
-            RunClient patient = client(UNHURRIED);
+            CountDownLatch waits = new CountDownLatch(1);
+            RunClient patient = client(unhurried(waits));
             RunStream stream = patient.watch(RUN_ID);
             FutureTask<Boolean> waiting = inThread(stream::hasNext);
-            server.awaitCall();
+            waits.await();
             if (whole) {
                 patient.close();
             } else {
@@ -324,12 +332,13 @@ class RunStreamTest {
     @DisplayName("Interrupting the thread ends its wait for the next connection")
     void interruptingEndsTheWait() throws Exception {
         server.breaks(Status.UNAVAILABLE);
-        try (RunClient patient = client(UNHURRIED)) {
+        CountDownLatch waits = new CountDownLatch(1);
+        try (RunClient patient = client(unhurried(waits))) {
             RunStream stream = patient.watch(RUN_ID);
             FutureTask<Boolean> waiting = new FutureTask<>(stream::hasNext);
             Thread reader = new Thread(waiting);
             reader.start();
-            server.awaitCall();
+            waits.await();
             reader.interrupt();
             ExecutionException thrown = assertThrows(ExecutionException.class, waiting::get);
             assertEquals(Code.CANCELLED, ((CallFailed) thrown.getCause()).code());
@@ -386,6 +395,17 @@ class RunStreamTest {
 
     private static RunClient client(Pace pace, String target) {
         return RunClient.builder().target(target).pace(pace).build();
+    }
+
+    /** Waits for a day, and says that it is about to. */
+    private static Pace unhurried(CountDownLatch waits) {
+        Duration day = Duration.ofDays(1);
+        DoubleSupplier whole =
+                () -> {
+                    waits.countDown();
+                    return 1;
+                };
+        return new Pace(day.multipliedBy(9), day, day, System::nanoTime, whole);
     }
 
     private static RunEvent[] events(int last) {
