@@ -3,6 +3,7 @@
 //! It calls and waits. What a broken line means is decided in `resume`, what a status means in
 //! `errors`.
 
+use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -247,6 +248,16 @@ impl RunStream {
             Some(alarm) => alarm.as_mut().poll(context),
             None => Poll::Pending,
         }
+    }
+}
+
+impl fmt::Debug for RunStream {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("RunStream")
+            .field("run_id", &self.run_id())
+            .field("after_sequence", &self.after_sequence())
+            .field("result", &self.result())
+            .finish_non_exhaustive()
     }
 }
 

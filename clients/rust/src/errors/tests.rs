@@ -230,7 +230,7 @@ fn a_state_of_a_newer_server_is_one_that_is_not_known() {
 #[test]
 fn a_status_without_our_details_is_a_failed_call() {
     let mut foreign = ErrorDetails::new();
-    foreign.set_error_info("RUN_NOT_FOUND", "example.com", HashMap::new());
+    foreign.set_error_info("INTERNAL", "example.com", HashMap::new());
     for status in [
         Status::not_found("the words"),
         Status::with_error_details(Code::NotFound, "the words", foreign),

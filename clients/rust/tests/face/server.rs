@@ -28,6 +28,8 @@ pub enum Reply {
     Break(Vec<RunEvent>, Status),
     /// These events, and then silence, until the client leaves.
     Silence(Vec<RunEvent>),
+    /// Not even that it was heard, until the client leaves.
+    Nothing,
     Refuse(Status),
     Run(Run),
     Page(ListRunsResponse),
@@ -138,9 +140,11 @@ pub async fn wire(server: SocketAddr) -> (SocketAddr, broadcast::Sender<()>, Joi
 struct Scripted(Arc<Mutex<VecDeque<Reply>>>, mpsc::UnboundedSender<Seen>);
 
 impl Scripted {
-    fn reply(&self, seen: Seen) -> Result<Reply, Status> {
+    async fn reply(&self, seen: Seen) -> Result<Reply, Status> {
         self.1.send(seen).ok();
-        match self.0.lock().unwrap().pop_front() {
+        let next = self.0.lock().unwrap().pop_front();
+        match next {
+            Some(Reply::Nothing) => Err(Leaving(self.1.clone()).next().await.unwrap().unwrap_err()),
             Some(Reply::Refuse(status)) => Err(status),
             Some(reply) => Ok(reply),
             None => Err(Status::failed_precondition(
@@ -197,7 +201,7 @@ impl RunService for Scripted {
     ) -> Result<Response<Events<RunResponse>>, Status> {
         let metadata = request.metadata().clone();
         let spec = request.into_inner().spec.unwrap();
-        let reply = self.reply(Seen::Run(spec, metadata))?;
+        let reply = self.reply(Seen::Run(spec, metadata)).await?;
         Ok(self.events(reply, |event| RunResponse { event: Some(event) }))
     }
 
@@ -205,7 +209,7 @@ impl RunService for Scripted {
         &self,
         request: Request<WatchRunRequest>,
     ) -> Result<Response<Events<WatchRunResponse>>, Status> {
-        let reply = self.reply(Seen::Watch(request.into_inner()))?;
+        let reply = self.reply(Seen::Watch(request.into_inner())).await?;
         Ok(self.events(reply, |event| WatchRunResponse { event: Some(event) }))
     }
 
@@ -213,7 +217,7 @@ impl RunService for Scripted {
         &self,
         request: Request<GetRunRequest>,
     ) -> Result<Response<GetRunResponse>, Status> {
-        let run = self.run_of(Seen::Get(request.into_inner().run_id))?;
+        let run = self.run_of(Seen::Get(request.into_inner().run_id)).await?;
         Ok(Response::new(GetRunResponse { run }))
     }
 
@@ -221,7 +225,9 @@ impl RunService for Scripted {
         &self,
         request: Request<StartRunRequest>,
     ) -> Result<Response<StartRunResponse>, Status> {
-        let run = self.run_of(Seen::Start(request.into_inner().spec.unwrap()))?;
+        let run = self
+            .run_of(Seen::Start(request.into_inner().spec.unwrap()))
+            .await?;
         Ok(Response::new(StartRunResponse { run }))
     }
 
@@ -229,7 +235,7 @@ impl RunService for Scripted {
         &self,
         request: Request<WaitRunRequest>,
     ) -> Result<Response<WaitRunResponse>, Status> {
-        let run = self.run_of(Seen::Wait(request.into_inner()))?;
+        let run = self.run_of(Seen::Wait(request.into_inner())).await?;
         Ok(Response::new(WaitRunResponse { run }))
     }
 
@@ -237,7 +243,7 @@ impl RunService for Scripted {
         &self,
         request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
-        match self.reply(Seen::List(request.into_inner()))? {
+        match self.reply(Seen::List(request.into_inner())).await? {
             Reply::Page(page) => Ok(Response::new(page)),
             _ => panic!("the test wrote another kind of reply down"),
         }
@@ -248,7 +254,10 @@ impl RunService for Scripted {
         request: Request<CancelRunRequest>,
     ) -> Result<Response<CancelRunResponse>, Status> {
         let metadata = request.metadata().clone();
-        match self.reply(Seen::Cancel(request.into_inner(), metadata))? {
+        match self
+            .reply(Seen::Cancel(request.into_inner(), metadata))
+            .await?
+        {
             Reply::Receipt(receipt) => Ok(Response::new(receipt)),
             _ => panic!("the test wrote another kind of reply down"),
         }
@@ -256,8 +265,8 @@ impl RunService for Scripted {
 }
 
 impl Scripted {
-    fn run_of(&self, seen: Seen) -> Result<Option<Run>, Status> {
-        match self.reply(seen)? {
+    async fn run_of(&self, seen: Seen) -> Result<Option<Run>, Status> {
+        match self.reply(seen).await? {
             Reply::Run(run) => Ok(Some(run)),
             _ => panic!("the test wrote another kind of reply down"),
         }

@@ -87,6 +87,14 @@ async fn a_run_starts_also_while_nobody_looks_at_its_stream() {
 }
 
 #[tokio::test]
+async fn a_stream_can_be_followed_in_a_task_of_its_own() {
+    let server = Fake::new([Reply::Events(vec![started(), completed(2)])]).await;
+    let mut stream = client(server.address).run(spec());
+    let task = tokio::spawn(async move { rest(&mut stream).await });
+    assert_eq!(task.await.unwrap(), (vec![1, 2], None));
+}
+
+#[tokio::test]
 async fn a_run_without_an_id_is_given_one_and_keeps_it() {
     let mut server = Fake::new([Reply::Refuse(gone()), Reply::Events(vec![completed(1)])]).await;
     let mut stream = client(server.address).run(RunSpec::default());
@@ -257,6 +265,15 @@ async fn dropping_a_stream_leaves_the_call_and_cancels_nothing() {
     assert!(matches!(server.seen().await, Seen::Run(..)));
     assert!(matches!(server.seen().await, Seen::Left));
     server.assert_done();
+}
+
+#[tokio::test]
+async fn dropping_a_stream_leaves_a_call_that_has_no_answer_yet() {
+    let mut server = Fake::new([Reply::Nothing]).await;
+    let stream = client(server.address).run(spec());
+    assert!(matches!(server.seen().await, Seen::Run(..)));
+    drop(stream);
+    assert!(matches!(server.seen().await, Seen::Left));
 }
 
 #[tokio::test]
