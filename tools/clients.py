@@ -16,9 +16,9 @@ CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 NEEDED = {
     "python": ((), "make"),
     "typescript": (("node", "npm"), "Node 20 or newer, https://nodejs.org"),
-    "go": (("go",), "Go 1.24 or newer, https://go.dev/dl"),
+    "go": (("go",), "Go 1.26 or newer, https://go.dev/dl"),
     "java": (("javac", "mvn"), "a JDK, 17 or newer, and Maven, https://maven.apache.org"),
-    "rust": (("cargo",), "Rust 1.85 or newer, https://rustup.rs"),
+    "rust": (("cargo",), "Rust 1.88 or newer, https://rustup.rs"),
 }
 """The commands of each language, and what brings them. Python is here, or nothing would be."""
 
