@@ -232,8 +232,13 @@ class ErrorTableTest {
     @DisplayName("Words that this client does not know leave the status")
     void strangeWordsAreNoReason() {
         Any ours = info("RUN_NOT_FOUND", Map.of("run_id", "r"));
-        Any theirs =
-                Any.pack(ErrorInfo.newBuilder().setReason("RUN_NOT_FOUND").setDomain("x").build());
+        ErrorInfo elsewhere =
+                ErrorInfo.newBuilder()
+                        .setReason("RUN_NOT_FOUND")
+                        .setDomain("elsewhere")
+                        .putMetadata("run_id", "r")
+                        .build();
+        Any theirs = Any.pack(elsewhere);
         Any garbled =
                 ours.toBuilder().setValue(com.google.protobuf.ByteString.fromHex("ff")).build();
         Stream.of(
