@@ -26,7 +26,7 @@ def test_a_missing_toolchain_is_skipped_in_words() -> None:
     """Each client is named whose toolchain is not here, with what brings it."""
     done = _main("lint", ci="")
     assert done.returncode == 0
-    assert "skipped: clients/go needs make, go: install Go 1.24" in done.stderr
+    assert "skipped: clients/go needs make, go: install Go " in done.stderr
 
 
 def test_a_missing_toolchain_fails_ci() -> None:
