@@ -193,6 +193,22 @@ def test_whatever_is_repeated_is_shown_once(pieces: list[tuple[int, int]]) -> No
     assert resume.result == events[-1].payload
 
 
+def test_what_a_newer_server_says_moves_the_place() -> None:
+    """An event that is skipped is not asked for again, and restores patience like any other."""
+    clock = Clock()
+    resume = Resume(RUN_ID, clock.pace(), starting=True)
+    waits_until_it_gives_up(resume, clock)
+    resume.skip(7)
+    assert resume.begun
+    assert resume.after_sequence == 7
+    assert resume.lost(LOST) == 0.1
+    clock.now += 1
+    resume.skip(7)  # seen before: no progress
+    assert resume.lost(LOST) == pytest.approx(0.2)
+    resume.skip(3)
+    assert resume.after_sequence == 7
+
+
 def test_the_end_of_a_run_beneath_is_not_the_end() -> None:
     """A stream goes on after the terminal event of a member or step, which bears a source."""
     resume = Resume(RUN_ID, Clock().pace())

@@ -371,7 +371,9 @@ class AsyncRunStream:
                 raise
         else:
             event = event_of(response.event)
-            if event is not None and self._resume.admit(event):
+            if event is None:
+                self._resume.skip(response.event.sequence)
+            elif self._resume.admit(event):
                 is_shown = self._heartbeats or not isinstance(event.payload, Heartbeat)
                 return event if is_shown else None
         return None

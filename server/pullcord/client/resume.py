@@ -120,6 +120,13 @@ class Resume:
             self.ended = True
         return True
 
+    def skip(self, sequence: int) -> None:
+        """Takes note of an event whose payload is of a newer server, and which nobody is shown."""
+        self._heard = self.begun = True
+        if sequence > self.after_sequence:
+            self.after_sequence = sequence
+            self._be_patient_again()
+
     def learn(self, run: Run) -> None:
         """Takes note of how the run stands, after a stream that ended in peace but without an end.
 

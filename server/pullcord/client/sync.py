@@ -355,13 +355,16 @@ class RunStream:
                 self._connect()
             if self._responses is None:  # closed meanwhile
                 return None
-            event = event_of(next(self._responses).event)
+            message = next(self._responses).event
         except StopIteration:
             self._recover(None)
         except grpc.RpcError as error:
             self._recover(from_rpc_error(error, self.run_id))
         else:
-            if event is not None and self._resume.admit(event):
+            event = event_of(message)
+            if event is None:
+                self._resume.skip(message.sequence)
+            elif self._resume.admit(event):
                 is_shown = self._heartbeats or not isinstance(event.payload, Heartbeat)
                 return event if is_shown else None
         return None
