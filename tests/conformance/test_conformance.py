@@ -8,6 +8,7 @@ from tests.conformance.languages import LANGUAGES, missing
 from tests.conformance.matrix import PAGE, promise
 from tests.conformance.scenario import Scenario, load
 from tests.conformance.stage import Stage
+from tests.steady import steady
 from tools.clients import is_ci
 
 SCENARIOS = load()
@@ -31,6 +32,7 @@ def present() -> Callable[[str], None]:
 @pytest.mark.timeout(900)  # the first test of a language builds its driver
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize("language", LANGUAGES)
+@steady  # some scenarios have real deadlines
 def test_promise(
     language: str, scenario: Scenario, stage: Stage, present: Callable[[str], None]
 ) -> None:
