@@ -34,16 +34,19 @@ export class Tied {
   };
 }
 
-/** Waits; a signal cuts it short. */
+/** Waits, never too short; a signal ends the wait. */
 export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", done);
-  });
+  const end = performance.now() + milliseconds;
+  // A timer counts from when its turn of the loop began, and so may come a little early.
+  for (let left = milliseconds; left > 0 && !signal.aborted; left = end - performance.now()) {
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.ceil(left));
+      signal.addEventListener("abort", done);
+    });
+  }
 }

@@ -193,6 +193,15 @@ describe("a call that the line ended", () => {
     await assert.rejects(client.get("asked"), { name: "ConnectionLost", runId: "asked" });
   });
 
+  it("is not ConnectionLost where a server says so in the line's words", async (t) => {
+    const [client] = await FakeServer.play(t, {
+      getRun() {
+        throw new ConnectError("http/2 stream closed", Code.Internal);
+      },
+    });
+    await assert.rejects(client.get("asked"), { name: "CallFailed", code: "INTERNAL" });
+  });
+
   it("is ConnectionLost where a browser's fetch says so", () => {
     const failed = ConnectError.from(new TypeError("Failed to fetch"), Code.Internal);
     assert.equal(errorOf(failed).name, "ConnectionLost");

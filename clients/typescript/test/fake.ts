@@ -28,6 +28,8 @@ export const HURRIED: Partial<Pace> = { firstDelayMs: 1, maxDelayMs: 2 };
 export class FakeServer {
   readonly calls: { name: string; header: Headers }[] = [];
   target = "";
+  /** How many calls were begun, also where nothing came of them. */
+  begun = 0;
   readonly #sessions = new Set<ServerHttp2Session>();
 
   /** A server and a client of it; both are gone when the test is. */
@@ -53,6 +55,7 @@ export class FakeServer {
       session.on("close", () => fake.#sessions.delete(session));
       session.on("error", () => undefined); // a line that is cut
     });
+    server.on("request", () => fake.begun++);
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     fake.target = `127.0.0.1:${String((server.address() as AddressInfo).port)}`;

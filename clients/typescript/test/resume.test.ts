@@ -209,8 +209,9 @@ describe("patience", () => {
     resume.admit(heartbeat(1));
     assert.equal(resume.lost(LOST), 400);
     clock.now += 60_000;
+    resume.opening();
     resume.admit(text(2, "new"));
-    assert.equal(resume.lost(LOST), 100);
+    assert.equal(resume.lost(LOST), 100, "however short the connection lived");
   });
 
   it("is restored by a connection that said something and lived for 5 s", () => {
@@ -228,6 +229,9 @@ describe("patience", () => {
     resume.admit(heartbeat(0));
     clock.now += 5_000;
     assert.equal(resume.lost(LOST), 100);
+    resume.opening();
+    clock.now += 5_000;
+    assert.equal(resume.lost(LOST), 200, "it said nothing, whatever the one before said");
   });
 
   it("may be none", () => {

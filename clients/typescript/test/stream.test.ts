@@ -265,14 +265,18 @@ describe("leaving", () => {
     left: Promise<void>;
   }> {
     const left = new Moment();
-    const [client, server] = await FakeServer.play(t, {
-      async *run(_, { signal }) {
-        yield* said(started(), text(2, "a"));
-        await aborted(signal);
-        left.come();
+    const [client, server] = await FakeServer.play(
+      t,
+      {
+        async *run(_, { signal }) {
+          yield* said(started(), text(2, "a"));
+          await aborted(signal);
+          left.come();
+        },
+        cancelRun: () => ({ outcome: CancelOutcome.REQUESTED }),
       },
-      cancelRun: () => ({ outcome: CancelOutcome.REQUESTED }),
-    });
+      { pace: { reconnectForMs: 0 } },
+    ); // leaving is no loss
     return { client, server, left: left.wait };
   }
 
@@ -361,6 +365,26 @@ describe("leaving", () => {
     await asked.wait;
     await stream.return();
     assert.deepEqual(await next, { done: true, value: undefined });
+  });
+
+  it("while the run is asked about throws the signal's reason", async (t) => {
+    const asked = new Moment();
+    const [client] = await FakeServer.play(t, {
+      async *watchRun() {
+        yield* said();
+      },
+      async getRun(_, { signal }) {
+        asked.come();
+        await aborted(signal);
+        return {};
+      },
+    });
+    const leaving = new AbortController();
+    const next = client.watch("r", { signal: leaving.signal }).next();
+    await asked.wait;
+    const reason = new Error("enough");
+    leaving.abort(reason);
+    await assert.rejects(next, (error) => error === reason);
   });
 
   it("by closing the client ends every stream, with words", async (t) => {
