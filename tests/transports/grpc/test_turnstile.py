@@ -1,34 +1,18 @@
 """Starts that let other calls go ahead of them."""
 
 import asyncio
-from types import SimpleNamespace
+import itertools
 
 import pytest
-from pullcord.transports.grpc.turnstile import _QUIET, _SHARE, Turnstile
-
-
-class Clock:
-    """A loop's time, moved by hand."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.now = 0.0
-        self.loop = SimpleNamespace(
-            time=lambda: self.now, create_future=loop.create_future, call_soon=loop.call_soon
-        )
+from pullcord.transports.grpc.turnstile import _TURNS, Turnstile
 
 
 @pytest.fixture
-async def clock() -> Clock:
-    return Clock()
+async def turnstile() -> Turnstile:
+    return Turnstile(asyncio.get_running_loop())
 
 
-@pytest.fixture
-def turnstile(clock: Clock) -> Turnstile:
-    return Turnstile(clock.loop)  # type: ignore[arg-type]  # as much of a loop as it uses
-
-
-async def turns_of_the_loop(count: int = 20) -> None:
+async def turns_of_the_loop(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -42,52 +26,28 @@ async def test_a_lone_start_waits_for_nothing(turnstile: Turnstile) -> None:
         entered.value.value.leave()
 
 
-async def test_starts_wait_until_what_came_is_taken(turnstile: Turnstile, clock: Clock) -> None:
-    """Beside a start that is under way the next goes on when no call has come for a moment."""
+async def test_starts_of_a_burst_take_turns_and_leave_room_between(turnstile: Turnstile) -> None:
+    """Beside a start that is under way others go on one by one, many turns of the loop apart."""
     await turnstile.enter()
-    second = asyncio.ensure_future(turnstile.enter())
-    third = asyncio.ensure_future(turnstile.enter())
-    await turns_of_the_loop()
-    clock.now += _QUIET * 0.9
-    turnstile.came()
-    await turns_of_the_loop()
-    clock.now += _QUIET * 0.9
-    await turns_of_the_loop()
-    assert not second.done()
-    clock.now += _QUIET * 0.2
-    await turns_of_the_loop()
-    assert second.done()
-    assert not third.done()
-    clock.now += _QUIET
-    await turns_of_the_loop()
-    assert third.done()
+    starts = [asyncio.ensure_future(turnstile.enter()) for _ in range(4)]
+    done_after: list[int] = []
+    for turn in range(6 * _TURNS):
+        await asyncio.sleep(0)
+        done_after += [turn] * (sum(start.done() for start in starts) - len(done_after))
+        assert [start.done() for start in starts] == [n < len(done_after) for n in range(4)]
+    assert len(done_after) == 4
+    apart = [later - earlier for earlier, later in itertools.pairwise(done_after)]
+    assert apart == [_TURNS] * 3
 
 
-async def test_starts_come_to_their_turn_under_a_steady_load(turnstile: Turnstile) -> None:
-    """No more than a few calls go ahead of a start, however close they follow one another."""
-    await turnstile.enter()
-    starts = [asyncio.ensure_future(turnstile.enter()) for _ in range(3)]
-    await turns_of_the_loop()
-    passed = []
-    for _ in range(3 * _SHARE):
-        turnstile.came()
-        await turns_of_the_loop()
-        passed.append(sum(start.done() for start in starts))
-    assert passed == [number // _SHARE for number in range(1, 3 * _SHARE + 1)]
-
-
-async def test_a_start_whose_caller_left_keeps_nobody_waiting(
-    turnstile: Turnstile, clock: Clock
-) -> None:
+async def test_a_start_whose_caller_left_keeps_nobody_waiting(turnstile: Turnstile) -> None:
     """A start that is given up while it waits is passed over, and counts no more."""
     first = await turnstile.enter()
     second = asyncio.ensure_future(turnstile.enter())
     third = asyncio.ensure_future(turnstile.enter())
-    await turns_of_the_loop()
+    await turns_of_the_loop(2)
     second.cancel()
-    for _ in range(2):
-        clock.now += _QUIET
-        await turns_of_the_loop()
+    await turns_of_the_loop(3 * _TURNS)
     assert third.done()
     for turn in (first, third.result()):
         turn.leave()

@@ -98,7 +98,6 @@ class RunService:
         self, method: Callable[[bytes, Context], Awaitable[T]], data: bytes, context: Context
     ) -> T:
         """Calls a handler; what it raises becomes a status with details."""
-        self._turnstile.came()
         try:
             return await method(data, context)
         except Exception as error:

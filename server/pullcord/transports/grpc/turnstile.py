@@ -1,18 +1,16 @@
 """Where starts wait for one another in a burst, so that every other call goes ahead of them.
 
-gRPC hands calls over one by one, in the order in which they came, and a start costs several times
-what taking a call does: a cancel behind thousands of starts would wait for them all. So in a burst
-a start goes on only once the loop has taken what had come by then. What a start does is not known
-here.
+gRPC hands calls over one at a time, in the order in which they came, and a start keeps the loop
+several times as long as taking a call does: a cancel behind thousands of starts would wait for them
+all. So in a burst starts take turns, and between two of them the loop takes other calls.
 """
 
 import asyncio
 from collections import deque
 
-_QUIET = 0.0002
-"""Seconds without a call after which what had come is taken: about twice as long as taking one."""
-_SHARE = 8
-"""Calls that may go ahead of one start, so that under a steady load starts come to their turn."""
+_TURNS = 16
+"""Turns of the loop between two starts: enough to take a call, which needs a few turns itself. More
+would delay starts without letting calls through any sooner."""
 
 
 class Turnstile:
@@ -22,16 +20,7 @@ class Turnstile:
         self._loop = loop
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._inside = 0
-        self._ahead = 0
-        """Calls that came since a start was let through."""
-        self._since = 0.0
-        """When the last of them did."""
-
-    def came(self) -> None:
-        """A call has come, of whatever kind."""
-        if self._waiting:
-            self._ahead += 1
-            self._since = self._loop.time()
+        self._turns = 0
 
     async def enter(self) -> "Turn":
         """Waits for a start's turn: not at all while no other start is waiting or under way."""
@@ -49,24 +38,20 @@ class Turnstile:
         let_through = self._loop.create_future()
         self._waiting.append(let_through)
         if len(self._waiting) == 1:
-            self._begin_anew()
+            self._turns = 0
             self._loop.call_soon(self._look)
         await let_through
 
     def _look(self) -> None:
-        # In every turn of the loop while somebody waits: between two of them it does what else
-        # there is to do.
-        if self._ahead >= _SHARE or self._loop.time() - self._since >= _QUIET:
+        # Once in every turn of the loop, while somebody waits.
+        self._turns += 1
+        if self._turns >= _TURNS:
+            self._turns = 0
             let_through = self._waiting.popleft()
             if not let_through.done():  # else its caller has left
                 let_through.set_result(None)
-            self._begin_anew()
         if self._waiting:
             self._loop.call_soon(self._look)
-
-    def _begin_anew(self) -> None:
-        self._ahead = 0
-        self._since = self._loop.time()
 
     def _left(self) -> None:
         self._inside -= 1
