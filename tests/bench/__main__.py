@@ -1,4 +1,4 @@
-"""`python -m tests.bench [NAME…] [--quick] [--json FILE] [--svg FILE]`: measures and shows tables.
+"""`python -m tests.bench [NAME…] [--quick] [--json FILE] [--write]`: measures and shows tables.
 
 All traffic is on loopback, and every process that is started is ended.
 """
@@ -28,6 +28,7 @@ from tests.bench import (
     many,
     messages,
     pace,
+    page,
     resume,
     sequence,
     trees,
@@ -36,7 +37,6 @@ from tests.bench import (
 from tests.bench.figures import Figure
 from tests.bench.peers import compare
 from tests.bench.plan import Plan
-from tests.bench.plot import plot
 from tests.bench.report import heading, table
 
 BENCHMARKS = {
@@ -73,8 +73,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a look whether it works")
     parser.add_argument("--runs", type=int, default=Plan().runs, help="for sequence: how many")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--svg", type=Path, help="also draw the figures that have a goal")
+    parser.add_argument("--write", action="store_true", help="put all into docs/performance.*")
     options = parser.parse_args()
+    if options.write and (options.names or options.quick):
+        parser.error("--write takes the whole benchmark")
     for name in options.names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
@@ -96,8 +98,8 @@ def main() -> None:
     with_goals = [figure for made in found.values() for figure in made if figure.goal]
     if with_goals:
         console.print(table("What is to be reached", with_goals))
-    if options.svg is not None:
-        options.svg.write_text(plot(with_goals, heading(machine)))
+    if options.write:
+        page.write(found, machine)
     if options.json is not None:
         figures = {name: [figure.plain() for figure in made] for name, made in found.items()}
         options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2))

@@ -24,24 +24,26 @@ def table(title: str, figures: list[Figure]) -> Table:
         name = f"{figure.name} ({figure.unit})" if figure.unit else figure.name
         made.add_row(
             name,
-            _spread(figure.baseline),
-            _spread(figure.product),
-            _spread(figure.ratio) + (" × less" if figure.says_less else ""),
+            spread(figure.baseline),
+            spread(figure.product),
+            spread(figure.ratio) + (" × less" if figure.says_less else ""),
             _goal(figure),
             escape(figure.note),
         )
     return made
 
 
-def _spread(spread: Spread | None) -> str:
-    if spread is None:
+def spread(values: Spread | None) -> str:
+    """The median, and the lowest and highest where they differ."""
+    if values is None:
         return ""
-    if spread.low == spread.high:
-        return _number(spread.median)
-    return f"{_number(spread.median)} ({_number(spread.low)}–{_number(spread.high)})"
+    if values.low == values.high:
+        return number(values.median)
+    return f"{number(values.median)} ({number(values.low)}–{number(values.high)})"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, or all of a whole number."""
     size = abs(value)
     digits = 0 if size >= 100 or size == int(size) else 1 if size >= 10 else 2
     return f"{value:,.{digits}f}"

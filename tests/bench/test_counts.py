@@ -131,7 +131,7 @@ async def test_custom_events_never_merge(log: EventLog, serialized: Counted) -> 
 
 
 def test_a_delta_takes_few_calls_on_its_way_to_the_wire(log: EventLog) -> None:
-    """From the author's text to the bytes a delta that merges with none costs at most eleven calls."""
+    """From the text to its bytes, a delta that merges with none costs at most eleven calls."""
     reader = watcher(log)
     reader.take()
 
