@@ -89,7 +89,7 @@ def main() -> None:
         "python": platform.python_version(),
         "grpcio": grpc.__version__,
         "uvloop": uvloop.__version__,
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 1),
     }
     console.print(heading(machine))
     plan = Plan(quick=options.quick, runs=options.runs)

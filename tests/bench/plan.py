@@ -8,7 +8,7 @@ class Plan:
     """`--quick` shortens everything, for a look whether it works."""
 
     quick: bool = False
-    runs: int = 3000
+    runs: int = 20_000
     """Of the benchmark that does runs one after the other."""
 
     @property

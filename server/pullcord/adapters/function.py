@@ -131,10 +131,11 @@ async def _drain_async(made: Any, ctx: RunContext) -> None:
     if not isinstance(made, AsyncIterator):
         _say(await made, ctx)
         return
+    write = ctx.write
     try:
         async for item in made:
             if type(item) is str:
-                ctx.write(item)
+                write(item)
             else:
                 _say(item, ctx)
     finally:

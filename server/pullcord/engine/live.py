@@ -341,9 +341,10 @@ class LiveRun:
 
     # --- the run's code speaks (Sink)
 
-    def write(self, text: str) -> None:
-        """Adds a content delta of the run's own runnable."""
-        self.log.write(text)
+    @property
+    def write(self) -> Callable[[str], None]:
+        """Adds a content delta of the run's own runnable: the log's own method, the hot path."""
+        return self.log.write
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
         """Adds a delta of whoever `source` says."""

@@ -120,6 +120,7 @@ class RunContext:
 
     __slots__ = (
         "_sink",
+        "_write",
         "cancel_token",
         "input",
         "input_data",
@@ -152,6 +153,7 @@ class RunContext:
         self.labels = labels
         self.cancel_token = cancel_token
         self._sink = sink
+        self._write = sink.write  # looked up once: this is the hot path
 
     def write(self, text: str) -> None:
         """Streams a piece of the output. Raises RunCancelledError if the run is to stop.
@@ -162,7 +164,7 @@ class RunContext:
             self._sink.check()
         if type(text) is not str:
             _must_be_text(text)
-        self._sink.write(text)
+        self._write(text)
 
     def think(self, text: str) -> None:
         """Streams a piece of reasoning, which is not part of the output."""
