@@ -3,8 +3,12 @@
 import asyncio
 import itertools
 
+import grpc
 import pytest
-from pullcord.transports.grpc.turnstile import _TURNS, Turnstile
+from pullcord import RunContext, runnable
+from pullcord.transports.grpc.turnstile import _TURNS, Turn, Turnstile
+
+from tests.transports.harness import Serve, Signal, kind_of, until
 
 
 @pytest.fixture
@@ -55,3 +59,44 @@ async def test_a_start_whose_caller_left_keeps_nobody_waiting(turnstile: Turnsti
     alone = asyncio.ensure_future(turnstile.enter())
     await asyncio.sleep(0)
     assert alone.done()
+
+
+def test_every_start_passes_and_leaves_no_turn_behind(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run and StartRun take turns; one that follows, has ended or was refused holds none."""
+    made: list[Counting] = []
+
+    def counting(loop: asyncio.AbstractEventLoop) -> Counting:
+        made.append(Counting(loop))
+        return made[-1]
+
+    monkeypatch.setattr("pullcord.transports.grpc.server.Turnstile", counting)
+    release = Signal()
+
+    @runnable
+    async def waits(ctx: RunContext):
+        await release.come()
+
+    served = serve(waits)
+    stream = served.run("waits", run_id="followed")
+    assert kind_of(stream.next()) == "run_started"
+    served.start("waits", run_id="background")
+    with pytest.raises(grpc.RpcError):
+        served.start("no-such-thing")
+    served.get("followed")
+    (turnstile,) = made
+    assert turnstile.entered == 3
+    until(lambda: turnstile._inside == 0)
+    release.set()
+    stream.rest()
+
+
+class Counting(Turnstile):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.entered = 0
+
+    async def enter(self) -> Turn:
+        self.entered += 1
+        return await super().enter()
