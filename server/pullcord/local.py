@@ -12,6 +12,7 @@ from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import SilentObserver
 from pullcord.engine.registry import MemoryRegistry
+from pullcord.executors.local import LocalExecutor
 from pullcord.stores.memory import MemoryStore
 
 _lock = threading.Lock()
@@ -27,12 +28,14 @@ def local_engine() -> Engine:
 def _make() -> Engine:
     options = EngineOptions(max_finished_runs=1000)
     clock = ThreadClock()
+    observer = SilentObserver()
     engine = Engine(
         options=options,
         clock=clock,
         store=MemoryStore(clock, options.max_finished_runs, options.max_finished_bytes),
         registry=MemoryRegistry(clock, options.tombstone_ttl, options.max_tombstones),
-        observer=SilentObserver(),
+        observer=observer,
+        executor=LocalExecutor(options, clock, observer.loop_stalled),
     )
     atexit.register(engine.close)
     return engine

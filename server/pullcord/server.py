@@ -22,6 +22,7 @@ from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.ports import Observer
 from pullcord.engine.registry import MemoryRegistry
+from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
 from pullcord.settings import Settings, read_settings
@@ -70,12 +71,14 @@ class RunServer:
         self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
         options = self.settings.engine
         clock = clock or ThreadClock()
+        observer = observer or Telemetry()
         self.engine = Engine(
             options=options,
             clock=clock,
             store=MemoryStore(clock, options.max_finished_runs, options.max_finished_bytes),
             registry=MemoryRegistry(clock, options.tombstone_ttl, options.max_tombstones),
-            observer=observer or Telemetry(),
+            observer=observer,
+            executor=LocalExecutor(options, clock, observer.loop_stalled),
         )
         self._background: _Background | None = None
         self._begun = False

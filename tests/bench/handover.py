@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
-from pullcord.engine.threads import ThreadPool
+from pullcord.executors.threads import ThreadPool
 
 from tests.bench.figures import Figure, Series, percentile
 from tests.bench.plan import Plan

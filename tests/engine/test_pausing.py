@@ -83,7 +83,7 @@ class House:
     def nothing_holds(self) -> None:
         assert self.engine.wait_idle(20)
         self.observer.wait_for(lambda _: self.engine.occupied == 0)
-        assert set(self.clock.timers()) <= {0.25}  # the look at a run loop that may be blocked
+        assert set(self.clock.timers()) <= {0.125}  # the look at a run loop that may be blocked
 
 
 @pytest.fixture

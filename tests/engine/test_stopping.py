@@ -245,7 +245,7 @@ def test_promise_05_a_run_that_blocks_its_loop_is_interrupted(
         assert (run.state, run.output, run.abandoned) == (RunState.CANCELLED, "a", False)
     start(engine, Script(say("next"), is_async=True), "next")
     assert ended(engine, "next").output == "next"
-    assert len(engine._loops._loops) <= 2
+    assert len(engine._executor._loops._loops) <= 2
 
 
 def test_promise_04_a_graceful_cancel_gives_a_blocking_run_its_grace(

@@ -56,7 +56,13 @@ class Moment:
 
     def accepted(self, token: CancelToken) -> None:
         """A token was set; the run's own is set before anything beneath is told."""
-        if self._live is not None and token is self._live.token:
+        execution = self._live.execution if self._live is not None else None
+        if execution is not None and token is execution.side.token:  # type: ignore[attr-defined]
+            self._accepted.set()
+
+    def answered(self, live: LiveRun) -> None:
+        """A cancel has done its work; a run that had not begun has no token to be set."""
+        if live is self._live:
             self._accepted.set()
 
     def _run(self) -> None:
@@ -115,6 +121,7 @@ def at_event(number: int, act: Callable[[], Any]) -> Iterator[Moment]:
     def cancelled(live: LiveRun, *args: Any, **kwargs: Any) -> None:
         moment.arrived(live)
         cancel(live, *args, **kwargs)
+        moment.answered(live)
 
     def token_set(token: CancelToken, *args: Any) -> bool:
         changed = set_token(token, *args)

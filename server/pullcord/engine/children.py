@@ -17,10 +17,11 @@ from typing import Any
 from pullcord.engine.live import LiveRun
 from pullcord.engine.ports import CancelRequest
 from pullcord.run.cancel import CancelCause, Cancellation
+from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, RunPaused, Source, ToolCall
 from pullcord.run.record import Run, RunSpec
 from pullcord.run.state import RunState
-from pullcord.run.usage import Limits, Usage
+from pullcord.run.usage import Usage
 
 _SOONER = 0.8
 """A child's last wait is so much of its parent's, so that the tree ends from its leaves up."""
@@ -32,7 +33,7 @@ class RunBeneath(LiveRun):
     def __init__(self, parent: LiveRun, spec: RunSpec, **settings: Any) -> None:
         self._parent = parent
         super().__init__(spec, parent_run_id=parent.run_id, **settings)
-        self.token.deadline = parent.token.deadline
+        self.deadline = parent.deadline
 
     @property
     def root(self) -> LiveRun:
@@ -65,11 +66,6 @@ class RunBeneath(LiveRun):
         """
         super().use(usage)
         self._parent.use(replace(usage, steps=0))
-
-    def limits_left(self) -> Limits:
-        """What it may still take, by its own limits and by those above."""
-        above = self._parent.limits_left()
-        return super().limits_left().within(replace(above, max_steps=None))
 
     def _enter(self, call: ToolCall) -> None:
         with self._lock:
@@ -172,7 +168,7 @@ class ChildHandle:
         try:
             await ended.wait()
         except asyncio.CancelledError:
-            if not self._parent.token.cancelled:  # it was: then the child has been told
+            if self._parent.cancellation is None:  # else the child is stopped already
                 cancellation = Cancellation(CancelCause.PARENT, reason="what waited for it stopped")
                 self._live.cancel(CancelRequest(cancellation))
             while not ended.is_set():
@@ -181,7 +177,9 @@ class ChildHandle:
             raise
         run = self._live.snapshot()
         if run.state is RunState.CANCELLED:
-            self._parent.token.raise_if_cancelled()
+            stop = self._parent.cancellation
+            if stop is not None:
+                raise RunCancelledError(stop.reason or f"cancelled: {stop.cause}")
         return run
 
 

@@ -11,25 +11,28 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pullcord.engine.children import ChildHandle, ChildRun, RunBeneath
 from pullcord.engine.clock import Clock
-from pullcord.engine.execution import TaskExecution, ThreadExecution
 from pullcord.engine.live import LiveRun
-from pullcord.engine.loops import RunLoops
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page, age, make_token, read_token
 from pullcord.engine.pausing import digest
-from pullcord.engine.ports import CancelRegistry, CancelRequest, FinishedRun, Observer, RunStore
+from pullcord.engine.ports import (
+    CancelRegistry,
+    CancelRequest,
+    Executor,
+    FinishedRun,
+    Observer,
+    RunStore,
+)
 from pullcord.engine.sessions import Sessions
-from pullcord.engine.threads import ThreadPool
 from pullcord.engine.watch import Watcher
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
-from pullcord.run.context import Child, RunContext
+from pullcord.run.context import Child
 from pullcord.run.errors import (
     Draining,
     InvalidArgument,
@@ -61,17 +64,6 @@ _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 """Seconds until an ended run is offered again to a store that did not take it."""
 
 
-_at_work: ContextVar["tuple[Engine, str] | None"] = ContextVar("at_work", default=None)
-
-
-def at_work() -> "tuple[Engine, str] | None":
-    """The run whose code calls this, in its own task or thread or one of its tools', by its id.
-
-    A thread or task that the code has made by itself counts where it has taken over the context.
-    """
-    return _at_work.get()
-
-
 class Engine:
     """Runs of one process. Close it; closing cancels what is left, cause SHUTDOWN."""
 
@@ -83,6 +75,7 @@ class Engine:
         store: RunStore,
         registry: CancelRegistry,
         observer: Observer,
+        executor: Executor,
     ) -> None:
         self.options = options
         self.blocking = store.blocking or registry.blocking
@@ -91,9 +84,7 @@ class Engine:
         self._store = store
         self._registry = registry
         self._observer = observer
-        self._workers = ThreadPool("worker", options.workers, options.worker_queue)
-        self._tools = ThreadPool("tool", options.tool_workers, options.max_live_runs)
-        self._loops = RunLoops(clock, options.max_run_loops, options.stall_after, self._stalled)
+        self._executor = executor
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._live: dict[str, LiveRun] = {}
@@ -237,40 +228,14 @@ class Engine:
             "history": lambda: (
                 self._store.history(spec.session_id, spec.runnable) if spec.session_id else []
             ),
-            "threads": self._tools,
+            "on_release": self._release,
             "start_child": self._start_child,
         }
 
     def _execute(
         self, live: LiveRun, runnable: Runnable, loop: asyncio.AbstractEventLoop | None
     ) -> None:
-        context = contextvars.copy_context()
-        context.run(_at_work.set, (self, live.run_id))
-        context.run(self._call, live, runnable, loop)
-
-    def _call(
-        self, live: LiveRun, runnable: Runnable, loop: asyncio.AbstractEventLoop | None
-    ) -> None:
-        spec = live.spec
-        ctx = RunContext(
-            run_id=spec.run_id,
-            runnable=spec.runnable,
-            input=spec.input,
-            input_data=spec.input_data,
-            session_id=spec.session_id,
-            user_id=spec.user_id,
-            labels=spec.labels,
-            cancel_token=live.token,
-            sink=live,
-        )
-        if not runnable.is_async:
-            ThreadExecution(
-                live, runnable, ctx, self._release, pool=self._workers, clock=self._clock
-            )
-        elif loop is not None:
-            TaskExecution(live, runnable, ctx, self._release, loop=loop)
-        else:
-            TaskExecution(live, runnable, ctx, self._release, run_loop=self._loops.pick())
+        self._executor.start(live, runnable, self, loop=loop)
 
     def _start_child(
         self,
@@ -303,7 +268,9 @@ class Engine:
         try:
             self._registry.claim(spec.run_id, live.cancel)
             live.hang_on()
-            self._execute(live, runnable, parent.execution.loop if parent.execution else None)
+            beside = parent.execution
+            loop = beside.loop if beside is not None else None
+            self._executor.start(live, runnable, self, loop=loop, parent=beside)
         except BaseException as error:
             self._forget(live, error)
             raise
@@ -336,7 +303,7 @@ class Engine:
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is a run loop of the engine's, which nobody may block to wait for a run."""
-        return self._loops.owns(loop)
+        return self._executor.owns_loop(loop)
 
     def get(self, run_id: str) -> Run:
         """A run as it is now. Raises RunNotFound."""
@@ -516,9 +483,7 @@ class Engine:
         self.drain()
         self.shut_down_runs(CancelMode.IMMEDIATE)
         self.wait_idle(self.options.abandon_after + 1.0)
-        self._loops.close()
-        self._workers.close()
-        self._tools.close()
+        self._executor.close()
         self._clock.close()
 
     # --- inside
@@ -573,12 +538,6 @@ class Engine:
 
     def _run_abandoned(self, live: LiveRun, stack: str) -> None:
         self._observer.run_abandoned(live.snapshot(with_output=False), stack)
-
-    def _stalled(self, task: "asyncio.Task[object] | None", seconds: float, stack: str) -> None:
-        name = task.get_name() if task is not None else ""
-        self._observer.loop_stalled(
-            name.removeprefix("run ") if name.startswith("run ") else "", seconds, stack
-        )
 
 
 def margin(deadline: float) -> float:

@@ -8,11 +8,9 @@ When completion and a cancel race, the one that takes the lock first wins: a can
 accepted makes whatever end comes later CANCELLED, and one that comes after the end is told so.
 """
 
-import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -23,18 +21,13 @@ from pullcord.engine.options import EngineOptions
 from pullcord.engine.pausing import Question, decided, digest
 from pullcord.engine.ports import CancelRequest
 from pullcord.engine.presence import Presence
-from pullcord.engine.threads import ThreadPool
 from pullcord.engine.watch import Watcher
-from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome, CancelToken
+from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
-    AUTHORS_PAYLOADS,
     CancelRequested,
-    ContentDelta,
-    Custom,
     Payload,
-    ReasoningDelta,
     RunCancelled,
     RunCompleted,
     RunContinued,
@@ -48,39 +41,16 @@ from pullcord.run.events import (
     ToolCallStarted,
     ToolCallState,
 )
-from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec, size
+from pullcord.run.port import Began, Execution
+from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
 from pullcord.run.runnable import Runnable
-from pullcord.run.said import check, plain
 from pullcord.run.state import RunState, Transition, advance
-from pullcord.run.usage import Limits, Usage
+from pullcord.run.usage import Usage
 
 _log = logging.getLogger("pullcord.live")
 
 Data = Mapping[str, Any] | None
 StartChild = Callable[["LiveRun", Runnable, str, Data, tuple[str, ...]], Child]
-
-
-class Execution(Protocol):
-    """The code of one run, at work or waiting for a thread."""
-
-    def drop(self) -> bool:
-        """Takes it out of the queue; False if it has begun."""
-
-    def interrupt(self, immediate: bool) -> None:
-        """Tells the code that it is to stop."""
-
-    def told(self) -> None:
-        """The code, calling us, is about to be told by an exception that it is to stop."""
-
-    def is_stuck(self) -> bool:
-        """Whether some other run blocks the loop that this one lives on."""
-
-    def stack(self) -> str:
-        """Where its thread is, if known."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop of an in-process caller that it runs on, and its children with it."""
 
 
 class Beneath(Protocol):
@@ -106,13 +76,14 @@ class LiveRun:
         on_end: Callable[["LiveRun"], None],
         on_abandon: Callable[["LiveRun", str], None],
         history: Callable[[], list[Run]],
-        threads: ThreadPool,
+        on_release: Callable[[], None],
         start_child: StartChild,
         parent_run_id: str = "",
     ) -> None:
         self.spec = spec
         self.run_id = spec.run_id
-        self.token = CancelToken()
+        self.deadline: float | None = None
+        """When it will be stopped for lack of time, on the clock's monotonic scale."""
         self.log = EventLog(
             options.max_log_bytes,
             options.max_log_records,
@@ -126,7 +97,7 @@ class LiveRun:
         self._on_end = on_end
         self._on_abandon = on_abandon
         self._history = history
-        self._threads = threads
+        self._on_release = on_release
         self._start_child = start_child
         self.grace: float | None = None
         """The grace period that its cancel asked for; None: the default."""
@@ -150,7 +121,6 @@ class LiveRun:
         self._create_time = clock.time()
         self._start_time = self._end_time = self._deliver_time = 0.0
         self._abandoned = False
-        self._critical = 0
         self._timers: list[Timer] = []
         self._ended = threading.Event()
         self._end_callbacks: list[Callable[[], None]] = []
@@ -183,11 +153,6 @@ class LiveRun:
     def deliver_time(self) -> float:
         """When the run's code was told to stop; 0: it was not."""
         return self._deliver_time
-
-    @property
-    def is_critical(self) -> bool:
-        """Whether it is in a part that a GRACEFUL cancel lets finish."""
-        return self._critical > 0
 
     def snapshot(self, *, with_output: bool = True) -> Run:
         """The run as it is now."""
@@ -253,8 +218,15 @@ class LiveRun:
 
     # --- the life of a run
 
-    def began(self) -> bool:
-        """The executor is about to call the run's code; False if the run has been stopped."""
+    def attach(self, execution: Execution) -> None:
+        """From now on stops go to this execution."""
+        self.execution = execution
+
+    def began(self, then: Callable[[Began | None], None]) -> None:
+        """The executor is about to call the run's code; None if the run has been stopped."""
+        then(Began(self.deadline) if self._began() else None)
+
+    def _began(self) -> bool:
         with self._lock:
             if self._state is not RunState.PENDING:
                 return False
@@ -265,7 +237,7 @@ class LiveRun:
                 timeout = min(timeout or self._options.max_timeout, self._options.max_timeout)
             if timeout is not None:
                 ends = self._clock.monotonic() + timeout
-                self.token.deadline = min(self.token.deadline or ends, ends)
+                self.deadline = min(self.deadline or ends, ends)
                 self._timers.append(
                     self._clock.call_later(timeout, lambda: self._budget("timeout"))
                 )
@@ -282,7 +254,7 @@ class LiveRun:
             self._later(third, lambda: self._cancel(CancelRequest(stop.hastened()), third))
             self._later(2 * third, self._abandon)
 
-        self.token.deadline = deadline - margin
+        self.deadline = deadline - margin
         self._later(max(0.0, deadline - margin - self._clock.monotonic()), begin)
 
     def cancel(self, request: CancelRequest) -> Receipt:
@@ -314,7 +286,7 @@ class LiveRun:
             self._budget("output_bytes")  # it was quicker than the stop that is on its way
         with self._lock:
             cancelled = self._state is RunState.CANCELLING
-            if cancelled and self.token.cancelled:
+            if cancelled:
                 self.delivered()  # the code may have seen the token before anybody told it
             if (
                 error is not None
@@ -351,23 +323,12 @@ class LiveRun:
         self.log.write_as(text, source, reasoning)
 
     def emit(self, payload: Payload, source: Source | None) -> None:
-        """Adds any other event. Raises TypeError or ValueError for what no author may add."""
-        if not isinstance(payload, AUTHORS_PAYLOADS):
-            raise TypeError(f"a run cannot emit a {type(payload).__name__}")
-        self._append(self._fitting(payload), source)
+        """Adds any other event."""
+        self._append(_short(payload), source)
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds what the run elsewhere tells that does this run's work."""
-        if isinstance(payload, ContentDelta) and source is None:
-            self.write(payload.text)
-            return
-        if isinstance(payload, ContentDelta | ReasoningDelta):
-            self.write_as(payload.text, source, isinstance(payload, ReasoningDelta))
-            return
-        may_be_told = (*AUTHORS_PAYLOADS, RunPaused, RunContinued)
-        if source is None and not isinstance(payload, may_be_told):
-            raise TypeError(f"a {type(payload).__name__} of the run itself cannot be relayed")
-        payload = self._fitting(payload)
+        payload = _short(payload)
         with self._lock:
             if isinstance(payload, ToolCallStarted | ToolCallCompleted):
                 call = payload.tool_call
@@ -377,15 +338,6 @@ class LiveRun:
                     self._ledger.make_way(call)
                 self._enter(call)
             self._append(payload, source)
-
-    def _fitting(self, payload: Payload) -> Payload:
-        """The same, checked, and so large at most that it can be sent."""
-        check(payload)
-        if isinstance(payload, Custom):
-            return replace(payload, data=plain(payload.data, self._options.max_data_bytes))
-        if isinstance(payload, ToolCallStarted | ToolCallCompleted):
-            return replace(payload, tool_call=short(payload.tool_call))
-        return payload
 
     def begin(self, payload: Payload, source: Source | None) -> None:
         """Adds the event that something begins; raises RunCancelledError if the run is to stop.
@@ -407,17 +359,7 @@ class LiveRun:
         """Something could not begin. No lock is held."""
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
-        """Replaces what the deltas came to. TypeError, ValueError for what is not sendable."""
-        if output is not None:
-            if not isinstance(output, str):
-                raise TypeError(f"the output must be text, not {type(output).__name__}")
-            output = output.encode("utf-8", "replace").decode()
-            if size(output) > self._options.max_output_bytes:
-                raise ValueError(
-                    f"the output must be at most {self._options.max_output_bytes} bytes"
-                )
-        if output_data is not None:
-            output_data = plain(output_data, self._options.max_data_bytes)
+        """Replaces what the deltas came to."""
         with self._lock:
             if not self._state.is_terminal:
                 self._output = self._output if output is None else output
@@ -437,14 +379,8 @@ class LiveRun:
         if limit:
             self._budget(limit)
 
-    def limits_left(self) -> Limits:
-        """What it may still take."""
-        left = self.spec.limits.less(self._usage)
-        return replace(left, timeout=self.token.time_remaining())
-
-    def grace_period(self) -> float:
-        """Seconds that its GRACEFUL stop leaves, or would leave, to what may finish."""
-        return self._options.grace_period if self.grace is None else self.grace
+    def settle(self) -> None:
+        """Nothing: every call here has done its work when it returns."""
 
     def stop(self, cancellation: Cancellation) -> None:
         """Accepts a stop that the run's own code asks for."""
@@ -472,47 +408,8 @@ class LiveRun:
             self._enter(call)
             self._append(ToolCallCompleted(call))
 
-    @contextmanager
-    def critical(self) -> Iterator[None]:
-        """A part of the run that a GRACEFUL cancel does not interrupt."""
-        with self._lock:
-            self.check()
-            self._critical += 1
-        try:
-            yield
-        except Exception as error:
-            if self._leave_critical():  # whoever handles the error must not go on
-                raise RunCancelledError(self.token.reason or "cancelled") from error
-            raise
-        except BaseException:
-            self._leave_critical()
-            raise
-        if self._leave_critical():
-            self.token.raise_if_cancelled()
-
-    def _leave_critical(self) -> bool:
-        """Whether the run is to stop now that its last critical part has ended."""
-        with self._lock:
-            self._critical -= 1
-            stops = self._critical == 0 and self.token.cancelled
-        if stops:
-            self._tell()
-        return stops
-
-    def _tell(self) -> None:
-        if self.execution is not None:
-            self.execution.told()
-
-    def check(self) -> None:
-        """Raises RunCancelledError if the run is to stop here and now."""
-        token = self.token
-        if token.cancelled and not (self._critical and token.mode is CancelMode.GRACEFUL):
-            self._tell()
-            token.raise_if_cancelled()
-
     async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
-        check(RunPaused(question))
         asked = Question(question, [short_but_whole(call) for call in calls])
         try:
             while (other := self._pause(asked)) is not None:
@@ -526,7 +423,6 @@ class LiveRun:
             self._take_back(asked)
             raise
         if decisions is None:
-            self.check()
             raise RunCancelledError("the run has ended, and nobody will decide any more")
         return decisions
 
@@ -596,16 +492,11 @@ class LiveRun:
 
     def start(self, runnable: Runnable, input: str, data: Data, path: tuple[str, ...]) -> Child:
         """Starts a run beneath this one."""
-        self.token.raise_if_cancelled()
         try:
             return self._start_child(self, runnable, input, data, path)
         except RunCancelledError:
             self._refused()
             raise
-
-    async def in_thread(self, function: Callable[[], Any]) -> Any:
-        """Runs a blocking function in a worker thread."""
-        return await self._threads.call(function)
 
     def history(self) -> list[Run]:
         """The session's ended runs of the same runnable, oldest first."""
@@ -657,45 +548,34 @@ class LiveRun:
                 if immediate:
                     next_step = self._clock.call_later(abandon_after, self._abandon)
                 else:
-                    grace = self.grace_period()
+                    default = self._options.grace_period
+                    waits = default if self.grace is None else self.grace
                     hasten = CancelRequest(self._cancellation.hastened())
                     next_step = self._clock.call_later(
-                        grace, lambda: self._cancel(hasten, abandon_after)
+                        waits, lambda: self._cancel(hasten, abandon_after)
                     )
                 self._timers.append(next_step)
             told = self._cancellation
-        # Told after the lock is let go: a token's callbacks are not all ours.
-        self.token.cancel(told, _aside)
+        # After the lock is released: an execution may call back.
+        execution, grace = self.execution, self.grace
+        if execution is not None and not pending:
+            execution.stop(told, grace)
         for child in children:
             child.stop_from_above(told)
         if asked is not None:
             asked.settle(None)
         if pending:
-            if self.execution is not None:
-                self.execution.drop()
+            if execution is not None:
+                execution.drop()
             self._after_end()
-        elif self.execution is not None:
-            self.execution.interrupt(immediate)
-            if self.execution.is_stuck() or not self._deliver_time:
-                self._check_stuck()
 
-    def _check_stuck(self) -> None:
-        """A stop that another run keeps from being delivered does not wait for that run."""
+    def stuck(self) -> None:
+        """The stop cannot be delivered, because other code blocks the run's event loop."""
+        self._abandon()
 
-        def check() -> None:
-            with self._lock:
-                waits = (
-                    self._state is RunState.CANCELLING
-                    and not self._deliver_time
-                    and not self._critical
-                )
-            if waits and self.execution is not None:
-                if self.execution.is_stuck():
-                    self._abandon()
-                else:
-                    self._check_stuck()
-
-        self._later(self._options.stall_after * 1.5, check)
+    def released(self) -> None:
+        """The code holds no thread and no task any more."""
+        self._on_release()
 
     def _later(self, delay: float, callback: Callable[[], None]) -> None:
         """A timer of this run's; once the run has ended, none is left."""
@@ -704,13 +584,12 @@ class LiveRun:
                 self._timers.append(self._clock.call_later(delay, callback))
 
     def _abandon(self) -> None:
-        stack = self.execution.stack() if self.execution is not None else ""
         with self._lock:
             if self._state is not RunState.CANCELLING:
                 return
             self._abandoned = True
             self._finish(Transition.COMPLETE, None)
-        self._on_abandon(self, stack)
+        self._on_abandon(self, self.execution.abandon() if self.execution is not None else "")
         self._after_end()
 
     def _finish(self, transition: Transition, error: BaseException | None) -> None:
@@ -777,9 +656,8 @@ class LiveRun:
                 _log.exception("a callback at the end of run %s raised", self.run_id)
 
 
-def _aside(call: Callable[[], None]) -> None:
-    """Calls an author's callbacks in a thread of their own: who cancels may be the RPC loop."""
-    try:
-        threading.Thread(target=call, name="pullcord-callbacks", daemon=True).start()
-    except RuntimeError:  # the system gives no more threads
-        _log.exception("the callbacks of a cancel could not be called")
+def _short(payload: Payload) -> Payload:
+    """The same payload, with a tool call so short that it fits a message."""
+    if isinstance(payload, ToolCallStarted | ToolCallCompleted):
+        return replace(payload, tool_call=short(payload.tool_call))
+    return payload

@@ -4,13 +4,18 @@ A port's methods may be called from any thread. One that does input or output sa
 `blocking`, and the transports then call the engine away from their loop.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from pullcord.engine.log import EventLog
 from pullcord.run.cancel import Cancellation
+from pullcord.run.cancel import CancelRequest as CancelRequest
+from pullcord.run.place import Runs
+from pullcord.run.port import Execution, RunPort
 from pullcord.run.record import Receipt, Run, RunFilter, RunSpec
+from pullcord.run.runnable import Runnable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +53,6 @@ class RunStore(Protocol):
         """The session's runs of one runnable, in the order they ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequest:
-    """What a canceller asks for."""
-
-    cancellation: Cancellation
-    grace_period: float | None = None
-    """Seconds; None: the engine's default."""
-
-
 Deliver = Callable[[CancelRequest], Receipt]
 
 
@@ -84,6 +80,30 @@ class CancelRegistry(Protocol):
         Raises:
             ServerBusy: too many are kept.
         """
+
+
+class Executor(Protocol):
+    """Where code runs. Any thread may call; nothing here waits for an author's code."""
+
+    def start(
+        self,
+        port: RunPort,
+        runnable: Runnable,
+        runs: Runs,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        parent: Execution | None = None,
+    ) -> Execution:
+        """Begins a run's code as soon as there is room for it; a child beside its parent.
+
+        Async code runs on `loop` where one is given. Raises ServerBusy where too much waits.
+        """
+
+    def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this is an event loop of the executor's, which no caller may block."""
+
+    def close(self) -> None:
+        """Ends everything that can be ended."""
 
 
 class Observer(Protocol):

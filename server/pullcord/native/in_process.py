@@ -11,15 +11,14 @@ from contextlib import aclosing, closing, suppress
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
-from pullcord.engine.engine import Engine, at_work
-from pullcord.engine.ports import CancelRequest
 from pullcord.local import local_engine
 from pullcord.run import events
 from pullcord.run.agent import RunEvent
 from pullcord.run.base import RunOutput, RunOutputEvent, RunStatus
-from pullcord.run.cancel import Cancellation, CancelMode, CancelOutcome
+from pullcord.run.cancel import Cancellation, CancelMode, CancelOutcome, CancelRequest
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunNotFound
+from pullcord.run.place import Place, Runs, at_work
 from pullcord.run.record import Decision, DisconnectPolicy, Run, RunSpec, SessionPolicy
 from pullcord.run.runnable import full_name
 from pullcord.run.team import TeamRunEvent
@@ -131,7 +130,7 @@ class Native:
         asked = time.time()
         cancellation = Cancellation(actor=actor, reason=reason, mode=mode)
         request = CancelRequest(cancellation, grace_period)
-        receipt = _place()[0].cancel(run_id, request, before_start=True)
+        receipt = _place().runs.cancel(run_id, request, before_start=True)
         if receipt.outcome is CancelOutcome.STOPPED:
             return receipt.accept_time >= asked  # it was waiting for its start: this stopped it
         return receipt.outcome is CancelOutcome.REQUESTED
@@ -143,7 +142,7 @@ class Native:
         Raises:
             RunNotFound, InvalidArgument, or RunNotPaused where it does not wait (any longer).
         """
-        return local_engine().continue_run(run_id, tuple(decisions), actor)
+        return _place().runs.continue_run(run_id, tuple(decisions), actor)
 
     @staticmethod
     async def acontinue_run(run_id: str, decisions: Iterable[Decision], *, actor: str = "") -> Run:
@@ -163,7 +162,8 @@ class Native:
         return Native.cancel_run(run_id, reason, mode=mode, grace_period=grace_period, actor=actor)
 
     def _follow(self, spec: RunSpec) -> Generator[_Told, None, None]:
-        engine, parent = _place()
+        place = _place()
+        engine, parent = place.runs, place.run_id
         _must_not_block(engine)
         run_id = engine.start(
             self, spec, default_policy=DisconnectPolicy.CANCEL, parent_run_id=parent
@@ -173,7 +173,8 @@ class Native:
                 yield _Told(event, engine.usage(run_id))
 
     async def _afollow(self, spec: RunSpec) -> AsyncGenerator[_Told, None]:
-        engine, parent = _place()
+        place = _place()
+        engine, parent = place.runs, place.run_id
         # On the caller's own loop, where the context and the connections of its tools live.
         loop = asyncio.get_running_loop()
         run = engine.start(
@@ -276,12 +277,12 @@ def _output(last: _Told, spec: RunSpec) -> RunOutput:
     )
 
 
-def _place() -> tuple[Engine, str]:
-    """Where a caller's runs live, and beneath which run: the one whose code is calling, if any."""
-    return at_work() or (local_engine(), "")
+def _place() -> Place:
+    """Where the calling code's runs live, and the run that they become children of, if any."""
+    return at_work.get() or Place(local_engine(), "")
 
 
-def _must_not_block(engine: Engine) -> None:
+def _must_not_block(engine: Runs) -> None:
     """An async tool that waits so for a run may wait for one that its own loop is to execute."""
     try:
         loop = asyncio.get_running_loop()
@@ -291,7 +292,7 @@ def _must_not_block(engine: Engine) -> None:
         raise RuntimeError("run() would block the loop of async runs: await arun() instead")
 
 
-async def _until_ended(engine: Engine, run_id: str) -> None:
+async def _until_ended(engine: Runs, run_id: str) -> None:
     """Waits for a run that is stopping or has stopped; it takes its grace period at most."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()

@@ -78,6 +78,15 @@ class Cancellation:
         return replace(self, cause=CancelCause.PARENT)
 
 
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """What a canceller asks for."""
+
+    cancellation: Cancellation
+    grace_period: float | None = None
+    """Seconds; None: the engine's default."""
+
+
 class CancelToken:
     """Tells a run's code, in whatever thread, that it is to stop.
 

@@ -13,6 +13,7 @@ from pullcord.engine.clock import Clock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.registry import MemoryRegistry
+from pullcord.executors.local import LocalExecutor
 from pullcord.run.record import Run
 from pullcord.stores.memory import MemoryStore
 from pullcord.testing.clock import ManualClock
@@ -69,12 +70,14 @@ def make_engine(
     """An engine in memory; `options` are those of EngineOptions. Its clock is moved by hand."""
     bounds = EngineOptions(**options)
     clock = clock or ManualClock()
+    observer = observer or RecordingObserver()
     return Engine(
         options=bounds,
         clock=clock,
         store=MemoryStore(clock, bounds.max_finished_runs, bounds.max_finished_bytes),
         registry=MemoryRegistry(clock, bounds.tombstone_ttl, bounds.max_tombstones),
-        observer=observer or RecordingObserver(),
+        observer=observer,
+        executor=LocalExecutor(bounds, clock, observer.loop_stalled),
     )
 
 

@@ -200,7 +200,7 @@ class TestNothingLeft:
         assert not engine._live
         assert len(engine._registry) == 0
         assert engine.occupied == 0
-        [loop] = engine._loops._loops
+        [loop] = engine._executor._loops._loops
         until(lambda: not asyncio.all_tasks(loop.loop) and loop.tasks == 0)
         until(lambda: served.tasks() <= tasks)
         until(lambda: threading.active_count() <= threads + 4)  # the workers that there may be

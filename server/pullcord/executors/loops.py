@@ -1,11 +1,12 @@
 """Event loops for async runs, each in a thread of its own, and the watch on what blocks them.
 
-The RPC loop is never one of these. A loop that some run blocks takes no new runs until it is free
-again; what becomes of the runs that share it is decided by whoever asks `is_stalled`.
+A loop that some run blocks takes no new runs until it is free again, and the runs that wait to
+begin there move to another loop. The RPC loop is never one of these.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import selectors
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
-from pullcord.engine.threads import is_in_our_code, raise_in_thread
+from pullcord.executors.threads import is_in_our_code, raise_in_thread
 from pullcord.run.errors import RunInterrupted, ServerBusy
 
 _log = logging.getLogger("pullcord.loops")
@@ -25,15 +26,28 @@ _RETRY = 0.001
 """Seconds between attempts to interrupt a loop whose thread is just now in our own code."""
 
 Stalled = Callable[["asyncio.Task[Any] | None", float, str], None]
+Begin = Callable[["RunLoop"], None]
+"""Begins a run on a loop, in that loop's thread."""
 
 
 class RunLoop:
     """One loop in one daemon thread, which is watched while it has work."""
 
-    def __init__(self, name: str, clock: Clock, stall_after: float, on_stall: Stalled) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        stall_after: float,
+        on_stall: Stalled,
+        move: Callable[[list[Begin]], None] = lambda waiting: None,
+    ) -> None:
+        """`move` takes over the runs that have not begun, when something blocks the loop."""
         self._clock = clock
         self._stall_after = stall_after
         self._on_stall = on_stall
+        self._move = move
+        self._waiting: dict[int, Begin] = {}
+        self._ids = itertools.count()
         self._lock = threading.Lock()
         self._timer: Timer | None = None
         self._asked = 0.0  # when the beat that has not come yet was asked for; 0: none was
@@ -48,13 +62,21 @@ class RunLoop:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, start: Callable[[], None]) -> None:
-        """Calls `start` in the loop; its run counts until `ended`."""
+    def submit(self, begin: Begin) -> None:
+        """Calls `begin` in the loop, unless it moves to another; its run counts until `ended`."""
         with self._lock:
             self.tasks += 1
+            key = next(self._ids)
+            self._waiting[key] = begin
             if self._timer is None:
-                self._timer = self._clock.call_later(self._stall_after / 2, self._watch)
-        self.loop.call_soon_threadsafe(start)
+                self._timer = self._clock.call_later(self._stall_after / 4, self._watch)
+        self.loop.call_soon_threadsafe(self._begin, key)
+
+    def _begin(self, key: int) -> None:
+        with self._lock:
+            begin = self._waiting.pop(key, None)
+        if begin is not None:  # else it has moved
+            begin(self)
 
     def ended(self) -> None:
         """A run of this loop has ended."""
@@ -105,22 +127,30 @@ class RunLoop:
 
     def _watch(self) -> None:
         now = self._clock.monotonic()
+        moved: list[Begin] = []
         with self._lock:
             if self._closing or (self.tasks == 0 and not self._asked):
                 self._timer = None
                 return
             waited = now - self._asked if self._asked else 0.0
-            late = waited >= self._stall_after and not self._reported
-            report = late and not self._is_starved()
+            late = waited >= self._stall_after / 2 and not self._is_starved()
+            if late and self._waiting:
+                moved = list(self._waiting.values())
+                self._waiting.clear()
+                self.tasks -= len(moved)
+                self.is_stalled = True
+            report = late and waited >= self._stall_after and not self._reported
             if report:
                 self.is_stalled = self._reported = True
             ask = not self._asked
             if ask:
                 self._asked = now
-            self._timer = self._clock.call_later(self._stall_after / 2, self._watch)
+            self._timer = self._clock.call_later(self._stall_after / 4, self._watch)
         if ask:
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._beat)
+        if moved:
+            self._move(moved)
         if report:
             frame = sys._current_frames().get(self._thread.ident or 0)
             stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
@@ -158,21 +188,38 @@ class RunLoops:
         self._lock = threading.Lock()
         self._loops: list[RunLoop] = []
 
-    def pick(self) -> RunLoop:
-        """The free loop with the fewest runs.
+    def submit(self, begin: Begin) -> None:
+        """Begins a run on the free loop with the fewest runs.
 
         Raises:
             ServerBusy: all that may be made are blocked.
         """
+        loop = self._pick()
+        if loop is None:
+            raise ServerBusy(f"all {self._limit} run loops are blocked by their runs")
+        loop.submit(begin)
+
+    def _pick(self) -> RunLoop | None:
         with self._lock:
             free = [loop for loop in self._loops if not loop.is_stalled]
             if free:
                 return min(free, key=lambda loop: loop.tasks)
             if len(self._loops) >= self._limit:
-                raise ServerBusy(f"all {self._limit} run loops are blocked by their runs")
+                return None
             name = f"pullcord-loop-{len(self._loops) + 1}"
-            self._loops.append(RunLoop(name, self._clock, self._stall_after, self._on_stall))
+            self._loops.append(
+                RunLoop(name, self._clock, self._stall_after, self._on_stall, self._move)
+            )
             return self._loops[-1]
+
+    def _move(self, waiting: list[Begin]) -> None:
+        """Submits runs anew; where every loop is blocked, they wait for the least busy one."""
+        for begin in waiting:
+            loop = self._pick()
+            if loop is None:
+                with self._lock:
+                    loop = min(self._loops, key=lambda loop: loop.tasks)
+            loop.submit(begin)
 
     def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it is one of these."""

@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pullcord.engine.threads as threads_module
+import pullcord.executors.threads as threads_module
 import pytest
 from pullcord.engine.log import EventLog
-from pullcord.engine.threads import Job, ThreadPool
+from pullcord.executors.threads import Job, ThreadPool
 from pullcord.run.errors import RunInterrupted, ServerBusy
 from pullcord.testing import remains
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pullcord.engine.loops import RunLoop
+from pullcord.executors.loops import RunLoop, RunLoops
 from pullcord.testing import ManualClock
 
 STALL_AFTER = 0.5
@@ -35,14 +35,14 @@ def test_a_run_that_blocks_its_loop_is_reported(watched: Watched) -> None:
     """Code that keeps its loop for longer than stall_after is reported, with where it is."""
     blocks, free = threading.Event(), threading.Event()
 
-    def block() -> None:
+    def block(loop: RunLoop) -> None:
         blocks.set()
         free.wait(30)
 
     watched.loop.submit(block)
     assert blocks.wait(30)
-    for _ in range(4):
-        watched.clock.advance(STALL_AFTER / 2)
+    for _ in range(8):
+        watched.clock.advance(STALL_AFTER / 4)
     assert watched.loop.is_stalled
     assert len(watched.stalls) == 1
     assert "in block" in watched.stalls[0]
@@ -54,14 +54,42 @@ def test_a_starved_loop_is_not_called_blocked(
 ) -> None:
     """A loop that only waits for its turn, while other threads compute, has no run to blame."""
     idle = threading.Event()
-    watched.loop.submit(idle.set)
+    watched.loop.submit(lambda loop: idle.set())
     assert idle.wait(30)
     while not watched.loop._is_starved():  # it has not come to rest yet
         threading.Event().wait(0.001)
     # Nothing gets through to the loop, which waits: so it is while it cannot have the interpreter.
     with monkeypatch.context() as patch:
         patch.setattr(watched.loop.loop, "call_soon_threadsafe", lambda *_: None)
-        for _ in range(4):
-            watched.clock.advance(STALL_AFTER / 2)
+        for _ in range(8):
+            watched.clock.advance(STALL_AFTER / 4)
     assert not watched.loop.is_stalled
     assert watched.stalls == []
+
+
+def test_runs_that_have_not_begun_leave_a_blocked_loop() -> None:
+    """A run that waits behind code which blocks its loop begins on another loop instead."""
+    clock = ManualClock()
+    loops = RunLoops(clock, 2, STALL_AFTER, lambda task, seconds, stack: None)
+    blocks, free, begun = threading.Event(), threading.Event(), threading.Event()
+    where: list[RunLoop] = []
+
+    def block(loop: RunLoop) -> None:
+        where.append(loop)
+        blocks.set()
+        free.wait(30)
+
+    def begin(loop: RunLoop) -> None:
+        where.append(loop)
+        begun.set()
+
+    loops.submit(block)
+    assert blocks.wait(30)
+    loops.submit(begin)  # nobody knows yet that the loop is blocked
+    for _ in range(4):
+        clock.advance(STALL_AFTER / 4)
+    assert begun.wait(30)
+    assert where[0] is not where[1]
+    assert [loop.tasks for loop in where] == [1, 1]
+    free.set()
+    loops.close()

@@ -232,9 +232,9 @@ class _Worker(threading.Thread):
             self._job = None
 
 
-_OURS = ("pullcord.engine", "pullcord.run")
-_DO = ("pullcord.engine.threads", "_do")
-_BENEATH = {("pullcord.engine.execution", "_execute"), ("pullcord.engine.loops", "_run")}
+_OURS = ("pullcord.engine", "pullcord.executors", "pullcord.run", "pullcord.worker")
+_DO = ("pullcord.executors.threads", "_do")
+_BENEATH = {("pullcord.executors.execution", "_execute"), ("pullcord.executors.loops", "_run")}
 """Functions of ours that call an author's code: what they call may be torn."""
 _FOLLOWS = ("pullcord.engine.watch", "__iter__")
 """Where a run's thread waits for as long as it takes, for another run: that may be torn too."""

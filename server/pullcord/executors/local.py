@@ -1,0 +1,110 @@
+"""The executor of this process: bounded threads for sync code, watched event loops for async code.
+
+In-process programs, `--in-process` servers and worker processes use it alike. It starts nothing
+until the first run needs it, and knows nothing of a run's state.
+"""
+
+import asyncio
+import contextvars
+from typing import Protocol
+
+from pullcord.engine.clock import Clock
+from pullcord.engine.options import EngineOptions
+from pullcord.executors.execution import TaskExecution, ThreadExecution
+from pullcord.executors.loops import RunLoops, Stalled
+from pullcord.executors.threads import ThreadPool
+from pullcord.run.context import RunContext
+from pullcord.run.place import Place, Runs, at_work
+from pullcord.run.port import Execution, RunPort
+from pullcord.run.runnable import Runnable
+from pullcord.run.side import RunSide
+
+
+class _Stall(Protocol):
+    def __call__(self, run_id: str, seconds: float, stack: str) -> None: ...
+
+
+class LocalExecutor:
+    """Executes runs in this process. Close it to end every thread that can be ended."""
+
+    def __init__(self, options: EngineOptions, clock: Clock, on_stall: _Stall) -> None:
+        """`on_stall` is called, in a thread of the clock's, when a run blocks its event loop."""
+        self._options = options
+        self._clock = clock
+        self._workers = ThreadPool("worker", options.workers, options.worker_queue)
+        self._tools = ThreadPool("tool", options.tool_workers, options.max_live_runs)
+        self._loops = RunLoops(
+            clock, options.max_run_loops, options.stall_after, _by_run_id(on_stall)
+        )
+
+    def start(
+        self,
+        port: RunPort,
+        runnable: Runnable,
+        runs: Runs,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        parent: Execution | None = None,
+    ) -> Execution:
+        """Begins a run's code as soon as a thread or loop is free.
+
+        Async code runs on `loop` where one is given. `runs` is what the code's own `agent.run()`
+        reaches.
+
+        Raises:
+            ServerBusy: too many runs wait for a thread, or every loop is blocked.
+        """
+        options, spec = self._options, port.spec
+        side = RunSide(
+            port,
+            in_thread=self._tools.call,
+            grace_period=options.grace_period,
+            max_output_bytes=options.max_output_bytes,
+            max_data_bytes=options.max_data_bytes,
+            parent=getattr(parent, "side", None),
+        )
+        ctx = RunContext(
+            run_id=spec.run_id,
+            runnable=spec.runnable,
+            input=spec.input,
+            input_data=spec.input_data,
+            session_id=spec.session_id,
+            user_id=spec.user_id,
+            labels=spec.labels,
+            cancel_token=side.token,
+            sink=side,
+        )
+        context = contextvars.copy_context()
+        context.run(at_work.set, Place(runs, spec.run_id))
+        if not runnable.is_async:
+            thread = context.run(ThreadExecution, port, side, runnable, ctx, self._clock)
+            port.attach(thread)
+            thread.submit(self._workers)
+            return thread
+        stuck_after = options.stall_after * 1.5
+        task = context.run(TaskExecution, port, side, runnable, ctx, self._clock, stuck_after)
+        port.attach(task)
+        if loop is not None:
+            task.submit_to(loop)
+        else:
+            task.submit(self._loops)
+        return task
+
+    def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this is a run loop of ours, which nobody may block to wait for a run."""
+        return self._loops.owns(loop)
+
+    def close(self) -> None:
+        """Ends the loops, idle threads now and the others after their job."""
+        self._loops.close()
+        self._workers.close()
+        self._tools.close()
+
+
+def _by_run_id(on_stall: _Stall) -> Stalled:
+    def stalled(task: "asyncio.Task[object] | None", seconds: float, stack: str) -> None:
+        name = task.get_name() if task is not None else ""
+        run_id = name.removeprefix("run ") if name.startswith("run ") else ""
+        on_stall(run_id, seconds, stack)
+
+    return stalled

@@ -1,0 +1,62 @@
+"""Where a piece of an author's code is at work: in which run, and where runs that it starts live.
+
+`agent.run()` inside a run, or in a tool of it, finds here what it must be a child of. Nothing is
+started or stored here.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pullcord.run.cancel import CancelRequest
+from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
+from pullcord.run.runnable import Runnable
+from pullcord.run.usage import Usage
+
+
+class Runs(Protocol):
+    """Where runs live, as `agent.run()` and its siblings reach it: an engine, or a link to one."""
+
+    def start(
+        self,
+        runnable: Runnable,
+        spec: RunSpec,
+        *,
+        default_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE,
+        loop: asyncio.AbstractEventLoop | None = None,
+        parent_run_id: str = "",
+    ) -> Run:
+        """Admits a run, or finds the one that this spec has started already."""
+
+    def watch(self, run_id: str, after_sequence: int = 0) -> Any:
+        """A new watcher of a run: iterable, async iterable, with `close`. Raises RunNotFound."""
+
+    def usage(self, run_id: str) -> Usage:
+        """What a run has used so far. Raises RunNotFound."""
+
+    def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool = False) -> Receipt:
+        """Stops a run, wherever it is in its life."""
+
+    def continue_run(self, run_id: str, decisions: Sequence[Decision], actor: str = "") -> Run:
+        """Brings a paused run the decision on every call that waits."""
+
+    def on_end(self, run_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back once, in any thread, when the run has ended; returns the unsubscribe call."""
+
+    def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this is a run loop, which no caller may block to wait for a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The run whose code is calling, and where it lives."""
+
+    runs: Runs
+    run_id: str
+
+
+at_work: ContextVar[Place | None] = ContextVar("at_work", default=None)
+"""The place of the calling code; None outside every run. A thread or task that an author's code
+makes by itself counts where it has taken over the context."""

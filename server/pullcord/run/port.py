@@ -1,0 +1,133 @@
+"""The port between the code of one run and the engine that owns the run's state.
+
+The run side (`side`) speaks through it, and so does whatever executes the code. In one process the
+engine's live run fills it directly; in a worker process a link carries it as frames. Nothing here
+decides anything.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pullcord.run.cancel import Cancellation
+from pullcord.run.events import Payload, Source, ToolCall
+from pullcord.run.record import Decision, Run, RunSpec
+from pullcord.run.usage import Usage
+
+if TYPE_CHECKING:
+    from pullcord.run.context import Child
+    from pullcord.run.runnable import Runnable
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The engine's consent to begin a run's code."""
+
+    deadline: float | None = None
+    """When the run will be stopped for lack of time, on time.monotonic's scale; None: never."""
+
+
+class Execution(Protocol):
+    """The code of one run, waiting for its turn or at work."""
+
+    def drop(self) -> bool:
+        """Takes it out of the queue; False if it has begun, or finds out by itself."""
+
+    def stop(self, cancellation: Cancellation, grace_period: float | None) -> None:
+        """Delivers a stop, or hastens it. Never waits. None: the executor's own grace period."""
+
+    def abandon(self) -> str:
+        """The run ends without its code, which does not stop; where that code is, if known."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of an in-process caller that it runs on, and its children with it."""
+
+
+class RunPort(Protocol):
+    """One run, as its own code and its executor reach it. Any thread may call any method.
+
+    Order is kept: the engine sees the calls of one run in the order in which they were made. A
+    method that raises RunCancelledError has made sure that the stop was delivered before.
+    """
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+
+    @property
+    def spec(self) -> RunSpec:
+        """What the run was asked to be."""
+
+    # --- what the code makes: no answer, never waits for the engine
+
+    def write(self, text: str) -> None:
+        """Adds a content delta of the run's own runnable."""
+
+    def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
+        """Adds a content or reasoning delta of `source`."""
+
+    def emit(self, payload: Payload, source: Source | None) -> None:
+        """Adds an event of the author's."""
+
+    def relay(self, payload: Payload, source: Source | None) -> None:
+        """Adds an event of the remote run that does this run's work."""
+
+    def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
+        """Replaces the run's result."""
+
+    def use(self, usage: Usage) -> None:
+        """Adds to the usage of the run and of its parents."""
+
+    def tool_ended(self, call: ToolCall) -> None:
+        """Replaces the ledger's entry of the same id."""
+
+    # --- what the engine answers
+
+    def settle(self) -> None:
+        """Returns once the engine has taken everything before, and delivered what follows."""
+
+    def stop(self, cancellation: Cancellation) -> None:
+        """Accepts a stop that the run's own code asks for; delivered when this returns."""
+
+    def begin(self, payload: Payload, source: Source | None) -> None:
+        """Adds the event that something begins. Raises RunCancelledError if the run must stop."""
+
+    def tool_started(self, call: ToolCall) -> ToolCall:
+        """Enters a call into the ledger. Raises RunCancelledError if the run must stop."""
+
+    def ask(self, question: str, calls: Sequence[ToolCall]) -> Awaitable[tuple[Decision, ...]]:
+        """Pauses the run until somebody has decided about these calls."""
+
+    def start(
+        self,
+        runnable: "Runnable",
+        input: str,
+        data: Mapping[str, Any] | None,
+        path: tuple[str, ...],
+    ) -> "Child":
+        """Starts a child run. Raises RunCancelledError if the run must stop."""
+
+    def history(self) -> list[Run]:
+        """The session's ended runs of the same runnable, oldest first."""
+
+    # --- what the executor reports
+
+    def attach(self, execution: Execution) -> None:
+        """From now on stops go to this execution. Comes before the code can begin."""
+
+    def began(self, then: Callable[[Began | None], None]) -> None:
+        """Asks to begin the code; calls `then` once, with None if the run has been stopped."""
+
+    def delivered(self) -> None:
+        """The code has been told to stop."""
+
+    def stuck(self) -> None:
+        """The stop cannot be delivered, because other code blocks the run's event loop."""
+
+    def released(self) -> None:
+        """The code holds no thread and no task any more. Comes once, before `ended`."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """The code has ended, by returning or by raising."""

@@ -1,0 +1,261 @@
+"""The run side: everything of a run that its own code touches, in the process where it executes.
+
+It has the cancel token, the depth of critical parts and a mirror of usage and limits, and it checks
+what the author says before that leaves the process. It owns no state of the run: the engine does,
+behind the `RunPort`.
+"""
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from pullcord.run.cancel import Cancellation, CancelMode, CancelToken
+from pullcord.run.context import Child
+from pullcord.run.errors import RunCancelledError
+from pullcord.run.events import (
+    AUTHORS_PAYLOADS,
+    ContentDelta,
+    Custom,
+    Payload,
+    ReasoningDelta,
+    RunContinued,
+    RunPaused,
+    Source,
+    ToolCall,
+)
+from pullcord.run.port import RunPort
+from pullcord.run.record import Decision, Run, size
+from pullcord.run.runnable import Runnable
+from pullcord.run.said import check, plain
+from pullcord.run.usage import Limits, Usage
+
+_log = logging.getLogger("pullcord.run")
+
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a blocking function in a thread that an interrupt can reach."""
+
+
+class RunSide:
+    """A run's `Sink`, and the receiving end of its stop. Any thread may call any method."""
+
+    def __init__(
+        self,
+        port: RunPort,
+        *,
+        in_thread: InThread,
+        grace_period: float,
+        max_output_bytes: int,
+        max_data_bytes: int,
+        parent: "RunSide | None" = None,
+    ) -> None:
+        """`grace_period` is what a GRACEFUL stop leaves unless it says otherwise, in seconds."""
+        self._port = port
+        self._in_thread = in_thread
+        self._grace_period = grace_period
+        self._max_output_bytes = max_output_bytes
+        self._max_data_bytes = max_data_bytes
+        self._parent = parent
+        self.token = CancelToken()
+        self._lock = threading.RLock()
+        self._critical = 0
+        self._counting = threading.Lock()
+        self._usage = Usage()
+        self._limits = port.spec.limits
+        self.on_told: Callable[[], None] = _nothing
+        """Called in the run's own task or thread just before RunCancelledError is raised there."""
+
+    # --- the stop arrives
+
+    def deliver(self, cancellation: Cancellation, grace_period: float | None) -> None:
+        """Sets the token, or hastens it. Callbacks of authors run in a thread of their own."""
+        with self._lock:
+            if grace_period is not None:
+                self._grace_period = grace_period
+            self.token.cancel(cancellation, _aside)
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether the code is in a part that a GRACEFUL stop lets finish."""
+        return self._critical > 0
+
+    def check(self) -> None:
+        """Raises RunCancelledError if the run must stop here and now."""
+        token = self.token
+        if token.cancelled and not (self._critical and token.mode is CancelMode.GRACEFUL):
+            self.on_told()
+            token.raise_if_cancelled()
+
+    @contextmanager
+    def critical(self) -> Iterator[None]:
+        """A part of the run that a GRACEFUL stop does not interrupt."""
+        with self._lock:
+            self.check()
+            self._critical += 1
+        try:
+            yield
+        except Exception as error:
+            if self._leave_critical():  # a handler of this error must not go on
+                raise RunCancelledError(self.token.reason or "cancelled") from error
+            raise
+        except BaseException:
+            self._leave_critical()
+            raise
+        if self._leave_critical():
+            self.token.raise_if_cancelled()
+
+    def _leave_critical(self) -> bool:
+        """Whether the run must stop now that its last critical part has ended."""
+        with self._lock:
+            self._critical -= 1
+            stops = self._critical == 0 and self.token.cancelled
+        if stops:
+            self.on_told()
+        return stops
+
+    # --- what the code makes
+
+    @property
+    def write(self) -> Callable[[str], None]:
+        """Adds a content delta of the run's own runnable: the port's own method, the hot path."""
+        return self._port.write
+
+    def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
+        """Adds a content or reasoning delta of `source`."""
+        self._port.write_as(text, source, reasoning)
+
+    def emit(self, payload: Payload, source: Source | None) -> None:
+        """Adds any other event. Raises TypeError or ValueError for what no author may add."""
+        if not isinstance(payload, AUTHORS_PAYLOADS):
+            raise TypeError(f"a run cannot emit a {type(payload).__name__}")
+        self._port.emit(self._fitting(payload), source)
+
+    def begin(self, payload: Payload, source: Source | None) -> None:
+        """Adds the event that something begins. Raises RunCancelledError if the run must stop."""
+        self._port.begin(self._fitting(payload), source)
+
+    def relay(self, payload: Payload, source: Source | None) -> None:
+        """Adds an event of the remote run that does this run's work."""
+        if isinstance(payload, ContentDelta) and source is None:
+            self._port.write(payload.text)
+            return
+        if isinstance(payload, ContentDelta | ReasoningDelta):
+            self._port.write_as(payload.text, source, isinstance(payload, ReasoningDelta))
+            return
+        may_be_told = (*AUTHORS_PAYLOADS, RunPaused, RunContinued)
+        if source is None and not isinstance(payload, may_be_told):
+            raise TypeError(f"a {type(payload).__name__} of the run itself cannot be relayed")
+        self._port.relay(self._fitting(payload), source)
+
+    def _fitting(self, payload: Payload) -> Payload:
+        """The same payload, checked, and with data that can be sent."""
+        check(payload)
+        if isinstance(payload, Custom):
+            return replace(payload, data=plain(payload.data, self._max_data_bytes))
+        return payload
+
+    def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
+        """Replaces the run's result. Raises TypeError or ValueError for what cannot be sent."""
+        if output is not None:
+            if not isinstance(output, str):
+                raise TypeError(f"the output must be text, not {type(output).__name__}")
+            output = output.encode("utf-8", "replace").decode()
+            if size(output) > self._max_output_bytes:
+                raise ValueError(f"the output must be at most {self._max_output_bytes} bytes")
+        if output_data is not None:
+            output_data = plain(output_data, self._max_data_bytes)
+        self._port.set_output(output, output_data)
+
+    # --- usage and limits, mirrored here because a whole tree lives in one process
+
+    def use(self, usage: Usage) -> None:
+        """Adds to the usage; where that reaches a limit, the stop is delivered on return."""
+        reached = self._add(usage)
+        self._port.use(usage)
+        if reached:
+            self._port.settle()
+
+    def _add(self, usage: Usage) -> bool:
+        """Counts here and in every parent; whether a limit of any of them is reached.
+
+        Steps count where they are made: a workflow's steps are not its agents' model calls.
+        """
+        with self._counting:
+            self._usage += usage
+            reached = bool(self._limits.reached_by(self._usage))
+        if self._parent is not None:
+            reached |= self._parent._add(replace(usage, steps=0))
+        return reached
+
+    def usage(self) -> Usage:
+        """What the run has used so far."""
+        return self._usage
+
+    def limits_left(self) -> Limits:
+        """What the run may still take, by its own limits and by those of its parents."""
+        left = replace(self._limits.less(self._usage), timeout=self.token.time_remaining())
+        if self._parent is None:
+            return left
+        return left.within(replace(self._parent.limits_left(), max_steps=None))
+
+    def grace_period(self) -> float:
+        """Seconds that the run's GRACEFUL stop leaves, or would leave, to what may finish."""
+        return self._grace_period
+
+    # --- what the engine answers
+
+    def stop(self, cancellation: Cancellation) -> None:
+        """Accepts a stop that the run's own code asks for."""
+        self._port.stop(cancellation)
+
+    def tool_started(self, call: ToolCall) -> ToolCall:
+        """Enters a call into the ledger; returns it with its time."""
+        check(call)
+        return self._port.tool_started(call)
+
+    def tool_ended(self, call: ToolCall) -> None:
+        """Replaces the ledger's entry of the same id."""
+        check(call)
+        self._port.tool_ended(call)
+
+    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+        """Pauses the run until somebody has decided about these calls."""
+        check(RunPaused(question))
+        try:
+            return await self._port.ask(question, calls)
+        except RunCancelledError:
+            self.check()
+            raise
+
+    def start(
+        self,
+        runnable: Runnable,
+        input: str,
+        data: Mapping[str, Any] | None,
+        path: tuple[str, ...],
+    ) -> Child:
+        """Starts a child run."""
+        self.token.raise_if_cancelled()
+        return self._port.start(runnable, input, data, path)
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        """Runs a blocking function in a thread."""
+        return await self._in_thread(function)
+
+    def history(self) -> list[Run]:
+        """The session's ended runs of the same runnable, oldest first."""
+        return self._port.history()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _aside(call: Callable[[], None]) -> None:
+    """Calls an author's callbacks in a thread of their own: the stop must not wait for them."""
+    try:
+        threading.Thread(target=call, name="pullcord-callbacks", daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        _log.exception("the callbacks of a cancel could not be called")
