@@ -15,7 +15,7 @@ from pullcord.engine.ports import CancelRequest
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunCancelledError, RunNotFound, ServerBusy
-from pullcord.run.events import CancelRequested, RunStarted, ToolCallState
+from pullcord.run.events import CancelRequested, RunFailed, RunStarted, ToolCallState
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.state import RunState
 from pullcord.testing import (
@@ -323,6 +323,20 @@ def test_promise_03_a_result_that_was_set_is_kept(engine: Engine) -> None:
     assert (run.output, run.output_data) == ("the result", {"a": 1})
     start(engine, Script(say("deltas"), result), "c")
     assert ended(engine, "c").output == "the result"
+
+
+def test_promise_03_a_result_that_was_set_is_kept_by_a_run_that_fails(engine: Engine) -> None:
+    """What a run had said to be its structured result is kept, and told, where it fails later."""
+
+    def result(ctx: RunContext) -> None:
+        ctx.set_output(data={"a": 1})
+
+    start(engine, Script(result, fail(ValueError("no milk"))))
+    run = ended(engine)
+    assert (run.state, run.output_data) == (RunState.FAILED, {"a": 1})
+    end = events(engine)[-1].payload
+    assert isinstance(end, RunFailed)
+    assert end.output_data == {"a": 1}
 
 
 def test_promise_03_the_next_turn_sees_the_cancelled_one(engine: Engine) -> None:

@@ -160,6 +160,18 @@ async def test_a_cancel_may_come_before_its_run(quick: Agent) -> None:
     assert (result.content, result.metrics) == ("", Usage())
 
 
+def test_a_run_that_fails_keeps_its_structured_result() -> None:
+    """What a run had set as its data is in the last chunk and in the result, also if it fails."""
+
+    def half(ctx: RunContext) -> None:
+        ctx.set_output(data={"a": 1})
+        raise ValueError("no milk")
+
+    *_, last = Blocking(half).run(stream=True)
+    assert (last.status, last.output_data) == (RunStatus.error, {"a": 1})
+    assert Blocking(half).run().output_data == {"a": 1}
+
+
 def test_a_run_that_fails_says_so() -> None:
     """A run that raises ends with status error and the error's words, and keeps its text."""
 

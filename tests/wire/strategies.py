@@ -4,7 +4,7 @@ import string
 
 from hypothesis import strategies as st
 from pullcord.run import events
-from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
+from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome, StopStage
 from pullcord.run.record import DisconnectPolicy, Receipt, Run, RunSpec, SessionPolicy
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
@@ -120,9 +120,16 @@ payloads = st.one_of(
         usages,
         several_tool_calls,
         st.booleans(),
+        st.none() | st.sampled_from(StopStage),
     ),
     st.builds(
-        events.RunFailed, errors, texts, usages, several_tool_calls, st.none() | cancellations
+        events.RunFailed,
+        errors,
+        texts,
+        usages,
+        several_tool_calls,
+        st.none() | cancellations,
+        st.none() | data,
     ),
 )
 sources = st.builds(

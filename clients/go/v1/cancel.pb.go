@@ -154,6 +154,67 @@ func (CancelCause) EnumDescriptor() ([]byte, []int) {
 	return file_pullcord_v1_cancel_proto_rawDescGZIP(), []int{1}
 }
 
+// How far the server had to go to stop a run's code. Later stages include the earlier ones.
+type StopStage int32
+
+const (
+	// Not stated. In a RunCancelled: none of the run's code had begun, or the server is older than this field.
+	StopStage_STOP_STAGE_UNSPECIFIED StopStage = 0
+	// The code was asked to stop, and stopped: its token was set, and async code was cancelled where it awaits.
+	StopStage_STOP_STAGE_ASK StopStage = 1
+	// The code was interrupted: parts that may finish too, and sync code by an exception in its thread.
+	StopStage_STOP_STAGE_INTERRUPT StopStage = 2
+	// The process that the run had for itself was killed.
+	StopStage_STOP_STAGE_KILL StopStage = 3
+	// The code did not stop in time. The run ended without it, and it may still be at work.
+	StopStage_STOP_STAGE_ABANDON StopStage = 4
+)
+
+// Enum value maps for StopStage.
+var (
+	StopStage_name = map[int32]string{
+		0: "STOP_STAGE_UNSPECIFIED",
+		1: "STOP_STAGE_ASK",
+		2: "STOP_STAGE_INTERRUPT",
+		3: "STOP_STAGE_KILL",
+		4: "STOP_STAGE_ABANDON",
+	}
+	StopStage_value = map[string]int32{
+		"STOP_STAGE_UNSPECIFIED": 0,
+		"STOP_STAGE_ASK":         1,
+		"STOP_STAGE_INTERRUPT":   2,
+		"STOP_STAGE_KILL":        3,
+		"STOP_STAGE_ABANDON":     4,
+	}
+)
+
+func (x StopStage) Enum() *StopStage {
+	p := new(StopStage)
+	*p = x
+	return p
+}
+
+func (x StopStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StopStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_pullcord_v1_cancel_proto_enumTypes[2].Descriptor()
+}
+
+func (StopStage) Type() protoreflect.EnumType {
+	return &file_pullcord_v1_cancel_proto_enumTypes[2]
+}
+
+func (x StopStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StopStage.Descriptor instead.
+func (StopStage) EnumDescriptor() ([]byte, []int) {
+	return file_pullcord_v1_cancel_proto_rawDescGZIP(), []int{2}
+}
+
 // What CancelRun achieved by the time it answered.
 type CancelOutcome int32
 
@@ -199,11 +260,11 @@ func (x CancelOutcome) String() string {
 }
 
 func (CancelOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_pullcord_v1_cancel_proto_enumTypes[2].Descriptor()
+	return file_pullcord_v1_cancel_proto_enumTypes[3].Descriptor()
 }
 
 func (CancelOutcome) Type() protoreflect.EnumType {
-	return &file_pullcord_v1_cancel_proto_enumTypes[2]
+	return &file_pullcord_v1_cancel_proto_enumTypes[3]
 }
 
 func (x CancelOutcome) Number() protoreflect.EnumNumber {
@@ -212,7 +273,7 @@ func (x CancelOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CancelOutcome.Descriptor instead.
 func (CancelOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_pullcord_v1_cancel_proto_rawDescGZIP(), []int{2}
+	return file_pullcord_v1_cancel_proto_rawDescGZIP(), []int{3}
 }
 
 // A stop that was accepted. The first one's cause, actor and reason stand.
@@ -335,7 +396,13 @@ const file_pullcord_v1_cancel_proto_rawDesc = "" +
 	"\x13CANCEL_CAUSE_PARENT\x10\x05\x12\x1b\n" +
 	"\x17CANCEL_CAUSE_SUPERSEDED\x10\x06\x12\x19\n" +
 	"\x15CANCEL_CAUSE_SHUTDOWN\x10\a\x12\x15\n" +
-	"\x11CANCEL_CAUSE_LOST\x10\b*\xab\x01\n" +
+	"\x11CANCEL_CAUSE_LOST\x10\b*\x82\x01\n" +
+	"\tStopStage\x12\x1a\n" +
+	"\x16STOP_STAGE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSTOP_STAGE_ASK\x10\x01\x12\x18\n" +
+	"\x14STOP_STAGE_INTERRUPT\x10\x02\x12\x13\n" +
+	"\x0fSTOP_STAGE_KILL\x10\x03\x12\x16\n" +
+	"\x12STOP_STAGE_ABANDON\x10\x04*\xab\x01\n" +
 	"\rCancelOutcome\x12\x1e\n" +
 	"\x1aCANCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CANCEL_OUTCOME_REQUESTED\x10\x01\x12\x1a\n" +
@@ -356,19 +423,20 @@ func file_pullcord_v1_cancel_proto_rawDescGZIP() []byte {
 	return file_pullcord_v1_cancel_proto_rawDescData
 }
 
-var file_pullcord_v1_cancel_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pullcord_v1_cancel_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_pullcord_v1_cancel_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_pullcord_v1_cancel_proto_goTypes = []any{
 	(CancelMode)(0),               // 0: pullcord.v1.CancelMode
 	(CancelCause)(0),              // 1: pullcord.v1.CancelCause
-	(CancelOutcome)(0),            // 2: pullcord.v1.CancelOutcome
-	(*Cancellation)(nil),          // 3: pullcord.v1.Cancellation
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(StopStage)(0),                // 2: pullcord.v1.StopStage
+	(CancelOutcome)(0),            // 3: pullcord.v1.CancelOutcome
+	(*Cancellation)(nil),          // 4: pullcord.v1.Cancellation
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_pullcord_v1_cancel_proto_depIdxs = []int32{
 	1, // 0: pullcord.v1.Cancellation.cause:type_name -> pullcord.v1.CancelCause
 	0, // 1: pullcord.v1.Cancellation.mode:type_name -> pullcord.v1.CancelMode
-	4, // 2: pullcord.v1.Cancellation.accept_time:type_name -> google.protobuf.Timestamp
+	5, // 2: pullcord.v1.Cancellation.accept_time:type_name -> google.protobuf.Timestamp
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
@@ -386,7 +454,7 @@ func file_pullcord_v1_cancel_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_cancel_proto_rawDesc), len(file_pullcord_v1_cancel_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,

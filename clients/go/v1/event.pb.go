@@ -1453,7 +1453,10 @@ type RunCancelled struct {
 	// Its tool calls as completed, failed, interrupted or unknown. Unset: none.
 	ToolCalls []*ToolCall `protobuf:"bytes,5,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// True where its code did not stop in time and was abandoned: it may still be at work.
-	Abandoned     bool `protobuf:"varint,6,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	Abandoned bool `protobuf:"varint,6,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	// How far the server had to go to stop the code. Unset: none of it had begun, or the server is older
+	// than this field.
+	Stage         StopStage `protobuf:"varint,7,opt,name=stage,proto3,enum=pullcord.v1.StopStage" json:"stage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1530,6 +1533,13 @@ func (x *RunCancelled) GetAbandoned() bool {
 	return false
 }
 
+func (x *RunCancelled) GetStage() StopStage {
+	if x != nil {
+		return x.Stage
+	}
+	return StopStage_STOP_STAGE_UNSPECIFIED
+}
+
 // The run raised an error.
 type RunFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1542,7 +1552,9 @@ type RunFailed struct {
 	// Its tool calls. Unset: none.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Set where nobody's code failed but the run was lost: cause LOST. Unset: the run's own code raised.
-	Cancellation  *Cancellation `protobuf:"bytes,5,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
+	Cancellation *Cancellation `protobuf:"bytes,5,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
+	// The structured result where it was whole before the failure. Unset: none.
+	OutputData    *structpb.Struct `protobuf:"bytes,6,opt,name=output_data,json=outputData,proto3" json:"output_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1608,6 +1620,13 @@ func (x *RunFailed) GetToolCalls() []*ToolCall {
 func (x *RunFailed) GetCancellation() *Cancellation {
 	if x != nil {
 		return x.Cancellation
+	}
+	return nil
+}
+
+func (x *RunFailed) GetOutputData() *structpb.Struct {
+	if x != nil {
+		return x.OutputData
 	}
 	return nil
 }
@@ -1704,7 +1723,7 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"outputData\x12(\n" +
 	"\x05usage\x18\x03 \x01(\v2\x12.pullcord.v1.UsageR\x05usage\x124\n" +
 	"\n" +
-	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\"\x9d\x02\n" +
+	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\"\xcb\x02\n" +
 	"\fRunCancelled\x12=\n" +
 	"\fcancellation\x18\x01 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x128\n" +
@@ -1713,14 +1732,17 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\x05usage\x18\x04 \x01(\v2\x12.pullcord.v1.UsageR\x05usage\x124\n" +
 	"\n" +
 	"tool_calls\x18\x05 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1c\n" +
-	"\tabandoned\x18\x06 \x01(\bR\tabandoned\"\xef\x01\n" +
+	"\tabandoned\x18\x06 \x01(\bR\tabandoned\x12,\n" +
+	"\x05stage\x18\a \x01(\x0e2\x16.pullcord.v1.StopStageR\x05stage\"\xa9\x02\n" +
 	"\tRunFailed\x12+\n" +
 	"\x05error\x18\x01 \x01(\v2\x15.pullcord.v1.RunErrorR\x05error\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x12(\n" +
 	"\x05usage\x18\x03 \x01(\v2\x12.pullcord.v1.UsageR\x05usage\x124\n" +
 	"\n" +
 	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12=\n" +
-	"\fcancellation\x18\x05 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation*\x86\x01\n" +
+	"\fcancellation\x18\x05 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\x128\n" +
+	"\voutput_data\x18\x06 \x01(\v2\x17.google.protobuf.StructR\n" +
+	"outputData*\x86\x01\n" +
 	"\n" +
 	"SourceKind\x12\x1b\n" +
 	"\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1774,6 +1796,7 @@ var file_pullcord_v1_event_proto_goTypes = []any{
 	(*Cancellation)(nil),          // 26: pullcord.v1.Cancellation
 	(*Run)(nil),                   // 27: pullcord.v1.Run
 	(*structpb.Struct)(nil),       // 28: google.protobuf.Struct
+	(StopStage)(0),                // 29: pullcord.v1.StopStage
 }
 var file_pullcord_v1_event_proto_depIdxs = []int32{
 	0,  // 0: pullcord.v1.Source.kind:type_name -> pullcord.v1.SourceKind
@@ -1813,15 +1836,17 @@ var file_pullcord_v1_event_proto_depIdxs = []int32{
 	28, // 34: pullcord.v1.RunCancelled.output_data:type_name -> google.protobuf.Struct
 	25, // 35: pullcord.v1.RunCancelled.usage:type_name -> pullcord.v1.Usage
 	22, // 36: pullcord.v1.RunCancelled.tool_calls:type_name -> pullcord.v1.ToolCall
-	24, // 37: pullcord.v1.RunFailed.error:type_name -> pullcord.v1.RunError
-	25, // 38: pullcord.v1.RunFailed.usage:type_name -> pullcord.v1.Usage
-	22, // 39: pullcord.v1.RunFailed.tool_calls:type_name -> pullcord.v1.ToolCall
-	26, // 40: pullcord.v1.RunFailed.cancellation:type_name -> pullcord.v1.Cancellation
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	29, // 37: pullcord.v1.RunCancelled.stage:type_name -> pullcord.v1.StopStage
+	24, // 38: pullcord.v1.RunFailed.error:type_name -> pullcord.v1.RunError
+	25, // 39: pullcord.v1.RunFailed.usage:type_name -> pullcord.v1.Usage
+	22, // 40: pullcord.v1.RunFailed.tool_calls:type_name -> pullcord.v1.ToolCall
+	26, // 41: pullcord.v1.RunFailed.cancellation:type_name -> pullcord.v1.Cancellation
+	28, // 42: pullcord.v1.RunFailed.output_data:type_name -> google.protobuf.Struct
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_event_proto_init() }

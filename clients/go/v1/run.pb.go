@@ -289,7 +289,8 @@ func (ToolCallState) EnumDescriptor() ([]byte, []int) {
 // The most a run may take. Reaching one ends the run CANCELLED with cause BUDGET.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Wall-clock time from the run's start. Unset: the server's maximum, if it has one.
+	// Wall-clock time from the run's start. A run that waits longer than this to begin ends likewise.
+	// Unset: the server's maximum, if it has one.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Input and output tokens together. Unset (0): no limit.
 	MaxTokens int64 `protobuf:"varint,2,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`

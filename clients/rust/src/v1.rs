@@ -113,6 +113,47 @@ impl CancelCause {
         }
     }
 }
+/// How far the server had to go to stop a run's code. Later stages include the earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StopStage {
+    /// Not stated. In a RunCancelled: none of the run's code had begun, or the server is older than this field.
+    Unspecified = 0,
+    /// The code was asked to stop, and stopped: its token was set, and async code was cancelled where it awaits.
+    Ask = 1,
+    /// The code was interrupted: parts that may finish too, and sync code by an exception in its thread.
+    Interrupt = 2,
+    /// The process that the run had for itself was killed.
+    Kill = 3,
+    /// The code did not stop in time. The run ended without it, and it may still be at work.
+    Abandon = 4,
+}
+impl StopStage {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STOP_STAGE_UNSPECIFIED",
+            Self::Ask => "STOP_STAGE_ASK",
+            Self::Interrupt => "STOP_STAGE_INTERRUPT",
+            Self::Kill => "STOP_STAGE_KILL",
+            Self::Abandon => "STOP_STAGE_ABANDON",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STOP_STAGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "STOP_STAGE_ASK" => Some(Self::Ask),
+            "STOP_STAGE_INTERRUPT" => Some(Self::Interrupt),
+            "STOP_STAGE_KILL" => Some(Self::Kill),
+            "STOP_STAGE_ABANDON" => Some(Self::Abandon),
+            _ => None,
+        }
+    }
+}
 /// What CancelRun achieved by the time it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -237,7 +278,8 @@ impl ErrorReason {
 /// The most a run may take. Reaching one ends the run CANCELLED with cause BUDGET.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Limits {
-    /// Wall-clock time from the run's start. Unset: the server's maximum, if it has one.
+    /// Wall-clock time from the run's start. A run that waits longer than this to begin ends likewise.
+    /// Unset: the server's maximum, if it has one.
     #[prost(message, optional, tag = "1")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
     /// Input and output tokens together. Unset (0): no limit.
@@ -885,6 +927,10 @@ pub struct RunCancelled {
     /// True where its code did not stop in time and was abandoned: it may still be at work.
     #[prost(bool, tag = "6")]
     pub abandoned: bool,
+    /// How far the server had to go to stop the code. Unset: none of it had begun, or the server is older
+    /// than this field.
+    #[prost(enumeration = "StopStage", tag = "7")]
+    pub stage: i32,
 }
 /// The run raised an error.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -904,6 +950,9 @@ pub struct RunFailed {
     /// Set where nobody's code failed but the run was lost: cause LOST. Unset: the run's own code raised.
     #[prost(message, optional, tag = "5")]
     pub cancellation: ::core::option::Option<Cancellation>,
+    /// The structured result where it was whole before the failure. Unset: none.
+    #[prost(message, optional, tag = "6")]
+    pub output_data: ::core::option::Option<::prost_types::Struct>,
 }
 /// What made an event, where a team or workflow has many voices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

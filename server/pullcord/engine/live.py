@@ -614,7 +614,9 @@ class LiveRun:
             )
         elif state is RunState.FAILED:
             self._error = RunError.of(error) if error is not None else RunError("Unknown")
-            payload = RunFailed(self._error, output, self._usage, calls)
+            payload = RunFailed(
+                self._error, output, self._usage, calls, output_data=self._output_data
+            )
         else:
             payload = RunCompleted(output, self._output_data, self._usage, calls)
         # The time is set before the event: whoever has seen the event finds the time.

@@ -43,6 +43,19 @@ class CancelCause(StrEnum):
     LOST = "lost"
 
 
+class StopStage(StrEnum):
+    """How far a stop had to go until the run's code was at an end. In the order of severity."""
+
+    ASK = "ask"
+    """The token is set, and async code is cancelled where it awaits, unless it is critical."""
+    INTERRUPT = "interrupt"
+    """Critical parts are interrupted too, and sync code by an exception in its thread."""
+    KILL = "kill"
+    """The process that the run had for itself is killed."""
+    ABANDON = "abandon"
+    """The run ends without its code, which may still be at work."""
+
+
 class CancelOutcome(StrEnum):
     """What a cancel achieved by the time it was answered."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pullcord.run.cancel import Cancellation
+from pullcord.run.cancel import Cancellation, StopStage
 from pullcord.run.said import words
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -223,6 +223,8 @@ class RunCancelled:
     tool_calls: tuple[ToolCall, ...] = ()
     abandoned: bool = False
     """Its code did not stop in time and may still be at work."""
+    stage: StopStage | None = None
+    """How far the stop had to go; None: none of the run's code had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,7 @@ class RunFailed:
     usage: Usage = Usage()
     tool_calls: tuple[ToolCall, ...] = ()
     cancellation: Cancellation | None = None
+    output_data: Mapping[str, Any] | None = None
 
 
 Payload = (

@@ -27,6 +27,14 @@ class CancelCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CANCEL_CAUSE_SHUTDOWN: _ClassVar[CancelCause]
     CANCEL_CAUSE_LOST: _ClassVar[CancelCause]
 
+class StopStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STOP_STAGE_UNSPECIFIED: _ClassVar[StopStage]
+    STOP_STAGE_ASK: _ClassVar[StopStage]
+    STOP_STAGE_INTERRUPT: _ClassVar[StopStage]
+    STOP_STAGE_KILL: _ClassVar[StopStage]
+    STOP_STAGE_ABANDON: _ClassVar[StopStage]
+
 class CancelOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CANCEL_OUTCOME_UNSPECIFIED: _ClassVar[CancelOutcome]
@@ -46,6 +54,11 @@ CANCEL_CAUSE_PARENT: CancelCause
 CANCEL_CAUSE_SUPERSEDED: CancelCause
 CANCEL_CAUSE_SHUTDOWN: CancelCause
 CANCEL_CAUSE_LOST: CancelCause
+STOP_STAGE_UNSPECIFIED: StopStage
+STOP_STAGE_ASK: StopStage
+STOP_STAGE_INTERRUPT: StopStage
+STOP_STAGE_KILL: StopStage
+STOP_STAGE_ABANDON: StopStage
 CANCEL_OUTCOME_UNSPECIFIED: CancelOutcome
 CANCEL_OUTCOME_REQUESTED: CancelOutcome
 CANCEL_OUTCOME_STOPPED: CancelOutcome

@@ -216,31 +216,35 @@ class RunCompleted(_message.Message):
     def __init__(self, output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ...) -> None: ...
 
 class RunCancelled(_message.Message):
-    __slots__ = ("cancellation", "output", "output_data", "usage", "tool_calls", "abandoned")
+    __slots__ = ("cancellation", "output", "output_data", "usage", "tool_calls", "abandoned", "stage")
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DATA_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
     cancellation: _cancel_pb2.Cancellation
     output: str
     output_data: _struct_pb2.Struct
     usage: _run_pb2.Usage
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
     abandoned: bool
-    def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., abandoned: _Optional[bool] = ...) -> None: ...
+    stage: _cancel_pb2.StopStage
+    def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., abandoned: _Optional[bool] = ..., stage: _Optional[_Union[_cancel_pb2.StopStage, str]] = ...) -> None: ...
 
 class RunFailed(_message.Message):
-    __slots__ = ("error", "output", "usage", "tool_calls", "cancellation")
+    __slots__ = ("error", "output", "usage", "tool_calls", "cancellation", "output_data")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DATA_FIELD_NUMBER: _ClassVar[int]
     error: _error_pb2.RunError
     output: str
     usage: _run_pb2.Usage
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
     cancellation: _cancel_pb2.Cancellation
-    def __init__(self, error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., output: _Optional[str] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ...) -> None: ...
+    output_data: _struct_pb2.Struct
+    def __init__(self, error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., output: _Optional[str] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...

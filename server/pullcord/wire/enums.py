@@ -6,7 +6,7 @@ Nothing else compares enum numbers. A pair that lacks a member on either side fa
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from pullcord.run.cancel import CancelCause, CancelMode, CancelOutcome
+from pullcord.run.cancel import CancelCause, CancelMode, CancelOutcome, StopStage
 from pullcord.run.events import SourceKind, ToolCallState
 from pullcord.run.record import DisconnectPolicy, SessionPolicy
 from pullcord.run.state import RunState
@@ -48,6 +48,7 @@ TOOL_CALL_STATE = EnumPair(ToolCallState, run_pb2.ToolCallState, ToolCallState.U
 CANCEL_MODE = EnumPair(CancelMode, cancel_pb2.CancelMode, CancelMode.GRACEFUL)
 CANCEL_CAUSE = EnumPair(CancelCause, cancel_pb2.CancelCause, CancelCause.USER)
 CANCEL_OUTCOME = EnumPair(CancelOutcome, cancel_pb2.CancelOutcome, CancelOutcome.REQUESTED)
+STOP_STAGE = EnumPair(StopStage, cancel_pb2.StopStage, StopStage.ABANDON)
 SOURCE_KIND = EnumPair(SourceKind, event_pb2.SourceKind, SourceKind.STEP)
 RUNNABLE_KIND = EnumPair(SourceKind, runnable_pb2.RunnableKind, SourceKind.AGENT)
 """Runnables have the first three of the source kinds; a step cannot be run by itself."""

@@ -11,7 +11,7 @@ from pullcord.engine.log import Record
 from pullcord.run import events
 from pullcord.run.events import Event, Payload, Source
 from pullcord.v1 import event_pb2, run_service_pb2
-from pullcord.wire.enums import RUN_STATE, SOURCE_KIND
+from pullcord.wire.enums import RUN_STATE, SOURCE_KIND, STOP_STAGE
 from pullcord.wire.run import (
     cancellation_of,
     error_of,
@@ -230,6 +230,8 @@ def _fill_run_cancelled(m: event_pb2.RunCancelled, p: events.RunCancelled) -> No
     if p.output_data is not None:
         set_data(m.output_data, p.output_data)
     m.abandoned = p.abandoned
+    if p.stage is not None:
+        m.stage = STOP_STAGE.numbers[p.stage]
 
 
 def _run_cancelled_of(m: event_pb2.RunCancelled) -> events.RunCancelled:
@@ -240,6 +242,7 @@ def _run_cancelled_of(m: event_pb2.RunCancelled) -> events.RunCancelled:
         usage=usage_of(m.usage),
         tool_calls=tool_calls_of(m.tool_calls),
         abandoned=m.abandoned,
+        stage=STOP_STAGE.read(m.stage) if m.stage else None,
     )
 
 
@@ -248,6 +251,8 @@ def _fill_run_failed(m: event_pb2.RunFailed, p: events.RunFailed) -> None:
     fill_error(m.error, p.error)
     if p.cancellation is not None:
         fill_cancellation(m.cancellation, p.cancellation)
+    if p.output_data is not None:
+        set_data(m.output_data, p.output_data)
 
 
 def _run_failed_of(m: event_pb2.RunFailed) -> events.RunFailed:
@@ -257,6 +262,7 @@ def _run_failed_of(m: event_pb2.RunFailed) -> events.RunFailed:
         usage=usage_of(m.usage),
         tool_calls=tool_calls_of(m.tool_calls),
         cancellation=cancellation_of(m.cancellation) if m.HasField("cancellation") else None,
+        output_data=data_of(m.output_data) if m.HasField("output_data") else None,
     )
 
 

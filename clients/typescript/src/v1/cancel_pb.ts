@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pullcord/v1/cancel.proto.
  */
 export const file_pullcord_v1_cancel: GenFile = /*@__PURE__*/
-  fileDesc("ChhwdWxsY29yZC92MS9jYW5jZWwucHJvdG8SC3B1bGxjb3JkLnYxIr0BCgxDYW5jZWxsYXRpb24SJwoFY2F1c2UYASABKA4yGC5wdWxsY29yZC52MS5DYW5jZWxDYXVzZRINCgVhY3RvchgCIAEoCRIOCgZyZWFzb24YAyABKAkSJQoEbW9kZRgEIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSDQoFbGltaXQYBSABKAkSLwoLYWNjZXB0X3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKl4KCkNhbmNlbE1vZGUSGwoXQ0FOQ0VMX01PREVfVU5TUEVDSUZJRUQQABIYChRDQU5DRUxfTU9ERV9HUkFDRUZVTBABEhkKFUNBTkNFTF9NT0RFX0lNTUVESUFURRACKvsBCgtDYW5jZWxDYXVzZRIcChhDQU5DRUxfQ0FVU0VfVU5TUEVDSUZJRUQQABIVChFDQU5DRUxfQ0FVU0VfVVNFUhABEhkKFUNBTkNFTF9DQVVTRV9ERUFETElORRACEhcKE0NBTkNFTF9DQVVTRV9CVURHRVQQAxIbChdDQU5DRUxfQ0FVU0VfRElTQ09OTkVDVBAEEhcKE0NBTkNFTF9DQVVTRV9QQVJFTlQQBRIbChdDQU5DRUxfQ0FVU0VfU1VQRVJTRURFRBAGEhkKFUNBTkNFTF9DQVVTRV9TSFVURE9XThAHEhUKEUNBTkNFTF9DQVVTRV9MT1NUEAgqqwEKDUNhbmNlbE91dGNvbWUSHgoaQ0FOQ0VMX09VVENPTUVfVU5TUEVDSUZJRUQQABIcChhDQU5DRUxfT1VUQ09NRV9SRVFVRVNURUQQARIaChZDQU5DRUxfT1VUQ09NRV9TVE9QUEVEEAISGwoXQ0FOQ0VMX09VVENPTUVfUkVDT1JERUQQAxIjCh9DQU5DRUxfT1VUQ09NRV9BTFJFQURZX0ZJTklTSEVEEARCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChhwdWxsY29yZC92MS9jYW5jZWwucHJvdG8SC3B1bGxjb3JkLnYxIr0BCgxDYW5jZWxsYXRpb24SJwoFY2F1c2UYASABKA4yGC5wdWxsY29yZC52MS5DYW5jZWxDYXVzZRINCgVhY3RvchgCIAEoCRIOCgZyZWFzb24YAyABKAkSJQoEbW9kZRgEIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSDQoFbGltaXQYBSABKAkSLwoLYWNjZXB0X3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKl4KCkNhbmNlbE1vZGUSGwoXQ0FOQ0VMX01PREVfVU5TUEVDSUZJRUQQABIYChRDQU5DRUxfTU9ERV9HUkFDRUZVTBABEhkKFUNBTkNFTF9NT0RFX0lNTUVESUFURRACKvsBCgtDYW5jZWxDYXVzZRIcChhDQU5DRUxfQ0FVU0VfVU5TUEVDSUZJRUQQABIVChFDQU5DRUxfQ0FVU0VfVVNFUhABEhkKFUNBTkNFTF9DQVVTRV9ERUFETElORRACEhcKE0NBTkNFTF9DQVVTRV9CVURHRVQQAxIbChdDQU5DRUxfQ0FVU0VfRElTQ09OTkVDVBAEEhcKE0NBTkNFTF9DQVVTRV9QQVJFTlQQBRIbChdDQU5DRUxfQ0FVU0VfU1VQRVJTRURFRBAGEhkKFUNBTkNFTF9DQVVTRV9TSFVURE9XThAHEhUKEUNBTkNFTF9DQVVTRV9MT1NUEAgqggEKCVN0b3BTdGFnZRIaChZTVE9QX1NUQUdFX1VOU1BFQ0lGSUVEEAASEgoOU1RPUF9TVEFHRV9BU0sQARIYChRTVE9QX1NUQUdFX0lOVEVSUlVQVBACEhMKD1NUT1BfU1RBR0VfS0lMTBADEhYKElNUT1BfU1RBR0VfQUJBTkRPThAEKqsBCg1DYW5jZWxPdXRjb21lEh4KGkNBTkNFTF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASHAoYQ0FOQ0VMX09VVENPTUVfUkVRVUVTVEVEEAESGgoWQ0FOQ0VMX09VVENPTUVfU1RPUFBFRBACEhsKF0NBTkNFTF9PVVRDT01FX1JFQ09SREVEEAMSIwofQ0FOQ0VMX09VVENPTUVfQUxSRUFEWV9GSU5JU0hFRBAEQkoKD2Rldi5wdWxsY29yZC52MVABWjVnaXRodWIuY29tL3B1bGxjb3JkL3B1bGxjb3JkL2NsaWVudHMvZ28vdjE7cHVsbGNvcmR2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * A stop that was accepted. The first one's cause, actor and reason stand.
@@ -185,6 +185,54 @@ export const CancelCauseSchema: GenEnum<CancelCause> = /*@__PURE__*/
   enumDesc(file_pullcord_v1_cancel, 1);
 
 /**
+ * How far the server had to go to stop a run's code. Later stages include the earlier ones.
+ *
+ * @generated from enum pullcord.v1.StopStage
+ */
+export enum StopStage {
+  /**
+   * Not stated. In a RunCancelled: none of the run's code had begun, or the server is older than this field.
+   *
+   * @generated from enum value: STOP_STAGE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The code was asked to stop, and stopped: its token was set, and async code was cancelled where it awaits.
+   *
+   * @generated from enum value: STOP_STAGE_ASK = 1;
+   */
+  ASK = 1,
+
+  /**
+   * The code was interrupted: parts that may finish too, and sync code by an exception in its thread.
+   *
+   * @generated from enum value: STOP_STAGE_INTERRUPT = 2;
+   */
+  INTERRUPT = 2,
+
+  /**
+   * The process that the run had for itself was killed.
+   *
+   * @generated from enum value: STOP_STAGE_KILL = 3;
+   */
+  KILL = 3,
+
+  /**
+   * The code did not stop in time. The run ended without it, and it may still be at work.
+   *
+   * @generated from enum value: STOP_STAGE_ABANDON = 4;
+   */
+  ABANDON = 4,
+}
+
+/**
+ * Describes the enum pullcord.v1.StopStage.
+ */
+export const StopStageSchema: GenEnum<StopStage> = /*@__PURE__*/
+  enumDesc(file_pullcord_v1_cancel, 2);
+
+/**
  * What CancelRun achieved by the time it answered.
  *
  * @generated from enum pullcord.v1.CancelOutcome
@@ -230,5 +278,5 @@ export enum CancelOutcome {
  * Describes the enum pullcord.v1.CancelOutcome.
  */
 export const CancelOutcomeSchema: GenEnum<CancelOutcome> = /*@__PURE__*/
-  enumDesc(file_pullcord_v1_cancel, 2);
+  enumDesc(file_pullcord_v1_cancel, 3);
 

@@ -27,7 +27,8 @@ export const file_pullcord_v1_run: GenFile = /*@__PURE__*/
  */
 export type Limits = Message<"pullcord.v1.Limits"> & {
   /**
-   * Wall-clock time from the run's start. Unset: the server's maximum, if it has one.
+   * Wall-clock time from the run's start. A run that waits longer than this to begin ends likewise.
+   * Unset: the server's maximum, if it has one.
    *
    * @generated from field: google.protobuf.Duration timeout = 1;
    */
