@@ -112,7 +112,7 @@ async def test_an_invalid_answer_fails_the_run_and_stays(
     server: OpenAIServer, model: Model, text: str, words: str
 ) -> None:
     """The run ends FAILED, InvalidOutput, saying where it is wrong; the text is kept, no data."""
-    server.script(text, Stop("length"))
+    server.script(text)
     agent = Agent(name="a", model=model, output_schema=Book)
     chunks = [chunk async for chunk in agent.arun("a book", stream=True, run_id="")]
     last = chunks[-1]
@@ -172,3 +172,50 @@ def test_a_schema_is_a_pydantic_model_of_an_object(schema: Any) -> None:
     """Anything else is refused where the agent is written down."""
     with pytest.raises(TypeError, match="pydantic model"):
         Agent(model=OpenAIChat(id="m"), output_schema=schema)
+
+
+BOOK = '{"title": "T", "pages": 7, "authors": []}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{BOOK}\n```",
+        f"Here it is:\n\n```\n{BOOK}\n```\nEnjoy!",
+        f"~~~JSON\r\n{BOOK}\r\n~~~",
+        f"```json {BOOK} ```",
+        f"```json\n{BOOK}",
+        f'```json\n{{"title": "a draft"}}\n```\nBetter:\n```json\n{BOOK}\n```',
+        f"```json\n{BOOK.replace('T', 'A ```fence``` within')}\n```",
+    ],
+)
+async def test_an_answer_within_a_markdown_fence_is_taken(
+    server: OpenAIServer, model: Model, text: str
+) -> None:
+    """Models that wrap their JSON in Markdown are understood; the text stays as it was written."""
+    server.script(Say(text))
+    output = await Agent(model=model, output_schema=Book).arun("a book")
+    assert (output.status, output.content) == (RunStatus.completed, text)
+    assert Book.model_validate(output.output_data).pages == 7
+
+
+async def test_a_wrong_answer_within_a_fence_says_what_is_wrong(
+    server: OpenAIServer, model: Model
+) -> None:
+    """The error names the wrong field, and not the fence."""
+    server.script(Say('```json\n{"title": "T", "pages": "many", "authors": []}\n```'))
+    output = await Agent(model=model, output_schema=Book).arun("a book")
+    assert output.error.startswith("pages: ")
+
+
+async def test_structured_output_that_was_cut_off_says_so(
+    server: OpenAIServer, model: Model
+) -> None:
+    """What the limit of tokens made invalid fails the run, AnswerCutOff; what is valid is whole."""
+    server.script('{"title": "T", "pag', Stop("length"))
+    server.script(BOOK, Stop("length"))
+    agent = Agent(model=model, output_schema=Book)
+    output = await agent.arun("a book")
+    assert output.status is RunStatus.error
+    assert output.error.startswith("the limit of tokens cut off the structured output: ")
+    assert (await agent.arun("a book")).status is RunStatus.completed

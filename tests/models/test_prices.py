@@ -1,6 +1,8 @@
 """What tokens cost."""
 
 import pytest
+from pullcord.models.base import Price
+from pullcord.models.openai import OpenAIChat
 from pullcord.models.openai.prices import cost
 from pullcord.run.usage import Usage
 
@@ -24,7 +26,21 @@ def test_other_providers_are_known_by_their_address() -> None:
     assert cost("mistral-large-latest", USAGE, "https://api.mistral.ai/v1") > 0
 
 
-def test_unknown_models_cost_nothing() -> None:
-    """A model without a known price costs 0."""
-    assert cost("my-own", USAGE, None) == 0
-    assert cost("my-own", USAGE, "http://127.0.0.1:8000/v1") == 0
+def test_an_unknown_price_is_not_a_price_of_nothing() -> None:
+    """A model without a known price has an unknown cost."""
+    assert cost("my-own", USAGE, None) is None
+    assert cost("my-own", USAGE, "http://127.0.0.1:8000/v1") is None
+
+
+def test_an_author_can_give_a_price() -> None:
+    """A price that the author gives holds, also for a model that is in the list."""
+    model = OpenAIChat(id="gpt-5-mini", price=Price(input=2, output=10, cached=1))
+    assert model.cost(Usage(1_000_000, 1_000_000, cached_tokens=500_000)) == 11.5
+    assert OpenAIChat(id="my-own", price=Price(0, 0)).cost(USAGE) == 0
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf")])
+def test_a_price_is_a_number_of_dollars(amount: float) -> None:
+    """What is no amount of money is refused where it is written down."""
+    with pytest.raises(ValueError, match="price"):
+        Price(input=amount, output=1)

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from pullcord.models.base import Model
 from pullcord.native.conversation import conversation, system_text
+from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
-from pullcord.native.loop import converse
+from pullcord.native.loop import LoopOptions, converse
 from pullcord.native.structured import checked_schema, deliver
 from pullcord.native.tools import Tool, tools_by_name
 from pullcord.run.context import RunContext
@@ -37,6 +38,9 @@ class Agent(Native):
         instructions: str | Sequence[str] | None = None,
         tools: Sequence[Callable[..., Any]] = (),
         output_schema: type[BaseModel] | None = None,
+        on_cut_off: OnCutOff = "complete",
+        max_model_calls: int | None = 50,
+        max_same_failures: int | None = 3,
     ) -> None:
         """Describes the agent.
 
@@ -50,10 +54,15 @@ class Agent(Native):
                 told of them; sync ones run in threads.
             output_schema: what the answer is to be, told to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
+            on_cut_off: "fail" fails a run whose answer the limit of tokens cut off; "complete"
+                leaves it with the text so far, where there is any.
+            max_model_calls: one more would end the run CANCELLED, cause BUDGET; None is no bound.
+            max_same_failures: after so many failures of one call with the same arguments and the
+                same error the run fails; None is no bound.
 
         Raises:
             TypeError: a function cannot be a tool, or the schema is no pydantic model.
-            ValueError: two tools bear one name, or no id can be made of the name.
+            ValueError: two tools bear one name, no id can be made of the name, or a bound is wrong.
         """
         self.name = name
         self.id = id or slug(name or "agent")
@@ -62,6 +71,7 @@ class Agent(Native):
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)
         self.tools = tools_by_name(map(Tool, tools))
+        self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures)
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the session's earlier turns and the input go to the model."""
@@ -69,5 +79,7 @@ class Agent(Native):
         history = await ctx.in_thread(ctx.history) if ctx.session_id else []
         system = system_text(self.description, self.instructions)
         messages = conversation(system, history, ctx.input, ctx.input_data)
-        answer = await converse(ctx, self.model, messages, self.tools, self.output_schema)
+        answer = await converse(
+            ctx, self.model, messages, self.tools, self.output_schema, self.options
+        )
         deliver(ctx, self.output_schema, answer)

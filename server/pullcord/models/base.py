@@ -6,11 +6,12 @@ limit is: who asks also counts, and stops a model by closing its stream.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
+from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
 
 
@@ -36,6 +37,8 @@ class ToolRequest:
     name: str
     arguments: str
     """JSON text, if the model made no mistake."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the provider's own, which it gets back with the call as they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class AssistantMessage:
 
     text: str = ""
     tool_requests: tuple[ToolRequest, ...] = ()
+    kept: Any = None
+    """What a Kept of the answer held, for the model that made it and for no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +97,73 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What the provider wants back with this answer as it came, such as signed reasoning.
+
+    JSON that means nothing to anyone but the model that yields it; at most one an answer.
+    """
+
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """The model has ended its answer by itself. Always the last chunk."""
+    """The answer has ended. Always the last chunk."""
 
-    reason: str
-    """In the provider's words: `stop`, `length`, `tool_calls`, `content_filter` …"""
+    reason: FinishReason
+    words: str = field(default="", compare=False)
+    """The provider's own word for it, or what it said of an error."""
 
 
-ModelChunk = Text | Reasoning | ToolRequest | Usage | Finished
-"""Text and Reasoning as they come; each ToolRequest once, whole; one Usage for the whole call, if
-the provider tells; Finished last."""
+ModelChunk = Text | Reasoning | ToolRequest | Usage | Kept | Finished
+"""Text and Reasoning as they come; each ToolRequest once, whole; Usage of the whole call so far as
+often as the provider tells it, where `estimated` says that a count of 0 was not told; Kept before
+Finished; Finished last."""
 
 
 class ModelError(Exception):
     """A model could not answer. The message is fit for whoever called the run."""
 
-    def __init__(self, message: str, *, provider: str = "", status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        status: int | None = None,
+        may_pass: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.provider = provider
         self.status = status
         """The provider's HTTP status, where it got as far as answering."""
+        self.may_pass = may_pass
+        """Whether the same call may succeed later."""
+        self.retry_after = retry_after
+        """Seconds that the provider asks to wait, where it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs: US dollars for a million tokens. `Price(0, 0)` is a model of your own."""
+
+    input: float
+    output: float
+    """Reasoning included."""
+    cached: float | None = None
+    """Input that the provider had cached; None: the same as other input."""
+
+    def __post_init__(self) -> None:
+        for amount in (self.input, self.output, self.cached or 0.0):
+            if not 0 <= amount < float("inf"):
+                raise ValueError(f"a price must be a number of dollars, at least 0, not {amount!r}")
+
+    def of(self, usage: Usage) -> float:
+        """What these tokens cost."""
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - usage.cached_tokens
+        dollars = fresh * self.input + usage.cached_tokens * cached
+        return (dollars + usage.output_tokens * self.output) / 1_000_000
 
 
 class Model(ABC):
@@ -131,9 +183,9 @@ class Model(ABC):
             ModelError: the provider failed, refused, or broke off.
         """
 
-    def cost(self, usage: Usage) -> float:
-        """What these tokens cost in US dollars; 0 where no price is known."""
-        return 0.0
+    def cost(self, usage: Usage) -> float | None:
+        """What these tokens cost in US dollars; None where no price is known."""
+        return None
 
     async def aclose(self) -> None:
         """Closes connections that are kept for later calls; the model may be used again."""

@@ -18,6 +18,7 @@ from pullcord.models.base import (
     ToolRequest,
     UserMessage,
 )
+from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
 
 _LONGEST_PROMPT = 200
@@ -110,7 +111,11 @@ class OfflineModel(Model):
             yield ToolRequest(f"call-{number + 1}", "delegate_to_member", task)
         heard = sum(len(message.text.split()) for message in request.messages)
         yield Usage(input_tokens=heard, output_tokens=len(story))
-        yield Finished("tool_calls" if hands_out else "stop")
+        yield Finished(FinishReason.TOOL_CALLS if hands_out else FinishReason.STOP)
+
+    def cost(self, usage: Usage) -> float:
+        """Nothing: it runs here."""
+        return 0.0
 
 
 def _prompt(request: ModelRequest) -> str:

@@ -12,6 +12,9 @@ from pullcord.run.events import ToolCallState
 from pullcord.run.record import Run, canonical
 from pullcord.run.state import RunState
 
+_NO_INPUT = "[no input]"
+"""Many providers take no empty message."""
+
 
 def system_text(description: str, instructions: str | Iterable[str]) -> str:
     """The system message: the description, then the instructions, several as a list."""
@@ -27,16 +30,16 @@ def conversation(
     """Everything the model is to know, oldest first."""
     messages: list[Message] = [SystemMessage(system)] if system else []
     for run in history:
-        messages.append(UserMessage(run.input))
+        messages.append(UserMessage(run.input or _NO_INPUT))
         messages.append(AssistantMessage(_answer(run)))
     data = canonical(input_data) if input_data else ""
-    messages.append(UserMessage("\n\n".join(part for part in (input, data) if part)))
+    messages.append(UserMessage("\n\n".join(part for part in (input, data) if part) or _NO_INPUT))
     return messages
 
 
 def _answer(run: Run) -> str:
     if run.state is RunState.COMPLETED:
-        return run.output
+        return run.output if run.output.strip() else "[this answer was empty]"
     how = "was stopped" if run.state is RunState.CANCELLED else "failed"
     # What its tools have done to the world, the model must not do again unknowingly.
     calls = "".join(f"; it called {c.tool_name}, {_OUTCOME[c.state]}" for c in run.tool_calls)

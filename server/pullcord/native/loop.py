@@ -1,18 +1,21 @@
 """The loop of an agent: ask the model, call the tools it wants, ask again, until it wants none.
 
 Everything is said through the run's context, and every way out, also a cancel in the middle, leaves
-no task and no open stream behind. What the messages are made of is not known here.
+no task and no open stream behind. What the messages are made of is not known here, and how a tool's
+function may end is not either.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 
 from pullcord.models.base import (
     AssistantMessage,
     Finished,
+    Kept,
     Message,
     Model,
     ModelError,
@@ -23,10 +26,14 @@ from pullcord.models.base import (
     ToolRequest,
 )
 from pullcord.native.approval import answer_of, decisions_on
+from pullcord.native.calling import Repetitions, result_of
+from pullcord.native.endings import Answer, OnCutOff, check_end
 from pullcord.native.meter import Meter
 from pullcord.native.tools import Tool
+from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import RunContext
 from pullcord.run.events import UsageUpdated
+from pullcord.run.finish import FinishReason
 from pullcord.run.record import Decision
 from pullcord.run.usage import Usage
 
@@ -35,35 +42,87 @@ class UnknownTool(Exception):
     """The model asked for a tool that it was not offered."""
 
 
+class PriceUnknown(Exception):
+    """A run has a limit on its cost, and nobody knows what its model costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """What an author may say of the loop."""
+
+    on_cut_off: OnCutOff = "complete"
+    """What becomes of a run whose answer the limit of tokens cut off, where it has text."""
+    max_model_calls: int | None = 50
+    """More end the run CANCELLED, cause BUDGET, limit `max_steps`; None is no bound."""
+    max_same_failures: int | None = 3
+    """So many failures of one call, with one error, fail the run; None is no bound."""
+
+    def __post_init__(self) -> None:
+        if self.on_cut_off not in ("complete", "fail"):
+            raise ValueError(f"on_cut_off must be 'complete' or 'fail', not {self.on_cut_off!r}")
+        for name in ("max_model_calls", "max_same_failures"):
+            bound = getattr(self, name)
+            if bound is not None and not (isinstance(bound, int) and bound >= 1):
+                raise ValueError(f"{name} must be a whole number, at least 1, or None: {bound!r}")
+
+
 async def converse(
     ctx: RunContext,
     model: Model,
     messages: Iterable[Message],
     tools: Mapping[str, Tool],
     output_schema: type[BaseModel] | None = None,
-) -> str:
+    options: LoopOptions = LoopOptions(),  # frozen
+) -> Answer:
     """Carries the conversation on until the model has given its answer, and returns that.
 
     Raises:
         ModelError: the model could not answer.
+        AnswerCutOff, AnswerWithheld, AnswerRefused: its answer cannot be the result.
+        RepeatedFailure: it asks for the same failing call again and again.
+        PriceUnknown: the run has a limit on its cost that nobody could keep.
     """
+    _check_price(ctx, model)
     said = tuple(messages)
     definitions = tuple(tool.definition for tool in tools.values())
     ledger_ids = _LedgerIds()
+    repetitions = Repetitions(options.max_same_failures)
+    calls = 0
     while True:
-        answer = await _ask(ctx, model, ModelRequest(said, definitions, output_schema))
-        if not answer.tool_requests:
-            return answer.text
-        results = await _call_tools(ctx, tools, answer.tool_requests, ledger_ids)
+        if calls == options.max_model_calls:
+            reason = f"the limit of {calls} model calls of the agent was reached"
+            ctx.cancel(Cancellation(CancelCause.BUDGET, reason=reason, limit="max_steps"))
+        calls += 1
+        answer, end = await _ask(ctx, model, ModelRequest(said, definitions, output_schema))
+        requests = answer.tool_requests
+        check_end(end, answer.text, has_calls=bool(requests), on_cut_off=options.on_cut_off)
+        # The one place where a run's finish reason is known, for whoever carries it to its end.
+        if not requests:
+            reason_ = FinishReason.STOP if end.reason is FinishReason.TOOL_CALLS else end.reason
+            return Answer(answer.text, reason_)
+        results = await _call_tools(ctx, tools, requests, ledger_ids, repetitions)
         said = (*said, answer, *results)
 
 
-async def _ask(ctx: RunContext, model: Model, request: ModelRequest) -> AssistantMessage:
+def _check_price(ctx: RunContext, model: Model) -> None:
+    if ctx.limits_left.max_cost is None or model.cost(Usage(1, 1)) is not None:
+        return
+    raise PriceUnknown(
+        f"the limit max_cost cannot be kept: the price of the model {model.id!r} is not known; "
+        "leave the limit out, or give the model a price"
+    )
+
+
+async def _ask(
+    ctx: RunContext, model: Model, request: ModelRequest
+) -> tuple[AssistantMessage, Finished]:
     ctx.use(Usage(steps=1))
     meter = Meter(ctx, model)
     text: list[str] = []
     tool_requests: list[ToolRequest] = []
-    begun = told = False
+    kept: object = None
+    end: Finished | None = None
+    begun = False
     try:
         meter.sent(request)
         async with aclosing(model.stream(request)) as chunks:
@@ -79,22 +138,24 @@ async def _ask(ctx: RunContext, model: Model, request: ModelRequest) -> Assistan
                         meter.received(piece, reasoning=True)
                     case ToolRequest():
                         tool_requests.append(chunk)
-                        meter.received(chunk.name + chunk.arguments)
+                        meter.requested(chunk.name + chunk.arguments)
                     case Usage():
-                        told = True
                         meter.told(chunk)
+                    case Kept(kept):
+                        pass
                     case Finished():
+                        end = chunk
                         break
     except ModelError:
         if not begun:
-            told = True
             meter.refused()
         raise
     finally:
-        if not told:
-            meter.unsettled()
+        meter.end()
+    if end is None:
+        raise ModelError(f"the model {model.id!r} ended its answer without Finished")
     ctx.emit(UsageUpdated(ctx.usage))
-    return AssistantMessage("".join(text), tuple(tool_requests))
+    return AssistantMessage("".join(text), tuple(tool_requests), kept), end
 
 
 async def _call_tools(
@@ -102,6 +163,7 @@ async def _call_tools(
     tools: Mapping[str, Tool],
     requests: Iterable[ToolRequest],
     ledger_ids: "_LedgerIds",
+    repetitions: Repetitions,
 ) -> list[ToolMessage]:
     """Calls all of them at the same time; the results are in the order of the requests.
 
@@ -114,7 +176,7 @@ async def _call_tools(
     wanted = [(ledger_ids.make(request), request) for request in requests]
     decisions = await decisions_on(ctx, tools, wanted)
     calls = [
-        _call_tool(ctx, tools, request, ledger_id, decisions.get(ledger_id))
+        _call_tool(ctx, tools, request, ledger_id, decisions.get(ledger_id), repetitions)
         for ledger_id, request in wanted
     ]
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -123,6 +185,7 @@ async def _call_tools(
         if isinstance(result, BaseException):
             raise result
         messages.append(result)
+    repetitions.check()
     return messages
 
 
@@ -132,20 +195,23 @@ async def _call_tool(
     request: ToolRequest,
     ledger_id: str,
     decision: Decision | None,
+    repetitions: Repetitions,
 ) -> ToolMessage:
-    """One call. What an author's function raises is news for the model, and no end of the run."""
+    """One call. However an author's function ends is news for the model, and no end of the run."""
     if decision is not None and (instead := answer_of(decision)) is not None:
-        return ToolMessage(request.id, instead)
+        return ToolMessage(request.id, instead or "(empty)")
     try:
         with ctx.tool_call(ledger_id, request.name, request.arguments) as returned:
             tool = tools.get(request.name)
             if tool is None:
                 raise UnknownTool(f"there is no tool {request.name!r}")
-            text = await tool.call(ctx, request.arguments, approved=decision is not None)
+            text = await result_of(tool, ctx, request.arguments, approved=decision is not None)
             returned(text)
+        repetitions.succeeded(request)
     except Exception as error:
         text = f"Error: {type(error).__name__}: {error}"
-    return ToolMessage(request.id, text)
+        repetitions.failed(request, text)
+    return ToolMessage(request.id, text or "(empty)")
 
 
 class _LedgerIds:

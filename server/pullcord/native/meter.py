@@ -1,11 +1,13 @@
 """Counts what one model call uses while it is still going on.
 
-Providers tell the usage at the end, and never for a call that was interrupted. So tokens are
-counted as they come, by estimate, which also lets a limit end a call in its middle; the provider's
-figures then replace the estimate. Where they never come, the estimate stays and is marked.
+Most providers tell the usage at the end, and never for a call that was interrupted. So tokens are
+counted as they come, by estimate, which also lets a limit end a call in its middle. Figures of the
+provider's replace the estimate as soon as they come, also in the middle; what comes after them is
+estimated on top.
 """
 
 import contextlib
+from dataclasses import replace
 
 from pullcord.models.base import AssistantMessage, Model, ModelRequest
 from pullcord.run.context import RunContext
@@ -24,12 +26,14 @@ class Meter:
         self._ctx = ctx
         self._model = model
         self._counted = Usage()
-        self._rate = model.cost(Usage(output_tokens=1000)) / 1000
+        self._rate = self._cost(Usage(output_tokens=1000)) / 1000
+        self._is_settled = False
+        """Whether all that was counted was told by the provider."""
 
     def sent(self, request: ModelRequest) -> None:
         """The request goes out."""
         tokens = _size(request) // _CHARACTERS_A_TOKEN
-        self._count(Usage(input_tokens=tokens, cost=self._model.cost(Usage(input_tokens=tokens))))
+        self._count(Usage(input_tokens=tokens, cost=self._cost(Usage(input_tokens=tokens))))
 
     def received(self, text: str, *, reasoning: bool = False) -> None:
         """A piece of the answer came, which is usually one token."""
@@ -42,31 +46,59 @@ class Meter:
             )
         )
 
+    def requested(self, text: str) -> None:
+        """A tool request came, which was part of the answer."""
+        if not self._is_settled:  # requests come last, and the provider may have counted them
+            self.received(text)
+
     def told(self, usage: Usage) -> None:
-        """The provider's own count: it replaces ours."""
-        estimate, self._counted = self._counted, usage
-        self._ctx.use(
-            Usage(
-                usage.input_tokens - estimate.input_tokens,
-                usage.output_tokens - estimate.output_tokens,
-                usage.reasoning_tokens - estimate.reasoning_tokens,
-                usage.cached_tokens,
-                usage.cost - estimate.cost,
+        """The provider's own count of the call so far: it replaces ours.
+
+        Where it is `estimated` a 0 was not told, and what we have counted stays.
+        """
+        is_whole = not usage.estimated
+        if not is_whole:
+            have = self._counted
+            usage = replace(
+                usage,
+                input_tokens=usage.input_tokens or have.input_tokens,
+                output_tokens=usage.output_tokens or have.output_tokens,
+                estimated=False,
             )
-        )
+            usage = replace(usage, cost=self._cost(usage))
+        self._is_settled = is_whole
+        self._replace(usage)
 
     def refused(self) -> None:
         """The provider did nothing for us."""
-        self.told(Usage())
+        self._is_settled = True
+        self._replace(Usage())
 
-    def unsettled(self) -> None:
+    def end(self) -> None:
         """The provider will not tell any more. Never raises: the call has ended anyway."""
-        with contextlib.suppress(RunCancelledError):
-            self._ctx.use(Usage(estimated=True))
+        if not self._is_settled:
+            with contextlib.suppress(RunCancelledError):
+                self._ctx.use(Usage(estimated=True))
+
+    def _replace(self, usage: Usage) -> None:
+        before, self._counted = self._counted, usage
+        self._ctx.use(
+            Usage(
+                usage.input_tokens - before.input_tokens,
+                usage.output_tokens - before.output_tokens,
+                usage.reasoning_tokens - before.reasoning_tokens,
+                usage.cached_tokens - before.cached_tokens,
+                usage.cost - before.cost,
+            )
+        )
 
     def _count(self, usage: Usage) -> None:
+        self._is_settled = False
         self._counted += usage
         self._ctx.use(usage)
+
+    def _cost(self, usage: Usage) -> float:
+        return self._model.cost(usage) or 0.0
 
 
 def _size(request: ModelRequest) -> int:

@@ -4,14 +4,21 @@ The text streams as it comes, like any other; only a whole and valid answer beco
 provider is told of the schema is the models' business.
 """
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError
 
+from pullcord.native.endings import Answer, AnswerCutOff, AnswerWithheld
 from pullcord.native.tools import explained
 from pullcord.run.context import RunContext
+from pullcord.run.finish import FinishReason
 
 OutputSchema = type[BaseModel]
+
+_FENCE = re.compile(r"(?s)(?:```|~~~)[ \t]*\w*\s*(.*?)\s*(?:```|~~~|\Z)")
+_FROM_FIRST_TO_LAST = re.compile(r"(?s)(?:```|~~~)[ \t]*\w*\s*(.*)\s*(?:```|~~~)")
+"""Markdown fences: each of them, whose end may be missing, and one that has some within it."""
 
 
 class InvalidOutput(Exception):
@@ -27,23 +34,47 @@ def checked_schema(schema: Any) -> OutputSchema | None:
     return made
 
 
-def deliver(ctx: RunContext, schema: OutputSchema | None, answer: str) -> None:
+def deliver(ctx: RunContext, schema: OutputSchema | None, answer: Answer) -> None:
     """Makes the run's data of its last answer, where there is a schema.
 
     Raises:
         InvalidOutput: it is no JSON, or not what the schema asks for.
+        AnswerCutOff, AnswerWithheld: the same, because the provider did not send all of it.
         RunCancelledError: the run is to stop; it then has no data.
     """
     if schema is None:
         return
-    data = _data_of(schema, answer)
+    try:
+        data = _data_of(schema, answer.text)
+    except InvalidOutput as error:
+        if answer.finish_reason is FinishReason.LENGTH:
+            words = f"the limit of tokens cut off the structured output: {error}"
+            raise AnswerCutOff(words) from error
+        if answer.finish_reason is FinishReason.CONTENT_FILTER:
+            words = f"the model's provider withheld some of the structured output: {error}"
+            raise AnswerWithheld(words) from error
+        raise
     ctx.cancel_token.raise_if_cancelled()
     ctx.set_output(None, data)
 
 
 def _data_of(schema: OutputSchema, answer: str) -> dict[str, Any]:
     try:
-        made = schema.model_validate_json(answer)
+        made = _made_of(schema, answer)
     except ValidationError as error:
         raise InvalidOutput(explained(error, "answer")) from error
     return made.model_dump(mode="json", by_alias=True)
+
+
+def _made_of(schema: OutputSchema, answer: str) -> BaseModel:
+    """The answer as it is, else what stands in a Markdown fence, the last that is valid."""
+    fenced = [text for text in _FENCE.findall(answer) if text]
+    wrong: ValidationError | None = None
+    for text in (answer, *reversed(fenced), *_FROM_FIRST_TO_LAST.findall(answer)):
+        try:
+            return schema.model_validate_json(text)
+        except ValidationError as error:
+            # What is wrong within the last fence says more than that a fence is no JSON.
+            wrong = error if wrong is None or (fenced and text is fenced[-1]) else wrong
+    assert wrong is not None
+    raise wrong

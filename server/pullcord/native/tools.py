@@ -15,7 +15,9 @@ from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from pullcord.models.base import ToolDefinition
+from pullcord.models.reading.text import encodable
 from pullcord.run.context import RunContext
+from pullcord.run.said import words
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,13 +111,23 @@ class Tool:
             result = await ctx.in_thread(lambda: self._function(**given))
             if inspect.isawaitable(result):  # a sync wrapper around an async function
                 result = await result
-        return result if isinstance(result, str) else to_json(result, fallback=str).decode()
+        return encodable(result if isinstance(result, str) else _json_of(result))
 
     def _read(self, arguments: str) -> dict[str, Any]:
         try:
             return self._arguments.validate_json(arguments or "{}")
+        except UnicodeEncodeError as error:
+            raise InvalidArguments("arguments: they cannot be encoded") from error
         except ValidationError as error:
             raise InvalidArguments(explained(error, "arguments")) from error
+
+
+def _json_of(result: Any) -> str:
+    """JSON for anything: what has none of its own is its text, as is all of what cannot be read."""
+    try:
+        return to_json(result, fallback=words, inf_nan_mode="constants").decode()
+    except (ValueError, RecursionError):  # bytes that are no UTF-8, or an object within itself
+        return words(result)
 
 
 def tools_by_name(tools: Iterable[Tool]) -> dict[str, Tool]:

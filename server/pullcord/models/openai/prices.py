@@ -1,7 +1,7 @@
 """What tokens cost, by the price list of the genai-prices package.
 
 No network and no prices of our own: where the package is not installed, or does not know the
-model, the cost is 0.
+model, the cost is unknown, which is not 0.
 """
 
 from pullcord.run.usage import Usage
@@ -12,28 +12,28 @@ except ImportError:
     genai_prices = None  # type: ignore[assignment]  # an optional part of an optional extra
 
 
-def cost(model_id: str, usage: Usage, base_url: str | None) -> float:
-    """US dollars for these tokens of this model; 0 where no price is known.
+def cost(model_id: str, usage: Usage, base_url: str | None) -> float | None:
+    """US dollars for these tokens of this model; None where no price is known.
 
     OpenAI's own models cost the same behind a gateway, so their names come first; others are
     looked up by the address of their provider. A model on your own machine has neither.
     """
     if genai_prices is None:
-        return 0.0
+        return None
     tokens = genai_prices.Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cached_tokens,
+        cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
     )
     try:
         return float(genai_prices.calc_price(tokens, model_id, provider_id="openai").total_price)
     except LookupError:
         pass
     if base_url is None:
-        return 0.0
+        return None
     try:
         return float(
             genai_prices.calc_price(tokens, model_id, provider_api_url=base_url).total_price
         )
     except LookupError:
-        return 0.0
+        return None

@@ -1,49 +1,35 @@
 """OpenAI's Responses API.
 
-Only what a request and a stream look like; connecting and retrying live in the connection module.
-Nothing is kept at the provider between calls: every request carries the whole conversation.
+Only what a request looks like; connecting lives in the connection module, and reading the answer in
+`responses_answer`. Nothing is kept at the provider between calls: every request carries the whole
+conversation.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-import openai
-from openai.types.responses import Response, ResponseStreamEvent, ResponseUsage
 
 from pullcord.models.base import (
     AssistantMessage,
-    Finished,
     Message,
-    ModelChunk,
-    ModelError,
     ModelRequest,
-    Reasoning,
     SystemMessage,
-    Text,
     ToolMessage,
-    ToolRequest,
     UserMessage,
 )
-from pullcord.models.openai.connection import OpenAIModel, opened
+from pullcord.models.openai.connection import OpenAIModel
+from pullcord.models.openai.responses_answer import ResponsesAnswer
 from pullcord.models.openai.schemas import output_format
-from pullcord.run.usage import Usage
+from pullcord.models.reading.answer import Answer
+from pullcord.models.reading.values import sent_arguments, sent_name
 
 
 class OpenAIResponses(OpenAIModel):
     """A model asked through `/responses`."""
 
-    async def _attempt(
-        self, client: openai.AsyncOpenAI, request: ModelRequest
-    ) -> AsyncGenerator[ModelChunk, None]:
-        ended = False
-        stream: Any = client.responses.create(**self._body(request))
-        async with opened(stream) as events:
-            async for event in events:
-                for chunk in self._chunks(event):
-                    ended = isinstance(chunk, Finished)
-                    yield chunk
-        if not ended:
-            raise ModelError("the model's provider broke off its answer", provider="openai")
+    _path = "/responses"
+
+    def _answer(self, names: list[str], secrets: list[str]) -> Answer:
+        return ResponsesAnswer("openai", names, secrets, keeps_reasoning=not self._is_openai)
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -51,7 +37,6 @@ class OpenAIResponses(OpenAIModel):
             "input": [item for message in request.messages for item in _items(message)],
             "stream": True,
             "store": False,
-            "extra_body": self.extra,
         }
         if request.tools:
             body["tools"] = [
@@ -73,51 +58,6 @@ class OpenAIResponses(OpenAIModel):
             body["max_output_tokens"] = self.max_output_tokens
         return body
 
-    def _chunks(self, event: ResponseStreamEvent) -> Iterator[ModelChunk]:
-        """What an event says; most of the API's many events only repeat others."""
-        match event.type:
-            case "response.output_text.delta" | "response.refusal.delta":
-                yield Text(event.delta)
-            case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
-                yield Reasoning(event.delta)
-            case "response.output_item.done":
-                # Carries id, name and arguments; the events of the arguments lack the first two.
-                if event.item.type == "function_call":
-                    yield ToolRequest(event.item.call_id, event.item.name, event.item.arguments)
-            case "response.completed":
-                yield from self._end(event.response, "stop")
-            case "response.incomplete":
-                details = event.response.incomplete_details
-                yield from self._end(event.response, (details and details.reason) or "incomplete")
-            case "response.failed":
-                error = event.response.error
-                raise _failure(error.message if error else "")
-            case "error":
-                raise _failure(event.message)
-
-    def _end(self, response: Response, reason: str) -> Iterator[ModelChunk]:
-        if response.usage is not None:
-            yield self._usage(response.usage)
-        yield Finished(reason)
-
-    def _usage(self, told: ResponseUsage) -> Usage:
-        spent: Any = told.output_tokens_details  # compatible servers may leave the details out
-        sent: Any = told.input_tokens_details
-        return self.priced(
-            Usage(
-                input_tokens=told.input_tokens,
-                output_tokens=told.output_tokens,
-                reasoning_tokens=(spent.reasoning_tokens or 0) if spent else 0,
-                cached_tokens=(sent.cached_tokens or 0) if sent else 0,
-            )
-        )
-
-
-def _failure(said: str) -> ModelError:
-    return ModelError(
-        f"the model's provider failed: {said[:1000] or 'it gave no reason'}", provider="openai"
-    )
-
 
 def _items(message: Message) -> Iterator[Mapping[str, Any]]:
     match message:
@@ -127,15 +67,17 @@ def _items(message: Message) -> Iterator[Mapping[str, Any]]:
             yield {"role": "user", "content": text}
         case ToolMessage(request_id, text):
             yield {"type": "function_call_output", "call_id": request_id, "output": text}
-        case AssistantMessage(text, requests):
+        case AssistantMessage(text, requests, kept):
+            yield from kept if isinstance(kept, list) else ()
             if text:
                 yield {"role": "assistant", "content": text}
             for call in requests:
                 # Without the provider's item id, which would have it look for the reasoning item
                 # that came before and that nobody stored.
                 yield {
+                    **call.extra,
                     "type": "function_call",
                     "call_id": call.id,
-                    "name": call.name,
-                    "arguments": call.arguments,
+                    "name": sent_name(call.name),
+                    "arguments": sent_arguments(call.arguments),
                 }

@@ -1,0 +1,164 @@
+"""Reading one answer to its end: how long to wait, when it is whole, and what its failures are.
+
+A protocol fills `Answer`; this module has the one loop in which every answer is read. Connecting
+and asking again are not done here.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+from pullcord.models.base import Finished, ModelChunk, ModelError, Reasoning, Text
+from pullcord.models.reading.failures import fit
+from pullcord.models.reading.frames import FrameReader, NotAFrame
+from pullcord.models.reading.text import Joint
+from pullcord.models.reading.values import Kind
+from pullcord.run.finish import FinishReason
+
+_GRACE = 1.0
+"""Seconds that a whole answer is waited on for what may follow, such as the usage."""
+_DRAIN = 0.05
+"""Seconds to see the end of the body, after which the connection can serve the next call."""
+_DRAINED = 64
+
+
+class Answer(ABC):
+    """One answer of a provider, as far as it has come."""
+
+    provider: str
+
+    def __init__(self) -> None:
+        self.progress = 0
+        """Rises with all that the model says; what keeps a connection alive does not count."""
+        self.is_whole = False
+        """The model has ended; what may follow is about the answer and no part of it."""
+        self.is_over = False
+        """Nothing more follows."""
+        self.refused = False
+        self.said = 0
+        """Characters of text."""
+        self._joints = {kind: Joint() for kind in Kind}
+
+    @abstractmethod
+    def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
+        """What one frame says. Raises ModelError where it says that the provider failed."""
+
+    @abstractmethod
+    def end(self) -> Iterator[ModelChunk]:
+        """What there is to say at the end. Raises ModelError where the answer is not whole."""
+
+    def say(self, kind: Kind, piece: str) -> Iterator[ModelChunk]:
+        """A piece of text, as far as its characters are whole."""
+        self.progress += 1
+        self.refused = self.refused or kind is Kind.REFUSAL
+        yield from self._chunk(kind, self._joints[kind].feed(piece))
+
+    def flush(self) -> Iterator[ModelChunk]:
+        """What was held back of characters that are never completed."""
+        for kind, joint in self._joints.items():
+            yield from self._chunk(kind, joint.flush())
+
+    def _chunk(self, kind: Kind, text: str) -> Iterator[ModelChunk]:
+        if not text:
+            return
+        if kind is Kind.REASONING:
+            yield Reasoning(text)
+        else:
+            self.said += len(text)
+            yield Text(text)
+
+    def finished(self, reason: FinishReason, words: str = "") -> Finished:
+        """The last chunk; a model that has refused has not stopped by itself."""
+        if self.refused and reason in (FinishReason.STOP, FinishReason.OTHER):
+            reason = FinishReason.REFUSAL
+        return Finished(reason, words)
+
+    def broke_off(self) -> ModelError:
+        """The error for an answer that ends without an end."""
+        return ModelError(
+            "the model's provider broke off its answer",
+            provider=self.provider,
+            may_pass=not self.progress,
+        )
+
+
+class Interrupted(Exception):
+    """The connection broke. Raised by the iterator of bytes, from the client's own error."""
+
+
+async def read_answer(
+    body: AsyncIterator[bytes], answer: Answer, silence: float
+) -> AsyncGenerator[ModelChunk, None]:
+    """Reads an answer from the bytes of its body; the last chunk is Finished.
+
+    Args:
+        body: raises Interrupted where the connection breaks.
+        answer: takes the frames.
+        silence: seconds that the model may say nothing.
+
+    Raises:
+        ModelError: the provider failed, broke off, was silent for too long, or sent what cannot be
+            understood.
+    """
+    now = asyncio.get_running_loop().time
+    reader = FrameReader()
+    left = silence
+    while not answer.is_over:
+        waits = now()
+        try:
+            async with asyncio.timeout(left):
+                piece = await anext(body, None)
+        except TimeoutError:
+            if answer.is_whole:
+                break
+            raise ModelError(
+                "the model's provider did not answer in time", provider=answer.provider
+            ) from None
+        except Interrupted:
+            if answer.is_whole:
+                break
+            raise
+        left = max(0.0, left - (now() - waits))  # what the reader of ours takes does not count
+        progress = answer.progress
+        try:
+            for frame in reader.end() if piece is None else reader.feed(piece):
+                for chunk in answer.read(frame.event, frame.data):
+                    yield chunk
+                if answer.is_over:
+                    break
+        except NotAFrame as error:
+            if answer.is_whole:
+                break
+            raise _not_understood(error, answer.provider) from None
+        if piece is None:
+            break
+        if answer.progress > progress:
+            left = _GRACE if answer.is_whole else silence
+        elif answer.is_whole:
+            left = min(left, _GRACE)
+    if answer.is_over:
+        await _drain(body)
+    ignored = reader.ignored
+    if ignored and not (answer.progress or answer.is_whole):
+        raise _not_understood(ignored, answer.provider)
+    for chunk in answer.end():
+        yield chunk
+
+
+def _not_understood(what: NotAFrame | str, provider: str) -> ModelError:
+    if isinstance(what, NotAFrame) and what.event == "error":
+        words = fit(what.text) or "it gave no reason"
+        return ModelError(f"the model's provider failed: {words}", provider=provider)
+    text = what if isinstance(what, str) else what.text
+    return ModelError(
+        f"the model's provider sent something that is not JSON: {fit(text)}", provider=provider
+    )
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    with suppress(TimeoutError, StopAsyncIteration, Interrupted):
+        async with asyncio.timeout(_DRAIN):
+            for _ in range(_DRAINED):
+                await anext(body)
