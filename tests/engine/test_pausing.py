@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from pullcord.engine.engine import Engine
-from pullcord.engine.pausing import MAX_ASKED_BYTES
 from pullcord.engine.ports import CancelRequest
+from pullcord.engine.question import MAX_ASKED_BYTES
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
 from pullcord.run.context import RunContext
 from pullcord.run.errors import (

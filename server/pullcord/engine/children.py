@@ -67,10 +67,11 @@ class RunBeneath(LiveRun):
         super().use(usage)
         self._parent.use(replace(usage, steps=0))
 
-    def _enter(self, call: ToolCall) -> None:
+    def _enter(self, call: ToolCall, *, begins: bool = False) -> None:
         with self._lock:
-            super()._enter(call)
-            self._parent._enter(replace(call, run_id=call.run_id or self.run_id))
+            super()._enter(call, begins=begins)
+            told = replace(call, run_id=call.run_id or self.run_id)
+            self._parent._enter(told, begins=begins)
 
     def stop_from_above(self, cancellation: Cancellation) -> None:
         """The parent is to stop, and so is this, cause PARENT, a little sooner."""

@@ -20,7 +20,6 @@ from pullcord.engine.clock import Clock
 from pullcord.engine.live import LiveRun
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page, age, make_token, read_token
-from pullcord.engine.pausing import digest
 from pullcord.engine.ports import (
     CancelRegistry,
     CancelRequest,
@@ -29,6 +28,7 @@ from pullcord.engine.ports import (
     Observer,
     RunStore,
 )
+from pullcord.engine.question import digest
 from pullcord.engine.sessions import Sessions
 from pullcord.engine.watch import Watcher
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome

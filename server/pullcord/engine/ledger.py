@@ -4,7 +4,7 @@ Bounded in number and in size, so that it fits a message. It guards nothing and 
 owner holds a lock, and says what is entered.
 """
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import replace
 
 from pullcord.run.events import ToolCall, ToolCallState
@@ -23,39 +23,62 @@ class Ledger:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._calls: dict[tuple[str, str], ToolCall] = {}  # by run and id
+        self._calls: dict[int, ToolCall] = {}  # by a number of their own: ids may repeat
+        self._latest: dict[tuple[str, str], int] = {}  # by run and id
+        self._numbers = itertools.count()
 
     def calls(self) -> tuple[ToolCall, ...]:
         """All that are kept."""
         return tuple(self._calls.values())
 
     def find(self, like: ToolCall) -> ToolCall | None:
-        """The call of the same run and id."""
-        return self._calls.get((like.run_id, like.tool_call_id))
+        """The latest call of the same run and id."""
+        number = self._latest.get(_key(like))
+        return None if number is None else self._calls[number]
+
+    def begin(self, call: ToolCall) -> None:
+        """Enters a new call. Some models count their calls anew in every turn: an earlier one of
+        the same id stays, unless it is this one, which waited for a decision until now."""
+        number = self._latest.pop(_key(call), None)
+        if number is not None and self._calls[number].state is ToolCallState.WAITING:
+            del self._calls[number]
+        self._add(call)
 
     def enter(self, call: ToolCall) -> None:
-        """Enters a call, or what has become of it. The oldest ended one makes room."""
-        key = (call.run_id, call.tool_call_id)
-        calls = self._calls
-        if key not in calls and len(calls) >= self._limit:
-            ended = (k for k, c in calls.items() if c.state not in _NOT_ENDED)
-            calls.pop(next(ended, key), None)
-        calls[key] = call
+        """Enters what has become of the latest call of this run and id, or the call."""
+        number = self._latest.get(_key(call))
+        if number is None:
+            self._add(call)
+        else:
+            self._calls[number] = call
 
-    def make_way(self, call: ToolCall) -> None:
-        """Some models count their calls anew in every turn: an earlier one gets another key."""
-        key = (call.run_id, call.tool_call_id)
-        earlier = self._calls.pop(key, None)
-        if earlier is not None and earlier.state is not ToolCallState.WAITING:
-            self._calls[call.run_id, f"{key[1]} {len(self._calls)} before"] = earlier
-
-    def closing(self) -> Iterator[ToolCall]:
-        """What becomes, at the end of the run, of the calls that have not ended."""
-        for call in self.calls():
+    def close(self) -> tuple[ToolCall, ...]:
+        """The run has ended: what becomes of the calls that have not. Returns those."""
+        closed = []
+        for number, call in self._calls.items():
             if call.state is ToolCallState.RUNNING:  # what has unwound said so itself
-                yield replace(call, state=ToolCallState.UNKNOWN)
+                self._calls[number] = replace(call, state=ToolCallState.UNKNOWN)
             elif call.state is ToolCallState.WAITING:
-                yield short(replace(call, state=ToolCallState.DECLINED))
+                self._calls[number] = short(replace(call, state=ToolCallState.DECLINED))
+            else:
+                continue
+            closed.append(self._calls[number])
+        return tuple(closed)
+
+    def _add(self, call: ToolCall) -> None:
+        if len(self._calls) >= self._limit:  # the oldest that has ended makes room, or the oldest
+            ended = (n for n, c in self._calls.items() if c.state not in _NOT_ENDED)
+            oldest = next(ended, next(iter(self._calls)))
+            dropped = _key(self._calls.pop(oldest))
+            if self._latest.get(dropped) == oldest:
+                del self._latest[dropped]
+        number = next(self._numbers)
+        self._calls[number] = call
+        self._latest[_key(call)] = number
+
+
+def _key(call: ToolCall) -> tuple[str, str]:
+    return call.run_id, call.tool_call_id
 
 
 def short(call: ToolCall) -> ToolCall:

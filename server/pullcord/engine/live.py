@@ -18,9 +18,9 @@ from pullcord.engine.clock import Clock, Timer
 from pullcord.engine.ledger import Ledger, short, short_but_whole
 from pullcord.engine.log import EventLog
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.pausing import Question, decided, digest
 from pullcord.engine.ports import CancelRequest
 from pullcord.engine.presence import Presence
+from pullcord.engine.question import Question, decided, digest
 from pullcord.engine.watch import Watcher
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import Child
@@ -334,9 +334,7 @@ class LiveRun:
                 call = payload.tool_call
                 if source is not None and not call.run_id and source.run_id != self.run_id:
                     call = replace(call, run_id=source.run_id)
-                if isinstance(payload, ToolCallStarted):
-                    self._ledger.make_way(call)
-                self._enter(call)
+                self._enter(call, begins=isinstance(payload, ToolCallStarted))
             self._append(payload, source)
 
     def begin(self, payload: Payload, source: Source | None) -> None:
@@ -392,8 +390,7 @@ class LiveRun:
         try:
             with self._lock:
                 self._begin(ToolCallStarted(call), None)
-                self._ledger.make_way(call)
-                self._enter(call)
+                self._enter(call, begins=True)
         except RunCancelledError:
             self._refused()
             raise
@@ -440,8 +437,7 @@ class LiveRun:
             self._state = advance(self._state, Transition.PAUSE)
             self._question = asked
             for call in waiting:
-                self._ledger.make_way(call)
-                self._enter(call)
+                self._enter(call, begins=True)
         return None
 
     def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
@@ -597,7 +593,7 @@ class LiveRun:
         if self._state.is_terminal:
             return
         state = advance(self._state, transition)
-        for call in self._ledger.closing():
+        for call in self._ledger.close():
             self._enter(call)
         text, _ = self.log.output()
         if self._output is not None and (state is RunState.COMPLETED or not text):
@@ -638,11 +634,14 @@ class LiveRun:
         """The one place where events enter the log; deltas go their own, quicker way."""
         return self.log.append(payload, source, last=last)
 
-    def _enter(self, call: ToolCall) -> None:
+    def _enter(self, call: ToolCall, *, begins: bool = False) -> None:
         """Enters a call into the ledger, or what has become of it."""
         with self._lock:
             if not self._state.is_terminal:
-                self._ledger.enter(call)
+                if begins:
+                    self._ledger.begin(call)
+                else:
+                    self._ledger.enter(call)
 
     def _after_end(self) -> None:
         with self._lock:

@@ -39,7 +39,8 @@ class EngineOptions:
     max_log_records: int = 20_000
     """Likewise, counted in messages."""
     max_ledger: int = 256
-    """Tool calls that a run lists. More: the oldest ended ones are dropped."""
+    """Tool calls that a run lists. More: the oldest ended ones are dropped,
+    or the oldest where none has ended."""
     retention: float = 3600.0
     """How long an ended run is kept."""
     max_finished_runs: int = 10_000
@@ -61,3 +62,7 @@ class EngineOptions:
     there stops waiting for the loop."""
     max_timeout: float | None = None
     """The longest a run may take, whatever its spec says."""
+    max_pending: float = 600.0
+    """How long a run may wait to begin. Longer: it ends with cause BUDGET, limit `max_pending`."""
+    max_pause: float = 7 * 24 * 3600.0
+    """How long a run may wait for a decision. Longer: cause BUDGET, limit `max_pause`."""

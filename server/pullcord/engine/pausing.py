@@ -1,77 +1,91 @@
-"""A question that a run waits to have answered, and what a decision makes of it.
+"""The pause of one run: which question stands, and what a decision makes of its calls.
 
-Values and rules only. When a run pauses and goes on is the live run's decision, under its lock.
+Rules only. Whether the run is in a state to pause or to go on, the machine decides.
 """
 
-import asyncio
-import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 
-from pullcord.run.errors import InvalidArgument, Violation
-from pullcord.run.events import ToolCall, ToolCallState
-from pullcord.run.record import MAX_DECISIONS, Decision, size
-
-MAX_ASKED_BYTES = 256 * 1024
-"""Of the arguments of all calls of one question. They are shown whole to whoever decides."""
-
-
-class Question:
-    """What is asked, and the wait for its end. Settled once, from any thread."""
-
-    def __init__(self, words: str, calls: Sequence[ToolCall]) -> None:
-        """Raises ValueError for what cannot be decided by anybody: nothing, too much, twice."""
-        self.words = words.encode("utf-8", "replace").decode()
-        self.calls = tuple(calls)
-        if not 0 < len({call.tool_call_id for call in calls}) == len(calls) <= MAX_DECISIONS:
-            raise ValueError(f"a question is about 1 to {MAX_DECISIONS} calls, each with its id")
-        if sum(size(call.arguments) for call in calls) > MAX_ASKED_BYTES:
-            raise ValueError(f"the arguments of calls that wait are over {MAX_ASKED_BYTES} bytes")
-        self._decided: Future[tuple[Decision, ...] | None] = Future()
-
-    def settle(self, decisions: tuple[Decision, ...] | None) -> None:
-        """Wakes whoever waits; None: nobody will decide any more."""
-        self._decided.set_result(decisions)
-
-    async def wait(self) -> tuple[Decision, ...] | None:
-        """What was decided, in the order of the calls. Any task of any loop may wait."""
-        return await asyncio.shield(asyncio.wrap_future(self._decided))
-
-    def in_order(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
-        """The decisions, in the order of the calls.
-
-        Raises:
-            InvalidArgument: it names every decision on no call that waits, and every call without.
-        """
-        waiting = {call.tool_call_id for call in self.calls}
-        made = {decision.tool_call_id: decision for decision in decisions}
-        wrong = [
-            Violation(f"decisions[{index}].tool_call_id", "names no call that waits")
-            for index, decision in enumerate(decisions)
-            if decision.tool_call_id not in waiting
-        ]
-        wrong += [
-            Violation("decisions", f"lacks one on the call {call.tool_call_id!r}")
-            for call in self.calls
-            if call.tool_call_id not in made
-        ]
-        if wrong:
-            raise InvalidArgument(*wrong)
-        return tuple(made[call.tool_call_id] for call in self.calls)
+from pullcord.engine.effects import (
+    Append,
+    Effect,
+    Effects,
+    Moment,
+    Note,
+    Settle,
+    TimerName,
+    Timers,
+)
+from pullcord.engine.ledger import Ledger, short
+from pullcord.engine.question import Question, decided, digest
+from pullcord.run.events import (
+    RunContinued,
+    RunPaused,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallState,
+)
+from pullcord.run.record import Decision
 
 
-def decided(call: ToolCall, decision: Decision, now: float) -> ToolCall:
-    """A call that waited, after the decision; where it was approved, it now waits to begin."""
-    if decision.answer is not None:
-        return replace(call, state=ToolCallState.COMPLETED, result=decision.answer, end_time=now)
-    if not decision.approved:
-        return replace(call, state=ToolCallState.DECLINED, result=decision.note, end_time=now)
-    return call
+class Pausing:
+    """The question that stands, if one does."""
 
+    def __init__(self, ledger: Ledger, timers: Timers, max_pause: float) -> None:
+        self._ledger = ledger
+        self._timers = timers
+        self._max_pause = max_pause
+        self.question: Question | None = None
+        self.decided = ""
+        """The digest of the decisions by which the run went on last; empty: of none."""
 
-def digest(decisions: Iterable[Decision]) -> str:
-    """The same for the same decisions, in whatever order, and short, however long they are."""
-    made = sorted([made.tool_call_id, made.approved, made.answer, made.note] for made in decisions)
-    return sha256(json.dumps(made).encode()).hexdigest()
+    def pause(self, asked: Question, at: Moment) -> Effects:
+        """The question stands, and its calls wait."""
+        self.question = asked
+        waiting = tuple(
+            replace(call, state=ToolCallState.WAITING, start_time=at.time) for call in asked.calls
+        )
+        for call in waiting:
+            self._ledger.begin(call)
+        notes = (Note(call, begins=True) for call in waiting)
+        armed = self._timers.arm(TimerName.PAUSE, self._max_pause)
+        return (Append(RunPaused(asked.words, waiting)), *notes, armed)
+
+    def decide(
+        self, asked: Question, decisions: Sequence[Decision], actor: str, at: Moment
+    ) -> Effects:
+        """The run goes on by these decisions. Raises InvalidArgument; nothing was changed."""
+        made = asked.in_order(decisions)
+        self.decided = digest(decisions)
+        calls = (
+            decided(self._as_listed(c), d, at.time) for c, d in zip(asked.calls, made, strict=True)
+        )
+        return (
+            *self._go_on(RunContinued(actor), [short(call) for call in calls]),
+            Settle(asked, made),
+        )
+
+    def take_back(self, asked: Question, at: Moment) -> Effects:
+        """The run goes on without an answer: its calls are declined."""
+        none = (decided(self._as_listed(c), Decision(c.tool_call_id), at.time) for c in asked.calls)
+        return (*self._go_on(RunContinued(), [short(call) for call in none]), Settle(asked, None))
+
+    def drop(self) -> Effects:
+        """Nobody may decide any more."""
+        asked, self.question = self.question, None
+        if asked is None:
+            return ()
+        return (*self._timers.disarm(TimerName.PAUSE), Settle(asked, None))
+
+    def _as_listed(self, call: ToolCall) -> ToolCall:
+        return self._ledger.find(call) or call
+
+    def _go_on(self, continued: RunContinued, calls: Sequence[ToolCall]) -> Effects:
+        self.question = None
+        effects: list[Effect] = [Append(continued), *self._timers.disarm(TimerName.PAUSE)]
+        for call in calls:
+            self._ledger.enter(call)
+            effects.append(Note(call))
+            if call.state is not ToolCallState.WAITING:
+                effects.append(Append(ToolCallCompleted(call)))
+        return tuple(effects)

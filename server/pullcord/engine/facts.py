@@ -1,0 +1,107 @@
+"""What is known of one run: its state, results and times, and how they are shown to others.
+
+The machine changes them, by its rules; nothing is decided here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pullcord.engine.effects import Moment, Timers
+from pullcord.engine.ledger import Ledger
+from pullcord.engine.pausing import Pausing
+from pullcord.engine.question import Question
+from pullcord.engine.rules import Rules
+from pullcord.engine.stopping import Stopping
+from pullcord.run.cancel import Cancellation
+from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed
+from pullcord.run.record import Run, RunSpec
+from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
+
+
+class RunFacts:
+    """The facts of one run. Its owner reads and changes them under a lock."""
+
+    def __init__(
+        self, run_id: str, rules: Rules, at: Moment, deadline: float | None = None
+    ) -> None:
+        """`deadline` (monotonic) is that of the run's parent."""
+        options = rules.options
+        self.run_id = run_id
+        self.rules = rules
+        self.state = RunState.PENDING
+        self.deadline = deadline
+        """When it will be stopped for lack of time (monotonic); None: never."""
+        self.assignment = 0
+        """How often it was given to another executor before it began."""
+        self.usage = Usage()
+        self.output: str | None = None
+        """What the run's code said its output is."""
+        self.output_data: Mapping[str, Any] | None = None
+        self.error: RunError | None = None
+        self.abandoned = False
+        self.create_time = at.time
+        self.start_time = self.end_time = self.deliver_time = 0.0
+        self.ledger = Ledger(options.max_ledger)
+        self.timers = Timers()
+        self.stopping = Stopping(self.timers, options.grace_period, options.abandon_after)
+        self.pausing = Pausing(self.ledger, self.timers, options.max_pause)
+
+    @property
+    def question(self) -> Question | None:
+        """What the run asks; set in state PAUSED, and only then."""
+        return self.pausing.question
+
+    @property
+    def decided(self) -> str:
+        """The digest of the decisions by which it went on last; empty: of none."""
+        return self.pausing.decided
+
+    @property
+    def cancellation(self) -> Cancellation | None:
+        """The stop that was accepted, if one was."""
+        return self.stopping.cancellation
+
+    def terminal_event(self) -> RunCompleted | RunCancelled | RunFailed:
+        """The last event of a run in this terminal state, without its output."""
+        calls = self.ledger.calls()
+        if self.state is RunState.COMPLETED:
+            return RunCompleted("", self.output_data, self.usage, calls)
+        if self.state is RunState.FAILED:
+            assert self.error is not None
+            return RunFailed(self.error, "", self.usage, calls, output_data=self.output_data)
+        assert self.cancellation is not None
+        return RunCancelled(
+            self.cancellation,
+            output_data=self.output_data,
+            usage=self.usage,
+            tool_calls=calls,
+            abandoned=self.abandoned,
+            stage=self.stopping.stage,
+        )
+
+    def run(self, spec: RunSpec, parent_run_id: str, output: str, last_sequence: int) -> Run:
+        """The run as it is now; its text and the number of its last event are the log's."""
+        retention = self.rules.options.retention
+        return Run(
+            run_id=self.run_id,
+            runnable=spec.runnable,
+            state=self.state,
+            session_id=spec.session_id,
+            user_id=spec.user_id,
+            parent_run_id=parent_run_id,
+            input=spec.input,
+            cancellation=self.cancellation,
+            output=output,
+            output_data=self.output_data,
+            error=self.error,
+            usage=self.usage,
+            tool_calls=self.ledger.calls(),
+            labels=spec.labels,
+            create_time=self.create_time,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            expire_time=self.end_time + retention if self.end_time else 0.0,
+            last_sequence=last_sequence,
+            abandoned=self.abandoned,
+        )

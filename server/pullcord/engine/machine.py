@@ -1,0 +1,315 @@
+"""The life of one run as pure decisions: its state and every rule about it, and nothing else.
+
+A method takes what happened and when, changes the state, and returns what must now be done. There
+is no lock, clock, thread, log or callback here: a live run holds the lock, asks, and does it.
+
+Invariants, whatever happens in whatever order:
+ 1. There is one `Finish`, and no `Append` after it.
+ 2. The state changes as the table in `run.state` says. An accepted cancel always ends CANCELLED.
+ 3. Nothing begins once a cancel was accepted, or the run has ended.
+ 4. No timer is armed once the run has ended.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pullcord.engine.effects import (
+    Abandon,
+    Append,
+    Begin,
+    Drop,
+    Effect,
+    Effects,
+    Ended,
+    Finish,
+    Moment,
+    Note,
+    TimerName,
+)
+from pullcord.engine.facts import RunFacts
+from pullcord.engine.question import Question, digest
+from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest, StopStage
+from pullcord.run.errors import RunCancelledError, RunNotPaused
+from pullcord.run.events import (
+    Payload,
+    RunError,
+    RunStarted,
+    Source,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallStarted,
+)
+from pullcord.run.record import Decision
+from pullcord.run.state import IllegalTransition, RunState, Transition, advance
+from pullcord.run.usage import Usage
+
+
+class RunMachine(RunFacts):
+    """Every rule of one run. Its owner calls under a lock, and does what it returns, in order."""
+
+    def must_go_on(self) -> None:
+        """Raises RunCancelledError if nothing may begin any more."""
+        if self.cancellation is not None or self.state.is_terminal:
+            raise RunCancelledError("the run must stop, or has ended: nothing more begins")
+
+    # --- the run begins
+
+    def admitted(self, started: RunStarted) -> Effects:
+        """The run's first event; from now on it waits to begin, but not for ever."""
+        return Append(started), self.timers.arm(TimerName.PENDING, self.rules.longest_wait[0])
+
+    def moved(self) -> int:
+        """Another executor gets the run; its assignment, with which it asks to begin.
+
+        Raises:
+            IllegalTransition: the run has begun, or has ended.
+        """
+        if self.state is not RunState.PENDING:
+            raise IllegalTransition(self.state, Transition.START)
+        self.assignment += 1
+        return self.assignment
+
+    def began(self, at: Moment, assignment: int | None = None) -> Effects:
+        """An executor is about to call the code. Without a `Begin` it must not: the run has been
+        stopped, or is another executor's by now."""
+        if self.state is not RunState.PENDING or self._is_stale(assignment):
+            return ()
+        self.state = advance(self.state, Transition.START)
+        self.start_time = at.time
+        armed: list[Effect] = [*self.timers.disarm(TimerName.PENDING)]
+        if (timeout := self.rules.timeout) is not None:
+            ends = at.monotonic + timeout
+            self.deadline = ends if self.deadline is None else min(self.deadline, ends)
+            armed.append(self.timers.arm(TimerName.TIMEOUT, timeout))
+        return (*armed, Begin(self.deadline))
+
+    # --- its code is at work
+
+    def said(self, payload: Payload, source: Source | None = None) -> Effects:
+        """An event of the code's own."""
+        return () if self.state.is_terminal else (Append(payload, source),)
+
+    def begin(self, payload: Payload, source: Source | None) -> Effects:
+        """Something begins. Raises RunCancelledError if nothing may."""
+        self.must_go_on()
+        return (Append(payload, source),)
+
+    def relayed(self, payload: Payload, source: Source | None) -> Effects:
+        """An event of the remote run that does this run's work; a tool call enters the ledger."""
+        if self.state.is_terminal:
+            return ()
+        effects: Effects = ()
+        if isinstance(payload, ToolCallStarted | ToolCallCompleted):
+            call = payload.tool_call
+            if source is not None and not call.run_id and source.run_id != self.run_id:
+                call = replace(call, run_id=source.run_id)
+            effects = self.note(call, begins=isinstance(payload, ToolCallStarted))
+        return (*effects, Append(payload, source))
+
+    def note(self, call: ToolCall, *, begins: bool = False) -> Effects:
+        """A tool call, of this run or of a child, enters the ledger as far as it has come."""
+        if self.state.is_terminal:
+            return ()
+        if begins:
+            self.ledger.begin(call)
+        else:
+            self.ledger.enter(call)
+        return (Note(call, begins),)
+
+    def tool_started(self, call: ToolCall) -> Effects:
+        """A tool call begins. Raises RunCancelledError if nothing may."""
+        return (*self.begin(ToolCallStarted(call), None), *self.note(call, begins=True))
+
+    def tool_ended(self, call: ToolCall) -> Effects:
+        """A tool call has ended, unless the run has ended without it."""
+        if self.state.is_terminal:
+            return ()
+        return (*self.note(call), Append(ToolCallCompleted(call)))
+
+    def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
+        """Replaces what the deltas came to; None leaves it as it is."""
+        if not self.state.is_terminal:
+            self.output = self.output if output is None else output
+            self.output_data = self.output_data if output_data is None else output_data
+
+    def use(self, usage: Usage, at: Moment) -> Effects:
+        """Adds to the usage, and stops the run where that reaches a limit."""
+        if self.state.is_terminal:
+            return ()
+        self.usage += usage
+        limit = self.rules.limits.reached_by(self.usage)
+        return self.reached(limit, at) if limit else ()
+
+    def reached(self, limit: str, at: Moment) -> Effects:
+        """A limit of the run's was reached, which stops it."""
+        reason = f"the limit {limit} was reached"
+        cancellation = Cancellation(CancelCause.BUDGET, reason=reason, limit=limit)
+        return self.cancel(CancelRequest(cancellation), at)
+
+    # --- it waits for a decision
+
+    def ask(self, asked: Question, at: Moment) -> Effects:
+        """Pauses the run; only where no `question` stands.
+
+        Raises RunCancelledError if nothing may begin any more.
+        """
+        self.must_go_on()
+        self.state = advance(self.state, Transition.PAUSE)
+        return self.pausing.pause(asked, at)
+
+    def decide(self, decisions: Sequence[Decision], actor: str, at: Moment) -> Effects:
+        """Lets the run go on, if it waits for just these decisions.
+
+        Raises:
+            RunNotPaused, InvalidArgument: nothing was changed.
+        """
+        asked = self.question
+        if asked is None:
+            raise RunNotPaused(self.run_id, self.state, self.decided == digest(decisions))
+        effects = self.pausing.decide(asked, decisions, actor, at)
+        self.state = advance(self.state, Transition.CONTINUE)
+        return effects
+
+    def take_back(self, asked: Question, at: Moment) -> Effects:
+        """The code waits for this question's answer no longer, but the run continues."""
+        if self.question is not asked:
+            return ()
+        self.state = advance(self.state, Transition.CONTINUE)
+        return self.pausing.take_back(asked, at)
+
+    # --- it is stopped
+
+    def cancel(
+        self, request: CancelRequest, at: Moment, abandon_after: float | None = None
+    ) -> Effects:
+        """Accepts a stop, or hastens the one that stands; changes nothing where neither is so.
+
+        `abandon_after` is how long after an interrupt the run is abandoned; None: the default.
+        """
+        if self.state.is_terminal:
+            return ()
+        begun = self.state is not RunState.PENDING
+        first = self.cancellation is None
+        effects = self.stopping.accept(request, at, abandon_after, begun=begun)
+        if not begun:
+            # Accepted, then ended: nothing of it has run, and nothing will.
+            return (*effects, *self._finish(Transition.CANCEL, at, None), Drop(), Ended())
+        if first:
+            self.state = advance(self.state, Transition.CANCEL)
+            effects = (*effects, *self.pausing.drop())
+        return effects
+
+    def stop_at(self, deadline: float, margin: float, at: Moment) -> Effects:
+        """The run must have ended by `deadline` (monotonic); its stop begins `margin` before."""
+        if self.state.is_terminal:
+            return ()
+        stops = deadline - margin
+        self.deadline = stops if self.deadline is None else min(self.deadline, stops)
+        return (self.stopping.stop_at(deadline, margin, at),)
+
+    def fired(self, timer: TimerName, number: int, at: Moment) -> Effects:
+        """An armed timer is due; one that was taken back meanwhile means nothing."""
+        if not self.timers.take(timer, number):
+            return ()
+        match timer:
+            case TimerName.PENDING:
+                return self.reached(self.rules.longest_wait[1], at)
+            case TimerName.TIMEOUT:
+                return self.reached("timeout", at)
+            case TimerName.PAUSE:
+                return self.reached("max_pause", at)
+            case TimerName.DEADLINE:
+                effects = self.cancel(*self.stopping.deadline_stop(at))
+                return effects if self.state.is_terminal else effects + self.stopping.thirds()
+            case TimerName.DEADLINE_INTERRUPT:
+                return self.cancel(*self.stopping.deadline_interrupt(at))
+            case TimerName.GRACE:
+                return self.cancel(*self.stopping.grace_over(at))
+            case TimerName.KILL:
+                return self.stopping.kill()
+            case TimerName.DEADLINE_ABANDON | TimerName.ABANDON:
+                return self.abandon(at)
+
+    def delivered(self, at: Moment) -> None:
+        """The code has been told to stop."""
+        self.deliver_time = self.deliver_time or at.time
+
+    def abandon(self, at: Moment) -> Effects:
+        """A run that is stopping ends without its code."""
+        if self.state is not RunState.CANCELLING:
+            return ()
+        self.abandoned = True
+        self.stopping.reach(StopStage.ABANDON)
+        *ended, last = self._end(Transition.COMPLETE, at)
+        return (*ended, Abandon(), last)
+
+    # --- it ends
+
+    def ended(
+        self,
+        error: RunError | None,
+        at: Moment,
+        *,
+        full: bool = False,
+        own_cancel: bool = False,
+        assignment: int | None = None,
+    ) -> Effects:
+        """The code has returned, or has raised `error`.
+
+        `full`: its text reached the bound. `own_cancel`: the error is one that only a cancel may
+        raise. `assignment`: of the executor that reports it, None for the one that has the run.
+        """
+        if self.state.is_terminal or self._is_stale(assignment):
+            return ()
+        stop: Effects = ()
+        if error is None and full and self.state is not RunState.PENDING:
+            # It was quicker than the stop that is on its way.
+            stop = self.reached("output_bytes", at)
+        if self.cancellation is not None:
+            self.delivered(at)  # the code may have seen the token before anybody told it
+        elif error is not None and own_cancel:
+            words = f"{error.type} was raised in a run that nobody cancelled"
+            error = RunError(RuntimeError.__name__, words)
+        return stop + self._end(
+            Transition.COMPLETE if error is None else Transition.FAIL, at, error
+        )
+
+    def refused(self, error: RunError, at: Moment) -> Effects:
+        """The run was not admitted after all."""
+        return () if self.state.is_terminal else self._end(Transition.FAIL, at, error)
+
+    def died(self, how: str, at: Moment, assignment: int | None = None) -> Effects:
+        """The process that executed the code has died; `how`, in words for callers.
+
+        A run that had not begun is better `moved`. What its tools did is not known.
+        """
+        if self.state.is_terminal or self._is_stale(assignment):
+            return ()
+        return self._end(Transition.FAIL, at, RunError("WorkerDied", how))
+
+    def killed(self, at: Moment) -> Effects:
+        """The process that the run had for itself was killed, by us."""
+        if self.state is RunState.CANCELLING:
+            self.stopping.reach(StopStage.KILL)
+        return self.died("its process was killed by the server", at)
+
+    def _is_stale(self, assignment: int | None) -> bool:
+        return assignment is not None and assignment != self.assignment
+
+    def _end(self, transition: Transition, at: Moment, error: RunError | None = None) -> Effects:
+        """The one place where a run ends that has begun, or that fails."""
+        finish = self._finish(transition, at, error)
+        return (*finish, *self.pausing.drop(), Ended())
+
+    def _finish(self, transition: Transition, at: Moment, error: RunError | None) -> Effects:
+        paused = self.state is RunState.PAUSED  # a task that the code has left behind asks
+        before = advance(self.state, Transition.CONTINUE) if paused else self.state
+        state = advance(before, transition)
+        closed = [Note(call) for call in self.ledger.close()]
+        # Set before the state: a reader who sees that the run has ended finds the rest.
+        self.end_time = at.time
+        if state is RunState.FAILED:
+            self.error = error or RunError("Unknown")
+        self.state = state
+        return (*closed, Finish(self.terminal_event(), self.output), *self.timers.disarm_all())

@@ -1,0 +1,77 @@
+"""A question that a run waits to have answered, and what a decision makes of its calls.
+
+Values and rules only. When a run pauses and goes on is decided elsewhere.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from hashlib import sha256
+
+from pullcord.run.errors import InvalidArgument, Violation
+from pullcord.run.events import ToolCall, ToolCallState
+from pullcord.run.record import MAX_DECISIONS, Decision, size
+
+MAX_ASKED_BYTES = 256 * 1024
+"""Of the arguments of all calls of one question. They are shown whole to whoever decides."""
+
+
+class Question:
+    """What is asked, and the wait for its end. Settled once, from any thread."""
+
+    def __init__(self, words: str, calls: Sequence[ToolCall]) -> None:
+        """Raises ValueError for what cannot be decided by anybody: nothing, too much, twice."""
+        self.words = words.encode("utf-8", "replace").decode()
+        self.calls = tuple(calls)
+        if not 0 < len({call.tool_call_id for call in calls}) == len(calls) <= MAX_DECISIONS:
+            raise ValueError(f"a question is about 1 to {MAX_DECISIONS} calls, each with its id")
+        if sum(size(call.arguments) for call in calls) > MAX_ASKED_BYTES:
+            raise ValueError(f"the arguments of calls that wait are over {MAX_ASKED_BYTES} bytes")
+        self._decided: Future[tuple[Decision, ...] | None] = Future()
+
+    def settle(self, decisions: tuple[Decision, ...] | None) -> None:
+        """Wakes whoever waits; None: nobody will decide any more."""
+        self._decided.set_result(decisions)
+
+    async def wait(self) -> tuple[Decision, ...] | None:
+        """What was decided, in the order of the calls. Any task of any loop may wait."""
+        return await asyncio.shield(asyncio.wrap_future(self._decided))
+
+    def in_order(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
+        """The decisions, in the order of the calls.
+
+        Raises:
+            InvalidArgument: it names every decision on no call that waits, and every call without.
+        """
+        waiting = {call.tool_call_id for call in self.calls}
+        made = {decision.tool_call_id: decision for decision in decisions}
+        wrong = [
+            Violation(f"decisions[{index}].tool_call_id", "names no call that waits")
+            for index, decision in enumerate(decisions)
+            if decision.tool_call_id not in waiting
+        ]
+        wrong += [
+            Violation("decisions", f"lacks one on the call {call.tool_call_id!r}")
+            for call in self.calls
+            if call.tool_call_id not in made
+        ]
+        if wrong:
+            raise InvalidArgument(*wrong)
+        return tuple(made[call.tool_call_id] for call in self.calls)
+
+
+def decided(call: ToolCall, decision: Decision, now: float) -> ToolCall:
+    """A call that waited, after the decision; where it was approved, it now waits to begin."""
+    if decision.answer is not None:
+        return replace(call, state=ToolCallState.COMPLETED, result=decision.answer, end_time=now)
+    if not decision.approved:
+        return replace(call, state=ToolCallState.DECLINED, result=decision.note, end_time=now)
+    return call
+
+
+def digest(decisions: Iterable[Decision]) -> str:
+    """The same for the same decisions, in whatever order, and short, however long they are."""
+    made = sorted([made.tool_call_id, made.approved, made.answer, made.note] for made in decisions)
+    return sha256(json.dumps(made).encode()).hexdigest()
