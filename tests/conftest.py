@@ -2,6 +2,7 @@
 
 import functools
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -34,3 +35,12 @@ def patient_in_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "EngineOptions", functools.partial(EngineOptions, **waits))
         yield
+
+
+@pytest.fixture
+def hurry() -> Iterator[None]:
+    """Threads that take turns every few microseconds, so that races happen."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)

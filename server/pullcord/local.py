@@ -11,7 +11,6 @@ from pullcord.engine.clock import ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import SilentObserver
-from pullcord.engine.registry import MemoryRegistry
 from pullcord.executors.local import LocalExecutor
 from pullcord.stores.memory import MemoryStore
 
@@ -32,8 +31,7 @@ def _make() -> Engine:
     engine = Engine(
         options=options,
         clock=clock,
-        store=MemoryStore(clock, options.max_finished_runs, options.max_finished_bytes),
-        registry=MemoryRegistry(clock, options.tombstone_ttl, options.max_tombstones),
+        store=MemoryStore(clock, options),
         observer=observer,
         executor=LocalExecutor(options, clock, observer.loop_stalled),
     )

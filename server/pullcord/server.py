@@ -20,8 +20,8 @@ from pullcord.adapters.function import FunctionRunnable
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
-from pullcord.engine.ports import Observer
-from pullcord.engine.registry import MemoryRegistry
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import Observer, RunStore
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
@@ -65,6 +65,7 @@ class RunServer:
         settings: Settings | None = None,
         observer: Observer | None = None,
         clock: Clock | None = None,
+        store: Callable[[Clock, EngineOptions], RunStore] = MemoryStore,
     ) -> None:
         """Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
         self.settings = settings or read_settings()
@@ -75,8 +76,7 @@ class RunServer:
         self.engine = Engine(
             options=options,
             clock=clock,
-            store=MemoryStore(clock, options.max_finished_runs, options.max_finished_bytes),
-            registry=MemoryRegistry(clock, options.tombstone_ttl, options.max_tombstones),
+            store=store(clock, options),
             observer=observer,
             executor=LocalExecutor(options, clock, observer.loop_stalled),
         )

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import pytest
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
-from pullcord.testing import ManualClock, RecordingObserver, make_engine, nothing_left
+from pullcord.engine.ports import RunStore
+from pullcord.testing import HookedStore, ManualClock, RecordingObserver, make_engine, nothing_left
 
 
 class MakeEngine(Protocol):
@@ -49,3 +50,15 @@ def make(clock: ManualClock, observer: RecordingObserver) -> Iterator[MakeEngine
 @pytest.fixture
 def engine(make: MakeEngine) -> Engine:
     return make()
+
+
+@pytest.fixture
+def hooked(make: MakeEngine) -> tuple[Engine, HookedStore]:
+    """An engine, and its store, which a test can make slow or broken."""
+    stores: list[HookedStore] = []
+
+    def wrap(store: RunStore) -> RunStore:
+        stores.append(HookedStore(store))
+        return stores[-1]
+
+    return make(store=wrap), stores[0]

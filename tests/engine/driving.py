@@ -8,7 +8,7 @@ from pullcord.engine.ports import CancelRequest
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
 from pullcord.run.events import CancelRequested, Event, RunStarted
 from pullcord.run.record import Receipt, Run, RunSpec
-from pullcord.testing import Script
+from pullcord.testing import ManualClock, Script
 
 IMMEDIATE = CancelMode.IMMEDIATE
 
@@ -73,6 +73,11 @@ def check(told: list[Event], run: Run) -> None:
     assert len(requests) <= 2
     assert run.end_time >= run.start_time >= 0
     assert run.end_time >= run.create_time
+
+
+def run_timers(clock: ManualClock) -> list[float]:
+    """In how many seconds the timers of runs are due; the store's sweep comes after the hour."""
+    return [due for due in clock.timers() if due < 1800]
 
 
 def freed(engine: Engine) -> None:

@@ -109,8 +109,8 @@ def test_promise_12_thousands_of_runs_leave_everything_flat(
     assert threading.active_count() <= threads + 3
     assert remains().fds <= before.fds
     freed(engine)
-    assert (len(engine._live), len(engine._registry)) == (0, 0)  # type: ignore[arg-type]
-    assert len(engine._store) == 20  # type: ignore[arg-type]
+    left = engine.remains()
+    assert (left.live, left.claims, left.tombstones, left.ended) == (0, 0, 0, 20)
 
 
 def test_promise_12_retention(engine: Engine, clock: ManualClock) -> None:

@@ -63,8 +63,8 @@ class House:
         """No capacity, no session and no live run is left."""
         assert self.engine.wait_idle(20)
         self.observer.wait_for(lambda _: self.engine.occupied == 0)
-        assert len(self.engine._sessions) == 0
-        assert len(self.engine._registry) == 0  # type: ignore[arg-type]  # the one in memory
+        left = self.engine.remains()
+        assert (left.live, left.claims, left.tombstones, left.sessions) == (0, 0, 0, 0)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pullcord.engine.engine import Engine
-from pullcord.engine.ports import CancelRequest, FinishedRun
+from pullcord.engine.ports import CancelRequest
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.errors import (
     Draining,
@@ -19,10 +19,12 @@ from pullcord.run.errors import (
 )
 from pullcord.run.record import RunFilter, RunSpec
 from pullcord.run.state import RunState
-from pullcord.testing import Gate, ManualClock, RecordingObserver, Script, say
+from pullcord.testing import Gate, HookedStore, ManualClock, RecordingObserver, Script, say
 
 from tests.engine.conftest import MakeEngine
 from tests.engine.driving import cancel, ended, freed, spec, start
+
+Hooked = tuple[Engine, HookedStore]
 
 
 def test_a_run_id_is_minted_where_none_is_given(engine: Engine) -> None:
@@ -72,63 +74,74 @@ def test_many_starts_at_once_are_one_run(make: MakeEngine) -> None:
         assert script.runs == 1
 
 
-def test_a_twin_that_comes_and_goes_meanwhile_is_found(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A start that looks just before its twin is started and ended does not start a second run."""
+def test_a_twin_that_comes_and_goes_meanwhile_is_found(hooked: Hooked) -> None:
+    """A start whose twin is started and ended before it is admitted does not start a second run."""
+    engine, store = hooked
     script, twin = Script(), Script()
-    looked, ask = threading.Event(), engine._store.get
-    other = threading.Thread(target=lambda: (looked.wait(30), start(engine, twin)))
-    other.start()
 
-    def slow(run_id: str) -> FinishedRun | None:
-        found = ask(run_id)
-        if not looked.is_set():
-            looked.set()
-            other.join(0.2)  # if it can be started now, it is, and ends
-        return found
+    def twin_first(verb: str) -> None:
+        store.before = lambda verb: None
+        other = threading.Thread(target=lambda: start(engine, twin))
+        other.start()
+        other.join(0.2)  # if it can be started now, it is, and ends
 
-    monkeypatch.setattr(engine._store, "get", slow)
+    store.before = twin_first
     start(engine, script)
-    other.join(30)
     ended(engine)
     assert script.runs + twin.runs == 1
 
 
-def test_a_cancel_before_start_that_misses_a_quick_run_says_so(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancel_before_start_that_misses_a_quick_run_says_so(hooked: Hooked) -> None:
     """A cancel is not kept for a run that came and went while the cancel looked for it."""
-    ask = engine._store.get
+    engine, store = hooked
+    other = threading.Thread(target=lambda: start(engine, Script()))
 
-    def late(run_id: str) -> FinishedRun | None:
-        found = ask(run_id)
-        monkeypatch.setattr(engine._store, "get", ask)
-        start(engine, Script())
-        ended(engine)
-        return found
+    def start_first(verb: str) -> None:
+        store.before = lambda verb: None
+        other.start()
+        other.join(0.2)  # if it can be started now, it is, and ends
 
-    monkeypatch.setattr(engine._store, "get", late)
-    assert cancel(engine, before_start=True).outcome is CancelOutcome.ALREADY_FINISHED
+    store.before = start_first
+    outcome = cancel(engine, before_start=True).outcome
+    other.join(30)
+    run = ended(engine)
+    cancelled = run.state is RunState.CANCELLED
+    assert cancelled == (outcome is not CancelOutcome.ALREADY_FINISHED)
+    assert engine.remains().tombstones == 0
 
 
-def test_a_run_that_is_not_claimed_yet_can_be_cancelled(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A cancel that finds a run just being admitted stops it, and leaves no claim behind."""
-    claim, outcomes = engine._registry.claim, []
+def test_a_cancel_that_comes_while_its_run_is_admitted_stops_it(hooked: Hooked) -> None:
+    """A cancel that comes between a run's row and its place in the engine stops the run."""
+    engine, store = hooked
+    outcomes: list[CancelOutcome] = []
+    other = threading.Thread(target=lambda: outcomes.append(cancel(engine).outcome))
 
-    def cancel_first(run_id: str, deliver: Any) -> Cancellation | None:
-        outcomes.append(cancel(engine).outcome)
-        return claim(run_id, deliver)
+    def cancel_now(verb: str) -> None:
+        if verb == "admit":
+            other.start()
+            other.join(0.2)
 
-    monkeypatch.setattr(engine._registry, "claim", cancel_first)
-    script = Script(say("never"))
-    assert start(engine, script).state is RunState.CANCELLED
-    assert outcomes == [CancelOutcome.STOPPED]
-    ended(engine)
+    store.after = cancel_now
+    gate = Gate()
+    start(engine, Script(gate))
+    other.join(30)
+    assert ended(engine).state is RunState.CANCELLED
+    assert outcomes[0] in {CancelOutcome.REQUESTED, CancelOutcome.STOPPED}
     freed(engine)
-    assert (script.runs, len(engine._registry)) == (0, 0)  # type: ignore[arg-type]
+    assert (engine.remains().claims, engine.remains().tombstones) == (0, 0)
+
+
+def test_promise_06_a_refused_start_keeps_its_early_cancel(make: MakeEngine) -> None:
+    """A start that is refused as busy takes no cancel with it: the next try is still cancelled."""
+    engine, gate = make(max_live_runs=1), Gate()
+    start(engine, Script(gate), "busy")
+    cancel(engine, before_start=True)
+    with pytest.raises(ServerBusy):
+        start(engine, Script())
+    gate.open()
+    ended(engine, "busy")
+    freed(engine)
+    assert start(engine, Script()).state is RunState.CANCELLED
 
 
 def test_promise_11_live_runs_are_bounded(make: MakeEngine, observer: RecordingObserver) -> None:
@@ -146,7 +159,7 @@ def test_promise_11_live_runs_are_bounded(make: MakeEngine, observer: RecordingO
     for n in range(2):
         ended(engine, f"r{n}")
     freed(engine)
-    assert len(engine._registry) == 0  # type: ignore[arg-type]
+    assert engine.remains().claims == 0
 
 
 def test_promise_11_a_full_queue_is_an_answer(make: MakeEngine) -> None:
@@ -157,7 +170,8 @@ def test_promise_11_a_full_queue_is_an_answer(make: MakeEngine) -> None:
     for n in range(20):
         with pytest.raises(ServerBusy):
             start(engine, Script(), f"r{n}")
-    assert (engine.occupied, len(engine._live), len(engine._registry)) == (1, 1, 1)  # type: ignore[arg-type]
+    left = engine.remains()
+    assert (engine.occupied, left.live, left.claims) == (1, 1, 1)
     gate.open()
     ended(engine)
 
@@ -206,18 +220,16 @@ def test_shutdown_says_so(engine: Engine) -> None:
 
 
 def test_a_store_that_is_down_loses_no_run(
-    engine: Engine,
-    clock: ManualClock,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    hooked: Hooked, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A run that its store does not take stays where it was, and is offered until it is taken."""
-    put = engine._store.put
+    engine, store = hooked
 
-    def refuse(finished: FinishedRun) -> None:
-        raise StoreUnavailable()
+    def refuse(verb: str) -> None:
+        if verb == "finish":
+            raise StoreUnavailable()
 
-    monkeypatch.setattr(engine._store, "put", refuse)
+    store.before = refuse
     start(engine, Script(say("a")))
     run = ended(engine)
     assert run.output == "a"
@@ -226,7 +238,7 @@ def test_a_store_that_is_down_loses_no_run(
     assert not engine.wait_idle(0)
     assert cancel(engine).outcome is CancelOutcome.ALREADY_FINISHED
     assert start(engine, Script()) == run
-    monkeypatch.setattr(engine._store, "put", put)
+    store.before = lambda verb: None
     clock.advance(30)
     assert engine.wait_idle(30)
     assert engine.get("r") == run
@@ -266,21 +278,19 @@ def test_pages_of_runs(engine: Engine, clock: ManualClock) -> None:
     assert engine.wait_idle(30)
 
 
-def test_a_list_misses_no_run_that_is_just_ending(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_misses_no_run_that_is_just_ending(hooked: Hooked) -> None:
     """A run that ends while a list is made is in the list."""
-    gate, select = Gate(), engine._store.select
+    engine, store = hooked
+    gate = Gate()
     start(engine, Script(gate))
     gate.wait_reached()
 
-    def end_meanwhile(matching: RunFilter) -> Any:
-        found = select(matching)
-        gate.open()
-        ended(engine)
-        return found
+    def end_meanwhile(verb: str) -> None:
+        if verb == "page":
+            gate.open()
+            ended(engine)
 
-    monkeypatch.setattr(engine._store, "select", end_meanwhile)
+    store.after = end_meanwhile
     assert [run.run_id for run in engine.list_page(RunFilter(), 5).runs] == ["r"]
 
 

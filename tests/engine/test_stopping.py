@@ -24,7 +24,7 @@ from pullcord.testing import (
 )
 
 from tests.engine.conftest import MakeEngine
-from tests.engine.driving import IMMEDIATE, cancel, ended, freed, spec, start
+from tests.engine.driving import IMMEDIATE, cancel, ended, freed, run_timers, spec, start
 from tests.steady import steady
 
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -60,7 +60,7 @@ def test_promise_04_the_grace_period_escalates(
     assert abandoned.run_id == "r"
     assert "scripts.py" in stack
     assert engine.occupied == 1, "it holds capacity until its code ends"
-    assert clock.timers() == [] or is_async
+    assert run_timers(clock) == [] or is_async
     gate.open()
     assert gate.left.wait(30)
     freed(engine)
@@ -97,7 +97,7 @@ def test_promise_04_a_tool_may_finish_within_the_grace_period(
     assert (run.state, run.abandoned, after) == (RunState.CANCELLED, False, [])
     (call,) = run.tool_calls
     assert (call.state, call.result) == (ToolCallState.COMPLETED, "result")
-    assert clock.timers() == [] or is_async
+    assert run_timers(clock) == [] or is_async
 
 
 def test_promise_04_immediate_interrupts_a_tool_in_a_thread(engine: Engine) -> None:

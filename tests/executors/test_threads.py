@@ -213,15 +213,6 @@ def test_promise_04_a_job_of_the_standard_library_is_interrupted_too(
 ROUNDS = 3000
 
 
-@pytest.fixture
-def hurry() -> Iterator[None]:
-    """Threads that take turns every few microseconds, so that races happen."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
 @pytest.mark.usefixtures("hurry")
 def test_an_interrupt_never_hits_the_next_job(
     make_pool: Callable[..., ThreadPool], request: pytest.FixtureRequest

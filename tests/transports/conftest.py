@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pullcord.server import RunServer
+from pullcord.stores.memory import MemoryStore
 
 from tests.transports.harness import Served, make_settings, threads_of_ours, until
 
@@ -20,8 +21,11 @@ def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Served]]:
     made: list[Served] = []
     before = threads_of_ours()
 
-    def start(*agents: Any, observer: Any = None, **options: Any) -> Served:
-        server = RunServer(agents=agents, settings=make_settings(**options), observer=observer)
+    def start(
+        *agents: Any, observer: Any = None, store: Any = MemoryStore, **options: Any
+    ) -> Served:
+        settings = make_settings(**options)
+        server = RunServer(agents=agents, settings=settings, observer=observer, store=store)
         made.append(Served(server))
         return made[-1]
 

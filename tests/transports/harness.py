@@ -148,7 +148,7 @@ class Served:
 
     def expire(self) -> None:
         """Until no early cancel is kept."""
-        until(lambda: len(self.engine._registry) == 0)
+        until(lambda: self.engine.remains().tombstones == 0)
 
     def close(self) -> None:
         for channel in self._channels:

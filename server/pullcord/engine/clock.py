@@ -34,6 +34,9 @@ class Clock(Protocol):
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Calls back once, `delay` seconds from now, in a thread of the clock's."""
 
+    def pending(self) -> int:
+        """How many timers will fire unless they are cancelled."""
+
     def close(self) -> None:
         """No timer fires after this."""
 
@@ -84,6 +87,11 @@ class ThreadClock:
             elif len(self._heap) > 1024 and len(self._heap) % 1024 == 0:
                 self._compact()
         return entry
+
+    def pending(self) -> int:
+        """How many timers will fire unless they are cancelled."""
+        with self._condition:
+            return sum(item[2].callback is not None for item in self._heap)
 
     def close(self) -> None:
         """Ends the thread; no timer fires after this."""

@@ -10,8 +10,9 @@ import heapq
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,11 +22,15 @@ from pullcord.engine.live import LiveRun
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page, age, make_token, read_token
 from pullcord.engine.ports import (
-    CancelRegistry,
+    LOCAL,
+    Admitted,
+    AlreadyLive,
     CancelRequest,
+    EndedRun,
     Executor,
-    FinishedRun,
+    Finish,
     Observer,
+    Recorded,
     RunStore,
 )
 from pullcord.engine.question import digest
@@ -41,6 +46,7 @@ from pullcord.run.errors import (
     RunNotFound,
     RunNotPaused,
     ServerBusy,
+    StoreUnavailable,
     TooManyAffected,
     Violation,
 )
@@ -64,6 +70,30 @@ _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 """Seconds until an ended run is offered again to a store that did not take it."""
 
 
+_MAX_HISTORY = 1000
+"""Runs of its session that a run can read, the last ones. No model takes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What an engine holds. All zero once every run has ended and expired, and all have left."""
+
+    live: int
+    """Runs here that have not ended, or whose store does not have them yet."""
+    claims: int
+    """Runs that the store takes for live."""
+    tombstones: int
+    """Cancels that wait for a run."""
+    ended: int
+    """Ended runs that are kept."""
+    sessions: int
+    """Sessions with a live run."""
+    watchers: int
+    """Watchers of live runs."""
+    timers: int
+    """Timers that will fire; one of them is the store's, while it keeps anything that expires."""
+
+
 class Engine:
     """Runs of one process. Close it; closing cancels what is left, cause SHUTDOWN."""
 
@@ -73,16 +103,14 @@ class Engine:
         options: EngineOptions,
         clock: Clock,
         store: RunStore,
-        registry: CancelRegistry,
         observer: Observer,
         executor: Executor,
     ) -> None:
         self.options = options
-        self.blocking = store.blocking or registry.blocking
+        self.blocking = store.blocking
         """Whether calls may wait for a network, so that an event loop must not make them."""
         self._clock = clock
         self._store = store
-        self._registry = registry
         self._observer = observer
         self._executor = executor
         self._lock = threading.Lock()
@@ -127,16 +155,21 @@ class Engine:
         spec.check(self.options.max_input_bytes)
         if not spec.run_id:
             return admit(replace(spec, run_id=str(uuid.uuid4())))
+        with self._deciding(spec.run_id):
+            live = self._live.get(spec.run_id)
+            return admit(spec) if live is None else self._same(live.spec, spec, live.snapshot)
+
+    @contextmanager
+    def _deciding(self, run_id: str) -> Iterator[None]:
+        """One start or cancel of a run_id at a time decides whether that run is here."""
         with self._idle:
-            # One at a time, or a twin could come and go between the look and the admission.
-            self._idle.wait_for(lambda: spec.run_id not in self._starting)
-            self._starting.add(spec.run_id)
+            self._idle.wait_for(lambda: run_id not in self._starting)
+            self._starting.add(run_id)
         try:
-            found = self._find_same(spec)
-            return admit(spec) if found is None else found
+            yield
         finally:
             with self._idle:
-                self._starting.discard(spec.run_id)
+                self._starting.discard(run_id)
                 self._idle.notify_all()
 
     def _admit(
@@ -152,22 +185,27 @@ class Engine:
         live = LiveRun(spec, **settings) if parent is None else RunBeneath(parent, spec, **settings)
         if parent is not None:
             self._make_room_beneath(parent)
-        with self._lock:
-            if parent is None and self._draining:
-                raise Draining()
-            if parent is None and self._occupied >= self.options.max_live_runs:
-                raise ServerBusy(f"{self.options.max_live_runs} runs are live")
-            self._sessions.enter(live)
-            self._live[spec.run_id] = live
-            self._occupied += 1
         try:
-            came_before = self._registry.claim(spec.run_id, live.cancel)
+            self._occupy(beneath=parent is not None)
+        except PullcordError:
+            ended = self._store.find(LOCAL, spec.run_id)
+            if ended is None:
+                raise
+            return self._same(ended.spec, spec, lambda: ended.run)
+        try:
+            came_before = self._claim(live)
+        except BaseException:
+            self._release()
+            raise
+        if isinstance(came_before, EndedRun):
+            self._release()
+            return came_before.run
+        try:
             if isinstance(live, RunBeneath):
                 live.hang_on()
             if came_before is not None:
                 live.cancel(CancelRequest(came_before))
-            if live.state.is_terminal:  # so, or by somebody who found it before it was claimed
-                self._registry.release(spec.run_id)
+            if live.state.is_terminal:  # so, or by somebody who has found it already
                 self._release()
                 run = live.snapshot()
                 self._observer.run_started(run)
@@ -182,6 +220,30 @@ class Engine:
         run = live.snapshot()
         self._observer.run_started(run)
         return run
+
+    def _occupy(self, *, beneath: bool) -> None:
+        with self._lock:
+            if not beneath and self._draining:
+                raise Draining()
+            if not beneath and self._occupied >= self.options.max_live_runs:
+                raise ServerBusy(f"{self.options.max_live_runs} runs are live")
+            self._occupied += 1
+
+    def _claim(self, live: LiveRun) -> Cancellation | EndedRun | None:
+        """Makes a run live, in the store and here; returns what came before it, if anything."""
+        answer = self._store.admit(LOCAL, live.spec)
+        if isinstance(answer, AlreadyLive):
+            raise StoreUnavailable(f"run {live.run_id!r} is live in another process")
+        if not isinstance(answer, Admitted):
+            return answer
+        try:
+            self._sessions.enter(live)
+        except BaseException:
+            self._store.withdraw(LOCAL, live.run_id)
+            raise
+        with self._lock:
+            self._live[live.run_id] = live
+        return answer.cancellation
 
     def _execute_in_turn(
         self, live: LiveRun, runnable: Runnable, loop: asyncio.AbstractEventLoop | None
@@ -226,7 +288,9 @@ class Engine:
             "on_end": self._run_ended,
             "on_abandon": self._run_abandoned,
             "history": lambda: (
-                self._store.history(spec.session_id, spec.runnable) if spec.session_id else []
+                self._store.history(LOCAL, spec.session_id, spec.runnable, _MAX_HISTORY)
+                if spec.session_id
+                else []
             ),
             "on_release": self._release,
             "start_child": self._start_child,
@@ -266,7 +330,6 @@ class Engine:
             self._live[spec.run_id] = live
             self._occupied += 1
         try:
-            self._registry.claim(spec.run_id, live.cancel)
             live.hang_on()
             beside = parent.execution
             loop = beside.loop if beside is not None else None
@@ -285,13 +348,6 @@ class Engine:
             raise InvalidArgument(Violation("runnable", deep))
         if parent.root.beneath >= self.options.max_runs_beneath:
             raise ServerBusy(f"{self.options.max_runs_beneath} runs are live beneath one")
-
-    def _find_same(self, spec: RunSpec) -> Run | None:
-        live = self._live.get(spec.run_id)
-        if live is not None:
-            return self._same(live.spec, spec, live.snapshot)
-        finished = self._store.get(spec.run_id)
-        return None if finished is None else self._same(finished.spec, spec, lambda: finished.run)
 
     @staticmethod
     def _same(existing: RunSpec, asked: RunSpec, run: Callable[[], Run]) -> Run:
@@ -325,9 +381,12 @@ class Engine:
         if live is not None:
             _check_after(after_sequence, live.log.seal())
             return live.watch(after_sequence)
-        finished = self._finished(run_id)
-        _check_after(after_sequence, finished.run.last_sequence)
-        return Watcher(run_id, finished.log, after_sequence, lambda: finished.run, _nothing)
+        kept = self._store.log(LOCAL, run_id)
+        if kept is None:
+            raise RunNotFound(run_id)
+        ended, log = kept
+        _check_after(after_sequence, ended.run.last_sequence)
+        return Watcher(run_id, log, after_sequence, lambda: ended.run, _nothing)
 
     def on_end(self, run_id: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once, in any thread, when the run has ended; returns the way out.
@@ -354,10 +413,13 @@ class Engine:
         before = read_token(token, matching) if token else None
         # In this order no run is missed that moves from one place to the other meanwhile.
         lively = [live.snapshot(with_output=False) for live in self._all_live()]
-        runs = {run.run_id: run for run in lively if matching.matches(run)}
-        runs |= {run.run_id: run for run in self._store.select(matching)}
-        candidates = (r for r in runs.values() if before is None or age(r) < before)
-        found = heapq.nlargest(size + 1, candidates, key=age)
+        runs = {
+            run.run_id: run
+            for run in lively
+            if matching.matches(run) and (before is None or age(run) < before)
+        }
+        runs |= {r.run_id: r for r in self._store.page(LOCAL, matching, before, size + 1)}
+        found = heapq.nlargest(size + 1, runs.values(), key=age)
         page = found[:size]
         return Page(page, make_token(page[-1], matching) if len(found) > size else "")
 
@@ -390,23 +452,20 @@ class Engine:
         request = replace(
             request, cancellation=replace(request.cancellation, accept_time=self._clock.time())
         )
-        receipt = self._registry.request(run_id, request)
-        if receipt is not None:
-            return receipt
         live = self._live.get(run_id)
-        if live is not None:  # it is about to be claimed
+        if live is not None:
             return live.cancel(request)
-        finished = self._store.get(run_id)
-        if finished is not None:
-            return _late_receipt(finished)
-        if not before_start:
+        with self._deciding(run_id):
+            live = self._live.get(run_id)
+            if live is None:
+                answer = self._store.request_stop(LOCAL, run_id, request, before_start=before_start)
+        if live is not None:
+            return live.cancel(request)
+        if answer is None:
             raise RunNotFound(run_id)
-        receipt = self._registry.record(run_id, request)
-        if receipt.outcome is CancelOutcome.RECORDED:
-            finished = self._store.get(run_id)
-            if finished is not None:  # it came and went while we looked
-                return _late_receipt(finished)
-        return receipt
+        if isinstance(answer, EndedRun):
+            return _late_receipt(answer)
+        return _receipt_of(answer)
 
     def receipt(self, run_id: str) -> Receipt:
         """What a canceller can be told now, without asking for anything. Raises RunNotFound."""
@@ -453,6 +512,19 @@ class Engine:
 
     # --- the end of the process
 
+    def remains(self) -> Remains:
+        """What the engine holds now."""
+        live, kept = self._all_live(), self._store.size()
+        return Remains(
+            live=len(live),
+            claims=kept.live,
+            tombstones=kept.tombstones,
+            ended=kept.ended,
+            sessions=len(self._sessions),
+            watchers=sum(run.presence.watchers for run in live),
+            timers=self._clock.pending(),
+        )
+
     @property
     def occupied(self) -> int:
         """Runs that hold capacity: live ones, and abandoned ones still at work."""
@@ -488,8 +560,8 @@ class Engine:
 
     # --- inside
 
-    def _finished(self, run_id: str) -> FinishedRun:
-        finished = self._store.get(run_id)
+    def _finished(self, run_id: str) -> EndedRun:
+        finished = self._store.find(LOCAL, run_id)
         if finished is None:
             raise RunNotFound(run_id)
         return finished
@@ -502,17 +574,14 @@ class Engine:
         run = live.snapshot()
         # In this order a run can always be found, in one place or in both.
         try:
-            self._store.put(FinishedRun(live.spec, run, live.log, live.deliver_time, live.decided))
+            ended = EndedRun(live.spec, run, live.deliver_time, live.decided)
+            self._store.finish([Finish(LOCAL, ended, live.log)])
         except Exception:
             _log.exception("the store did not take run %s", live.run_id)
             if self._clock.time() < run.expire_time:  # kept here, and offered again
                 longer = min(2 * retry, _LONGEST_RETRY)
                 self._clock.call_later(retry, lambda: self._run_ended(live, longer))
                 return
-        try:
-            self._registry.release(live.run_id)
-        except Exception:
-            _log.exception("the registry did not let go of run %s", live.run_id)
         with self._idle:
             self._live.pop(live.run_id, None)
             if not self._live:
@@ -529,7 +598,7 @@ class Engine:
     def _forget(self, live: LiveRun, error: BaseException) -> None:
         """A run that was refused after all."""
         live.refuse(error)
-        self._registry.release(live.run_id)
+        self._store.withdraw(LOCAL, live.run_id)
         with self._idle:
             self._live.pop(live.run_id, None)
             self._occupied -= 1
@@ -554,12 +623,17 @@ def _check_after(after_sequence: int, last: int) -> None:
         raise InvalidArgument(Violation("after_sequence", f"the run has made {last} events so far"))
 
 
-def _late_receipt(finished: FinishedRun) -> Receipt:
+def _late_receipt(finished: EndedRun) -> Receipt:
     run = finished.run
     cancelled = run.cancellation is not None and run.state == "cancelled"
     outcome = CancelOutcome.STOPPED if cancelled else CancelOutcome.ALREADY_FINISHED
     accepted = run.cancellation.accept_time if run.cancellation else 0.0
     return Receipt(outcome, run, accepted, finished.deliver_time, run.end_time)
+
+
+def _receipt_of(stop: Recorded) -> Receipt:
+    outcome = CancelOutcome.RECORDED if stop.before_start else CancelOutcome.REQUESTED
+    return Receipt(outcome, accept_time=stop.request.cancellation.accept_time)
 
 
 def _nothing() -> None:

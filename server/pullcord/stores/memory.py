@@ -1,93 +1,318 @@
-"""Keeps ended runs in this process, for one replica, until they expire or others need the room.
+"""The rows of one process in its memory: tombstones, live runs and ended runs.
 
-Nothing here survives the process. What a run is, and when it ends, is the engine's to know.
+Nothing here survives the process, and nothing here calls a run: a row says what was agreed, the
+engine does what follows.
+
+1. A key is in at most one of the three tables, and every verb moves it in one step under one lock.
+2. An expired row counts as absent, also before the sweep has deleted it.
+3. One timer is armed while anything can expire, for the time the next row does.
 """
 
+import heapq
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from pullcord.engine.clock import Clock
-from pullcord.engine.ports import FinishedRun
-from pullcord.run.record import Run, RunFilter
+from pullcord.engine.clock import Clock, Timer
+from pullcord.engine.log import EventLog
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.paging import age
+from pullcord.engine.ports import (
+    Admitted,
+    AlreadyLive,
+    CancelRequest,
+    EndedRun,
+    Finish,
+    Recorded,
+    Scope,
+    StoreSize,
+)
+from pullcord.run.cancel import Cancellation, CancelMode
+from pullcord.run.errors import RunExists, ServerBusy
+from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.state import RunState
+
+_SWEEP = 16
+"""Rows that one call of the timer deletes. A log can take milliseconds to free, and the clock has
+other timers."""
+
+Key = tuple[str, str, str]
+"""Tenant, owner, and run_id or session_id."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Tombstone:
+    request: CancelRequest
+    expires: float  # monotonic
+
+
+@dataclass(slots=True)
+class _Live:
+    spec: RunSpec
+    tombstone: _Tombstone | None
+    stop: CancelRequest | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    ended: EndedRun
+    log: EventLog
+    nbytes: int
 
 
 class MemoryStore:
-    """A RunStore of this process alone. The oldest runs are forgotten first."""
+    """A RunStore of this process alone. When it is full, the runs that ended first go first."""
 
     blocking = False
 
-    def __init__(self, clock: Clock, max_runs: int, max_bytes: int) -> None:
+    def __init__(self, clock: Clock, options: EngineOptions) -> None:
         self._clock = clock
-        self._max_runs = max_runs
-        self._max_bytes = max_bytes
+        self._options = options
         self._lock = threading.Lock()
-        self._runs: OrderedDict[str, FinishedRun] = OrderedDict()
-        self._sizes: dict[str, int] = {}
-        self._sessions: dict[str, list[str]] = {}
+        self._tombstones: OrderedDict[Key, _Tombstone] = OrderedDict()
+        self._live: dict[Key, _Live] = {}
+        self._ended: OrderedDict[Key, _Ended] = OrderedDict()
+        self._sessions: dict[Key, dict[str, None]] = {}  # ended runs, in the order they ended
         self._bytes = 0
+        self._timer: Timer | None = None
+        self._due = 0.0  # when it fires, on the monotonic scale
 
-    def put(self, finished: FinishedRun) -> None:
-        """Keeps a run that has ended."""
-        run = finished.run
-        size = _size(finished)
+    # --- one transaction each
+
+    def admit(self, scope: Scope, spec: RunSpec) -> Admitted | AlreadyLive | EndedRun:
+        """Makes a live row, or returns what the row is already."""
+        key = _key(scope, spec.run_id)
         with self._lock:
-            if run.run_id in self._runs:
-                self._forget(run.run_id)
-            self._runs[run.run_id] = finished
-            self._sizes[run.run_id] = size
-            self._bytes += size
-            if run.session_id:
-                self._sessions.setdefault(run.session_id, []).append(run.run_id)
-            self._expire()
-            while self._runs and (
-                len(self._runs) > self._max_runs or self._bytes > self._max_bytes
-            ):
-                self._forget(next(iter(self._runs)))
+            if (row := self._find(key)) is not None:
+                return _same(row.ended.spec, spec, row.ended)
+            if (live := self._live.get(key)) is not None:
+                return _same(live.spec, spec, AlreadyLive())
+            tombstone = self._find_tombstone(key)
+            stop = tombstone.request if tombstone is not None else None
+            self._tombstones.pop(key, None)
+            if key in self._ended:  # expired
+                self._forget(key)
+            self._live[key] = _Live(spec, tombstone, stop)
+        return Admitted(stop.cancellation if stop is not None else None)
 
-    def get(self, run_id: str) -> FinishedRun | None:
-        """The run of this id; None where there is none, or it has expired."""
+    def withdraw(self, scope: Scope, run_id: str) -> None:
+        """Deletes the live row of a run that was refused."""
+        key = _key(scope, run_id)
         with self._lock:
-            self._expire()
-            return self._runs.get(run_id)
+            live = self._live.pop(key, None)
+            if live is not None and live.tombstone is not None:
+                self._tombstones[key] = live.tombstone
+                self._tombstones.move_to_end(key, last=False)  # it is an old one
+                self._arm()
 
-    def select(self, matching: RunFilter) -> list[Run]:
-        """The runs that match, in no order."""
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+        """Keeps ended runs; returns the stops that stand against an end."""
         with self._lock:
-            self._expire()
-            kept = list(self._runs.values())
-        return [finished.run for finished in kept if matching.matches(finished.run)]
+            answers = [self._finish(end) for end in ends]
+            forgotten = self._make_room()
+            self._arm()
+        del forgotten  # logs are freed after the lock is released
+        return answers
 
-    def history(self, session_id: str, runnable: str) -> list[Run]:
-        """The session's runs of one runnable, in the order they ended."""
+    def _finish(self, end: Finish) -> Cancellation | None:
+        run = end.ended.run
+        key = _key(end.scope, run.run_id)
+        if self._find(key) is not None:
+            return None
+        live = self._live.get(key)
+        if live is not None and live.stop is not None and run.state is not RunState.CANCELLED:
+            return live.stop.cancellation
+        self._live.pop(key, None)
+        self._tombstones.pop(key, None)
+        if key in self._ended:  # expired
+            self._forget(key)
+        row = _Ended(end.ended, end.log, _size(end))
+        self._ended[key] = row
+        self._bytes += row.nbytes
+        if run.session_id:
+            self._sessions.setdefault(_key(end.scope, run.session_id), {})[run.run_id] = None
+        return None
+
+    def request_stop(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Recorded | EndedRun | None:
+        """Records a stop for a live run, or before a run that has not come."""
+        key = _key(scope, run_id)
         with self._lock:
-            self._expire()
-            runs = [self._runs[run_id].run for run_id in self._sessions.get(session_id, ())]
-        return [run for run in runs if run.runnable == runnable]
+            if (row := self._find(key)) is not None:
+                return row.ended
+            if (live := self._live.get(key)) is not None:
+                live.stop = _merged(live.stop, request)
+                return Recorded(live.stop, before_start=False)
+            tombstone = self._find_tombstone(key)
+            if tombstone is None:
+                if not before_start:
+                    return None
+                tombstone = self._bury(key, request)
+            else:
+                tombstone.request = _merged(tombstone.request, request)
+            return Recorded(tombstone.request, before_start=True)
 
-    def __len__(self) -> int:
-        """Runs kept."""
+    def _bury(self, key: Key, request: CancelRequest) -> _Tombstone:
+        now, limit = self._clock.monotonic(), self._options.max_tombstones
+        if key in self._ended:  # expired
+            self._forget(key)
+        while self._tombstones and next(iter(self._tombstones.values())).expires <= now:
+            self._tombstones.popitem(last=False)
+        if len(self._tombstones) >= limit:
+            raise ServerBusy(f"{limit} cancels wait for runs that have not come")
+        tombstone = _Tombstone(request, now + self._options.tombstone_ttl)
+        self._tombstones[key] = tombstone
+        self._arm()
+        return tombstone
+
+    # --- reading
+
+    def find(self, scope: Scope, run_id: str) -> EndedRun | None:
+        """The ended run of this run_id."""
         with self._lock:
-            self._expire()
-            return len(self._runs)
+            row = self._find(_key(scope, run_id))
+        return None if row is None else row.ended
 
-    def _expire(self) -> None:
-        now = self._clock.time()
-        while self._runs and next(iter(self._runs.values())).run.expire_time <= now:
-            self._forget(next(iter(self._runs)))
+    def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
+        """The same with its events."""
+        with self._lock:
+            row = self._find(_key(scope, run_id))
+        return None if row is None else (row.ended, row.log)
 
-    def _forget(self, run_id: str) -> None:
-        finished = self._runs.pop(run_id)
-        self._bytes -= self._sizes.pop(run_id)
-        session = finished.run.session_id
-        if session:
-            self._sessions[session].remove(run_id)
+    def page(
+        self, scope: Scope, matching: RunFilter, before: tuple[float, str] | None, size: int
+    ) -> list[Run]:
+        """At most `size` ended runs that match, the newest first."""
+        with self._lock:
+            rows = list(self._ended.items())
+        now, whose = self._clock.time(), (scope.tenant, scope.owner)
+        runs = (row.ended.run for key, row in rows if key[:2] == whose)
+        return heapq.nlargest(
+            size,
+            (
+                run
+                for run in runs
+                if run.expire_time > now
+                and (before is None or age(run) < before)
+                and matching.matches(run)
+            ),
+            key=age,
+        )
+
+    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+        """The last `limit` runs of one runnable in a session, in the order they ended."""
+        with self._lock:
+            run_ids = list(self._sessions.get(_key(scope, session_id), ()))
+            rows = [self._find(_key(scope, run_id)) for run_id in run_ids]
+        runs = [row.ended.run for row in rows if row is not None]
+        return [run for run in runs if run.runnable == runnable][-limit:]
+
+    def size(self) -> StoreSize:
+        """What the store holds, expired rows not counted."""
+        with self._lock:
+            ended = [row for key in self._ended if (row := self._find(key)) is not None]
+            tombstones = sum(self._find_tombstone(key) is not None for key in self._tombstones)
+            nbytes = sum(row.nbytes for row in ended)
+            return StoreSize(len(self._live), tombstones, len(ended), nbytes)
+
+    # --- expiry and room: under the lock
+
+    def _find(self, key: Key) -> _Ended | None:
+        row = self._ended.get(key)
+        expired = row is not None and row.ended.run.expire_time <= self._clock.time()
+        return None if expired else row
+
+    def _find_tombstone(self, key: Key) -> _Tombstone | None:
+        tombstone = self._tombstones.get(key)
+        expired = tombstone is not None and tombstone.expires <= self._clock.monotonic()
+        return None if expired else tombstone
+
+    def _make_room(self) -> list[_Ended]:
+        """Forgets the runs that ended first, until the others are within the bounds."""
+        max_runs, max_bytes = self._options.max_finished_runs, self._options.max_finished_bytes
+        forgotten = []
+        while self._ended and (len(self._ended) > max_runs or self._bytes > max_bytes):
+            forgotten.append(self._forget(next(iter(self._ended))))
+        return forgotten
+
+    def _forget(self, key: Key) -> _Ended:
+        row = self._ended.pop(key)
+        self._bytes -= row.nbytes
+        run = row.ended.run
+        if run.session_id:
+            session = (*key[:2], run.session_id)
+            self._sessions[session].pop(run.run_id)
             if not self._sessions[session]:
                 del self._sessions[session]
+        return row
+
+    def _sweep(self) -> None:
+        """Deletes some expired rows. Those that ended late wait for the ones before them."""
+        forgotten = []
+        with self._lock:
+            self._timer = None
+            for _ in range(_SWEEP):
+                key = next(iter(self._ended), None)
+                if key is None or self._find(key) is not None:
+                    break
+                forgotten.append(self._forget(key))
+            for _ in range(_SWEEP):
+                key = next(iter(self._tombstones), None)
+                if key is None or self._find_tombstone(key) is not None:
+                    break
+                del self._tombstones[key]
+            self._arm()
+        del forgotten  # logs are freed after the lock is released
+
+    def _arm(self) -> None:
+        """Sees to it that the sweep comes when the next row expires."""
+        now = self._clock.monotonic()
+        waits = []
+        if self._ended:
+            first = next(iter(self._ended.values()))
+            waits.append(first.ended.run.expire_time - self._clock.time())
+        if self._tombstones:
+            waits.append(next(iter(self._tombstones.values())).expires - now)
+        if not waits:
+            return
+        wait = max(0.0, min(waits))
+        if self._timer is not None:
+            if self._due <= now + wait:
+                return
+            self._timer.cancel()
+        self._due = now + wait
+        self._timer = self._clock.call_later(wait, self._sweep)
 
 
-def _size(finished: FinishedRun) -> int:
+def _key(scope: Scope, name: str) -> Key:
+    return scope.tenant, scope.owner, name
+
+
+def _same(existing: RunSpec, asked: RunSpec, answer: T) -> T:
+    if existing != asked:
+        raise RunExists(asked.run_id)
+    return answer
+
+
+def _merged(standing: CancelRequest | None, later: CancelRequest) -> CancelRequest:
+    """The first one stands; a later one can only hasten it."""
+    if standing is None:
+        return later
+    graces = [g for g in (standing.grace_period, later.grace_period) if g is not None]
+    cancellation = standing.cancellation
+    if later.cancellation.mode is CancelMode.IMMEDIATE:
+        cancellation = cancellation.hastened()
+    return CancelRequest(cancellation, min(graces, default=None))
+
+
+def _size(end: Finish) -> int:
     """Bytes it takes, roughly; the caller's data as their JSON text would."""
-    run, spec = finished.run, finished.spec
+    run, spec = end.ended.run, end.ended.spec
     calls = sum(len(call.arguments) + len(call.result) + 200 for call in run.tool_calls)
     data = sum(len(repr(d)) for d in (run.output_data, spec.input_data) if d is not None)
-    return finished.log.nbytes + len(run.output) + len(spec.input) + calls + data + 2048
+    return end.log.nbytes + len(run.output) + len(spec.input) + calls + data + 2048

@@ -25,9 +25,11 @@ from pullcord.testing.scripts import (
     tool,
     use,
 )
+from pullcord.testing.stores import HookedStore
 
 __all__ = [
     "Gate",
+    "HookedStore",
     "ManualClock",
     "RecordingObserver",
     "Remains",

@@ -69,6 +69,10 @@ class ManualClock:
         with self._changed:
             return self._due()
 
+    def pending(self) -> int:
+        """How many timers will fire unless they are cancelled."""
+        return len(self.timers())
+
     def wait_for_timer(self, within: float = 0.0, timeout: float = 10.0) -> None:
         """Blocks until some thread has asked for a timer that is due within so many seconds.
 

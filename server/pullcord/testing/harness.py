@@ -12,7 +12,7 @@ from typing import Any
 from pullcord.engine.clock import Clock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.registry import MemoryRegistry
+from pullcord.engine.ports import RunStore
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.record import Run
 from pullcord.stores.memory import MemoryStore
@@ -65,17 +65,22 @@ class RecordingObserver:
 
 
 def make_engine(
-    clock: Clock | None = None, observer: RecordingObserver | None = None, **options: Any
+    clock: Clock | None = None,
+    observer: RecordingObserver | None = None,
+    store: Callable[[RunStore], RunStore] = lambda memory: memory,
+    **options: Any,
 ) -> Engine:
-    """An engine in memory; `options` are those of EngineOptions. Its clock is moved by hand."""
+    """An engine in memory; `options` are those of EngineOptions. Its clock is moved by hand.
+
+    `store` may wrap the store, for example in a HookedStore.
+    """
     bounds = EngineOptions(**options)
     clock = clock or ManualClock()
     observer = observer or RecordingObserver()
     return Engine(
         options=bounds,
         clock=clock,
-        store=MemoryStore(clock, bounds.max_finished_runs, bounds.max_finished_bytes),
-        registry=MemoryRegistry(clock, bounds.tombstone_ttl, bounds.max_tombstones),
+        store=store(MemoryStore(clock, bounds)),
         observer=observer,
         executor=LocalExecutor(bounds, clock, observer.loop_stalled),
     )

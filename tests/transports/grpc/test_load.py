@@ -12,8 +12,11 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord import RunContext, runnable
-from pullcord.engine.ports import FinishedRun
-from pullcord.run.record import Run, RunFilter
+from pullcord.engine.clock import Clock
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import EndedRun
+from pullcord.stores.memory import MemoryStore
+from pullcord.testing import HookedStore
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
 from tests.transports.harness import (
@@ -77,7 +80,7 @@ class TestInReach:
                 return kinds[-1]
 
             followers = [asyncio.create_task(follow(number)) for number in range(300)]
-            await asyncio.to_thread(until, lambda: len(served.engine._live) == 300)
+            await asyncio.to_thread(until, lambda: served.engine.remains().live == 300)
             for number in range(8):
                 await stub.StartRun(
                     v1.StartRunRequest(spec=make_spec("holds", run_id=f"h{number}"))
@@ -197,8 +200,8 @@ class TestNothingLeft:
         threads, fds, tasks = threading.active_count(), process.num_fds(), served.tasks()
         rounds(40)
         engine = served.engine
-        assert not engine._live
-        assert len(engine._registry) == 0
+        left = engine.remains()
+        assert (left.live, left.claims, left.tombstones) == (0, 0, 0)
         assert engine.occupied == 0
         [loop] = engine._executor._loops._loops
         until(lambda: not asyncio.all_tasks(loop.loop) and loop.tasks == 0)
@@ -227,51 +230,35 @@ class TestNothingLeft:
             served.run("keeps").end()
         served.wait_free()
         until(lambda: not alive(Held))  # a thread may just be letting go of the last one
-        until(lambda: len([o for o in alive(FinishedRun) if o.run.runnable == "agents/keeps"]) <= 5)
-        assert len([o for o in alive(FinishedRun) if o.run.runnable == "agents/keeps"]) == 5
-
-
-class SlowStore:
-    """A store behind a network: each call waits until it is let through."""
-
-    blocking = True
-
-    def __init__(self, inner, gate: Signal) -> None:
-        self._inner = inner
-        self._gate = gate
-        self.asked = Signal()
-
-    def put(self, finished: FinishedRun) -> None:
-        self._inner.put(finished)
-
-    def get(self, run_id: str) -> FinishedRun | None:
-        self.asked.set()
-        self._gate.wait()
-        return self._inner.get(run_id)
-
-    def select(self, matching: RunFilter) -> list[Run]:
-        return self._inner.select(matching)
-
-    def history(self, session_id: str, runnable: str) -> list[Run]:
-        return self._inner.history(session_id, runnable)
+        until(lambda: len([o for o in alive(EndedRun) if o.run.runnable == "agents/keeps"]) <= 5)
+        assert len([o for o in alive(EndedRun) if o.run.runnable == "agents/keeps"]) == 5
 
 
 class TestBlockingStore:
     """A store that does input and output is asked away from the RPC loop."""
 
-    def serve_slowly(self, serve: Serve, gate: Signal, *agents) -> Served:
-        served = serve(*agents)
-        engine = served.engine
-        engine._store = SlowStore(engine._store, gate)
-        engine.blocking = True
-        return served
+    def serve_slowly(self, serve: Serve, gate: Signal, verb: str, *agents) -> tuple[Served, Signal]:
+        """A server whose store holds one verb up until `gate`; the signal says it was asked."""
+        asked = Signal()
+
+        def hold_up(called: str) -> None:
+            if called == verb:
+                asked.set()
+                gate.wait()
+
+        def slow(clock: Clock, options: EngineOptions) -> HookedStore:
+            store = HookedStore(MemoryStore(clock, options), blocking=True)
+            store.before = hold_up
+            return store
+
+        return serve(*agents, store=slow), asked
 
     def test_promise_05_a_slow_store_holds_up_no_other_call(self, serve: Serve) -> None:
         """While one call waits for the store, health answers."""
         gate = Signal()
-        served = self.serve_slowly(serve, gate, echo)
+        served, asked = self.serve_slowly(serve, gate, "find", echo)
         call = served.stub.GetRun.future(v1.GetRunRequest(run_id="nobody"))
-        served.engine._store.asked.wait()
+        asked.wait()
         health_pb2_grpc.HealthStub(served.channel).Check(
             health_pb2.HealthCheckRequest(), timeout=SOON
         )
@@ -289,14 +276,14 @@ class TestBlockingStore:
         async def waits(ctx: RunContext):
             await Signal().come()
 
-        served = self.serve_slowly(serve, gate, waits)
+        served, asked = self.serve_slowly(serve, gate, "admit", waits)
         stream = served.run("waits", run_id="r")
-        served.engine._store.asked.wait()
+        asked.wait()
         tasks = served.tasks()
         stream.call.cancel()
         until(lambda: served.tasks() < tasks)
         gate.set()
-        until(lambda: served.engine._store._inner.get("r") is not None)
+        until(lambda: served.engine.remains().ended == 1)
         run = served.wait("r")
         assert (run.state, run.cancellation.cause) == (
             State.RUN_STATE_CANCELLED,

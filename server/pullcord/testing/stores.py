@@ -1,0 +1,98 @@
+"""A store that a test can make slow, hung or broken, around a real one. It keeps nothing itself."""
+
+from collections.abc import Callable, Sequence
+
+from pullcord.engine.log import EventLog
+from pullcord.engine.ports import (
+    Admitted,
+    AlreadyLive,
+    CancelRequest,
+    EndedRun,
+    Finish,
+    Recorded,
+    RunStore,
+    Scope,
+    StoreSize,
+)
+from pullcord.run.cancel import Cancellation
+from pullcord.run.record import Run, RunFilter, RunSpec
+
+Hook = Callable[[str], None]
+"""Receives the name of a verb. It may block, or raise, such as StoreUnavailable."""
+
+
+def _nothing(verb: str) -> None:
+    pass
+
+
+class HookedStore:
+    """A RunStore that calls `before` and `after` around each verb of the store within."""
+
+    def __init__(self, within: RunStore, *, blocking: bool = False) -> None:
+        self._within = within
+        self.blocking = blocking
+        self.before: Hook = _nothing
+        self.after: Hook = _nothing
+
+    def admit(self, scope: Scope, spec: RunSpec) -> Admitted | AlreadyLive | EndedRun:
+        """As the store within."""
+        self.before("admit")
+        answer = self._within.admit(scope, spec)
+        self.after("admit")
+        return answer
+
+    def withdraw(self, scope: Scope, run_id: str) -> None:
+        """As the store within."""
+        self.before("withdraw")
+        self._within.withdraw(scope, run_id)
+        self.after("withdraw")
+
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+        """As the store within."""
+        self.before("finish")
+        answer = self._within.finish(ends)
+        self.after("finish")
+        return answer
+
+    def request_stop(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Recorded | EndedRun | None:
+        """As the store within."""
+        self.before("request_stop")
+        answer = self._within.request_stop(scope, run_id, request, before_start=before_start)
+        self.after("request_stop")
+        return answer
+
+    def find(self, scope: Scope, run_id: str) -> EndedRun | None:
+        """As the store within."""
+        self.before("find")
+        answer = self._within.find(scope, run_id)
+        self.after("find")
+        return answer
+
+    def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
+        """As the store within."""
+        self.before("log")
+        answer = self._within.log(scope, run_id)
+        self.after("log")
+        return answer
+
+    def page(
+        self, scope: Scope, matching: RunFilter, before: tuple[float, str] | None, size: int
+    ) -> list[Run]:
+        """As the store within."""
+        self.before("page")
+        answer = self._within.page(scope, matching, before, size)
+        self.after("page")
+        return answer
+
+    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+        """As the store within."""
+        self.before("history")
+        answer = self._within.history(scope, session_id, runnable, limit)
+        self.after("history")
+        return answer
+
+    def size(self) -> StoreSize:
+        """As the store within. No hook: tests look with this."""
+        return self._within.size()
