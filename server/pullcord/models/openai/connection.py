@@ -32,7 +32,7 @@ except ImportError as missing:
 
 _PROVIDER = "openai"
 _SILENCE, _CONNECT = 600.0, 10.0
-_ERROR_BODY, _ERROR_WAIT = 64 * 1024, 2.0
+_ERROR_BODY, _ERROR_WAIT = 64 * 1024, 1.0
 """Bytes of an error's body that are read, and seconds that it may take."""
 
 

@@ -81,7 +81,7 @@ class ResponsesAnswer(Answer):
         self._ids: dict[str, str] = {}  # an item's own id, by which its arguments come
         self._whole_calls: set[tuple[str, str, str]] = set()
         self._said = {kind: _Said() for kind in Kind}
-        self._place: Any = None
+        self._place: dict[str, int] = {}
         self._usage: Usage | None = None
         self._kept: list[Any] = []
         self._reason: FinishReason | None = None
@@ -153,8 +153,10 @@ class ResponsesAnswer(Answer):
 
     def _enter(self, frame: Mapping[str, Any]) -> None:
         """Notices that another part has begun."""
-        keys = ("output_index", "content_index", "summary_index")
-        place = tuple(values.index(frame.get(key)) for key in keys)
+        place = dict(self._place)  # a place that an event leaves out is the same as before
+        for key in ("output_index", "content_index", "summary_index"):
+            if (index := values.index(frame.get(key))) is not None:
+                place[key] = index
         if place != self._place:
             self._place = place
             for said in self._said.values():

@@ -155,4 +155,4 @@ class Calls:
                 id = uuid.uuid4().hex[:9]  # Mistral takes nothing but nine letters and digits
             taken.add(id)
             arguments = values.whole_arguments(call.written)
-            yield ToolRequest(id, call.name, arguments, call.extra)
+            yield ToolRequest(id, call.name, arguments, values.kept(call.extra) or {})

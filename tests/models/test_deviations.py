@@ -1,0 +1,108 @@
+"""Whatever calls itself compatible, row by row, through the real client."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pullcord.models.base import (
+    Finished,
+    Kept,
+    Model,
+    ModelChunk,
+    ModelError,
+    ModelRequest,
+    Reasoning,
+    Text,
+    ToolDefinition,
+    ToolRequest,
+    UserMessage,
+)
+from pullcord.models.openai import OpenAIChat, OpenAIResponses
+from pullcord.run.usage import Usage
+
+from tests.models import chat_deviations, responses_deviations
+from tests.models.deviations import Fails, Means, Row
+from tests.models.misbehaving import COMMENTS, MisbehavingServer
+
+SCHEMA = {"type": "object", "properties": {}}
+ASK = ModelRequest(
+    (UserMessage("hello"),),
+    tuple(ToolDefinition(name, "", SCHEMA) for name in ("weather", "now", "say")),
+)
+MODELS = {
+    "chat": (OpenAIChat, chat_deviations.ROWS),
+    "responses": (OpenAIResponses, responses_deviations.ROWS),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MisbehavingServer]:
+    with MisbehavingServer() as server:
+        yield server
+
+
+def rows() -> Iterator[Any]:
+    for name, (kind, table) in MODELS.items():
+        for row in table:
+            yield pytest.param(kind, row, id=f"{name}: {row.name}")
+
+
+async def everything(model: Model, said: list[ModelChunk]) -> None:
+    async for chunk in model.stream(ASK):
+        said.append(chunk)  # noqa: PERF401  # what came before an error counts
+    await model.aclose()
+
+
+@pytest.mark.parametrize(("kind", "row"), list(rows()))
+async def test_a_deviation(server: MisbehavingServer, kind: Any, row: Row) -> None:
+    """A deviation is the answer that it means, or a ModelError that says what came."""
+    server.answers(*row.pieces)
+    model = kind(id="m", base_url=server.base_url, api_key="not-a-key-but-secret", max_retries=0)
+    said: list[ModelChunk] = []
+    if isinstance(row.is_, Fails):
+        with pytest.raises(ModelError) as caught:
+            await everything(model, said)
+        await model.aclose()
+        words = str(caught.value)
+        assert row.is_.words in words
+        assert not row.is_.without or row.is_.without not in words
+        assert row.is_.status in (None, caught.value.status)
+        assert caught.value.provider == "openai"
+        assert text_of(said) == row.is_.text
+    else:
+        await everything(model, said)
+        check(said, row.is_)
+
+
+def text_of(said: list[ModelChunk]) -> str:
+    return "".join(chunk.text for chunk in said if isinstance(chunk, Text))
+
+
+def check(said: list[ModelChunk], means: Means) -> None:
+    *before, end = said
+    assert end == Finished(means.reason)
+    assert not any(isinstance(chunk, Finished) for chunk in before)
+    assert text_of(said) == means.text
+    assert "".join(c.text for c in said if isinstance(c, Reasoning)) == means.reasoning
+    calls = [chunk for chunk in said if isinstance(chunk, ToolRequest)]
+    assert tuple((call.name, call.arguments) for call in calls) == means.calls
+    assert len({call.id for call in calls} - {""}) == len(calls)
+    if means.tokens is not None:
+        last = [chunk for chunk in said if isinstance(chunk, Usage)][-1:] or [Usage()]
+        assert (last[0].input_tokens, last[0].output_tokens) == means.tokens
+    if means.kept is not None:
+        assert [chunk.data for chunk in said if isinstance(chunk, Kept)] == [means.kept]
+    if means.extra is not None:
+        assert calls[0].extra == means.extra
+
+
+@pytest.mark.parametrize("kind", [OpenAIChat, OpenAIResponses])
+async def test_comments_are_silence(server: MisbehavingServer, kind: Any) -> None:
+    """A model that says nothing is given up, though comments keep its connection alive."""
+    server.closed.clear()
+    server.answers(COMMENTS)
+    model = kind(id="m", base_url=server.base_url, timeout=0.2, max_retries=0)
+    with pytest.raises(ModelError, match="in time"):
+        await everything(model, [])
+    await model.aclose()
+    assert server.closed.wait(30)
