@@ -1,5 +1,9 @@
 """Usage adds up, and limits are reached where they say."""
 
+import math
+import sys
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,3 +48,41 @@ def test_one_more() -> None:
     """A step or a tool call begun counts one, and changes nothing else."""
     assert Usage(1).with_step() == Usage(1, steps=1)
     assert Usage(1).with_tool_call() == Usage(1, tool_calls=1)
+
+
+counts_or_corrections = st.integers(-(2**64), 2**64)
+corrections = st.builds(
+    Usage,
+    *[counts_or_corrections] * 4,
+    st.floats(-1.7e308, 1.7e308),
+    st.booleans(),
+    counts_or_corrections,
+    counts_or_corrections,
+)
+
+
+@given(st.lists(corrections, max_size=6))
+def test_sums_always_fit_a_message(parts: list[Usage]) -> None:
+    """No sum falls below 0 or rises beyond its field in the proto, whatever is added."""
+    total = sum(parts, Usage())
+    for name in ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens"):
+        assert 0 <= getattr(total, name) <= 2**63 - 1
+    assert 0 <= total.total_tokens <= 2**63 - 1
+    for name in ("steps", "tool_calls"):
+        assert 0 <= getattr(total, name) <= 2**31 - 1
+    assert 0 <= total.cost < math.inf
+    assert type(total.cost) is float
+
+
+@given(usages, usages)
+def test_a_difference_added_is_the_whole(before: Usage, after: Usage) -> None:
+    """What lies between two totals, added to the first, comes to the second."""
+    total = before + (after - before)
+    assert total == replace(after, estimated=before.estimated or after.estimated)
+
+
+def test_a_sum_at_its_bound_stays_there() -> None:
+    """More steps or cost change nothing once the bound is reached."""
+    most = Usage(cost=sys.float_info.max, steps=2**31 - 1)
+    assert most + most == most
+    assert most.with_step() == most

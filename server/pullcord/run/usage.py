@@ -1,14 +1,29 @@
-"""What a run uses, and the limits on it. Plain values; counting happens where the work is done."""
+"""What a run uses, and the limits on it.
 
-from dataclasses import dataclass, replace
+Plain values and their sums, which always fit a message. Counting happens where the work is done,
+and limits are enforced by the engine.
+"""
+
+import sys
+from dataclasses import dataclass
 from typing import TypeVar
 
 N = TypeVar("N", int, float)
 
+MAX_TOKENS = 2**63 - 1
+"""The most tokens of a kind that a message holds. Sums stop here."""
+MAX_COUNT = 2**31 - 1
+"""The most steps, and again tool calls, that a message holds. Sums stop here."""
+MAX_COST = sys.float_info.max
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run has used. Interrupted work counts too."""
+    """What a run has used. Interrupted work counts too.
+
+    Sums never fall below 0 and never rise beyond what a message holds. A difference may be
+    negative: it is a correction, for example of an estimate, and is there to be added.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -27,32 +42,46 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         """Input and output together."""
-        return self.input_tokens + self.output_tokens
+        return min(self.input_tokens + self.output_tokens, MAX_TOKENS)
 
     def __add__(self, other: "Usage") -> "Usage":
+        """The sum, field by field; a negative field of `other` takes something back."""
         return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.cost + other.cost,
+            _within(self.input_tokens + other.input_tokens, MAX_TOKENS),
+            _within(self.output_tokens + other.output_tokens, MAX_TOKENS),
+            _within(self.reasoning_tokens + other.reasoning_tokens, MAX_TOKENS),
+            _within(self.cached_tokens + other.cached_tokens, MAX_TOKENS),
+            _within(self.cost + other.cost, MAX_COST),
             self.estimated or other.estimated,
-            self.steps + other.steps,
-            self.tool_calls + other.tool_calls,
+            _within(self.steps + other.steps, MAX_COUNT),
+            _within(self.tool_calls + other.tool_calls, MAX_COUNT),
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        """What must be added to `other` to come to this; estimated as this is."""
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.reasoning_tokens - other.reasoning_tokens,
+            self.cached_tokens - other.cached_tokens,
+            self.cost - other.cost,
+            self.estimated,
+            self.steps - other.steps,
+            self.tool_calls - other.tool_calls,
         )
 
     def with_step(self) -> "Usage":
         """One more step begun."""
-        return replace(self, steps=self.steps + 1)
+        return self + Usage(steps=1)
 
     def with_tool_call(self) -> "Usage":
         """One more tool call begun."""
-        return replace(self, tool_calls=self.tool_calls + 1)
+        return self + Usage(tool_calls=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most a run may take; None is no limit. Reaching one ends the run with cause BUDGET."""
+    """The most a run may take; None: no limit. Reaching one ends the run with cause BUDGET."""
 
     timeout: float | None = None
     """Seconds from the run's start."""
@@ -96,6 +125,12 @@ class Limits:
         if self.max_tool_calls is not None and usage.tool_calls > self.max_tool_calls:
             return "max_tool_calls"
         return ""
+
+
+def _within(number: N, most: N) -> N:
+    if number > most:
+        return most
+    return number if number > 0 else most * 0
 
 
 def _left(limit: N | None, used: N) -> N | None:

@@ -112,15 +112,5 @@ class Joining:
     def _count(self, usage: Usage) -> None:
         """Counts what the remote run has used since the last time."""
         before, self._usage = self._usage, usage
-        more = Usage(
-            usage.input_tokens - before.input_tokens,
-            usage.output_tokens - before.output_tokens,
-            usage.reasoning_tokens - before.reasoning_tokens,
-            usage.cached_tokens - before.cached_tokens,
-            usage.cost - before.cost,
-            usage.estimated,
-            usage.steps - before.steps,
-            usage.tool_calls - before.tool_calls,
-        )
         with suppress(RunCancelledError):  # a limit was reached: the run's token says so
-            self._ctx.use(more)
+            self._ctx.use(usage - before)
