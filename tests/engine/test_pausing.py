@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pullcord.engine.engine import Engine
 from pullcord.engine.ports import CancelRequest
-from pullcord.engine.question import MAX_ASKED_BYTES
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
 from pullcord.run.context import RunContext
 from pullcord.run.errors import (
@@ -31,6 +30,7 @@ from pullcord.run.events import (
     ToolCallStarted,
     ToolCallState,
 )
+from pullcord.run.gate import MAX_ASKED
 from pullcord.run.record import MAX_DECISIONS, Decision, DisconnectPolicy, Run, RunSpec
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
@@ -163,7 +163,7 @@ class TestPausing:
             [],
             [ToolCall("a", "x"), ToolCall("a", "y")],
             [ToolCall(str(n), "x") for n in range(MAX_DECISIONS + 1)],
-            [ToolCall("a", "x", "y" * (MAX_ASKED_BYTES + 1))],
+            [ToolCall("a", "x", "y" * (MAX_ASKED + 1))],
         ],
         ids=["none", "one-id-twice", "too-many", "too-long"],
     )

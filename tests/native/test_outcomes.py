@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pullcord.native.outcomes import MAX_BYTES, Outcomes
 from pullcord.run.events import RunError
+from pullcord.run.plain import plain
 from pullcord.run.record import Run
-from pullcord.run.said import plain
 from pullcord.run.state import RunState
 
 
@@ -42,7 +42,7 @@ def test_the_list_fits_a_message(parts: list[tuple[str, int]]) -> None:
     for key, (text, repeat) in enumerate(parts):
         made = run((text or "é") * max(1, repeat // max(1, len(text))), output_data={"t": text})
         outcomes.keep(key, {"member": "m"}, made)
-        plain(outcomes.data(), MAX_BYTES + 256)
+        plain(outcomes.data(), "data", MAX_BYTES + 256)
         entry = outcomes.data()["members"][-1]
         assert made.output.startswith(entry["output"])
         assert entry.get("truncated") or entry["output"] == made.output
@@ -57,4 +57,4 @@ def test_the_oldest_entries_make_room() -> None:
     assert data["dropped"] + len(data["steps"]) == 3000
     assert data["steps"][-1]["path"] == "loop/2999"
     with pytest.raises(ValueError, match="at most"):
-        plain(data, 1024)
+        plain(data, "data", 1024)

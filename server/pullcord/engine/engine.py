@@ -61,7 +61,7 @@ from pullcord.run.record import (
     SessionPolicy,
     decision_violations,
 )
-from pullcord.run.runnable import Runnable, full_name
+from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.usage import Usage
 
 _log = logging.getLogger("pullcord.engine")
@@ -305,6 +305,7 @@ class Engine:
         self,
         parent: LiveRun,
         runnable: Runnable,
+        info: RunnableInfo,
         input: str,
         data: Mapping[str, Any] | None,
         path: tuple[str, ...],
@@ -312,7 +313,7 @@ class Engine:
         """Starts a run beneath another: in a server that drains, too, for its parent is live."""
         above = parent.spec
         spec = RunSpec(
-            full_name(runnable),
+            info.name,
             input,
             data,
             run_id=str(uuid.uuid4()),
@@ -321,9 +322,8 @@ class Engine:
         )
         spec.check(self.options.max_input_bytes)
         _, _, name = above.runnable.partition("/")
-        source = Source(
-            runnable.kind, runnable.id, runnable.name, spec.run_id, (name, *path, runnable.id)
-        )
+        whole_path = (name, *path, info.id)
+        source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
         self._make_room_beneath(parent)
         live = ChildRun(parent, source, spec, **self._settings(spec, DisconnectPolicy.CONTINUE))
         with self._lock:

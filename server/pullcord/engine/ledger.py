@@ -8,12 +8,8 @@ import itertools
 from dataclasses import replace
 
 from pullcord.run.events import ToolCall, ToolCallState
-from pullcord.run.said import check
-
-_TOOL_NAME = 128
-"""Bytes of a tool call's id, and of its name, that are kept."""
-_TOOL_TEXT = 1024
-"""Bytes of a tool call's arguments, and of its result, that are kept."""
+from pullcord.run.gate import MAX_TOOL_TEXT
+from pullcord.run.plain import cut
 
 _NOT_ENDED = frozenset({ToolCallState.RUNNING, ToolCallState.WAITING})
 
@@ -82,25 +78,7 @@ def _key(call: ToolCall) -> tuple[str, str]:
 
 
 def short(call: ToolCall) -> ToolCall:
-    """The same call, so short that a ledger of them fits a message."""
-    check(call)
+    """A call that has waited for a decision, now so short that a ledger of them fits a message."""
     return replace(
-        call,
-        tool_call_id=_cut(call.tool_call_id, _TOOL_NAME),
-        tool_name=_cut(call.tool_name, _TOOL_NAME),
-        arguments=_cut(call.arguments, _TOOL_TEXT),
-        result=_cut(call.result, _TOOL_TEXT),
+        call, arguments=cut(call.arguments, MAX_TOOL_TEXT), result=cut(call.result, MAX_TOOL_TEXT)
     )
-
-
-def short_but_whole(call: ToolCall) -> ToolCall:
-    """The same, with all of its arguments: nobody is to approve what is not shown."""
-    arguments = call.arguments.encode("utf-8", "replace").decode()
-    return replace(short(call), arguments=arguments, run_id="")
-
-
-def _cut(text: str, most: int) -> str:
-    encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= most:
-        return encoded.decode()
-    return encoded[:most].decode("utf-8", "ignore") + "…"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from pullcord.engine.clock import Clock, Timer
-from pullcord.engine.ledger import Ledger, short, short_but_whole
+from pullcord.engine.ledger import Ledger, short
 from pullcord.engine.log import EventLog
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import CancelRequest
@@ -43,14 +43,14 @@ from pullcord.run.events import (
 )
 from pullcord.run.port import Began, Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
-from pullcord.run.runnable import Runnable
+from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.state import RunState, Transition, advance
 from pullcord.run.usage import Usage
 
 _log = logging.getLogger("pullcord.live")
 
 Data = Mapping[str, Any] | None
-StartChild = Callable[["LiveRun", Runnable, str, Data, tuple[str, ...]], Child]
+StartChild = Callable[["LiveRun", Runnable, RunnableInfo, str, Data, tuple[str, ...]], Child]
 
 
 class Beneath(Protocol):
@@ -282,33 +282,32 @@ class LiveRun:
 
     def ended(self, error: BaseException | None) -> None:
         """The run's code has ended, by returning or by raising."""
+        # Not under the lock: an exception's words may be code of an author's.
+        failure = None if error is None else RunError.of(error)
+        nobodys = error is not None and issubclass(type(error), (RunCancelledError, StopIteration))
         if error is None and self.log.is_full():
             self._budget("output_bytes")  # it was quicker than the stop that is on its way
         with self._lock:
             cancelled = self._state is RunState.CANCELLING
             if cancelled:
                 self.delivered()  # the code may have seen the token before anybody told it
-            if (
-                error is not None
-                and not cancelled
-                and isinstance(error, RunCancelledError | StopIteration)
-            ):
-                error = RuntimeError(
-                    f"{type(error).__name__} was raised in a run that nobody cancelled"
-                )
+            if failure is not None and nobodys and not cancelled:
+                words = f"{failure.type} was raised in a run that nobody cancelled"
+                failure = RunError(RuntimeError.__name__, words)
             asked = self._drop_question()
             if asked is not None:  # a task that the code has left behind asks
                 self._state = advance(self._state, Transition.CONTINUE)
-            self._finish(Transition.COMPLETE if error is None else Transition.FAIL, error)
+            self._finish(Transition.COMPLETE if error is None else Transition.FAIL, failure)
         self._after_end()
         if asked is not None:
             asked.settle(None)
 
     def refuse(self, error: BaseException) -> None:
         """The run was not admitted after all. Who has come to follow it meanwhile is told."""
+        failure = RunError.of(error)
         with self._lock:
             self._on_end = lambda _: None
-            self._finish(Transition.FAIL, error)
+            self._finish(Transition.FAIL, failure)
         self._after_end()
 
     # --- the run's code speaks (Sink)
@@ -324,11 +323,10 @@ class LiveRun:
 
     def emit(self, payload: Payload, source: Source | None) -> None:
         """Adds any other event."""
-        self._append(_short(payload), source)
+        self._append(payload, source)
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds what the run elsewhere tells that does this run's work."""
-        payload = _short(payload)
         with self._lock:
             if isinstance(payload, ToolCallStarted | ToolCallCompleted):
                 call = payload.tool_call
@@ -386,7 +384,7 @@ class LiveRun:
 
     def tool_started(self, call: ToolCall) -> ToolCall:
         """Enters a call into the ledger; returns it with its time."""
-        call = short(replace(call, start_time=self._clock.time()))
+        call = replace(call, start_time=self._clock.time())
         try:
             with self._lock:
                 self._begin(ToolCallStarted(call), None)
@@ -398,7 +396,7 @@ class LiveRun:
 
     def tool_ended(self, call: ToolCall) -> None:
         """Replaces the ledger's entry of the same id, unless the run has ended without it."""
-        call = short(replace(call, end_time=self._clock.time()))
+        call = replace(call, end_time=self._clock.time())
         with self._lock:
             if self._state.is_terminal:
                 return
@@ -407,7 +405,7 @@ class LiveRun:
 
     async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
-        asked = Question(question, [short_but_whole(call) for call in calls])
+        asked = Question(question, calls)
         try:
             while (other := self._pause(asked)) is not None:
                 await other.wait()
@@ -486,10 +484,17 @@ class LiveRun:
         asked, self._question = self._question, None
         return asked
 
-    def start(self, runnable: Runnable, input: str, data: Data, path: tuple[str, ...]) -> Child:
+    def start(
+        self,
+        runnable: Runnable,
+        info: RunnableInfo,
+        input: str,
+        data: Data,
+        path: tuple[str, ...],
+    ) -> Child:
         """Starts a run beneath this one."""
         try:
-            return self._start_child(self, runnable, input, data, path)
+            return self._start_child(self, runnable, info, input, data, path)
         except RunCancelledError:
             self._refused()
             raise
@@ -588,7 +593,7 @@ class LiveRun:
         self._on_abandon(self, self.execution.abandon() if self.execution is not None else "")
         self._after_end()
 
-    def _finish(self, transition: Transition, error: BaseException | None) -> None:
+    def _finish(self, transition: Transition, error: RunError | None) -> None:
         """The one place where a run ends. Under the lock; a second end changes nothing."""
         if self._state.is_terminal:
             return
@@ -609,7 +614,7 @@ class LiveRun:
                 self._cancellation, output, self._output_data, self._usage, calls, self._abandoned
             )
         elif state is RunState.FAILED:
-            self._error = RunError.of(error) if error is not None else RunError("Unknown")
+            self._error = error or RunError("Unknown")
             payload = RunFailed(
                 self._error, output, self._usage, calls, output_data=self._output_data
             )
@@ -655,10 +660,3 @@ class LiveRun:
                 callback()
             except Exception:
                 _log.exception("a callback at the end of run %s raised", self.run_id)
-
-
-def _short(payload: Payload) -> Payload:
-    """The same payload, with a tool call so short that it fits a message."""
-    if isinstance(payload, ToolCallStarted | ToolCallCompleted):
-        return replace(payload, tool_call=short(payload.tool_call))
-    return payload

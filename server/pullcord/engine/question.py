@@ -12,23 +12,18 @@ from hashlib import sha256
 
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import ToolCall, ToolCallState
-from pullcord.run.record import MAX_DECISIONS, Decision, size
-
-MAX_ASKED_BYTES = 256 * 1024
-"""Of the arguments of all calls of one question. They are shown whole to whoever decides."""
+from pullcord.run.record import MAX_DECISIONS, Decision
 
 
 class Question:
     """What is asked, and the wait for its end. Settled once, from any thread."""
 
     def __init__(self, words: str, calls: Sequence[ToolCall]) -> None:
-        """Raises ValueError for what cannot be decided by anybody: nothing, too much, twice."""
-        self.words = words.encode("utf-8", "replace").decode()
+        """Raises ValueError for what nobody can decide: no calls, or two with one id."""
+        self.words = words
         self.calls = tuple(calls)
         if not 0 < len({call.tool_call_id for call in calls}) == len(calls) <= MAX_DECISIONS:
             raise ValueError(f"a question is about 1 to {MAX_DECISIONS} calls, each with its id")
-        if sum(size(call.arguments) for call in calls) > MAX_ASKED_BYTES:
-            raise ValueError(f"the arguments of calls that wait are over {MAX_ASKED_BYTES} bytes")
         self._decided: Future[tuple[Decision, ...] | None] = Future()
 
     def settle(self, decisions: tuple[Decision, ...] | None) -> None:

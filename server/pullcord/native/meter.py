@@ -82,15 +82,7 @@ class Meter:
 
     def _replace(self, usage: Usage) -> None:
         before, self._counted = self._counted, usage
-        self._ctx.use(
-            Usage(
-                usage.input_tokens - before.input_tokens,
-                usage.output_tokens - before.output_tokens,
-                usage.reasoning_tokens - before.reasoning_tokens,
-                usage.cached_tokens - before.cached_tokens,
-                usage.cost - before.cost,
-            )
-        )
+        self._ctx.use(usage - before)
 
     def _count(self, usage: Usage) -> None:
         self._is_settled = False

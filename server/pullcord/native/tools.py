@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from pullcord.models.base import ToolDefinition
 from pullcord.models.reading.text import encodable
 from pullcord.run.context import RunContext
-from pullcord.run.said import words
+from pullcord.run.plain import words
 
 F = TypeVar("F", bound=Callable[..., Any])
 

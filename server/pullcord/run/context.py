@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
+from pullcord.run import plain
 from pullcord.run.cancel import Cancellation, CancelToken
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
@@ -22,7 +23,6 @@ from pullcord.run.events import (
     ToolCallState,
 )
 from pullcord.run.record import Decision, Run
-from pullcord.run.said import check, words
 from pullcord.run.usage import Limits, Usage
 
 if TYPE_CHECKING:
@@ -163,14 +163,13 @@ class RunContext:
         if self.cancel_token.cancelled:
             self._sink.check()
         if type(text) is not str:
-            _must_be_text(text)
+            text = plain.text(text, "text")
         self._write(text)
 
     def think(self, text: str) -> None:
         """Streams a piece of reasoning, which is not part of the output."""
         self._sink.check()
-        _must_be_text(text)
-        self._sink.write_as(text, None, True)
+        self._sink.write_as(plain.text(text, "text"), None, True)
 
     def emit(
         self,
@@ -189,7 +188,7 @@ class RunContext:
         """
         if not always:
             self._sink.check()
-        payload = Custom(event, data or {}) if isinstance(event, str) else event
+        payload = Custom(event, {} if data is None else data) if isinstance(event, str) else event
         if isinstance(payload, ContentDelta):
             self.write(payload.text)
         elif isinstance(payload, ReasoningDelta):
@@ -228,7 +227,6 @@ class RunContext:
 
     def use(self, usage: Usage) -> None:
         """Counts tokens, cost, steps, tool calls. Raises RunCancelledError if that ends the run."""
-        check(usage)
         self._sink.use(usage)
         self._sink.check()
 
@@ -325,17 +323,13 @@ class RunContext:
             # Raises if the run is to stop: nothing new begins, also beside a call that may finish.
             call = self._sink.tool_started(ToolCall(tool_call_id, tool_name, arguments))
             try:
-                yield result.append
+                yield lambda text: result.append(plain.text(text, "result"))
             except Exception as error:
-                state, text = ToolCallState.FAILED, f"{type(error).__name__}: {words(error)}"
+                state = ToolCallState.FAILED
+                text = f"{plain.class_name(error)}: {plain.words(error)}"
                 raise
             except BaseException:
                 state = ToolCallState.INTERRUPTED
                 raise
             finally:
                 self._sink.tool_ended(replace(call, state=state, result=text or "".join(result)))
-
-
-def _must_be_text(text: object) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"only text can be written, not {type(text).__name__}")

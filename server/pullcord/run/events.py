@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pullcord.run.cancel import Cancellation, StopStage
-from pullcord.run.said import words
+from pullcord.run.plain import class_name, cut, words
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
@@ -72,6 +72,11 @@ class ToolCall:
     """The run that made the call, where that is a run beneath."""
 
 
+MAX_ERROR_TYPE = 256
+MAX_ERROR_MESSAGE = 4096
+"""Bytes of an error's class name and message that are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunError:
     """Why a run failed: the exception's class name and words, never its traceback."""
@@ -81,8 +86,16 @@ class RunError:
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
-        """What callers may know of an exception."""
-        return cls(type(error).__name__[:256], words(error)[:4096])
+        """What callers may know of an exception. Never raises, whatever the exception's code does.
+
+        That code is an author's and may take its time, so it must not be called under a lock.
+        """
+        name = class_name(error)
+        try:
+            message = words(error)
+        except BaseException:  # its `__str__` raises SystemExit, for example
+            message = f"<{name}>"
+        return cls(name, cut(message, MAX_ERROR_MESSAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +284,18 @@ AUTHORS_PAYLOADS = (
     Custom,
 )
 """What a run's own code may add to its log; text is written, and the rest only the engine knows."""
+
+RELAYED_PAYLOADS = (
+    *AUTHORS_PAYLOADS,
+    ContentDelta,
+    ReasoningDelta,
+    RunPaused,
+    RunContinued,
+    RunStarted,
+    CancelRequested,
+    *TERMINAL_PAYLOADS,
+)
+"""What an adapter may relay of a run elsewhere: all that is numbered."""
 
 
 @dataclass(frozen=True, slots=True)

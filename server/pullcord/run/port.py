@@ -17,7 +17,7 @@ from pullcord.run.usage import Usage
 
 if TYPE_CHECKING:
     from pullcord.run.context import Child
-    from pullcord.run.runnable import Runnable
+    from pullcord.run.runnable import Runnable, RunnableInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,15 @@ class RunPort(Protocol):
     def start(
         self,
         runnable: "Runnable",
+        info: "RunnableInfo",
         input: str,
         data: Mapping[str, Any] | None,
         path: tuple[str, ...],
     ) -> "Child":
-        """Starts a child run. Raises RunCancelledError if the run must stop."""
+        """Starts a child run. Raises RunCancelledError if the run must stop.
+
+        `info` says what the runnable is; nothing else of it is looked at, save to execute it.
+        """
 
     def history(self) -> list[Run]:
         """The session's ended runs of the same runnable, oldest first."""

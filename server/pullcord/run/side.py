@@ -12,24 +12,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from pullcord.run import gate
 from pullcord.run.cancel import Cancellation, CancelMode, CancelToken
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
-from pullcord.run.events import (
-    AUTHORS_PAYLOADS,
-    ContentDelta,
-    Custom,
-    Payload,
-    ReasoningDelta,
-    RunContinued,
-    RunPaused,
-    Source,
-    ToolCall,
-)
+from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
 from pullcord.run.port import RunPort
-from pullcord.run.record import Decision, Run, size
+from pullcord.run.record import Decision, Run
 from pullcord.run.runnable import Runnable
-from pullcord.run.said import check, plain
 from pullcord.run.usage import Limits, Usage
 
 _log = logging.getLogger("pullcord.run")
@@ -55,8 +45,7 @@ class RunSide:
         self._port = port
         self._in_thread = in_thread
         self._grace_period = grace_period
-        self._max_output_bytes = max_output_bytes
-        self._max_data_bytes = max_data_bytes
+        self._bounds = gate.Bounds(max_data_bytes, max_output_bytes)
         self._parent = parent
         self.token = CancelToken()
         self._lock = threading.RLock()
@@ -124,54 +113,39 @@ class RunSide:
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
         """Adds a content or reasoning delta of `source`."""
-        self._port.write_as(text, source, reasoning)
+        self._port.write_as(text, gate.source(source), reasoning)
 
     def emit(self, payload: Payload, source: Source | None) -> None:
         """Adds any other event. Raises TypeError or ValueError for what no author may add."""
-        if not isinstance(payload, AUTHORS_PAYLOADS):
-            raise TypeError(f"a run cannot emit a {type(payload).__name__}")
-        self._port.emit(self._fitting(payload), source)
+        self._port.emit(gate.emitted(payload, self._bounds), gate.source(source))
 
     def begin(self, payload: Payload, source: Source | None) -> None:
         """Adds the event that something begins. Raises RunCancelledError if the run must stop."""
-        self._port.begin(self._fitting(payload), source)
+        self._port.begin(gate.emitted(payload, self._bounds), gate.source(source))
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds an event of the remote run that does this run's work."""
+        source = gate.source(source)
+        payload = gate.relayed(payload, source is None, self._bounds)
         if isinstance(payload, ContentDelta) and source is None:
             self._port.write(payload.text)
-            return
-        if isinstance(payload, ContentDelta | ReasoningDelta):
+        elif isinstance(payload, ContentDelta | ReasoningDelta):
             self._port.write_as(payload.text, source, isinstance(payload, ReasoningDelta))
-            return
-        may_be_told = (*AUTHORS_PAYLOADS, RunPaused, RunContinued)
-        if source is None and not isinstance(payload, may_be_told):
-            raise TypeError(f"a {type(payload).__name__} of the run itself cannot be relayed")
-        self._port.relay(self._fitting(payload), source)
-
-    def _fitting(self, payload: Payload) -> Payload:
-        """The same payload, checked, and with data that can be sent."""
-        check(payload)
-        if isinstance(payload, Custom):
-            return replace(payload, data=plain(payload.data, self._max_data_bytes))
-        return payload
+        else:
+            self._port.relay(payload, source)
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
         """Replaces the run's result. Raises TypeError or ValueError for what cannot be sent."""
-        if output is not None:
-            if not isinstance(output, str):
-                raise TypeError(f"the output must be text, not {type(output).__name__}")
-            output = output.encode("utf-8", "replace").decode()
-            if size(output) > self._max_output_bytes:
-                raise ValueError(f"the output must be at most {self._max_output_bytes} bytes")
-        if output_data is not None:
-            output_data = plain(output_data, self._max_data_bytes)
-        self._port.set_output(output, output_data)
+        self._port.set_output(
+            None if output is None else gate.output(output, self._bounds),
+            None if output_data is None else gate.output_data(output_data, self._bounds),
+        )
 
     # --- usage and limits, mirrored here because a whole tree lives in one process
 
     def use(self, usage: Usage) -> None:
         """Adds to the usage; where that reaches a limit, the stop is delivered on return."""
+        usage = gate.usage(usage)
         reached = self._add(usage)
         self._port.use(usage)
         if reached:
@@ -208,23 +182,22 @@ class RunSide:
 
     def stop(self, cancellation: Cancellation) -> None:
         """Accepts a stop that the run's own code asks for."""
-        self._port.stop(cancellation)
+        self._port.stop(gate.cancellation(cancellation))
 
     def tool_started(self, call: ToolCall) -> ToolCall:
         """Enters a call into the ledger; returns it with its time."""
-        check(call)
-        return self._port.tool_started(call)
+        return self._port.tool_started(gate.tool_call(call))
 
     def tool_ended(self, call: ToolCall) -> None:
         """Replaces the ledger's entry of the same id."""
-        check(call)
-        self._port.tool_ended(call)
+        self._port.tool_ended(gate.tool_call(call))
 
     async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
-        check(RunPaused(question))
+        question = gate.question(question)
+        asked = gate.asked_calls(calls)
         try:
-            return await self._port.ask(question, calls)
+            return await self._port.ask(question, asked)
         except RunCancelledError:
             self.check()
             raise
@@ -238,7 +211,13 @@ class RunSide:
     ) -> Child:
         """Starts a child run."""
         self.token.raise_if_cancelled()
-        return self._port.start(runnable, input, data, path)
+        return self._port.start(
+            runnable,
+            gate.described(runnable),
+            gate.input(input),
+            None if data is None else gate.input_data(data),
+            gate.path(path),
+        )
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking function in a thread."""

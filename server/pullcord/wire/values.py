@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pullcord.run.said import MAX_DEPTH as MAX_DEPTH
+from pullcord.run.plain import MAX_DEPTH as MAX_DEPTH
 
 _WHOLE = 2.0**53
 _BILLION = 1_000_000_000  # dividing ints rounds once, so that a written number comes back the same
