@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from pullcord.engine.log import EventLog
-from pullcord.engine.watch import BATCH, Watcher
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.watch import BATCH, Watcher
 from pullcord.run.events import Custom, RunCompleted, RunStarted
 from pullcord.transports.grpc import streams
 from pullcord.transports.grpc.streams import Bell, send
@@ -79,7 +79,7 @@ async def test_watchers_that_keep_up_share_one_serialization(
     for _ in range(10):
         log.write("tok ")
         await settle()
-    log.append(RunCompleted(), last=True)
+    log.finish(lambda _: RunCompleted())
     await asyncio.gather(*sending)
     assert [len(line.messages) for line in lines] == [12] * 100
     assert serialized.calls == 12
@@ -93,7 +93,7 @@ async def test_a_watcher_that_keeps_up_gets_every_delta_by_itself(log: EventLog)
     for _ in range(10):
         log.write("tok ")
         await settle()
-    log.append(RunCompleted(), last=True)
+    log.finish(lambda _: RunCompleted())
     await sending
     assert [event.content_delta.count for event in line.events()[1:-1]] == [0] * 10
     assert [event.sequence for event in line.events()] == list(range(1, 13))
@@ -109,7 +109,7 @@ async def test_deltas_that_come_while_a_write_is_under_way_become_one_message(
     await settle()
     for _ in range(10_000):
         log.write("tok ")
-    log.append(RunCompleted(), last=True)
+    log.finish(lambda _: RunCompleted())
     line.flows.set()
     await sending
     started, delta, completed = line.events()
@@ -124,7 +124,7 @@ async def test_custom_events_never_merge(log: EventLog, serialized: Counted) -> 
     line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
     for number in range(1000):
         log.append(Custom("progress", {"n": number}))
-    log.append(RunCompleted(), last=True)
+    log.finish(lambda _: RunCompleted())
     await send(watcher(log), bell, line)  # type: ignore[arg-type]
     assert [event.custom.data["n"] for event in line.events()[1:-1]] == list(range(1000))
     assert serialized.calls == 1002

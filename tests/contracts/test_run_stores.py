@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pullcord.engine.clock import Clock
-from pullcord.engine.log import EventLog
+from pullcord.engine.log.log import EventLog
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
     LOCAL,
@@ -81,7 +81,7 @@ def ends(clock: ManualClock) -> FinishOf:
         log = EventLog(1 << 30, 1 << 30, 1 << 30, lambda: None)
         log.append(RunStarted("agents/a"))
         log.write(text)
-        log.append(RunCompleted(text), last=True)
+        log.finish(lambda _: RunCompleted(text))
         now = clock.time()
         fields = {"runnable": "agents/a", "state": RunState.COMPLETED, "create_time": now} | fields
         run = Run(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pullcord.engine.log import MAX_MESSAGE_CHARS, EventLog, Record
-from pullcord.engine.watch import Watcher
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.record import MAX_MESSAGE_CHARS, Record
+from pullcord.engine.log.watch import Watcher
 from pullcord.run.events import (
     Custom,
     Gap,
@@ -150,7 +151,7 @@ def play(log: EventLog, steps: list[tuple[Any, ...]]) -> tuple[list[Said], list[
         elif name == "read":
             rung.pop(args[0], None)
     end = RunCompleted(log.output()[0])
-    assert log.append(end, last=True)
+    assert log.finish(lambda _: end)
     said.append((end,))
     return said, readers
 
@@ -213,7 +214,7 @@ def test_promise_11_a_trimmed_log_stays_within_its_bounds() -> None:
         log.append(Custom("n", {"n": n}))
         assert log.nbytes <= 50_000
         assert len(log._records) < 2000
-    log.append(RunCompleted("x" * 100_000), last=True)
+    log.finish(lambda _: RunCompleted("x" * 100_000))
     reader = Reader([(Custom("n", {"n": n}),) for n in range(5000)], make_watcher(log, 4999))
     assert isinstance(reader.watcher.take()[0].payload, Gap)
     assert isinstance(reader.watcher.take()[0].payload, RunCompleted)
@@ -253,7 +254,7 @@ def test_promise_11_output_never_grows_past_its_limit() -> None:
     assert text == "é" * 300 + "漢" * 133
     assert len(text.encode()) <= 1000
     assert calls == [1]
-    log.append(RunCompleted(text), last=True)
+    log.finish(lambda _: RunCompleted(text))
     watcher = make_watcher(log)
     got = []
     while not watcher.ended:
@@ -307,7 +308,7 @@ def test_deltas_of_different_voices_are_not_merged() -> None:
 def test_promise_01_nothing_comes_after_the_terminal_event() -> None:
     """A closed log takes nothing more, whatever code that outlived its run still writes."""
     log = make_log()
-    log.append(RunCompleted("done"), last=True)
+    log.finish(lambda _: RunCompleted("done"))
     log.write("late")
     log.write_as("later", MEMBER, True)
     assert not log.append(Custom("latest"))
@@ -380,7 +381,7 @@ def test_no_wake_up_is_lost() -> None:
     for n in range(ROUNDS):
         log.write("x") if n % 3 else log.append(Custom("n"))
         assert seen.acquire(timeout=30), f"lost in round {n}"
-    log.append(RunCompleted(), last=True)
+    log.finish(lambda _: RunCompleted())
     thread.join(30)
     assert not thread.is_alive()
 
@@ -415,7 +416,7 @@ def test_writers_and_watchers_at_full_speed() -> None:
         thread.start()
     for thread in writers:
         thread.join(30)
-    log.append(RunCompleted(), last=True)
+    log.finish(lambda _: RunCompleted())
     for thread in watchers:
         thread.join(30)
     assert counts == [log.last_sequence] * 3

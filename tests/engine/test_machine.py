@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pullcord.engine.effects import (
+from pullcord.engine.live.effects import (
     Abandon,
     Append,
     Arm,
@@ -26,10 +26,10 @@ from pullcord.engine.effects import (
     StopChildren,
     TimerName,
 )
-from pullcord.engine.machine import RunMachine
+from pullcord.engine.live.machine import RunMachine
+from pullcord.engine.live.question import Question
+from pullcord.engine.live.rules import Rules
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.question import Question
-from pullcord.engine.rules import Rules
 from pullcord.run.cancel import (
     CancelCause,
     Cancellation,
@@ -181,7 +181,7 @@ acts: st.SearchStrategy[Act] = st.one_of(
         ids,
         st.booleans(),
     ),
-    st.just(lambda p: p.do(p.machine.said(Custom("c")))),
+    st.just(lambda p: p.do(p.machine.relayed(Custom("c"), None))),
     st.just(lambda p: p.do(p.machine.begin(Custom("begins"), None))),
     st.builds(lambda n: lambda p: p.do(p.machine.use(Usage(n, steps=1), p.at)), st.integers(0, 9)),
     st.builds(lambda id: lambda p: _ask(p, id), ids),

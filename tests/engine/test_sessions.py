@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pullcord.engine.engine import Engine
-from pullcord.engine.live import LiveRun
 from pullcord.engine.ports import CancelRequest
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import RunContext
@@ -520,7 +519,7 @@ class TestSupersede:
         waits = Script(id="waits")
         house.start(waits, "w", QUEUE)
         gate.wait_reached()
-        newer = LiveRun(_spec("b", SUPERSEDE), **house.engine._settings(_spec("b"), CONTINUE))
+        newer = house.engine._live_run(_spec("b", SUPERSEDE), CONTINUE)
         house.engine._sessions.enter(newer)
         earlier = house.engine._sessions.supersede(newer)
         assert [live.run_id for live in earlier] == ["w", "a"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pullcord.executors.threads as threads_module
 import pytest
-from pullcord.engine.log import EventLog
+from pullcord.engine.log.log import EventLog
 from pullcord.executors.threads import Job, ThreadPool
 from pullcord.run.errors import RunInterrupted, ServerBusy
 from pullcord.testing import remains

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from pullcord.engine.live import LiveRun
-from pullcord.engine.log import EventLog
+from pullcord.engine.live.live import LiveRun
+from pullcord.engine.log.log import EventLog
 from pullcord.run.cancel import CancelToken
 
 _PATIENCE = 30.0
@@ -82,8 +82,7 @@ class Moment:
         if count == self._number:
             self._thread.start()
         if 0 < self._number <= count and threading.current_thread().name != _RPC_THREAD:
-            # The first event comes in the making of the run, whose lock nobody can want yet.
-            locked = count > 1 and live._lock._is_owned()  # type: ignore[attr-defined]
+            locked = live.lock._is_owned()  # type: ignore[attr-defined]
             if not locked:
                 self._accepted.wait(_PATIENCE)
             elif count == self._number:
@@ -96,11 +95,18 @@ def at_event(number: int, act: Callable[[], Any]) -> Iterator[Moment]:
     moment = Moment(number, act)
     patch = pytest.MonkeyPatch()
     append, write, write_as = EventLog.append, EventLog.write, EventLog.write_as
-    init, cancel, set_token = LiveRun.__init__, LiveRun._cancel, CancelToken.cancel
+    finish = EventLog.finish
+    init, cancel, set_token = LiveRun.__init__, LiveRun.cancel, CancelToken.cancel
 
     def appended(log: EventLog, payload: Any, *args: Any, **kwargs: Any) -> bool:
         made = append(log, payload, *args, **kwargs)
         if made:
+            moment.told(log)
+        return made
+
+    def finished(log: EventLog, make: Any) -> Any:
+        made = finish(log, make)
+        if made is not None:
             moment.told(log)
         return made
 
@@ -113,15 +119,15 @@ def at_event(number: int, act: Callable[[], Any]) -> Iterator[Moment]:
         moment.told(log)
 
     def made(live: LiveRun, *args: Any, **kwargs: Any) -> None:
-        is_root = not kwargs.get("parent_run_id")
-        if is_root:
+        if kwargs.get("parent") is None:
             moment.watch(live)
         init(live, *args, **kwargs)
 
-    def cancelled(live: LiveRun, *args: Any, **kwargs: Any) -> None:
+    def cancelled(live: LiveRun, request: Any) -> Any:
         moment.arrived(live)
-        cancel(live, *args, **kwargs)
+        receipt = cancel(live, request)
         moment.answered(live)
+        return receipt
 
     def token_set(token: CancelToken, *args: Any) -> bool:
         changed = set_token(token, *args)
@@ -129,8 +135,9 @@ def at_event(number: int, act: Callable[[], Any]) -> Iterator[Moment]:
         return changed
 
     patch.setattr(CancelToken, "cancel", token_set)
-    patch.setattr(LiveRun, "_cancel", cancelled)
+    patch.setattr(LiveRun, "cancel", cancelled)
     patch.setattr(EventLog, "append", appended)
+    patch.setattr(EventLog, "finish", finished)
     patch.setattr(EventLog, "write", written)
     patch.setattr(EventLog, "write_as", written_as)
     patch.setattr(LiveRun, "__init__", made)

@@ -1,7 +1,7 @@
 """Events on the wire."""
 
 from hypothesis import given
-from pullcord.engine.log import Record
+from pullcord.engine.log.record import Record
 from pullcord.run import events
 from pullcord.run.events import ContentDelta, Custom, Event, ReasoningDelta
 from pullcord.v1 import event_pb2, run_service_pb2

@@ -14,6 +14,9 @@ from typing import Protocol
 
 _log = logging.getLogger("pullcord.clock")
 
+_COMPACT_AT = 128
+"""Timers, cancelled ones included, from which on the cancelled ones are taken out."""
+
 
 class Timer(Protocol):
     """A call that is to come."""
@@ -61,6 +64,7 @@ class ThreadClock:
         self._ids = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._compact_at = _COMPACT_AT
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -84,7 +88,7 @@ class ThreadClock:
                 self._thread.start()
             elif self._heap[0][2] is entry:
                 self._condition.notify()
-            elif len(self._heap) > 1024 and len(self._heap) % 1024 == 0:
+            if len(self._heap) >= self._compact_at:
                 self._compact()
         return entry
 
@@ -107,6 +111,7 @@ class ThreadClock:
         # Cancelled entries stay in the heap until due; long timeouts of short runs would pile up.
         self._heap = [item for item in self._heap if item[2].callback is not None]
         heapq.heapify(self._heap)
+        self._compact_at = max(_COMPACT_AT, 2 * len(self._heap))
 
     def _run(self) -> None:
         while True:

@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from pullcord.engine.children import ChildHandle, ChildRun, RunBeneath
 from pullcord.engine.clock import Clock
-from pullcord.engine.live import LiveRun
+from pullcord.engine.live.child import ChildHandle
+from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.port import LivePort
+from pullcord.engine.live.question import digest
+from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page, age, make_token, read_token
 from pullcord.engine.ports import (
@@ -33,15 +36,14 @@ from pullcord.engine.ports import (
     Recorded,
     RunStore,
 )
-from pullcord.engine.question import digest
 from pullcord.engine.sessions import Sessions
-from pullcord.engine.watch import Watcher
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import Child
 from pullcord.run.errors import (
     Draining,
     InvalidArgument,
     PullcordError,
+    RunCancelledError,
     RunExists,
     RunNotFound,
     RunNotPaused,
@@ -137,14 +139,17 @@ class Engine:
 
         `default_policy` holds where the spec says none. `deadline` is in seconds from now: the run
         ends a little before, cause DEADLINE. With `loop`, async code runs there instead of on a
-        run loop of the engine's. With `parent_run_id` it runs beneath that run, if that is live
-        still: whatever stops that stops this, and what this uses counts there.
+        run loop of the engine's. With `parent_run_id` it is a child of that run: whatever stops
+        that stops this, and what this uses counts there.
 
         Raises:
+            RunCancelledError: the parent has ended.
             InvalidArgument, RunExists, ServerBusy, SessionBusy, Draining, StoreUnavailable.
         """
         try:
             parent = self._live.get(parent_run_id)
+            if parent_run_id and parent is None:
+                raise RunCancelledError(f"run {parent_run_id} has ended: it starts nothing more")
             start = partial(self._admit, runnable, default_policy, deadline, loop, parent)
             return self._start(spec, start)
         except PullcordError as error:
@@ -181,10 +186,7 @@ class Engine:
         parent: LiveRun | None,
         spec: RunSpec,
     ) -> Run:
-        settings = self._settings(spec, spec.on_disconnect or default_policy)
-        live = LiveRun(spec, **settings) if parent is None else RunBeneath(parent, spec, **settings)
-        if parent is not None:
-            self._make_room_beneath(parent)
+        live = self._live_run(spec, spec.on_disconnect or default_policy, parent)
         try:
             self._occupy(beneath=parent is not None)
         except PullcordError:
@@ -201,8 +203,6 @@ class Engine:
             self._release()
             return came_before.run
         try:
-            if isinstance(live, RunBeneath):
-                live.hang_on()
             if came_before is not None:
                 live.cancel(CancelRequest(came_before))
             if live.state.is_terminal:  # so, or by somebody who has found it already
@@ -237,13 +237,18 @@ class Engine:
         if not isinstance(answer, Admitted):
             return answer
         try:
-            self._sessions.enter(live)
+            live.announce(lambda: self._enter(live))
         except BaseException:
             self._store.withdraw(LOCAL, live.run_id)
             raise
+        return answer.cancellation
+
+    def _enter(self, live: LiveRun) -> None:
+        """From now on the run can be found."""
+        if live.lineage.source is None:  # else the turn is its root's
+            self._sessions.enter(live)
         with self._lock:
             self._live[live.run_id] = live
-        return answer.cancellation
 
     def _execute_in_turn(
         self, live: LiveRun, runnable: Runnable, loop: asyncio.AbstractEventLoop | None
@@ -258,7 +263,7 @@ class Engine:
                     raise RuntimeError("the event loop that was to run it is closed")
                 context.run(self._execute, live, runnable, loop)
             except Exception as error:
-                live.ended(error)
+                live.fail(error)
                 self._release()
 
         if not self._sessions.is_turn(live, begin):
@@ -279,27 +284,42 @@ class Engine:
             run.cancel(stop)
         return bool(earlier)
 
-    def _settings(self, spec: RunSpec, policy: DisconnectPolicy) -> dict[str, Any]:
-        """What every live run is given, whoever started it."""
-        return {
-            "options": self.options,
-            "clock": self._clock,
-            "policy": policy,
-            "on_end": self._run_ended,
-            "on_abandon": self._run_abandoned,
-            "history": lambda: (
-                self._store.history(LOCAL, spec.session_id, spec.runnable, _MAX_HISTORY)
-                if spec.session_id
-                else []
-            ),
-            "on_release": self._release,
-            "start_child": self._start_child,
-        }
+    def _live_run(
+        self,
+        spec: RunSpec,
+        policy: DisconnectPolicy,
+        parent: LiveRun | None = None,
+        source: Source | None = None,
+    ) -> LiveRun:
+        return LiveRun(
+            spec,
+            options=self.options,
+            clock=self._clock,
+            policy=policy,
+            on_end=self._run_ended,
+            on_abandon=self._run_abandoned,
+            parent=parent,
+            source=source,
+        )
 
     def _execute(
         self, live: LiveRun, runnable: Runnable, loop: asyncio.AbstractEventLoop | None
     ) -> None:
-        self._executor.start(live, runnable, self, loop=loop)
+        self._executor.start(self._port(live), runnable, self, loop=loop)
+
+    def _port(self, live: LiveRun) -> LivePort:
+        """What an executor that is given this run is given of it."""
+        spec = live.spec
+        return LivePort(
+            live,
+            start_child=self._start_child,
+            history=lambda: (
+                self._store.history(LOCAL, spec.session_id, spec.runnable, _MAX_HISTORY)
+                if spec.session_id
+                else []
+            ),
+            on_release=self._release,
+        )
 
     def _start_child(
         self,
@@ -324,30 +344,22 @@ class Engine:
         _, _, name = above.runnable.partition("/")
         whole_path = (name, *path, info.id)
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
-        self._make_room_beneath(parent)
-        live = ChildRun(parent, source, spec, **self._settings(spec, DisconnectPolicy.CONTINUE))
-        with self._lock:
-            self._live[spec.run_id] = live
-            self._occupied += 1
+        live = self._live_run(spec, DisconnectPolicy.CONTINUE, parent, source)
+        self._occupy(beneath=True)
         try:
-            live.hang_on()
+            live.announce(lambda: self._enter(live))
+        except BaseException:
+            self._release()
+            raise
+        try:
             beside = parent.execution
             loop = beside.loop if beside is not None else None
-            self._executor.start(live, runnable, self, loop=loop, parent=beside)
+            self._executor.start(self._port(live), runnable, self, loop=loop, parent=beside)
         except BaseException as error:
             self._forget(live, error)
             raise
         self._observer.run_started(live.snapshot(with_output=False))
         return ChildHandle(live, parent)
-
-    def _make_room_beneath(self, parent: LiveRun) -> None:
-        """Raises if no more run may be beneath this one. A server that is full or drains lets it:
-        what was admitted may do its work."""
-        if parent.depth + 2 > self.options.max_depth:
-            deep = f"no more than {self.options.max_depth} runs may be one beneath the other"
-            raise InvalidArgument(Violation("runnable", deep))
-        if parent.root.beneath >= self.options.max_runs_beneath:
-            raise ServerBusy(f"{self.options.max_runs_beneath} runs are live beneath one")
 
     @staticmethod
     def _same(existing: RunSpec, asked: RunSpec, run: Callable[[], Run]) -> Run:
@@ -369,7 +381,7 @@ class Engine:
     def usage(self, run_id: str) -> Usage:
         """What a run has used so far; cheaper than all of it. Raises RunNotFound."""
         live = self._live.get(run_id)
-        return live.usage() if live is not None else self._finished(run_id).run.usage
+        return live.machine.usage if live is not None else self._finished(run_id).run.usage
 
     def watch(self, run_id: str, after_sequence: int = 0) -> Watcher:
         """A new watcher of a run, live or ended.
@@ -486,7 +498,7 @@ class Engine:
             TooManyAffected: more match than `max_affected`; nothing was stopped.
         """
         found = self._all_live()
-        depths = {live.run_id: live.depth for live in found}
+        depths = {live.run_id: live.lineage.depth for live in found}
         runs = [live.snapshot(with_output=False) for live in found]
         runs = sorted(
             (r for r in runs if not r.state.is_terminal and matching.matches(r)),
@@ -574,7 +586,8 @@ class Engine:
         run = live.snapshot()
         # In this order a run can always be found, in one place or in both.
         try:
-            ended = EndedRun(live.spec, run, live.deliver_time, live.decided)
+            deliver_time, decided = live.machine.deliver_time, live.machine.decided
+            ended = EndedRun(live.spec, run, deliver_time, decided)
             self._store.finish([Finish(LOCAL, ended, live.log)])
         except Exception:
             _log.exception("the store did not take run %s", live.run_id)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pullcord.engine.log import EventLog
+from pullcord.engine.log.log import EventLog
 from pullcord.run.cancel import Cancellation
 from pullcord.run.cancel import CancelRequest as CancelRequest
 from pullcord.run.place import Runs

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pullcord.engine.live import LiveRun
+from pullcord.engine.live.live import LiveRun
 from pullcord.run.errors import SessionBusy
 from pullcord.run.record import SessionPolicy
 

@@ -68,6 +68,12 @@ class ThreadExecution:
         """None: it is in a thread."""
         return None
 
+    kill_after = None
+    """It shares its process with others."""
+
+    def kill(self) -> None:
+        """Nothing: see `kill_after`."""
+
     def abandon(self) -> str:
         """Where its thread is; nothing else can be done about it here."""
         return self._job.stack() if self._job is not None else ""
@@ -143,6 +149,12 @@ class TaskExecution:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The in-process caller's loop, if it is one."""
         return self._loop if self._run_loop is None else None
+
+    kill_after = None
+    """It shares its process with others."""
+
+    def kill(self) -> None:
+        """Nothing: see `kill_after`."""
 
     def abandon(self) -> str:
         """Where the task waits; nothing else can be done about it here."""

@@ -236,7 +236,7 @@ _OURS = ("pullcord.engine", "pullcord.executors", "pullcord.run", "pullcord.work
 _DO = ("pullcord.executors.threads", "_do")
 _BENEATH = {("pullcord.executors.execution", "_execute"), ("pullcord.executors.loops", "_run")}
 """Functions of ours that call an author's code: what they call may be torn."""
-_FOLLOWS = ("pullcord.engine.watch", "__iter__")
+_FOLLOWS = ("pullcord.engine.log.watch", "__iter__")
 """Where a run's thread waits for as long as it takes, for another run: that may be torn too."""
 
 

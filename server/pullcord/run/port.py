@@ -37,6 +37,13 @@ class Execution(Protocol):
     def stop(self, cancellation: Cancellation, grace_period: float | None) -> None:
         """Delivers a stop, or hastens it. Never waits. None: the executor's own grace period."""
 
+    @property
+    def kill_after(self) -> float | None:
+        """How long after an interrupt `kill` comes, in seconds; None: it shares its process."""
+
+    def kill(self) -> None:
+        """Kills the process that the run has for itself."""
+
     def abandon(self) -> str:
         """The run ends without its code, which does not stop; where that code is, if known."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pullcord.engine.clock import Clock, Timer
-from pullcord.engine.log import EventLog
+from pullcord.engine.log.log import EventLog
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import age
 from pullcord.engine.ports import (

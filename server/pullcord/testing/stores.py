@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pullcord.engine.log import EventLog
+from pullcord.engine.log.log import EventLog
 from pullcord.engine.ports import (
     Admitted,
     AlreadyLive,

@@ -7,7 +7,7 @@ when, is the transports' business.
 from collections.abc import Callable
 from typing import Any
 
-from pullcord.engine.log import Record
+from pullcord.engine.log.record import Record
 from pullcord.run import events
 from pullcord.run.events import Event, Payload, Source
 from pullcord.v1 import event_pb2, run_service_pb2

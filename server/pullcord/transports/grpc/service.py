@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from pullcord.engine import ports
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.engine import Engine
-from pullcord.engine.watch import Watcher
+from pullcord.engine.log.watch import Watcher
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.errors import PullcordError
 from pullcord.run.record import DisconnectPolicy, Run, RunSpec

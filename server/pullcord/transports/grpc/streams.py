@@ -12,8 +12,8 @@ from functools import partial
 
 import grpc.aio
 
-from pullcord.engine.log import Record
-from pullcord.engine.watch import Watcher
+from pullcord.engine.log.record import Record
+from pullcord.engine.log.watch import Watcher
 from pullcord.wire.event import response_bytes
 
 Context = grpc.aio.ServicerContext[bytes, bytes]

@@ -6,7 +6,7 @@ what its end is, the machine decides.
 
 from dataclasses import replace
 
-from pullcord.engine.effects import (
+from pullcord.engine.live.effects import (
     Append,
     Arm,
     Effect,

@@ -10,7 +10,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from time import time
 
-from pullcord.engine.log import EventLog, Record, Trimmed
+from pullcord.engine.log.log import EventLog, Trimmed
+from pullcord.engine.log.record import Record
 from pullcord.run.events import Event, Gap, Heartbeat, Snapshot
 from pullcord.run.record import Run
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pullcord.engine.effects import (
+from pullcord.engine.live.effects import (
     Abandon,
     Append,
     Begin,
@@ -27,8 +27,8 @@ from pullcord.engine.effects import (
     Note,
     TimerName,
 )
-from pullcord.engine.facts import RunFacts
-from pullcord.engine.question import Question, digest
+from pullcord.engine.live.facts import RunFacts
+from pullcord.engine.live.question import Question, digest
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest, StopStage
 from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
@@ -85,10 +85,6 @@ class RunMachine(RunFacts):
         return (*armed, Begin(self.deadline))
 
     # --- its code is at work
-
-    def said(self, payload: Payload, source: Source | None = None) -> Effects:
-        """An event of the code's own."""
-        return () if self.state.is_terminal else (Append(payload, source),)
 
     def begin(self, payload: Payload, source: Source | None) -> Effects:
         """Something begins. Raises RunCancelledError if nothing may."""

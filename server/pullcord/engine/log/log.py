@@ -16,18 +16,19 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import time
+from typing import TypeVar
 
-from pullcord.run.events import (
-    ContentDelta,
-    Event,
-    Payload,
-    ReasoningDelta,
-    Source,
-    ToolCallCompleted,
-    ToolCallStarted,
+from pullcord.engine.log.record import (
+    MAX_MESSAGE_CHARS,
+    Record,
+    cut,
+    merged,
+    portions,
+    size_of,
 )
+from pullcord.run.events import Payload, Source
 
 _log = logging.getLogger("pullcord.log")
 
@@ -37,107 +38,8 @@ _SEAL_CHARS = 256
 """A longer delta is numbered at once, so that what nobody reads is bounded in size too."""
 _OVERHEAD = 200
 """Bytes that a record takes beside its text, roughly."""
-MAX_MESSAGE_CHARS = 128 * 1024
-"""Merged deltas stop growing here; a delta that is longer becomes several events."""
-
+P = TypeVar("P", bound=Payload)
 Item = str | tuple[str, Source | None, bool]
-
-
-class Record:
-    """One or more events that go out as one message."""
-
-    __slots__ = (
-        "count",
-        "create_time",
-        "lengths",
-        "nbytes",
-        "payload",
-        "reasoning",
-        "sequence",
-        "source",
-        "text",
-        "wire",
-    )
-
-    def __init__(
-        self,
-        sequence: int,
-        count: int,
-        create_time: float,
-        payload: Payload | None,
-        text: str = "",
-        source: Source | None = None,
-        reasoning: bool = False,
-        lengths: "array[int] | None" = None,
-    ) -> None:
-        self.sequence = sequence
-        """Of the last event in it."""
-        self.count = count
-        self.create_time = create_time
-        self.payload = payload
-        """None for deltas, which `text` and `reasoning` say."""
-        self.text = text
-        self.source = source
-        self.reasoning = reasoning
-        self.lengths = lengths
-        """Of the merged deltas, in characters, so that a watcher may begin between two of them."""
-        self.nbytes = 0
-        """What it was counted as when it was kept: data of an author's may have changed since."""
-        self.wire: bytes | None = None
-        """The serialized message, once somebody has made it: every watcher sends the same bytes."""
-
-    def event(self, run_id: str) -> Event:
-        """The same as a value."""
-        payload = self.payload
-        if payload is None:
-            made = ReasoningDelta if self.reasoning else ContentDelta
-            payload = made(self.text, self.count)
-        return Event(run_id, self.sequence, self.create_time, payload, self.source)
-
-    def after(self, sequence: int) -> "Record":
-        """The part of these merged deltas that comes after an event within them."""
-        seen = sequence - (self.sequence - self.count)
-        assert self.lengths is not None
-        return Record(
-            self.sequence,
-            self.count - seen,
-            self.create_time,
-            None,
-            self.text[sum(self.lengths[:seen]) :],
-            self.source,
-            self.reasoning,
-            self.lengths[seen:],
-        )
-
-    def merges_with(self, other: "Record") -> bool:
-        """Whether both are deltas of one voice."""
-        return (
-            self.payload is None
-            and other.payload is None
-            and self.reasoning is other.reasoning
-            and self.source == other.source
-        )
-
-
-def _merged(records: list[Record]) -> Record:
-    last = records[-1]
-    lengths = array("I")
-    for record in records:
-        if record.lengths is None:
-            lengths.append(len(record.text))
-        else:
-            lengths.extend(record.lengths)
-    text = "".join(record.text for record in records)
-    return Record(
-        last.sequence,
-        sum(r.count for r in records),
-        last.create_time,
-        None,
-        text,
-        last.source,
-        last.reasoning,
-        lengths,
-    )
 
 
 class EventLog:
@@ -186,21 +88,31 @@ class EventLog:
         elif len(self._pending) >= _SEAL_AT or len(text) > _SEAL_CHARS:
             self.seal()
 
-    def append(self, payload: Payload, source: Source | None = None, *, last: bool = False) -> bool:
+    def append(self, payload: Payload, source: Source | None = None) -> bool:
         """Adds any other event, after all that was written before; False if the log is closed."""
         with self._lock:
             if self.closed:
                 return False
             self._seal()
-            self.last_sequence += 1
-            self._keep(
-                Record(self.last_sequence, 1, time(), payload, source=source), _size(payload)
-            )
-            if last:
-                self.closed = True
-                self._on_output_full = _nobody  # or an ended run's log would keep its owner alive
+            self._number(payload, source)
         self._ring()
         return True
+
+    def finish(self, make: Callable[[str], P]) -> P | None:
+        """Adds the terminal event, which `make` makes of all content so far; None if it is in.
+
+        One step: what a watcher may have read is in that content, also if other threads write.
+        """
+        with self._lock:
+            if self.closed:
+                return None
+            self._seal()
+            payload = make(self._content())
+            self._number(payload, None)
+            self.closed = True
+            self._on_output_full = _nobody  # or an ended run's log would keep its owner alive
+        self._ring()
+        return payload
 
     def seal(self) -> int:
         """Numbers what was written so far; returns the last number."""
@@ -217,8 +129,7 @@ class EventLog:
         """All content of the run's own runnable so far, and the number of the last event in it."""
         with self._lock:
             self._seal()
-            self._output = ["".join(self._output)]
-            return self._output[0], self.last_sequence
+            return self._content(), self.last_sequence
 
     # --- watchers
 
@@ -268,7 +179,7 @@ class EventLog:
                     run.append(records[index])
                     chars += len(records[index].text)
                     index += 1
-                found.append(first if len(run) == 1 else _merged(run))
+                found.append(first if len(run) == 1 else merged(run))
             return found, index + self._trimmed
 
     def arm(self, position: int, wake: Callable[[], None]) -> bool:
@@ -300,6 +211,15 @@ class EventLog:
                 wake()
             except Exception:
                 _log.exception("a watcher could not be woken; the run and the others go on")
+
+    def _content(self) -> str:
+        self._output = ["".join(self._output)]
+        return self._output[0]
+
+    def _number(self, payload: Payload, source: Source | None) -> None:
+        self.last_sequence += 1
+        record = Record(self.last_sequence, 1, time(), payload, source=source)
+        self._keep(record, size_of(payload))
 
     def _first_sequence(self) -> int:
         if self._start == len(self._records):
@@ -337,7 +257,7 @@ class EventLog:
             raise TypeError
         texts: Sequence[str] = items  # type: ignore[assignment]  # as was just seen
         if len(text) > MAX_MESSAGE_CHARS:
-            for portion in _portions(texts):
+            for portion in portions(texts):
                 self._seal_portion(portion, "".join(portion), source, reasoning)
         else:
             self._seal_portion(texts, text, source, reasoning)
@@ -358,7 +278,7 @@ class EventLog:
                 self._output_size = self._max_output
                 self._on_output_full()
                 if nbytes > room:
-                    text, items = _cut(text, items, room)
+                    text, items = cut(text, items, room)
                     nbytes = room
                     if not items:
                         return
@@ -398,41 +318,3 @@ class Trimmed(Exception):
     def __init__(self, resume_at: int) -> None:
         super().__init__(resume_at)
         self.resume_at = resume_at
-
-
-def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The same deltas in messages of a sound size; one that is too long becomes several."""
-    portion: list[str] = []
-    chars = 0
-    for text in texts:
-        for start in range(0, max(1, len(text)), MAX_MESSAGE_CHARS):
-            portion.append(text[start : start + MAX_MESSAGE_CHARS])
-            chars += len(portion[-1])
-            if chars >= MAX_MESSAGE_CHARS:
-                yield portion
-                portion, chars = [], 0
-    if portion:
-        yield portion
-
-
-def _cut(text: str, items: Sequence[str], room: int) -> tuple[str, list[str]]:
-    """As much of these deltas as so many bytes hold."""
-    text = text.encode()[:room].decode("utf-8", "ignore")
-    kept: list[str] = []
-    left = len(text)
-    for item in items:
-        if left <= 0:
-            break
-        kept.append(item[:left])
-        left -= len(item)
-    return text, kept
-
-
-def _size(payload: Payload) -> int:
-    if isinstance(payload, ToolCallStarted | ToolCallCompleted):
-        return len(payload.tool_call.arguments) + len(payload.tool_call.result)
-    output = getattr(payload, "output", None)
-    if isinstance(output, str):
-        return len(output)
-    data = getattr(payload, "data", None)
-    return 0 if data is None else len(repr(data))

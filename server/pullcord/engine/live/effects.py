@@ -4,11 +4,11 @@ The machine returns them and the live run does them. Nothing is decided or done 
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pullcord.engine.question import Question
+from pullcord.engine.live.question import Question
 from pullcord.run.cancel import Cancellation
 from pullcord.run.events import (
     Payload,
@@ -168,6 +168,8 @@ AtOnce = Append | Finish | Note | Arm | Disarm
 Afterwards = Begin | Stop | StopChildren | Drop | Kill | Abandon | Settle | Ended
 Effect = AtOnce | Afterwards
 Effects = tuple[Effect, ...]
+Rule = Callable[[Moment], Effects]
+"""What the machine is asked, at a moment."""
 
 
 class Timers:

@@ -6,15 +6,15 @@ The machine changes them, by its rules; nothing is decided here.
 from collections.abc import Mapping
 from typing import Any
 
-from pullcord.engine.effects import Moment, Timers
-from pullcord.engine.ledger import Ledger
-from pullcord.engine.pausing import Pausing
-from pullcord.engine.question import Question
-from pullcord.engine.rules import Rules
-from pullcord.engine.stopping import Stopping
-from pullcord.run.cancel import Cancellation
+from pullcord.engine.live.effects import Moment, Timers
+from pullcord.engine.live.ledger import Ledger
+from pullcord.engine.live.pausing import Pausing
+from pullcord.engine.live.question import Question
+from pullcord.engine.live.rules import Rules
+from pullcord.engine.live.stopping import Stopping
+from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed
-from pullcord.run.record import Run, RunSpec
+from pullcord.run.record import Receipt, Run, RunSpec
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
@@ -79,6 +79,17 @@ class RunFacts:
             abandoned=self.abandoned,
             stage=self.stopping.stage,
         )
+
+    def receipt(self, run: Run) -> Receipt:
+        """What a canceller can be told now, with the run as it is."""
+        if run.state is RunState.CANCELLED:
+            outcome = CancelOutcome.STOPPED
+        elif run.state.is_terminal:
+            outcome = CancelOutcome.ALREADY_FINISHED
+        else:
+            outcome = CancelOutcome.REQUESTED
+        accepted = run.cancellation.accept_time if run.cancellation else 0.0
+        return Receipt(outcome, run, accepted, self.deliver_time, run.end_time)
 
     def run(self, spec: RunSpec, parent_run_id: str, output: str, last_sequence: int) -> Run:
         """The run as it is now; its text and the number of its last event are the log's."""

@@ -6,7 +6,7 @@ Rules only. Whether the run is in a state to pause or to go on, the machine deci
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pullcord.engine.effects import (
+from pullcord.engine.live.effects import (
     Append,
     Effect,
     Effects,
@@ -16,8 +16,8 @@ from pullcord.engine.effects import (
     TimerName,
     Timers,
 )
-from pullcord.engine.ledger import Ledger, short
-from pullcord.engine.question import Question, decided, digest
+from pullcord.engine.live.ledger import Ledger, short
+from pullcord.engine.live.question import Question, decided, digest
 from pullcord.run.events import (
     RunContinued,
     RunPaused,

@@ -1,0 +1,210 @@
+"""A run's place in its tree: the way up to its parents, and the children that stop with it.
+
+A child is a live run like any other, with a log, watchers and an id of its own. A cancel goes down,
+never up: the parent learns of a child's end by waiting for it, and decides by itself. Usage and
+tool calls count in the parents as well. A child lives no longer than its parent.
+
+Locks are taken from the leaf to the root, never the other way. What a child says enters its own log
+and those of its parents in one step under its lock, so that all of them have it in one order.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+from pullcord.engine.live.effects import Rule
+from pullcord.engine.live.machine import RunMachine
+from pullcord.engine.log.log import EventLog
+from pullcord.run.cancel import Cancellation
+from pullcord.run.errors import InvalidArgument, RunCancelledError, ServerBusy, Violation
+from pullcord.run.events import Payload, RunPaused, Source, ToolCall
+from pullcord.run.usage import Usage
+
+
+class Kin(Protocol):
+    """A live run, as its parents and children see it."""
+
+    run_id: str
+    lock: threading.RLock
+    machine: RunMachine
+    log: EventLog
+    lineage: "Lineage"
+
+    def act(self, rule: Rule) -> None:
+        """Asks the machine, and does what it decides."""
+
+    def stop_with_parent(self, cancellation: Cancellation) -> None:
+        """The parent must stop, and so must this."""
+
+    def parent_ended(self) -> None:
+        """The parent has ended, and so must this."""
+
+
+class Lineage:
+    """The lineage of one run. What it guards, the run's lock guards."""
+
+    def __init__(self, own: Kin, parent: Kin | None, source: Source | None) -> None:
+        """`source` says who the run is in its parent's stream; None: it is not heard there."""
+        self._own = own
+        self.parent = parent
+        self.source = source
+        self.root: Kin = own if parent is None else parent.lineage.root
+        self.depth: int = 0 if parent is None else parent.lineage.depth + 1
+        """How many parents it has."""
+        self.descendants = 0
+        """Live runs of its tree, itself excepted; counted at the root only."""
+        self._children: set[Kin] = set()
+
+    @property
+    def parent_run_id(self) -> str:
+        """Empty: it has no parent."""
+        return "" if self.parent is None else self.parent.run_id
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the locks of the run and of all its parents, up to the root."""
+        with ExitStack() as locks:
+            run: Kin | None = self._own
+            while run is not None:
+                locks.enter_context(run.lock)
+                run = run.lineage.parent
+            yield
+
+    def must_go_on(self) -> None:
+        """Raises RunCancelledError if a parent must stop, or has ended. All must be `locked`.
+
+        The cancel of a run far above may be accepted while it has not come down here yet.
+        """
+        run = self.parent
+        while run is not None:
+            run.machine.must_go_on()
+            run = run.lineage.parent
+
+    # --- children
+
+    def join(self, enter: Callable[[], None], max_descendants: int, max_depth: int) -> None:
+        """The run becomes its parent's child, and can be found once `enter` returns.
+
+        All must be `locked`, so that nothing is checked in one step and counted in another.
+
+        Raises:
+            RunCancelledError: the parent has ended; or must stop, and would be heard to begin it.
+            InvalidArgument, ServerBusy: it would be too deep, or one too many in its tree.
+        """
+        parent = self.parent
+        if parent is None:
+            enter()
+            return
+        if self.source is not None:
+            self.must_go_on()
+        elif parent.machine.state.is_terminal:
+            raise RunCancelledError("the run has ended: it starts nothing more")
+        if self.depth + 1 > max_depth:
+            deep = f"no more than {max_depth} runs may be one the parent of the other"
+            raise InvalidArgument(Violation("runnable", deep))
+        root = self.root.lineage
+        if root.descendants >= max_descendants:
+            raise ServerBusy(f"one run has {max_descendants} live children, at any depth")
+        enter()
+        root.descendants += 1
+        parent.lineage._children.add(self._own)
+
+    def leave(self) -> None:
+        """The run has ended: its parent has this child no more."""
+        if (parent := self.parent) is not None:
+            with parent.lock:
+                parent.lineage._children.discard(self._own)
+            with self.root.lock:
+                self.root.lineage.descendants -= 1
+
+    def children(self) -> list[Kin]:
+        """Those that have not ended."""
+        with self._own.lock:
+            return list(self._children)
+
+    def refused(self) -> None:
+        """Something could not begin. No lock is held.
+
+        The stop that refused it may be on its way here: it is made to arrive before the code is
+        told, so that the run does not fail by what is its own cancel.
+        """
+        parent = self.parent
+        if parent is None:
+            return
+        parent.lineage.refused()
+        if (cancellation := parent.machine.cancellation) is not None:
+            self._own.stop_with_parent(cancellation)
+        elif parent.machine.state.is_terminal:
+            self._own.parent_ended()
+
+    # --- what the run says is heard in the streams of its parents, as far up as each has a source
+
+    def say(self, payload: Payload, source: Source | None) -> None:
+        """An event enters the run's log, unless that is closed, and those of its parents."""
+        log = self._own.log
+        if self.source is None:  # no order to be kept with another log
+            log.append(payload, source)
+            return
+        with self._own.lock:
+            if log.append(payload, source):
+                self.hear(payload, source)
+
+    def hear(self, payload: Payload, source: Source | None) -> None:
+        """An event that is in the run's log enters those of its parents. The lock is held."""
+        if self.parent is None or self.source is None:
+            return
+        if isinstance(payload, RunPaused):  # the decision must come to the run whose calls wait
+            own = self._own.run_id
+            calls = (replace(call, run_id=call.run_id or own) for call in payload.tool_calls)
+            payload = replace(payload, tool_calls=tuple(calls))
+        self.parent.lineage.say(payload, self._as_heard(source))
+
+    def write(self, text: str) -> None:
+        """A content delta of the run itself, which is heard in its parent's stream."""
+        with self._own.lock:
+            if not self._own.machine.state.is_terminal:
+                self._own.log.write(text)
+                self._hear_text(text, None, False)
+
+    def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
+        """A delta enters the run's log, and those of its parents."""
+        if self.source is None:
+            self._own.log.write_as(text, source, reasoning)
+            return
+        with self._own.lock:
+            if not self._own.machine.state.is_terminal:
+                self._own.log.write_as(text, source, reasoning)
+                self._hear_text(text, source, reasoning)
+
+    def _hear_text(self, text: str, source: Source | None, reasoning: bool) -> None:
+        if self.parent is not None:
+            self.parent.lineage.write_as(text, self._as_heard(source), reasoning)
+
+    def _as_heard(self, source: Source | None) -> Source:
+        assert self.source is not None
+        if source is None:
+            return self.source
+        return replace(source, path=(*self.source.path, *source.path[1:]))
+
+    # --- what the run uses counts in its parents
+
+    def note(self, call: ToolCall, *, begins: bool) -> None:
+        """A tool call enters the ledgers of all parents."""
+        if (parent := self.parent) is None:
+            return
+        call = replace(call, run_id=call.run_id or self._own.run_id)
+        with parent.lock:
+            if parent.machine.note(call, begins=begins):
+                parent.lineage.note(call, begins=begins)
+
+    def use(self, usage: Usage) -> None:
+        """What the run used counts in all parents. No lock is held.
+
+        Steps are counted where they are: a workflow's are not its agents' model calls.
+        """
+        if (parent := self.parent) is not None:
+            used = replace(usage, steps=0)
+            parent.act(lambda at: parent.machine.use(used, at))
+            parent.lineage.use(used)

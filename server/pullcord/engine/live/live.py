@@ -1,0 +1,326 @@
+"""One live run: the lock around its machine, and the doing of what the machine decides.
+
+Each decision is made in one synchronous step under the run's lock, together with what must be one
+step with it: what enters the log, and which timers are armed. All else (telling the code, calling
+back) is done after the lock is let go, in one function. The rules are the machine's, the code is
+the execution's, and who may run is the engine's.
+
+When completion and a cancel race, the one that takes the lock first wins: a cancel that was
+accepted makes whatever end comes later CANCELLED, and one that comes after the end is told so.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import assert_never
+
+from pullcord.engine.clock import Clock, Timer
+from pullcord.engine.live import effects as do
+from pullcord.engine.live.lineage import Lineage
+from pullcord.engine.live.machine import RunMachine
+from pullcord.engine.live.presence import Presence
+from pullcord.engine.live.rules import Rules
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.watch import Watcher
+from pullcord.engine.options import EngineOptions
+from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
+from pullcord.run.errors import RunCancelledError, RunNotPaused
+from pullcord.run.events import (
+    RunCancelled,
+    RunCompleted,
+    RunError,
+    RunFailed,
+    RunStarted,
+    Source,
+)
+from pullcord.run.port import Execution
+from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
+from pullcord.run.state import RunState
+
+_log = logging.getLogger("pullcord.live")
+
+_SOONER = 0.8
+"""A child's last wait is so much of its parent's, so that the tree ends from its leaves up."""
+
+
+class LiveRun:
+    """The one owner of a run's mutable state. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        options: EngineOptions,
+        clock: Clock,
+        policy: DisconnectPolicy,
+        on_end: Callable[["LiveRun"], None],
+        on_abandon: Callable[["LiveRun", str], None],
+        parent: "LiveRun | None" = None,
+        source: Source | None = None,
+    ) -> None:
+        """`source` says who the run is in its parent's stream; None: it is not heard there."""
+        self.spec = spec
+        self.run_id = spec.run_id
+        self.lock = threading.RLock()
+        self._options = options
+        self._clock = clock
+        self._on_end = on_end
+        self._on_abandon = on_abandon
+        self.log = EventLog(
+            options.max_log_bytes,
+            options.max_log_records,
+            options.max_output_bytes,
+            self._output_full,
+        )
+        self.machine: RunMachine = RunMachine(
+            spec.run_id,
+            Rules(spec.limits, options),
+            self.now(),
+            None if parent is None else parent.machine.deadline,
+        )
+        self.lineage = Lineage(self, parent, source)
+        seconds = spec.lease if spec.lease is not None else options.lease
+        self.presence = Presence(policy, seconds, clock, self._disconnected)
+        self.execution: Execution | None = None
+        self._timers: dict[do.TimerName, Timer] = {}
+        self._end: RunCompleted | RunCancelled | RunFailed | None = None
+        self._end_callbacks: list[Callable[[], None]] = []
+
+    # --- reading
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is in its life."""
+        return self.machine.state
+
+    @property
+    def cancellation(self) -> Cancellation | None:
+        """The stop that was accepted, if one was."""
+        return self.machine.cancellation
+
+    def snapshot(self, *, with_output: bool = True) -> Run:
+        """The run as it is now."""
+        with self.lock:
+            output, sequence = self.log.output() if with_output else ("", self.log.last_sequence)
+            if with_output and self._end is not None:
+                output = self._end.output
+            elif with_output:
+                output = output or self.machine.output or ""
+            return self.machine.run(self.spec, self.lineage.parent_run_id, output, sequence)
+
+    def receipt(self) -> Receipt:
+        """What a canceller can be told now."""
+        with self.lock:
+            return self.machine.receipt(self.snapshot())
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Calls back once the run has ended, in any thread; at once if it has."""
+        with self.lock:
+            if not self.state.is_terminal:
+                self._end_callbacks.append(callback)
+                return
+        callback()
+
+    def forget_end(self, callback: Callable[[], None]) -> None:
+        """Takes back `on_end`: who waited has gone."""
+        with self.lock:
+            if callback in self._end_callbacks:
+                self._end_callbacks.remove(callback)
+
+    @property
+    def waiting(self) -> int:
+        """Callers who wait for its end."""
+        return len(self._end_callbacks)
+
+    def watch(self, after_sequence: int) -> Watcher:
+        """A new watcher; while there is one, the disconnect policy rests."""
+        self.presence.come()
+        return Watcher(self.run_id, self.log, after_sequence, self.snapshot, self.presence.leave)
+
+    # --- the life of a run
+
+    def announce(self, enter: Callable[[], None]) -> None:
+        """The run's first event, once `enter` has made it findable: whoever reads it finds the run.
+
+        Raises what `enter` does, and what `Lineage.join` does; nothing was changed then.
+        """
+        options, spec = self._options, self.spec
+        started = RunStarted(spec.runnable, spec.session_id, self.lineage.parent_run_id)
+        with self.lineage.locked():
+            self.lineage.join(enter, options.max_runs_beneath, options.max_depth)
+            self._do_at_once(self.machine.admitted(started))
+        parent = self.lineage.parent
+        if parent is not None and (stop := parent.machine.cancellation) is not None:
+            self.stop_with_parent(stop)
+
+    def attach(self, execution: Execution) -> None:
+        """From now on stops go to this execution."""
+        with self.lock:
+            self.machine.stopping.kill_after = execution.kill_after
+            self.execution = execution
+
+    def move(self) -> int:
+        """Takes a run that has not begun away from its executor; the assignment of the next one.
+
+        Raises IllegalTransition if it has begun, or has ended.
+        """
+        with self.lock:
+            return self.machine.moved()
+
+    def fail(self, error: BaseException) -> None:
+        """The run cannot begin."""
+        failure = RunError.of(error)
+        self.act(lambda at: self.machine.refused(failure, at))
+
+    def refuse(self, error: BaseException) -> None:
+        """The run was not admitted after all. Who has come to follow it meanwhile is told."""
+        with self.lock:
+            self._on_end = lambda _: None
+        self.fail(error)
+
+    def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
+        """Lets the run go on, if it waits for just these decisions; returns it as it then is.
+
+        Raises:
+            RunNotPaused, InvalidArgument: nothing was changed.
+        """
+        with self.lineage.locked():
+            if self.machine.question is not None:
+                try:
+                    self.lineage.must_go_on()
+                except RunCancelledError:  # a parent must stop, and this is about to hear of it
+                    raise RunNotPaused(self.run_id, RunState.CANCELLING) from None
+            after = self._do_at_once(self.machine.decide(decisions, actor, self.now()))
+            run = self.snapshot()
+        self._do_afterwards(after)
+        return run
+
+    # --- stopping
+
+    def cancel(self, request: CancelRequest) -> Receipt:
+        """Accepts a stop, if the run has not ended; the receipt is true when this returns."""
+        self.act(lambda at: self.machine.cancel(request, at))
+        return self.receipt()
+
+    def stop_at(self, deadline: float, margin: float) -> None:
+        """Sees to it that the run has ended by `deadline` (monotonic), from `margin` before."""
+        self.act(lambda at: self.machine.stop_at(deadline, margin, at))
+
+    def stop_with_parent(self, cancellation: Cancellation) -> None:
+        """The parent must stop, and so must this, cause PARENT, a little sooner."""
+        assert self.lineage.parent is not None
+        above = self.lineage.parent.machine.stopping
+        request = CancelRequest(cancellation.for_child(), above.grace)
+        abandon_after = above.abandon_after * _SOONER
+        self.act(lambda at: self.machine.cancel(request, at, abandon_after))
+
+    def parent_ended(self) -> None:
+        """The parent has ended, and so must this."""
+        reason = "the run above it has ended"
+        self.cancel(CancelRequest(Cancellation(CancelCause.PARENT, reason=reason)))
+
+    def _disconnected(self, reason: str) -> None:
+        self.cancel(CancelRequest(Cancellation(CancelCause.DISCONNECT, reason=reason)))
+
+    def _output_full(self) -> None:
+        # Called under the log's lock by whoever wrote: the stop must come from outside.
+        stop = partial(self.act, lambda at: self.machine.reached("output_bytes", at))
+        self._clock.call_later(0, stop)
+
+    # --- deciding, and doing what was decided
+
+    def now(self) -> do.Moment:
+        """This moment."""
+        return do.Moment(self._clock.time(), self._clock.monotonic())
+
+    def act(self, rule: do.Rule) -> None:
+        """Asks the machine, and does what it decides."""
+        self._do_afterwards(self.step(rule))
+
+    def step(self, rule: do.Rule) -> list[do.Afterwards]:
+        """Asks the machine, and does what must be one step with that; returns the rest."""
+        with self.lock:
+            return self._do_at_once(rule(self.now()))
+
+    def begin(self, rule: do.Rule) -> None:
+        """Something begins, in one step with every parent's consent: the cancel of any of them is
+        accepted before it, or after it. Raises RunCancelledError."""
+        try:
+            with self.lineage.locked():
+                self.lineage.must_go_on()
+                after = self._do_at_once(rule(self.now()))
+        except RunCancelledError:
+            self.lineage.refused()
+            raise
+        self._do_afterwards(after)
+
+    def _do_at_once(self, effects: do.Effects) -> list[do.Afterwards]:
+        """Does what must be one step with the decision, under the lock; returns the rest."""
+        after: list[do.Afterwards] = []
+        for effect in effects:
+            match effect:
+                case do.Append(payload, source):
+                    self.lineage.say(payload, source)
+                case do.Note(call, begins):
+                    self.lineage.note(call, begins=begins)
+                case do.Arm(timer, delay, number):
+                    self._disarm(timer)
+                    fire = partial(self._fired, timer, number)
+                    self._timers[timer] = self._clock.call_later(delay, fire)
+                case do.Disarm(timer):
+                    self._disarm(timer)
+                case do.Finish():
+                    self._end = self.log.finish(effect.made)
+                    if self._end is not None:
+                        self.lineage.hear(self._end, None)
+                    self.presence.end()
+                case _:
+                    after.append(effect)
+        return after
+
+    def _do_afterwards(self, effects: Sequence[do.Afterwards]) -> None:
+        """Does all else, without a lock: an execution, a child or a caller may call back."""
+        for effect in effects:
+            match effect:
+                case do.Stop(cancellation, grace_period):
+                    if self.execution is not None:
+                        self.execution.stop(cancellation, grace_period)
+                case do.StopChildren(cancellation):
+                    for child in self.lineage.children():
+                        child.stop_with_parent(cancellation)
+                case do.Drop():
+                    if self.execution is not None:
+                        self.execution.drop()
+                case do.Kill():
+                    if self.execution is not None:
+                        self.execution.kill()
+                case do.Abandon():
+                    stack = self.execution.abandon() if self.execution is not None else ""
+                    self._on_abandon(self, stack)
+                case do.Settle(question, decisions):
+                    question.settle(decisions)
+                case do.Ended():
+                    self._notify_of_end()
+                case do.Begin():
+                    pass  # the executor has its answer from `began`
+                case _:
+                    assert_never(effect)
+
+    def _disarm(self, timer: do.TimerName) -> None:
+        if (armed := self._timers.pop(timer, None)) is not None:
+            armed.cancel()
+
+    def _fired(self, timer: do.TimerName, number: int) -> None:
+        self.act(lambda at: self.machine.fired(timer, number, at))
+
+    def _notify_of_end(self) -> None:
+        with self.lock:
+            callbacks, self._end_callbacks = self._end_callbacks, []
+            children = self.lineage.children()
+        left = [child.parent_ended for child in children]
+        for callback in (lambda: self._on_end(self), self.lineage.leave, *callbacks, *left):
+            try:
+                callback()
+            except Exception:
+                _log.exception("a callback at the end of run %s raised", self.run_id)

@@ -1,0 +1,205 @@
+"""A live run as its own code and its executor reach it: what they say becomes decisions there.
+
+Each executor that is given the run has a port of its own. One that comes back after the run was
+moved to another can neither begin nor end it. Nothing is decided here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pullcord.engine.live import effects as do
+from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.question import Question
+from pullcord.run.cancel import Cancellation, CancelRequest
+from pullcord.run.context import Child
+from pullcord.run.errors import RunCancelledError
+from pullcord.run.events import (
+    Payload,
+    RunError,
+    Source,
+    ToolCall,
+)
+from pullcord.run.port import Began, Execution
+from pullcord.run.record import Decision, Run, RunSpec
+from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.usage import Usage
+
+Data = Mapping[str, Any] | None
+StartChild = Callable[[LiveRun, Runnable, RunnableInfo, str, Data, tuple[str, ...]], Child]
+
+
+class LivePort:
+    """A `RunPort` to a run in this process. Any thread may call any method."""
+
+    def __init__(
+        self,
+        live: LiveRun,
+        *,
+        start_child: StartChild,
+        history: Callable[[], list[Run]],
+        on_release: Callable[[], None],
+    ) -> None:
+        """`on_release` is called when the code holds no thread and no task any more."""
+        self._live = live
+        self._machine = live.machine
+        self._assignment = live.machine.assignment
+        self._start_child = start_child
+        self._history = history
+        self._on_release = on_release
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._live.run_id
+
+    @property
+    def spec(self) -> RunSpec:
+        """What the run was asked to be."""
+        return self._live.spec
+
+    # --- what the code makes
+
+    @property
+    def write(self) -> Callable[[str], None]:
+        """Adds a content delta of the run's own runnable: the hot path, the log's own method if
+        nobody else hears it."""
+        live = self._live
+        return live.log.write if live.lineage.source is None else live.lineage.write
+
+    def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
+        """Adds a delta of whoever `source` says."""
+        self._live.lineage.write_as(text, source, reasoning)
+
+    def emit(self, payload: Payload, source: Source | None) -> None:
+        """Adds any other event."""
+        self._live.lineage.say(payload, source)
+
+    def relay(self, payload: Payload, source: Source | None) -> None:
+        """Adds an event of the remote run that does this run's work."""
+        self._live.act(lambda _: self._machine.relayed(payload, source))
+
+    def set_output(self, output: str | None, output_data: Data) -> None:
+        """Replaces what the deltas came to."""
+        with self._live.lock:
+            self._machine.set_output(output, output_data)
+
+    def use(self, usage: Usage) -> None:
+        """Adds to the usage, here and in the parents; stops the run that reaches a limit by it."""
+        self._live.act(lambda at: self._machine.use(usage, at))
+        self._live.lineage.use(usage)
+
+    def tool_ended(self, call: ToolCall) -> None:
+        """Replaces the ledger's entry of the same id, unless the run has ended without it."""
+        call = replace(call, end_time=self._live.now().time)
+        self._live.act(lambda _: self._machine.tool_ended(call))
+
+    # --- what the engine answers
+
+    def settle(self) -> None:
+        """Nothing: every call here has done its work when it returns."""
+
+    def stop(self, cancellation: Cancellation) -> None:
+        """Accepts a stop that the run's own code asks for."""
+        self._live.act(lambda at: self._machine.cancel(CancelRequest(cancellation), at))
+
+    def begin(self, payload: Payload, source: Source | None) -> None:
+        """Adds the event that something begins; raises RunCancelledError if the run must stop."""
+        self._live.begin(lambda _: self._machine.begin(payload, source))
+
+    def tool_started(self, call: ToolCall) -> ToolCall:
+        """Enters a call into the ledger; returns it with its time."""
+        call = replace(call, start_time=self._live.now().time)
+        self._live.begin(lambda _: self._machine.tool_started(call))
+        return call
+
+    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+        """Pauses the run until somebody has decided about these calls."""
+        asked = Question(question, calls)
+        while (other := self._pause(asked)) is not None:
+            await other.wait()
+        try:
+            decisions = await asked.wait()
+        except BaseException:
+            self._live.act(lambda at: self._machine.take_back(asked, at))
+            raise
+        if decisions is None:
+            raise RunCancelledError("the run has ended, and nobody will decide any more")
+        return decisions
+
+    def _pause(self, asked: Question) -> Question | None:
+        """Asks, or returns the question that is asked already."""
+        standing: Question | None = None
+
+        def pause(at: do.Moment) -> do.Effects:
+            nonlocal standing
+            standing = self._machine.question
+            return self._machine.ask(asked, at) if standing is None else ()
+
+        self._live.begin(pause)
+        return standing
+
+    def start(
+        self,
+        runnable: Runnable,
+        info: RunnableInfo,
+        input: str,
+        data: Data,
+        path: tuple[str, ...],
+    ) -> Child:
+        """Starts a child run, which is heard in this run's stream."""
+        try:
+            return self._start_child(self._live, runnable, info, input, data, path)
+        except RunCancelledError:
+            self._live.lineage.refused()
+            raise
+
+    def history(self) -> list[Run]:
+        """The session's ended runs of the same runnable, oldest first."""
+        return self._history()
+
+    # --- what the executor reports
+
+    def attach(self, execution: Execution) -> None:
+        """From now on stops go to this execution."""
+        self._live.attach(execution)
+
+    def began(self, then: Callable[[Began | None], None]) -> None:
+        """The executor is about to call the code; `then` gets None if it must not."""
+        effects = self._live.step(lambda at: self._machine.began(at, self._assignment))
+        begin = next((effect for effect in effects if isinstance(effect, do.Begin)), None)
+        then(None if begin is None else Began(begin.deadline))
+
+    def delivered(self) -> None:
+        """The code has been told to stop."""
+        with self._live.lock:
+            self._machine.delivered(self._live.now())
+
+    def stuck(self) -> None:
+        """The stop cannot be delivered, because other code blocks the run's event loop."""
+        self._live.act(self._machine.abandon)
+
+    def released(self) -> None:
+        """The code holds no thread and no task any more."""
+        if self._assignment == self._machine.assignment:
+            self._on_release()
+
+    def ended(self, error: BaseException | None) -> None:
+        """The code has ended, by returning or by raising."""
+        # Not under the lock: an exception's words may be code of an author's.
+        failure = None if error is None else RunError.of(error)
+        own_cancel = issubclass(type(error), (RunCancelledError, StopIteration))
+        full = error is None and self._live.log.is_full()
+        self._live.act(
+            lambda at: self._machine.ended(
+                failure, at, full=full, own_cancel=own_cancel, assignment=self._assignment
+            )
+        )
+
+    def died(self, how: str) -> None:
+        """The process that executed the code has died; `how`, in words for callers."""
+        self._live.act(lambda at: self._machine.died(how, at, self._assignment))
+
+    def killed(self) -> None:
+        """The process that the run had for itself was killed, by us."""
+        self._live.act(self._machine.killed)
