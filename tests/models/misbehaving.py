@@ -58,6 +58,8 @@ class MisbehavingServer:
     def __init__(self) -> None:
         self.script: Script = lambda body, number: []
         self.requests: list[Request] = []
+        self.asked = threading.Event()
+        """Set when a request has come."""
         self.closed = threading.Event()
         """Set when a client closed a connection before its answer had ended."""
         self._loop = asyncio.new_event_loop()
@@ -119,6 +121,7 @@ class MisbehavingServer:
         body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))) or "{}")
         number = len(self.requests)
         self.requests.append(Request(head[0].split(" ")[1], headers, body))
+        self.asked.set()
         begun = False
         for piece in self.script(body, number):
             if isinstance(piece, Reply):

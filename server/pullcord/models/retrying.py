@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from pullcord.models.base import ModelChunk, ModelError
+from pullcord.run.usage import Usage
 
 _log = logging.getLogger("pullcord.models")
 
@@ -21,7 +22,7 @@ LONGEST_RETRY_AFTER = 120.0
 async def retried(
     attempt: Callable[[], AsyncGenerator[ModelChunk, None]], max_retries: int, provider: str
 ) -> AsyncGenerator[ModelChunk, None]:
-    """The chunks of the first try that has any; a try that fails before that is repeated.
+    """The chunks of the first try that says anything; one that fails before that is repeated.
 
     Raises:
         ModelError: and nothing else, whatever a provider does.
@@ -32,7 +33,7 @@ async def retried(
         try:
             async with aclosing(attempt()) as chunks:
                 async for chunk in chunks:
-                    begun = True
+                    begun = begun or not isinstance(chunk, Usage)
                     yield chunk
             return
         except ModelError as error:

@@ -92,9 +92,8 @@ def cut(text: str) -> str:
     """The text, at most MAX_RESULT characters and a note."""
     if len(text) <= MAX_RESULT:
         return text
-    return (
-        f"{text[:MAX_RESULT]}\n[cut: {len(text) - MAX_RESULT} of {len(text)} characters left out]"
-    )
+    missing = len(text) - MAX_RESULT
+    return f"{text[:MAX_RESULT]}\n[cut: {missing} of {len(text)} characters are left out]"
 
 
 class Repetitions:

@@ -106,12 +106,17 @@ class Tool:
             raise NotApproved(f"{self.name} needs an approval")
         given.update(dict.fromkeys(self._contexts, ctx))
         if self._is_async:
-            result = await self._function(**given)
-        else:
-            result = await ctx.in_thread(lambda: self._function(**given))
-            if inspect.isawaitable(result):  # a sync wrapper around an async function
-                result = await result
-        return encodable(result if isinstance(result, str) else _json_of(result))
+            return _text_of(await self._function(**given))
+
+        def in_thread() -> Any:
+            result = self._function(**given)
+            return result if inspect.isawaitable(result) else _text_of(result)
+
+        result = await ctx.in_thread(in_thread)
+        if inspect.isawaitable(result):  # a sync wrapper around an async function
+            return _text_of(await result)
+        text: str = result
+        return text
 
     def _read(self, arguments: str) -> dict[str, Any]:
         try:
@@ -122,12 +127,14 @@ class Tool:
             raise InvalidArguments(explained(error, "arguments")) from error
 
 
-def _json_of(result: Any) -> str:
-    """JSON for anything: what has none of its own is its text, as is all of what cannot be read."""
+def _text_of(result: Any) -> str:
+    """A result as text: a text as it is, anything else as JSON, what has no JSON by its `str`."""
+    if isinstance(result, str):
+        return encodable(str.__str__(result))
     try:
         return to_json(result, fallback=words, inf_nan_mode="constants").decode()
-    except (ValueError, RecursionError):  # bytes that are no UTF-8, or an object within itself
-        return words(result)
+    except Exception:  # bytes that are no UTF-8, an object within itself, an author's serializer
+        return encodable(words(result))
 
 
 def tools_by_name(tools: Iterable[Tool]) -> dict[str, Tool]:

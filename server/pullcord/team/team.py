@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from pullcord.models.base import Model
 from pullcord.native.conversation import conversation, system_text
+from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
-from pullcord.native.loop import converse
+from pullcord.native.loop import LoopOptions, converse
 from pullcord.native.outcomes import Outcomes
 from pullcord.native.structured import checked_schema, deliver
 from pullcord.native.tools import Tool, tools_by_name
@@ -42,6 +43,9 @@ class Team(Native):
         instructions: str | Sequence[str] | None = None,
         tools: Sequence[Callable[..., Any]] = (),
         output_schema: type[BaseModel] | None = None,
+        on_cut_off: OnCutOff = "complete",
+        max_model_calls: int | None = 50,
+        max_same_failures: int | None = 3,
     ) -> None:
         """Describes the team.
 
@@ -55,10 +59,14 @@ class Team(Native):
             tools: functions that the leader may call itself.
             output_schema: what the answer is to be, told to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
+            on_cut_off: as for an Agent, of the leader's answer.
+            max_model_calls: as for an Agent, of the leader's calls.
+            max_same_failures: as for an Agent, of the leader's tool calls.
 
         Raises:
             TypeError: a function cannot be a tool, or the schema is no pydantic model.
-            ValueError: two members or two tools bear one name, or no id can be made of the name.
+            ValueError: two members or two tools bear one name, no id can be made of the name, or a
+                bound is wrong.
         """
         self.name = name
         self.id = id or slug(name or "team")
@@ -71,6 +79,7 @@ class Team(Native):
         if len(self._members) < len(members):
             raise ValueError(f"two members of {self.id!r} have one id: {', '.join(self.members)}")
         self.tools = tools_by_name((self._delegation(), *map(Tool, tools)))
+        self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures)
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the leader is asked, and hands out work, until it has its answer."""
@@ -78,7 +87,9 @@ class Team(Native):
         history = await ctx.in_thread(ctx.history) if ctx.session_id else []
         system = system_text(self.description, [*_several(self.instructions), self._introduction()])
         messages = conversation(system, history, ctx.input, ctx.input_data)
-        answer = await converse(ctx, self.model, messages, self.tools, self.output_schema)
+        answer = await converse(
+            ctx, self.model, messages, self.tools, self.output_schema, self.options
+        )
         deliver(ctx, self.output_schema, answer)
 
     def _introduction(self) -> str:

@@ -18,7 +18,13 @@ from weakref import WeakKeyDictionary
 from pullcord.models.base import Model, ModelChunk, ModelError, ModelRequest, Price
 from pullcord.models.openai.prices import cost
 from pullcord.models.reading.answer import Answer, Interrupted, read_answer
-from pullcord.models.reading.failures import failure_in, fit, model_error, parsed_body
+from pullcord.models.reading.failures import (
+    failure_in,
+    fit,
+    model_error,
+    parsed_body,
+    retry_after,
+)
 from pullcord.models.reading.text import sendable
 from pullcord.models.retrying import retried
 from pullcord.run.usage import Usage
@@ -83,7 +89,7 @@ class OpenAIModel(Model):
         self._api_key = api_key
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         self._timeout = _SILENCE if timeout is None else timeout
-        self._clients = _LoopClients(self._make_client)
+        self._clients = _LoopClients()
 
     @abstractmethod
     def _body(self, request: ModelRequest) -> dict[str, Any]:
@@ -121,11 +127,16 @@ class OpenAIModel(Model):
         body = sendable({**self._body(request), **self.extra})
         body = {key: value for key, value in body.items() if self._is_sent(key, value)}
         try:
-            client = await self._clients.get()
+            client = await self._clients.get(self._make_client)
             answer = self._answer([tool.name for tool in request.tools], [client.api_key])
             async with self._opened(client, body) as response:
-                async for chunk in read_answer(_bytes(response), answer, self._timeout):
-                    yield chunk
+                try:
+                    async for chunk in read_answer(_bytes(response), answer, self._timeout):
+                        yield chunk
+                except ModelError as failed:  # told in the stream, with the wait in the headers
+                    if failed.retry_after is None:
+                        failed.retry_after = retry_after(response.headers)
+                    raise
         except (openai.OpenAIError, Interrupted) as error:
             raise _translated(error, self._api_key) from error
 
@@ -216,12 +227,13 @@ async def _bytes(response: Any) -> AsyncIterator[bytes]:
 class _LoopClients:
     """One client a running event loop; each is closed with its loop, with us, or when told."""
 
-    def __init__(self, make: Callable[[], openai.AsyncOpenAI]) -> None:
-        self._make = make
+    # It does not keep how clients are made: a model that is part of no cycle is freed, and its
+    # connections are closed, as soon as nobody holds it any more.
+    def __init__(self) -> None:
         self._kept: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    async def get(self) -> openai.AsyncOpenAI:
+    async def get(self, make: Callable[[], openai.AsyncOpenAI]) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
         with self._lock:
             kept = self._kept.get(loop)
@@ -229,7 +241,7 @@ class _LoopClients:
             # A suspended async generator is the one thing a loop closes when it shuts down
             # (loop.shutdown_asyncgens, as asyncio.run does), and also when nobody holds it any
             # more; so no pool outlives its loop or its model, and no user has to close anything.
-            keeper = _keep(self._make())
+            keeper = _keep(make())
             kept = _Kept(await anext(keeper), keeper)
             with self._lock:
                 self._kept[loop] = kept

@@ -65,7 +65,7 @@ class Failure:
 
 def failure_in(body: Any, headers: Mapping[str, str] | None = None) -> Failure:
     """What a body says of a failure, whatever its shape."""
-    told = _retry_after_of(headers or {})
+    told = retry_after(headers or {})
     return Failure(words_of(body), status_of(body), _delay_in(body) if told is None else told)
 
 
@@ -196,7 +196,8 @@ _HIDDEN = [
 ]  # fmt: skip
 
 
-def _retry_after_of(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds to wait that the headers name, as a number or a date."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         told = headers.get(name)
         if told is None:

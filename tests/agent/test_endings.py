@@ -1,0 +1,229 @@
+"""What becomes of a run by the way its model's answers end, through the real engine and client."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pullcord.agent import Agent
+from pullcord.models.base import Price
+from pullcord.run.base import RunOutput, RunStatus
+from pullcord.run.cancel import CancelCause
+from pullcord.run.events import ToolCallState
+from pullcord.run.usage import Limits
+
+from tests.agent.making import closed, made
+from tests.models.chat_deviations import DONE, HI, calls, count, delta, piece, says
+from tests.models.misbehaving import HOLD, MisbehavingServer, Piece
+
+ROME = '{"city": "Rome"}'
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MisbehavingServer]:
+    with MisbehavingServer() as server:
+        yield server
+        await closed()
+
+
+def weather(city: str) -> str:
+    """Tells the weather."""
+    return f"rain in {city}"
+
+
+def fail(city: str) -> str:
+    """Tells no weather."""
+    raise LookupError(f"no {city}")
+
+
+def agent_of(server: MisbehavingServer, *tools: Any, price: Any = None, **options: Any) -> Agent:
+    return Agent(name="a", model=made(server, price=price), tools=tools, **options)
+
+
+async def run(server: MisbehavingServer, *tools: Any, **options: Any) -> RunOutput:
+    return await agent_of(server, *tools, **options).arun("?")
+
+
+def failed(output: RunOutput, words: str) -> bool:
+    return output.status is RunStatus.error and words in output.error
+
+
+async def test_an_answer_that_was_cut_off_completes_with_its_text(
+    server: MisbehavingServer,
+) -> None:
+    """Unless the author wants it to fail; where nothing was said it fails in any case."""
+    server.answers(*says("forty", "length"))
+    output = await run(server)
+    assert (output.status, output.content) == (RunStatus.completed, "forty")
+    output = await run(server, on_cut_off="fail")
+    assert failed(output, "cut off")
+    assert output.content == "forty"
+    server.answers(delta(reasoning_content="hm"), delta("length"), DONE)
+    assert failed(await run(server), "before the model said anything")
+
+
+async def test_calls_of_an_answer_that_was_cut_off_are_never_executed(
+    server: MisbehavingServer,
+) -> None:
+    """A cut-off answer with calls fails the run, though the calls look whole."""
+    server.answers(
+        *calls(HI, piece(index=0, id="a", name="weather", arguments=ROME), finish="length")
+    )
+    output = await run(server, weather)
+    assert failed(output, "tool calls; none was executed")
+    assert (output.tools, output.content) == ((), "hi")
+    assert len(server.requests) == 1
+
+
+async def test_an_answer_that_was_withheld_fails_unless_something_was_said(
+    server: MisbehavingServer,
+) -> None:
+    """The provider's filter fails a run that has nothing to show."""
+    server.answers(delta("content_filter"), DONE)
+    assert failed(await run(server), "withheld")
+    server.answers(*says("Once", "content_filter"))
+    assert (await run(server)).content == "Once"
+
+
+async def test_a_refusal_fails_the_run(server: MisbehavingServer) -> None:
+    """The model's words of refusal are the error's, and the run's text."""
+    server.answers(delta(refusal="I must not."), delta("stop"), DONE)
+    output = await run(server)
+    assert failed(output, "I must not.")
+    assert output.content == "I must not."
+
+
+@pytest.mark.parametrize("word", ["error", "network_error"])
+async def test_an_answer_that_failed_in_its_middle_fails_the_run(
+    server: MisbehavingServer, word: str
+) -> None:
+    """Text that came before the provider's failure stays, and the run has failed."""
+    server.answers(*says("Half", word))
+    output = await run(server)
+    assert failed(output, "failed in the middle")
+    assert output.content == "Half"
+
+
+async def test_an_unknown_reason_fails_only_a_run_that_said_nothing(
+    server: MisbehavingServer,
+) -> None:
+    """The provider's own word is in the error."""
+    server.answers(delta("because"), DONE)
+    assert failed(await run(server), "because")
+    server.answers(*says("hi", "because"))
+    assert (await run(server)).content == "hi"
+
+
+# --- bounds of the loop
+
+
+async def test_model_calls_are_bounded(server: MisbehavingServer) -> None:
+    """An agent that says nothing else asks its model 50 times at most."""
+    server.script = lambda body, number: calls(
+        piece(index=0, id=f"c{number}", name="weather", arguments=f'{{"city": "{number}"}}')
+    )
+    output = await run(server, weather, max_model_calls=3)
+    assert (output.status, output.cause) == (RunStatus.cancelled, CancelCause.BUDGET)
+    assert "3 model calls" in output.reason
+    assert [call.state for call in output.tools] == [ToolCallState.COMPLETED] * 3
+    assert len(server.requests) == 3
+    await run(server, weather)
+    assert len(server.requests) == 3 + 50
+
+
+async def test_model_calls_can_be_unbounded(server: MisbehavingServer) -> None:
+    """With None only the run's own limits count."""
+    server.script = lambda body, number: (
+        says("done")
+        if number == 60
+        else calls(piece(index=0, name="weather", arguments=f'{{"city": "{number}"}}'))
+    )
+    assert (await run(server, weather, max_model_calls=None)).content == "done"
+
+
+async def test_the_same_failing_call_ends_the_run(server: MisbehavingServer) -> None:
+    """A model that repeats a call which fails in one way has three tries unless set."""
+    server.answers(*calls(piece(index=0, id="a", name="fail", arguments=ROME)))
+    output = await run(server, fail)
+    assert failed(output, "'fail' failed 3 times with the same arguments and the same error")
+    assert "no Rome" in output.error
+    assert len(output.tools) == 3
+    assert len((await run(server, fail, max_same_failures=1)).tools) == 1
+    assert len((await run(server, fail, max_same_failures=None, max_model_calls=7)).tools) == 7
+
+
+async def test_calls_that_fail_in_other_ways_are_no_repetition(server: MisbehavingServer) -> None:
+    """Other arguments, another tool, another error: the model is learning."""
+    arguments = [ROME, '{"town": "Rome"}', '{"city": "Oslo"}', '{"city": 1}', ROME]
+
+    def script(body: Any, number: int) -> list[Piece]:
+        if number < 5:
+            return calls(piece(index=0, name="fail", arguments=arguments[number]))
+        return calls(piece(index=0, name="nothing")) if number == 5 else says("done")
+
+    server.script = script
+    assert (await run(server, fail)).content == "done"
+
+
+async def test_one_answer_with_many_failing_calls_is_one_failure(
+    server: MisbehavingServer,
+) -> None:
+    """The model cannot have learnt of an error within the answer that makes it."""
+    many = [piece(index=i, id=f"c{i}", name="fail", arguments=ROME) for i in range(5)]
+    server.script = lambda body, number: says("done") if number else calls(*many)
+    assert (await run(server, fail)).content == "done"
+
+
+@pytest.mark.parametrize(
+    "options", [{"on_cut_off": "stop"}, {"max_model_calls": 0}, {"max_same_failures": 1.5}]
+)
+def test_wrong_bounds_are_refused(server: MisbehavingServer, options: dict[str, Any]) -> None:
+    """An agent says at once what is wrong with its options."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        agent_of(server, **options)
+
+
+# --- money and usage
+
+
+async def test_a_limit_on_an_unknown_cost_is_refused(server: MisbehavingServer) -> None:
+    """A run with max_cost fails in words where nobody knows the price, and asks nothing."""
+    server.answers(*says("dear"))
+    agent = agent_of(server)
+    output = await agent.arun("?", limits=Limits(max_cost=1.0))
+    assert failed(output, "the price of the model 'm' is not known")
+    assert not server.requests
+    agent = agent_of(server, price=Price(input=1000, output=0))
+    output = await agent.arun("?" * 8000, limits=Limits(max_cost=1.0))
+    assert (output.status, output.cause) == (RunStatus.cancelled, CancelCause.BUDGET)
+    assert (await agent.arun("?", limits=Limits(max_cost=1.0))).content == "dear"
+
+
+async def test_usage_told_while_it_streams_counts_when_stopped(server: MisbehavingServer) -> None:
+    """What the provider has told stands; only what came after it is estimated."""
+    server.answers(delta(content="one", usage=count(1000, 7)), delta(content=" two"), HOLD)
+    agent = agent_of(server)
+    async for chunk in agent.arun("?", stream=True, run_id="told"):
+        if chunk.event == "RunContent" and chunk.content.endswith(" two"):
+            agent.cancel_run("told")
+    usage = chunk.metrics
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (1000, 8, True)
+
+
+async def test_usage_told_at_the_last_word_is_exact(server: MisbehavingServer) -> None:
+    """A running sum that covers all that came is no estimate, also when stopped."""
+    server.answers(delta(content="one", usage=count(1000, 7)), HOLD)
+    agent = agent_of(server)
+    async for chunk in agent.arun("?", stream=True, run_id="exact"):
+        if chunk.content == "one":
+            await asyncio.sleep(0)
+            agent.cancel_run("exact")
+    assert (chunk.metrics.input_tokens, chunk.metrics.output_tokens) == (1000, 7)
+
+
+@pytest.mark.parametrize("wrong", [None, "x", -1, 2.5, True])
+async def test_what_is_no_count_is_estimated(server: MisbehavingServer, wrong: Any) -> None:
+    """One wrong number does not spoil the other; the sum is marked as an estimate."""
+    server.answers(*says("one", usage=count(wrong, 70)))
+    usage = (await agent_of(server).arun("?" * 400)).metrics
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (100, 70, True)
