@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from pullcord.run.agent import RunEvent
 from pullcord.run.base import RunStatus
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.context import RunContext
-from pullcord.run.errors import InvalidArgument, RunExists
+from pullcord.run.errors import InvalidArgument, RunCancelledError, RunExists, RunNotFound
 from pullcord.run.events import Custom, SourceKind, ToolCallState
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.state import RunState
@@ -158,6 +159,30 @@ async def test_a_cancel_may_come_before_its_run(quick: Agent) -> None:
     result = await quick.arun("Write a story", run_id="n-before")
     assert (result.status, result.reason) == (RunStatus.cancelled, "not needed")
     assert (result.content, result.metrics) == ("", Usage())
+
+
+def test_code_that_a_run_left_behind_starts_nothing() -> None:
+    """A thread that a run left behind gets RunCancelledError from `run`, not a run of its own."""
+    go, met = threading.Event(), []
+
+    def leave(_: RunContext) -> None:
+        def stray() -> None:
+            assert go.wait(30)
+            try:
+                Blocking(lambda _: None).run(run_id="stray")
+            except RunCancelledError as error:
+                met.append(str(error))
+
+        strays.append(threading.Thread(target=copy_context().run, args=(stray,)))
+        strays[0].start()
+
+    strays: list[threading.Thread] = []
+    assert Blocking(leave).run().status is RunStatus.completed
+    go.set()
+    strays[0].join(30)
+    assert len(met) == 1
+    with pytest.raises(RunNotFound):
+        local_engine().get("stray")
 
 
 def test_a_run_that_fails_keeps_its_structured_result() -> None:

@@ -88,6 +88,7 @@ class Native:
 
         Raises:
             PullcordError: the run was refused, such as InvalidArgument or ServerBusy.
+            RunCancelledError: called in code that a run left behind, and that run has ended.
             RuntimeError: called in async code of another run, which must await `arun`.
         """
         spec = RunSpec(full_name(self), input, **options)

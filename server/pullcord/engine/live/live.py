@@ -160,14 +160,6 @@ class LiveRun:
             self.machine.stopping.kill_after = execution.kill_after
             self.execution = execution
 
-    def move(self) -> int:
-        """Takes a run that has not begun away from its executor; the assignment of the next one.
-
-        Raises IllegalTransition if it has begun, or has ended.
-        """
-        with self.lock:
-            return self.machine.moved()
-
     def fail(self, error: BaseException) -> None:
         """The run cannot begin."""
         failure = RunError.of(error)

@@ -43,7 +43,7 @@ class LivePort:
         """`on_release` is called when the code holds no thread and no task any more."""
         self._live = live
         self._machine = live.machine
-        self._assignment = live.machine.assignment
+        self._assignment = live.machine.assignment  # as it is now
         self._start_child = start_child
         self._history = history
         self._on_release = on_release
@@ -178,6 +178,20 @@ class LivePort:
     def stuck(self) -> None:
         """The stop cannot be delivered, because other code blocks the run's event loop."""
         self._live.act(self._machine.abandon)
+
+    def moved(self) -> "LivePort":
+        """Another executor gets the run, which has not begun; the port for that one.
+
+        Raises IllegalTransition if it has begun, or has ended.
+        """
+        with self._live.lock:
+            self._machine.moved()
+            return LivePort(
+                self._live,
+                start_child=self._start_child,
+                history=self._history,
+                on_release=self._on_release,
+            )
 
     def released(self) -> None:
         """The code holds no thread and no task any more."""
