@@ -484,6 +484,31 @@ def test_an_error_that_only_a_cancel_may_raise_is_the_runs_own() -> None:
     assert play.log[-1].error.type == "RuntimeError"
 
 
+@given(
+    st.lists(
+        st.builds(
+            Usage,
+            *[st.integers(-(2**53), 2**53)] * 4,
+            st.floats(allow_nan=False, min_value=-1e308, max_value=1e308),
+            st.booleans(),
+            *[st.integers(-(2**31), 2**31)] * 2,
+        ),
+        max_size=12,
+    )
+)
+def test_sums_of_usage_saturate(uses: list[Usage]) -> None:
+    """However much is used, and taken back, the sum fits a message."""
+    play = running()
+    for usage in [*uses, *[Usage(2**62, 2**62, steps=2**31, cost=1e308)] * 3]:
+        play.do(play.machine.use(usage, play.at))
+        used = play.machine.usage
+        assert min(used.input_tokens, used.output_tokens, used.reasoning_tokens) >= 0
+        assert max(used.input_tokens, used.output_tokens, used.total_tokens) < 2**63
+        assert 0 <= used.steps < 2**31
+        assert 0 <= used.tool_calls < 2**31
+        assert 0 <= used.cost < float("inf")
+
+
 # --- pausing
 
 
