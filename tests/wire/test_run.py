@@ -1,7 +1,6 @@
 """Runs, receipts and runnables on the wire."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 from hypothesis import given
 from pullcord.run.cancel import CancelOutcome
@@ -76,14 +75,5 @@ def test_the_results_of_a_cancel_of_many_come_back_as_they_were() -> None:
 
 def test_a_runnable_is_offered_by_its_full_name() -> None:
     """A caller reads from the list what a spec takes."""
-    team = SimpleNamespace(
-        kind=SourceKind.TEAM,
-        id="story",
-        name="Story",
-        description="Tells.",
-        members=("a", "b"),
-    )
-    offered = runnable_of(runnable_message(team))  # type: ignore[arg-type]
-    assert offered == RunnableInfo(
-        "teams/story", SourceKind.TEAM, "story", "Story", "Tells.", ("a", "b")
-    )
+    team = RunnableInfo("teams/story", SourceKind.TEAM, "story", "Story", "Tells.", ("a", "b"))
+    assert runnable_of(runnable_message(team)) == team

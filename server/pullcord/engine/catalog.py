@@ -1,22 +1,37 @@
-"""What is on offer: runnables by full name. Filled once by the composition root, then only read."""
+"""What is on offer: runnables by full name, each with what callers may know of it.
+
+Filled once by the composition root, then only read. A runnable is an author's object; what it says
+of itself is read here, before anything is served, and never again.
+"""
 
 from collections.abc import Iterable
 
 from pullcord.run.errors import RunnableNotFound
-from pullcord.run.runnable import Runnable, full_name
+from pullcord.run.gate import described
+from pullcord.run.runnable import Runnable, RunnableInfo
 
 
 class Catalog:
     """Runnables by full name."""
 
     def __init__(self, runnables: Iterable[Runnable]) -> None:
-        """Raises ValueError where two have one name."""
+        """Reads what each says of itself.
+
+        Raises:
+            ValueError: two have one name, or an id or name is not what it must be.
+            TypeError: an attribute is of another type than `Runnable` says.
+        """
         self._by_name: dict[str, Runnable] = {}
+        infos: list[RunnableInfo] = []
         for runnable in runnables:
-            name = full_name(runnable)
-            if name in self._by_name:
-                raise ValueError(f"two runnables are called {name!r}; give one of them another id")
-            self._by_name[name] = runnable
+            info = described(runnable)
+            if info.name in self._by_name:
+                raise ValueError(
+                    f"two runnables are called {info.name!r}; give one of them another id"
+                )
+            self._by_name[info.name] = runnable
+            infos.append(info)
+        self._infos = sorted(infos, key=lambda info: info.name)
 
     def find(self, name: str) -> Runnable:
         """The runnable of this name.
@@ -29,6 +44,6 @@ class Catalog:
         except KeyError:
             raise RunnableNotFound(name) from None
 
-    def all(self) -> list[Runnable]:
-        """All of them, in order of name."""
-        return [self._by_name[name] for name in sorted(self._by_name)]
+    def all(self) -> list[RunnableInfo]:
+        """What callers may know of each, in order of name."""
+        return list(self._infos)

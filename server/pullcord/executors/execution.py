@@ -16,7 +16,7 @@ from pullcord.executors.loops import RunLoop, RunLoops
 from pullcord.executors.threads import Job, ThreadPool
 from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.context import RunContext
-from pullcord.run.port import Began, RunPort
+from pullcord.run.port import Began, Failure, RunPort
 from pullcord.run.runnable import Runnable
 from pullcord.run.side import RunSide
 
@@ -38,6 +38,7 @@ class ThreadExecution:
         self._clock = clock
         self._context = contextvars.copy_context()
         self._job: Job | None = None
+        self._failure: Failure | None = None
 
     def submit(self, pool: ThreadPool) -> None:
         """Waits for a thread of the pool. Raises ServerBusy where too many wait already."""
@@ -84,11 +85,19 @@ class ThreadExecution:
         began = answer.get()
         if began is not None:
             self.side.token.deadline = began.deadline
-            self._runnable.execute(self._ctx)
+            try:
+                self._runnable.execute(self._ctx)
+            except BaseException as error:
+                # Read here, where an interrupt reaches it: its words may be code of the author's.
+                self._failure = Failure.of(error)
+                raise
 
     def _done(self, _: Any, error: BaseException | None) -> None:
-        self._port.released()  # first: who has seen the end finds the room
-        self._port.ended(error)
+        failure = self._failure
+        if failure is None and error is not None:
+            failure = Failure.of(error)
+        self._port.released()  # first: a caller who has seen the end finds the room
+        self._port.ended(failure)
 
 
 class TaskExecution:
@@ -231,7 +240,7 @@ class TaskExecution:
             )
         except BaseException as error:  # or the run would have no end
             self._release()
-            self._port.ended(error)
+            self._port.ended(Failure.of(error))
             return
         self._task.add_done_callback(self._done)
         if self.side.token.cancelled:  # the stop came between the answer and the task
@@ -246,8 +255,8 @@ class TaskExecution:
     def _done(self, task: "asyncio.Task[None]") -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._task = None
-        self._release()  # first: who has seen the end finds the room
-        self._port.ended(error)
+        self._release()  # first: a caller who has seen the end finds the room
+        self._port.ended(None if error is None else Failure.of(error))
 
     def _release(self) -> None:
         self._over = True

@@ -234,7 +234,16 @@ class _Worker(threading.Thread):
 
 _OURS = ("pullcord.engine", "pullcord.executors", "pullcord.run", "pullcord.worker")
 _DO = ("pullcord.executors.threads", "_do")
-_BENEATH = {("pullcord.executors.execution", "_execute"), ("pullcord.executors.loops", "_run")}
+_BENEATH = {
+    ("pullcord.executors.execution", "_execute"),
+    ("pullcord.executors.loops", "_run"),
+    # The gate, which holds no lock while a value of an author's is read.
+    ("pullcord.run.plain", "words"),
+    ("pullcord.run.plain", "mapping"),
+    ("pullcord.run.plain", "_value"),
+    ("pullcord.run.plain", "_key"),
+    ("pullcord.run.gate", "_held"),
+}
 """Functions of ours that call an author's code: what they call may be torn."""
 _FOLLOWS = ("pullcord.engine.log.watch", "__iter__")
 """Where a run's thread waits for as long as it takes, for another run: that may be torn too."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pullcord.run.cancel import Cancellation
-from pullcord.run.events import Payload, Source, ToolCall
+from pullcord.run.errors import RunCancelledError
+from pullcord.run.events import Payload, RunError, Source, ToolCall
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.usage import Usage
 
@@ -26,6 +27,21 @@ class Began:
 
     deadline: float | None = None
     """When the run will be stopped for lack of time, on time.monotonic's scale; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a run's code failed, without anything of the author's."""
+
+    error: RunError
+    is_cancel: bool = False
+    """It raised what only a cancel raises, which fails a run that nobody has cancelled."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Reads an exception. Its words may be code of an author's: never under a lock."""
+        is_cancel = issubclass(type(error), (RunCancelledError, StopIteration))
+        return cls(RunError.of(error), is_cancel)
 
 
 class Execution(Protocol):
@@ -140,5 +156,5 @@ class RunPort(Protocol):
     def released(self) -> None:
         """The code holds no thread and no task any more. Comes once, before `ended`."""
 
-    def ended(self, error: BaseException | None) -> None:
+    def ended(self, failure: Failure | None) -> None:
         """The code has ended, by returning or by raising."""

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import RunError, ToolCall
 from pullcord.run.record import CancelResult, Receipt, Run
-from pullcord.run.runnable import Runnable, RunnableInfo, full_name
+from pullcord.run.runnable import RunnableInfo
 from pullcord.run.usage import Usage
 from pullcord.v1 import cancel_pb2, error_pb2, run_pb2, run_service_pb2, runnable_pb2
 from pullcord.wire.enums import (
@@ -268,15 +268,15 @@ def _set_time_if_come(message: Timestamp, seconds: float) -> None:
 # --- what is on offer
 
 
-def runnable_message(runnable: Runnable) -> runnable_pb2.Runnable:
-    """Writes what callers may know of a runnable. An author's text that is no UTF-8 is refused."""
+def runnable_message(info: RunnableInfo) -> runnable_pb2.Runnable:
+    """Writes what callers may know of a runnable."""
     return runnable_pb2.Runnable(
-        name=full_name(runnable),
-        kind=RUNNABLE_KIND.numbers[runnable.kind],
-        id=runnable.id,
-        display_name=runnable.name,
-        description=runnable.description,
-        members=runnable.members,
+        name=info.name,
+        kind=RUNNABLE_KIND.numbers[info.kind],
+        id=info.id,
+        display_name=info.display_name,
+        description=info.description,
+        members=info.members,
     )
 
 

@@ -16,11 +16,10 @@ from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
     Payload,
-    RunError,
     Source,
     ToolCall,
 )
-from pullcord.run.port import Began, Execution
+from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.usage import Usage
@@ -198,15 +197,14 @@ class LivePort:
         if self._assignment == self._machine.assignment:
             self._on_release()
 
-    def ended(self, error: BaseException | None) -> None:
+    def ended(self, failure: Failure | None) -> None:
         """The code has ended, by returning or by raising."""
-        # Not under the lock: an exception's words may be code of an author's.
-        failure = None if error is None else RunError.of(error)
-        own_cancel = issubclass(type(error), (RunCancelledError, StopIteration))
+        error = None if failure is None else failure.error
+        own_cancel = failure is not None and failure.is_cancel
         full = error is None and self._live.log.is_full()
         self._live.act(
             lambda at: self._machine.ended(
-                failure, at, full=full, own_cancel=own_cancel, assignment=self._assignment
+                error, at, full=full, own_cancel=own_cancel, assignment=self._assignment
             )
         )
 
