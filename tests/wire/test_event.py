@@ -1,12 +1,14 @@
 """Events on the wire."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from pullcord.engine.log.record import Record
 from pullcord.run import events
 from pullcord.run.events import ContentDelta, Custom, Event, ReasoningDelta
 from pullcord.v1 import event_pb2, run_service_pb2
 from pullcord.wire.event import _FILL, _READ, event_message, event_of, response_bytes
-from pullcord.wire.values import MAX_DEPTH
 
 from tests.wire.strategies import all_events
 
@@ -60,41 +62,40 @@ def test_an_enum_value_of_a_newer_server_is_no_failure() -> None:
     assert isinstance(event.payload, events.RunCancelled)
 
 
-def test_text_that_is_no_utf8_is_still_sent() -> None:
-    """A lone surrogate in a model's output becomes `?` and does not break the stream."""
-    event = Event("r", 1, 1e9, ContentDelta("a\ud800b"))
-    read = run_service_pb2.RunResponse.FromString(_sent(event))
-    assert read.event.content_delta.text == "a?b"
-    custom = event_message(Event("r", 1, 1e9, Custom("x", {"k\udfff": ["\ud800"]})))
-    assert custom.custom.data["k?"][0] == "?"
-
-
-def test_data_that_is_no_json_goes_out_as_text() -> None:
-    """An author's odd value is sent as its text, and does not break the stream."""
-    odd = {"set": {1}, "nan": float("nan"), 7: 10**400, "pair": (1, None)}
-    event = Event("r", 1, 1e9, Custom("x", odd))  # type: ignore[arg-type]
-    read = event_of(run_service_pb2.RunResponse.FromString(_sent(event)).event)
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Custom("x", {"k": object()}),
+        Custom("x", {"k": float("nan")}),
+        Custom("x", {"k": 10**400}),
+        Custom("\ud800"),
+        events.StepStarted(7),  # type: ignore[arg-type]
+        events.StepCompleted("s", state="done"),  # type: ignore[arg-type]
+        object(),
+    ],
+    ids=range(7),
+)
+def test_an_event_that_cannot_be_written_breaks_no_stream(payload: Any) -> None:
+    """Should anything get past the gate, its place is taken by an event that says so."""
+    read = event_of(
+        run_service_pb2.RunResponse.FromString(_sent(Event("r", 5, 1e9, payload))).event
+    )
     assert read is not None
+    assert (read.run_id, read.sequence, read.source) == ("r", 5, None)
     assert isinstance(read.payload, Custom)
-    assert read.payload.data == {
-        "set": "{1}",
-        "nan": "nan",
-        "7": "1" + "0" * 400,
-        "pair": [1, None],
-    }
+    assert read.payload.name == "Unsendable"
+    assert type(payload).__name__ in read.payload.data["message"]
 
 
-def test_deep_data_is_sent_as_deep_as_clients_can_read() -> None:
-    """Data nested beyond the limit arrives, with text where it became too deep."""
-    deep: dict[str, object] = {}
-    for _ in range(200):
-        deep = {"a": deep}
-    run = events.RunCompleted(output_data=deep)
-    payload = run_service_pb2.RunResponse.FromString(
-        _sent(Event("r", 1, 1e9, run))
-    ).event.run_completed
-    levels, inner = 1, payload.output_data
-    while inner.fields["a"].HasField("struct_value"):
-        inner, levels = inner.fields["a"].struct_value, levels + 1
-    assert levels == MAX_DEPTH
-    assert inner.fields["a"].string_value
+def test_an_end_that_cannot_be_written_is_an_end_still() -> None:
+    """The run's last event is terminal whatever is in it; one of a child is not."""
+    end = events.RunCompleted("text", {"k": object()})
+    read = event_of(run_service_pb2.RunResponse.FromString(_sent(Event("r", 5, 1e9, end))).event)
+    assert read is not None
+    assert isinstance(read.payload, events.RunFailed)
+    assert read.payload.error.type == "Unsendable"
+    member = events.Source(events.SourceKind.AGENT, "m", "", "r2", ("t", "m"))
+    sent = _sent(Event("r", 5, 1e9, end, member))
+    read = event_of(run_service_pb2.RunResponse.FromString(sent).event)
+    assert read is not None
+    assert not read.is_terminal

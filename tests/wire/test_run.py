@@ -57,11 +57,12 @@ def test_a_time_that_has_not_come_is_unset() -> None:
     assert not message.HasField("expire_time")
 
 
-def test_text_that_is_no_utf8_does_not_hide_its_run() -> None:
-    """A run whose output holds a lone surrogate can be looked at all the same."""
-    run = Run("r", "agents/a", RunState.COMPLETED, output="a\ud800", labels={"k": "v"})
-    assert run_message(run).output == "a?"
-    assert receipt_message(Receipt(CancelOutcome.STOPPED, run)).run.output == "a?"
+def test_a_run_that_cannot_be_written_is_still_shown() -> None:
+    """Should anything get past the gate, GetRun and receipts have the run's name and state."""
+    run = Run("r", "agents/a", RunState.COMPLETED, output_data={"k": object()}, labels={"k": "v"})
+    for shown in (run_message(run), receipt_message(Receipt(CancelOutcome.STOPPED, run)).run):
+        assert (shown.run_id, shown.state) == ("r", run_pb2.RUN_STATE_COMPLETED)
+        assert shown.error.type == "Unsendable"
 
 
 def test_the_results_of_a_cancel_of_many_come_back_as_they_were() -> None:

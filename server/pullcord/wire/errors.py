@@ -17,9 +17,10 @@ from grpc_status import rpc_status
 
 from pullcord.run import errors
 from pullcord.run.errors import CallFailed, ConnectionLost, DeadlineExceeded, PullcordError
+from pullcord.run.plain import valid
 from pullcord.run.state import RunState
 from pullcord.v1 import error_pb2
-from pullcord.wire.values import duration, scrubbed, seconds_of
+from pullcord.wire.values import duration, seconds_of
 
 DOMAIN = "pullcord"
 MAX_DETAILS_BYTES = 4096
@@ -179,15 +180,15 @@ def to_status(error: Exception) -> grpc.Status:
         return to_status(errors.ServerFault())
     row = TABLE[reason]
     told: Told = row.tell(error)
-    status = Status(code=row.code.value[0], message=scrubbed(str(error))[:MAX_MESSAGE_LENGTH])
-    info = ErrorInfo(reason=reason, domain=DOMAIN, metadata=scrubbed(told.metadata))
+    status = Status(code=row.code.value[0], message=valid(str(error))[:MAX_MESSAGE_LENGTH])
+    info = ErrorInfo(reason=reason, domain=DOMAIN, metadata=told.metadata)
     _attach(status, info)
     if told.bad_request is not None:
         _attach(status, told.bad_request)
     if told.retry_after is not None:
         _attach(status, RetryInfo(retry_delay=duration(told.retry_after)))
     if told.resource is not None:
-        kind, name = scrubbed(told.resource)
+        kind, name = told.resource
         _attach(status, ResourceInfo(resource_type=kind, resource_name=name))
     return rpc_status.to_status(status)
 

@@ -4,15 +4,17 @@ This is the hot path: an event is serialized once, however many watch. What is s
 when, is the transports' business.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from pullcord.engine.log.record import Record
 from pullcord.run import events
-from pullcord.run.events import Event, Payload, Source
+from pullcord.run.events import Event, Payload, RunError, Source
 from pullcord.v1 import event_pb2, run_service_pb2
 from pullcord.wire.enums import RUN_STATE, SOURCE_KIND, STOP_STAGE
 from pullcord.wire.run import (
+    UNSENDABLE,
     cancellation_of,
     error_of,
     fill_cancellation,
@@ -21,16 +23,20 @@ from pullcord.wire.run import (
     fill_tool_call,
     fill_usage,
     run_of,
-    sendable,
     tool_call_of,
     tool_calls_of,
     usage_of,
 )
 from pullcord.wire.values import data_of, set_data, set_time, time_of
 
+_log = logging.getLogger("pullcord.wire")
+
 
 def response_bytes(run_id: str, record: Record) -> bytes:
-    """The bytes of a RunResponse, which are those of a WatchRunResponse too. Never fails.
+    """The bytes of a RunResponse, which are those of a WatchRunResponse too.
+
+    Never fails: an event that cannot be written is sent as one that says so, and the stream goes
+    on. The gate is there to make that impossible.
 
     A delta goes from the log to the message without becoming an `Event`, which halves the time.
     Assembling its bytes by hand was measured and is no quicker than filling a message in place, so
@@ -47,17 +53,27 @@ def response_bytes(run_id: str, record: Record) -> bytes:
                 delta.count = record.count
         else:
             _fill_payload(event, record.payload)
-    except UnicodeEncodeError:
-        event.CopyFrom(event_message(record.event(run_id)))
-    return message.SerializeToString()
+        return message.SerializeToString()
+    except Exception:
+        _log.exception("event %d of run %s cannot be written", record.sequence, run_id)
+        return _unsendable(run_id, record).SerializeToString()
+
+
+def _unsendable(run_id: str, record: Record) -> run_service_pb2.RunResponse:
+    message = run_service_pb2.RunResponse()
+    _fill_head(message.event, run_id, record.sequence, record.create_time, None)
+    kind = type(record.payload).__name__
+    words = f"the server could not write this event ({kind}); its log says more"
+    if record.source is None and isinstance(record.payload, events.TERMINAL_PAYLOADS):
+        fill_error(message.event.run_failed.error, RunError(UNSENDABLE, words))
+    else:
+        message.event.custom.name = UNSENDABLE
+        set_data(message.event.custom.data, {"message": words})
+    return message
 
 
 def event_message(event: Event) -> event_pb2.RunEvent:
-    """Writes an event. Never fails."""
-    return sendable(_event_message, event)
-
-
-def _event_message(event: Event) -> event_pb2.RunEvent:
+    """Writes an event."""
     message = event_pb2.RunEvent()
     _fill_head(message, event.run_id, event.sequence, event.create_time, event.source)
     _fill_payload(message, event.payload)

@@ -1,12 +1,12 @@
 """Runs, receipts and what they are made of, between domain and proto.
 
-Reading is lenient, because only clients read what a server wrote; writing never fails, because a
-run's own words must not be able to hide it.
+Reading is lenient, because only clients read what a server wrote. What a run said has passed the
+gate; should something have passed that cannot be written, the run is shown without it.
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -24,18 +24,12 @@ from pullcord.wire.enums import (
     RUNNABLE_KIND,
     TOOL_CALL_STATE,
 )
-from pullcord.wire.values import data_of, scrubbed, set_data, set_time, time_of
+from pullcord.wire.values import data_of, set_data, set_time, time_of
 
-V = TypeVar("V")
-M = TypeVar("M")
+_log = logging.getLogger("pullcord.wire")
 
-
-def sendable(write: Callable[[V], M], value: V) -> M:
-    """Writes a value; where its text is no UTF-8, writes what remains of it."""
-    try:
-        return write(value)
-    except UnicodeEncodeError:
-        return write(scrubbed(value))
+UNSENDABLE = "Unsendable"
+"""The error's type where something cannot be written, which is a mistake of ours."""
 
 
 # --- runs and receipts
@@ -43,17 +37,25 @@ def sendable(write: Callable[[V], M], value: V) -> M:
 
 def run_message(run: Run) -> run_pb2.Run:
     """Writes a run. Never fails."""
-    return sendable(_run_message, run)
-
-
-def _run_message(run: Run) -> run_pb2.Run:
     message = run_pb2.Run()
-    fill_run(message, run)
+    _fill_run_in_any_case(message, run)
     return message
 
 
+def _fill_run_in_any_case(message: run_pb2.Run, run: Run) -> None:
+    try:
+        fill_run(message, run)
+    except (TypeError, ValueError, KeyError):  # KeyError: an enum's member that is none
+        _log.exception("run %s cannot be written; only its name and state are sent", run.run_id)
+        message.Clear()
+        message.run_id = run.run_id
+        message.runnable = run.runnable
+        message.state = RUN_STATE.numbers[run.state]
+        fill_error(message.error, RunError(UNSENDABLE, "the server's log says more"))
+
+
 def fill_run(message: run_pb2.Run, run: Run) -> None:
-    """Writes a run into an empty message. Raises UnicodeEncodeError where its text is no UTF-8."""
+    """Writes a run into an empty message. Raises TypeError, ValueError or KeyError if it cannot."""
     message.run_id = run.run_id
     message.runnable = run.runnable
     message.session_id = run.session_id
@@ -121,13 +123,9 @@ def page_message(
 
 def receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
     """Writes what a canceller is told. Never fails."""
-    return sendable(_receipt_message, receipt)
-
-
-def _receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
     message = run_service_pb2.CancelRunResponse(outcome=CANCEL_OUTCOME.numbers[receipt.outcome])
     if receipt.run is not None:
-        fill_run(message.run, receipt.run)
+        _fill_run_in_any_case(message.run, receipt.run)
     _set_time_if_come(message.accept_time, receipt.accept_time)
     _set_time_if_come(message.deliver_time, receipt.deliver_time)
     _set_time_if_come(message.stop_time, receipt.stop_time)

@@ -1,14 +1,12 @@
-"""Times, durations, JSON-like data and text, between Python's values and protobuf's.
+"""Times, durations and JSON-like data, between Python's values and protobuf's.
 
-What a run says must always be sendable: data that JSON cannot hold goes out as its text, and text
-that UTF-8 cannot hold loses those characters. What a caller says is checked in `fields` instead.
+What a run says has passed the gate (`run.gate`), so that it can be written as it is. What a caller
+says is checked in `fields`.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
@@ -18,7 +16,6 @@ from pullcord.run.plain import MAX_DEPTH as MAX_DEPTH
 
 _WHOLE = 2.0**53
 _BILLION = 1_000_000_000  # dividing ints rounds once, so that a written number comes back the same
-T = TypeVar("T")
 
 
 def set_time(target: Timestamp, seconds: float) -> None:
@@ -50,40 +47,33 @@ def seconds_of(message: Duration) -> float:
 
 
 def set_data(target: Struct, data: Mapping[str, Any]) -> None:
-    """Writes JSON-like data. Never fails: what JSON cannot hold is written as text."""
+    """Writes plain data. Raises TypeError or ValueError for what JSON cannot hold."""
     target.SetInParent()
     for key, value in data.items():
-        _set_value(target.fields[str(key)], value, 1)
+        _set_value(target.fields[key], value)
 
 
-def _set_value(target: Value, value: Any, depth: int) -> None:
-    if isinstance(value, Enum):
-        value = value.value
+def _set_value(target: Value, value: Any) -> None:
     if value is None:
         target.null_value = 0  # type: ignore[assignment]  # the only NullValue
     elif isinstance(value, bool):
         target.bool_value = value
     elif isinstance(value, str):
         target.string_value = value
-    elif isinstance(value, (int, float)) and _is_finite(value):
+    elif isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError("a number in data must be finite")
         target.number_value = value
-    elif depth < MAX_DEPTH and isinstance(value, Mapping):
+    elif isinstance(value, dict):
         target.struct_value.SetInParent()
         for key, item in value.items():
-            _set_value(target.struct_value.fields[str(key)], item, depth + 1)
-    elif depth < MAX_DEPTH and isinstance(value, (list, tuple)):
+            _set_value(target.struct_value.fields[key], item)
+    elif isinstance(value, list):
         target.list_value.SetInParent()
         for item in value:
-            _set_value(target.list_value.values.add(), item, depth + 1)
+            _set_value(target.list_value.values.add(), item)
     else:
-        target.string_value = str(value)
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an int that no double can hold
-        return False
+        raise TypeError(f"data cannot hold a {type(value).__name__}")
 
 
 def data_of(message: Struct) -> dict[str, Any]:
@@ -132,18 +122,3 @@ def _look(message: Value, path: str, depth: int, found: list[tuple[str, str]]) -
 def _look_at_items(message: ListValue, path: str, depth: int, found: list[tuple[str, str]]) -> None:
     for index, value in enumerate(message.values):
         _look(value, f"{path}[{index}]", depth + 1, found)
-
-
-def scrubbed(value: T) -> T:
-    """The same value without the lone surrogates that UTF-8 cannot hold; `?` stands for them."""
-    made: T | Any = value
-    if isinstance(value, str) and not isinstance(value, Enum):
-        made = value.encode("utf-8", "replace").decode()
-    elif is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: scrubbed(getattr(value, field.name)) for field in fields(value)}
-        made = replace(value, **parts)
-    elif isinstance(value, Mapping):
-        made = {scrubbed(key): scrubbed(item) for key, item in value.items()}
-    elif isinstance(value, (tuple, list)):
-        made = type(value)(scrubbed(item) for item in value)
-    return made
