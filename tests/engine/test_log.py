@@ -14,10 +14,14 @@ from pullcord.engine.log.watch import Watcher
 from pullcord.run.events import (
     Custom,
     Gap,
+    Payload,
     RunCompleted,
+    RunError,
+    RunPaused,
     Snapshot,
     Source,
     SourceKind,
+    StepCompleted,
     ToolCall,
     ToolCallStarted,
 )
@@ -331,6 +335,16 @@ def test_characters_that_cannot_be_sent_are_replaced() -> None:
     assert make_watcher(log, 1).take()[0].text == "c"
 
 
+def test_halves_of_a_pair_in_one_delta_become_their_character() -> None:
+    """Places between deltas stay right though the text became shorter."""
+    log = make_log()
+    for text in ("\ud83d\ude00!", "\ud83d", "\ude00", "c"):
+        log.write(text)
+    assert log.output() == ("\U0001f600!??c", 4)
+    assert make_watcher(log, 1).take()[0].text == "??c"
+    assert make_watcher(log, 3).take()[0].text == "c"
+
+
 def test_a_waker_that_raises_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
     """A watcher whose wake-up fails keeps neither the producer nor other watchers from going on."""
     log, woken = make_log(), []
@@ -356,10 +370,29 @@ def test_promise_12_a_disarmed_watcher_is_forgotten() -> None:
     assert not log._waiting
 
 
-def test_records_say_their_size_of_tool_calls() -> None:
-    """The text of tool calls counts against the log's bounds."""
+LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("payload", "source"),
+    [
+        (ToolCallStarted(ToolCall("1", "t", LONG)), None),
+        (RunPaused("?", (ToolCall("1", "t", LONG),)), None),
+        (RunPaused(LONG), None),
+        (StepCompleted("s", error=RunError("E", LONG)), None),
+        (RunCompleted(LONG), None),
+        (RunCompleted("", {"a": [{"b": LONG}]}), None),
+        (Custom(LONG), None),
+        (Custom("c", {LONG: 1}), None),
+        (Custom("c", {"a": [None] * 100}), None),
+        (Custom("c"), Source(SourceKind.STEP, "s", "", "r", (LONG,))),
+    ],
+    ids=range(10),
+)
+def test_an_event_counts_in_full(payload: Payload, source: Source | None) -> None:
+    """All text and data of an event, and its source, count against the log's bounds."""
     log = make_log()
-    log.append(ToolCallStarted(ToolCall("1", "t", "x" * 1000)))
+    log.append(payload, source)
     assert log.nbytes > 1000
 
 

@@ -29,6 +29,7 @@ from pullcord.engine.log.record import (
     size_of,
 )
 from pullcord.run.events import Payload, Source
+from pullcord.run.plain import valid
 
 _log = logging.getLogger("pullcord.log")
 
@@ -219,7 +220,7 @@ class EventLog:
     def _number(self, payload: Payload, source: Source | None) -> None:
         self.last_sequence += 1
         record = Record(self.last_sequence, 1, time(), payload, source=source)
-        self._keep(record, size_of(payload))
+        self._keep(record, size_of(payload, source))
 
     def _first_sequence(self) -> int:
         if self._start == len(self._records):
@@ -267,9 +268,12 @@ class EventLog:
     ) -> None:
         nbytes = len(text)
         if not text.isascii():
-            encoded = text.encode("utf-8", "replace")
-            nbytes = len(encoded)
-            text = encoded.decode()  # a lone surrogate became "?": it could not be sent
+            try:
+                nbytes = len(text.encode())
+            except UnicodeEncodeError:  # deltas are made valid here, and not on the hot path
+                items = [valid(item) for item in items]
+                text = "".join(items)
+                nbytes = len(text.encode())
         if source is None and not reasoning:
             room = self._max_output - self._output_size
             if nbytes >= room:
@@ -290,7 +294,7 @@ class EventLog:
         record = Record(
             self.last_sequence, len(items), time(), None, text, source, reasoning, lengths
         )
-        self._keep(record, nbytes + 4 * len(items))
+        self._keep(record, nbytes + 4 * len(items) + size_of(None, source))
 
     def _keep(self, record: Record, size: int) -> None:
         records = self._records

@@ -6,6 +6,7 @@ serialized form. Which records are kept is the log's business.
 
 from array import array
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pullcord.run.events import (
     ContentDelta,
@@ -13,8 +14,6 @@ from pullcord.run.events import (
     Payload,
     ReasoningDelta,
     Source,
-    ToolCallCompleted,
-    ToolCallStarted,
 )
 
 MAX_MESSAGE_CHARS = 128 * 1024
@@ -147,12 +146,22 @@ def cut(text: str, items: Sequence[str], room: int) -> tuple[str, list[str]]:
     return text, kept
 
 
-def size_of(payload: Payload) -> int:
-    """Bytes that this payload takes, roughly."""
-    if isinstance(payload, ToolCallStarted | ToolCallCompleted):
-        return len(payload.tool_call.arguments) + len(payload.tool_call.result)
-    output = getattr(payload, "output", None)
-    if isinstance(output, str):
-        return len(output)
-    data = getattr(payload, "data", None)
-    return 0 if data is None else len(repr(data))
+_ITEM = 16
+"""Bytes that each value in data, and each part of a path, takes beside its text, roughly."""
+
+
+def size_of(payload: Payload | None, source: Source | None) -> int:
+    """Bytes that an event takes, roughly: all of its payload's text and data, and its source."""
+    return _measure(payload) + _measure(source)
+
+
+def _measure(value: Any) -> int:
+    kind = type(value)
+    if kind is str:
+        return len(value)
+    if kind is dict:
+        return sum(_ITEM + len(key) + _measure(item) for key, item in value.items())
+    if kind is list or kind is tuple:
+        return sum(_ITEM + _measure(item) for item in value)
+    fields = kind.__dict__.get("__dataclass_fields__", ())  # a value of ours; else it is small
+    return sum(_measure(getattr(value, name)) for name in fields)
