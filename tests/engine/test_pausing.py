@@ -30,7 +30,7 @@ from pullcord.run.events import (
     ToolCallStarted,
     ToolCallState,
 )
-from pullcord.run.gate import MAX_ASKED
+from pullcord.run.readers import MAX_ASKED
 from pullcord.run.record import MAX_DECISIONS, Decision, DisconnectPolicy, Run, RunSpec
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage

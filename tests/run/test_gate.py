@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pullcord.engine.log.record import Record
-from pullcord.run import events, gate
+from pullcord.run import events, gate, readers
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, StopStage
 from pullcord.run.events import (
     AUTHORS_PAYLOADS,
@@ -37,17 +37,27 @@ from pullcord.run.events import (
     ToolCallState,
     UsageUpdated,
 )
-from pullcord.run.record import Decision
+from pullcord.run.record import MAX_REASON_LENGTH, Decision, RunSpec
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.state import RunState
-from pullcord.run.usage import MAX_COUNT, MAX_TOKENS, Usage
+from pullcord.run.usage import MAX_COUNT, MAX_TOKENS, Limits, Usage
 from pullcord.v1 import run_service_pb2
 from pullcord.wire.event import event_of, response_bytes
 
 from tests.wire import strategies as ours
 
-KINDS = (*RELAYED_PAYLOADS, Source, ToolCall, Usage, RunError, Cancellation, Decision)
-CHUNKS = gate.Bounds(data=2048, output=4096)
+KINDS = (
+    *RELAYED_PAYLOADS,
+    Source,
+    ToolCall,
+    Usage,
+    RunError,
+    Cancellation,
+    Decision,
+    Limits,
+    RunSpec,
+)
+CHUNKS = readers.Bounds(data=2048, output=4096)
 
 
 # --- whatever an author may come up with
@@ -202,9 +212,9 @@ def test_nothing_else_passes_as_an_event(value: object) -> None:
 
 def test_every_field_of_every_class_has_a_reader() -> None:
     """A field that is added to a class of ours is added to the gate, or nothing passes."""
-    assert set(gate._READERS) == set(KINDS)
-    for kind, readers in gate._READERS.items():
-        assert set(readers) == {field.name for field in dataclasses.fields(kind)}, kind
+    assert set(readers.READERS) == set(KINDS)
+    for kind, fields in readers.READERS.items():
+        assert set(fields) == {field.name for field in dataclasses.fields(kind)}, kind
 
 
 def test_who_may_say_which_event() -> None:
@@ -309,6 +319,19 @@ def source(**fields: Any) -> Source:
             TypeError,
             r"decisions\[0\].approved must",
         ),
+        (lambda: gate.spec(RunSpec("agents/a", 7)), TypeError, "spec.input must be text, not int"),
+        (lambda: gate.spec(RunSpec("agents/a", session_id=7)), TypeError, "spec.session_id must"),
+        (lambda: gate.spec(RunSpec("agents/a", labels={"k": 1})), TypeError, "spec.labels"),
+        (
+            lambda: gate.spec(RunSpec("agents/a", limits=Limits(max_steps="3"))),
+            TypeError,
+            "spec.limits.max_steps must be a whole number, not str",
+        ),
+        (
+            lambda: gate.spec(RunSpec("agents/a", on_disconnect="cancel")),
+            TypeError,
+            "spec.on_disconnect must be a DisconnectPolicy, not str",
+        ),
         (lambda: gate.input(b"x"), TypeError, "input must be text, not bytes"),
         (lambda: gate.input_data("x"), TypeError, "input_data must be a mapping, not str"),
     ],
@@ -354,12 +377,12 @@ def test_words_from_elsewhere_are_cut_and_never_refused() -> None:
     long = "é" * 10_000_000
     call = gate.tool_call(ToolCall(long, long, long, long))
     for made, most in (
-        (call.tool_call_id, gate.MAX_TOOL_NAME),
-        (call.tool_name, gate.MAX_TOOL_NAME),
-        (call.arguments, gate.MAX_TOOL_TEXT),
-        (call.result, gate.MAX_TOOL_TEXT),
+        (call.tool_call_id, readers.MAX_TOOL_NAME),
+        (call.tool_name, readers.MAX_TOOL_NAME),
+        (call.arguments, readers.MAX_TOOL_TEXT),
+        (call.result, readers.MAX_TOOL_TEXT),
         (RunError.of(ValueError(long)).message, events.MAX_ERROR_MESSAGE),
-        (gate.cancellation(Cancellation(reason=long)).reason, gate.MAX_REASON_LENGTH),
+        (gate.cancellation(Cancellation(reason=long)).reason, MAX_REASON_LENGTH),
     ):
         assert made.endswith("é…")
         assert most - 2 <= len(made[:-1].encode()) <= most
@@ -371,6 +394,12 @@ def test_a_call_that_waits_keeps_all_of_its_arguments() -> None:
     assert call == ToolCall("1", "t", "x" * 5000)
     paused = gate.relayed(RunPaused("?", (ToolCall("1", "t", "x" * 5000, run_id="r"),)), True)
     assert paused == RunPaused("?", (ToolCall("1", "t", "x" * 5000, run_id="r"),))
+
+
+@given(ours.specs())
+def test_a_sound_spec_passes_unchanged(spec: RunSpec) -> None:
+    """Programs that start runs in-process ask for what they asked for."""
+    assert gate.spec(spec) == spec
 
 
 def test_a_total_is_never_negative() -> None:
@@ -396,7 +425,7 @@ def test_a_runnable_is_described_in_values_of_ours() -> None:
         runnable(name=None, description="x" * 20_000, members=["b", OddText("c")])
     )
     assert made == RunnableInfo(
-        "agents/a", SourceKind.AGENT, "a", "", "x" * gate.MAX_DESCRIPTION + "…", ("b", "c")
+        "agents/a", SourceKind.AGENT, "a", "", "x" * readers.MAX_DESCRIPTION + "…", ("b", "c")
     )
     assert type(made.members[1]) is str
     bare = SimpleNamespace(kind=SourceKind.TEAM, id="t")

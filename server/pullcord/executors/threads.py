@@ -242,7 +242,7 @@ _BENEATH = {
     ("pullcord.run.plain", "mapping"),
     ("pullcord.run.plain", "_value"),
     ("pullcord.run.plain", "_key"),
-    ("pullcord.run.gate", "_held"),
+    ("pullcord.run.readers", "held"),
 }
 """Functions of ours that call an author's code: what they call may be torn."""
 _FOLLOWS = ("pullcord.engine.log.watch", "__iter__")

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 from pullcord.local import local_engine
-from pullcord.run import events
+from pullcord.run import events, gate
 from pullcord.run.agent import RunEvent
 from pullcord.run.base import RunOutput, RunOutputEvent, RunStatus
 from pullcord.run.cancel import Cancellation, CancelMode, CancelOutcome, CancelRequest
@@ -20,7 +20,6 @@ from pullcord.run.context import RunContext
 from pullcord.run.errors import RunNotFound
 from pullcord.run.place import Place, Runs, at_work
 from pullcord.run.record import Decision, DisconnectPolicy, Run, RunSpec, SessionPolicy
-from pullcord.run.runnable import full_name
 from pullcord.run.team import TeamRunEvent
 from pullcord.run.usage import Limits, Usage
 from pullcord.run.workflow import WorkflowRunEvent
@@ -91,7 +90,7 @@ class Native:
             RunCancelledError: called in code that a run left behind, and that run has ended.
             RuntimeError: called in async code of another run, which must await `arun`.
         """
-        spec = RunSpec(full_name(self), input, **options)
+        spec = gate.spec(RunSpec(gate.described(self).name, input, **options))
         return self._stream(spec) if stream else self._result(spec)
 
     @overload
@@ -112,7 +111,7 @@ class Native:
         As `run`. Cancelling the task that waits, as asyncio.timeout does, cancels the run and
         returns once it has stopped, so that nothing of it is left behind.
         """
-        spec = RunSpec(full_name(self), input, **options)
+        spec = gate.spec(RunSpec(gate.described(self).name, input, **options))
         return self._astream(spec) if stream else self._aresult(spec)
 
     @staticmethod
@@ -129,7 +128,7 @@ class Native:
         A run that has not begun yet will end cancelled as soon as it does, and this returns False.
         """
         asked = time.time()
-        cancellation = Cancellation(actor=actor, reason=reason, mode=mode)
+        cancellation = gate.cancellation(Cancellation(actor=actor, reason=reason, mode=mode))
         request = CancelRequest(cancellation, grace_period)
         receipt = _place().runs.cancel(run_id, request, before_start=True)
         if receipt.outcome is CancelOutcome.STOPPED:
@@ -143,7 +142,7 @@ class Native:
         Raises:
             RunNotFound, InvalidArgument, or RunNotPaused where it does not wait (any longer).
         """
-        return _place().runs.continue_run(run_id, tuple(decisions), actor)
+        return _place().runs.continue_run(run_id, gate.decisions(tuple(decisions)), actor)
 
     @staticmethod
     async def acontinue_run(run_id: str, decisions: Iterable[Decision], *, actor: str = "") -> Run:

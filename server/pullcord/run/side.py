@@ -18,6 +18,7 @@ from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
 from pullcord.run.port import RunPort
+from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
 from pullcord.run.runnable import Runnable
 from pullcord.run.usage import Limits, Usage
@@ -45,7 +46,7 @@ class RunSide:
         self._port = port
         self._in_thread = in_thread
         self._grace_period = grace_period
-        self._bounds = gate.Bounds(max_data_bytes, max_output_bytes)
+        self._bounds = Bounds(max_data_bytes, max_output_bytes)
         self._parent = parent
         self.token = CancelToken()
         self._lock = threading.RLock()

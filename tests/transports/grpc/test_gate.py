@@ -1,12 +1,15 @@
 """What an author's code says over a real server: sent, or refused in the code that says it."""
 
 import enum
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pullcord import RunContext, runnable
+from pullcord.agent import Agent
+from pullcord.models.offline import OfflineModel
 from pullcord.run.cancel import Cancellation
 from pullcord.run.events import (
     ContentDelta,
@@ -339,6 +342,29 @@ def test_promise_05_words_that_never_end_hold_no_lock(serve: Serve) -> None:
         assert (kind_of(end), end.run_cancelled.output) == ("run_cancelled", "before")
         assert not end.run_cancelled.abandoned
     served.wait_free()
+
+
+def test_a_run_that_a_run_s_code_starts_is_asked_for_in_plain_values(serve: Serve) -> None:
+    """`agent.run()` in a served run refuses what GetRun could not show; the rest is made plain."""
+    agent = Agent(id="inner", model=OfflineModel(words_per_second=math.inf))
+
+    @runnable
+    def starts(ctx: RunContext) -> None:
+        for wrong in ({"labels": {"k": 7}}, {"session_id": 7}, {"input_data": [1]}):
+            with pytest.raises(TypeError):
+                agent.run("in", run_id="wrong", **wrong)
+        agent.run(
+            OddText("\ud83d\ude00\ud800"),
+            run_id=OddText("inner"),
+            labels={OddText("k"): OddText("\ud800")},
+            input_data={"c": Colour.RED},
+        )
+
+    served = serve(starts)
+    assert kind_of(served.run("starts", timeout=PATIENCE).end()) == "run_completed"
+    run = served.get("inner")
+    assert (run.input, dict(run.labels)) == ("\U0001f600?", {"k": "?"})
+    is_seen_everywhere(served, "inner")
 
 
 def test_a_runnable_that_cannot_be_shown_is_not_served() -> None:

@@ -8,8 +8,8 @@ import itertools
 from dataclasses import replace
 
 from pullcord.run.events import ToolCall, ToolCallState
-from pullcord.run.gate import MAX_TOOL_TEXT
 from pullcord.run.plain import cut
+from pullcord.run.readers import MAX_TOOL_TEXT
 
 _NOT_ENDED = frozenset({ToolCallState.RUNNING, ToolCallState.WAITING})
 
