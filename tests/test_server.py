@@ -177,6 +177,26 @@ class TestSignals:
         assert not end.abandoned
         assert server.exit_code() == 0
 
+    @pytest.mark.parametrize("grace", [None, 3000], ids=["no cancel", "a patient cancel"])
+    def test_promise_01_every_watcher_gets_its_end_before_the_port_closes(
+        self, launch: Callable[..., Process], grace: float | None
+    ) -> None:
+        """A run in the middle of a tool is ended by the drain, whoever was more patient with it."""
+        server = launch(0.1, 0.2)
+        stream = server.run("tool")
+        late = Stream(server.stub.WatchRun(v1.WatchRunRequest(run_id="tool")))
+        late.until("content_delta")
+        if grace is not None:
+            patient = v1.CancelRunRequest(run_id="tool", grace_period=seconds(grace))
+            server.stub.CancelRun(patient)
+        server.signal()
+        for followed in (stream, late):
+            end = followed.end().run_cancelled
+            assert (end.output, end.abandoned) == ("made so far", False)
+            cause = Cause.CANCEL_CAUSE_SHUTDOWN if grace is None else Cause.CANCEL_CAUSE_USER
+            assert end.cancellation.cause == cause
+        assert server.exit_code() == 0
+
     def test_while_draining_runs_can_be_cancelled(self, launch: Callable[..., Process]) -> None:
         """A cancel while the server drains is served, and the server ends with its last run."""
         server = launch(600)

@@ -34,6 +34,8 @@ _MESSAGE = 16 * 1024 * 1024
 """Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
 _FLUSH = 5.0
 """Seconds that streams get, once all runs have ended, to send what they have."""
+_ENDING = 10.0
+"""Seconds that runs which were interrupted, or abandoned, get to be ended and kept."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes lets another one have the interpreter. Python's own
 5 ms would be added to every cancel while runs compute."""
@@ -142,14 +144,20 @@ class RunServer:
             await _in_thread(self.engine.close)
 
     async def _drain(self, server: GrpcServer) -> None:
-        self.engine.drain()
+        """Returns when every run has ended, so that every watcher can still get its last event."""
+        engine, options = self.engine, self.engine.options
+        engine.drain()
         await server.drain()
-        options = self.engine.options
-        if not await _in_thread(self.engine.wait_idle, self.settings.drain_time):
-            await _in_thread(self.engine.shut_down_runs, CancelMode.GRACEFUL)
-            await _in_thread(
-                self.engine.wait_idle, options.grace_period + options.abandon_after + 1.0
-            )
+        if await _in_thread(engine.wait_idle, self.settings.drain_time):
+            return
+        # The second stop hastens what the first does not: a cancel that stands, with a long grace.
+        for mode, wait in (
+            (CancelMode.GRACEFUL, options.grace_period),
+            (CancelMode.IMMEDIATE, options.abandon_after + _ENDING),
+        ):
+            await _in_thread(engine.shut_down_runs, mode)
+            if await _in_thread(engine.wait_idle, wait):
+                return
 
     # --- in the background
 

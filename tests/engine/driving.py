@@ -75,6 +75,13 @@ def check(told: list[Event], run: Run) -> None:
     assert run.end_time >= run.create_time
 
 
+def live_run(engine: Engine, run_id: str = "r") -> Any:
+    """The object behind a run that is live, to see what becomes of it."""
+    handle = engine.find_here(run_id)
+    assert handle is not None
+    return handle.snapshot.__self__  # type: ignore[attr-defined]
+
+
 def run_timers(clock: ManualClock) -> list[float]:
     """In how many seconds the timers of runs are due; the store's sweep comes after the hour."""
     return [due for due in clock.timers() if due < 1800]

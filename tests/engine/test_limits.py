@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from pullcord.engine.engine import Engine, margin
+from pullcord.engine.admission import margin
+from pullcord.engine.engine import Engine
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCallState

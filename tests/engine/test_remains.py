@@ -24,7 +24,7 @@ from pullcord.testing import (
 )
 
 from tests.engine.conftest import MakeEngine
-from tests.engine.driving import IMMEDIATE, cancel, ended, freed, spec, start
+from tests.engine.driving import IMMEDIATE, cancel, ended, freed, live_run, spec, start
 
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
@@ -46,7 +46,7 @@ def test_promise_12_a_forgotten_run_is_garbage(
 
     start(engine, Script(look, say("a"), tool("t", gate), is_async=is_async))
     gate.wait_reached()
-    live = engine._live["r"]
+    live = live_run(engine)
     refs += [weakref.ref(live), weakref.ref(live.log)]
     del live
     watcher = engine.watch("r")
@@ -166,7 +166,7 @@ def test_promise_12_an_ended_run_is_kept_as_data_only(
     engine, gate = make(real_clock), Gate()
     start(engine, Script(say("a"), gate, is_async=is_async))
     gate.wait_reached()
-    gone = weakref.ref(engine._live["r"])
+    gone = weakref.ref(live_run(engine))
     gate.open()
     ended(engine)
     freed(engine)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pullcord.engine.engine import Engine
 from pullcord.engine.ports import CancelRequest
+from pullcord.engine.sessions import Sessions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import RunContext
 from pullcord.run.errors import Draining, ServerBusy, SessionBusy
@@ -512,27 +513,6 @@ class TestSupersede:
         assert most == 1
         house.nothing_holds()
 
-    def test_none_begins_between_the_decision_and_its_stop(self, house: House) -> None:
-        """A run that is to be superseded does not begin, though the one before it ends by then."""
-        gate = Gate()
-        house.start(Script(gate), "a")
-        waits = Script(id="waits")
-        house.start(waits, "w", QUEUE)
-        gate.wait_reached()
-        newer = house.engine._live_run(_spec("b", SUPERSEDE), CONTINUE)
-        house.engine._sessions.enter(newer)
-        earlier = house.engine._sessions.supersede(newer)
-        assert [live.run_id for live in earlier] == ["w", "a"]
-        gate.open()
-        house.ended("a")
-        house.observer.wait_for(lambda _: house.engine.occupied == 1)
-        assert house.engine.get("w").state is RunState.PENDING
-        earlier[0].cancel(STOP)
-        house.ended("w")
-        assert waits.runs == 0
-        house.engine._sessions.leave(newer)
-        house.nothing_holds()
-
     def test_what_is_beneath_is_stopped_by_its_parent(self, house: House) -> None:
         """A superseded run's children are stopped with it, cause PARENT."""
         gate = Gate()
@@ -551,8 +531,30 @@ class TestSupersede:
         house.nothing_holds()
 
 
-def _spec(run_id: str, policy: SessionPolicy | None = None) -> RunSpec:
-    return RunSpec("agents/new", run_id=run_id, session_id="s", session_policy=policy)
+class Waiting:
+    """A run as its session sees it."""
+
+    def __init__(self, run_id: str, policy: SessionPolicy) -> None:
+        self.run_id = run_id
+        self.spec = RunSpec("agents/new", run_id=run_id, session_id="s", session_policy=policy)
+
+
+def test_none_begins_between_the_decision_and_its_stop() -> None:
+    """A run that is to be superseded does not begin, though the one before it ends by then."""
+    sessions, begun = Sessions(), []
+    first, waits, newer = Waiting("a", QUEUE), Waiting("w", QUEUE), Waiting("b", SUPERSEDE)
+    for run in (first, waits, newer):
+        sessions.enter(run)
+    assert sessions.is_turn(first, lambda: begun.append("a"))
+    assert not sessions.is_turn(waits, lambda: begun.append("w"))
+    assert [run.run_id for run in sessions.supersede(newer)] == ["a", "w"]
+    assert not sessions.is_turn(newer, lambda: begun.append("b"))
+    assert not sessions.leave(first)
+    assert begun == []
+    assert sessions.leave(waits), "it was ready, and will never begin"
+    assert begun == ["b"]
+    sessions.leave(newer)
+    assert len(sessions) == 0
 
 
 class TestTheEndOfTheProcess:
@@ -570,7 +572,7 @@ class TestTheEndOfTheProcess:
         house.nothing_holds()
 
     def test_a_shutdown_begins_none_of_those_that_wait(
-        self, make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+        self, make_house: Callable[..., House]
     ) -> None:
         """Runs that wait when the server stops end CANCELLED, cause SHUTDOWN, without beginning."""
         house = make_house(workers=1)
@@ -582,14 +584,12 @@ class TestTheEndOfTheProcess:
         house.start(Script(gate), "a")
         for n in range(20):
             house.start(waits, f"w{n}", QUEUE)
-        begun: list[str] = []
-        monkeypatch.setattr(house.engine, "_execute", lambda live, *_: begun.append(live.run_id))
         house.engine.shut_down_runs(CancelMode.IMMEDIATE)
         runs = house.ended("a", *(f"w{n}" for n in range(20)))
         assert {run.cancellation and run.cancellation.cause for run in runs} == {
             CancelCause.SHUTDOWN
         }
-        assert (waits.runs, begun) == (0, [])
+        assert (waits.runs, [run.run_id for run in runs[1:] if run.start_time]) == (0, [])
         house.nothing_holds()
 
 

@@ -15,7 +15,7 @@ from pullcord.run.state import RunState
 from pullcord.testing import Gate, ManualClock, Script, say
 
 from tests.engine.conftest import MakeEngine
-from tests.engine.driving import cancel, ended, events, freed, spec, start
+from tests.engine.driving import cancel, ended, events, freed, live_run, spec, start
 
 LEASE = DisconnectPolicy.LEASE
 
@@ -97,7 +97,7 @@ def test_promise_10_a_lease_begins_at_the_start(engine: Engine, clock: ManualClo
 def test_promise_10_a_stale_lease_ends_nothing(engine: Engine, clock: ManualClock) -> None:
     """A lease that was renewed cannot end the run, even where its timer was on its way already."""
     gate = start_waiting(engine, LEASE, 10.0)
-    live = engine._live["r"]
+    live = live_run(engine)
     clock.advance(5)
     engine.watch("r").close()
     live.presence._is_up(1)  # of the lease from the start, delivered late
@@ -194,7 +194,7 @@ async def test_watching_from_async_code(engine: Engine) -> None:
     half.cancel()
     with pytest.raises(asyncio.CancelledError):
         await half
-    assert engine._live["r"].presence.watchers <= 1
+    assert engine.remains().watchers <= 1
     gate.open()
     told = await whole
     assert isinstance(told[0], RunStarted)

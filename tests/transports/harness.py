@@ -22,6 +22,7 @@ from pullcord.settings import Settings
 from pullcord.v1 import cancel_pb2, event_pb2, run_pb2, run_service_pb2
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
+from tests.engine.driving import live_run
 from tests.steady import PATIENCE
 
 TERMINAL = {"run_completed", "run_cancelled", "run_failed"}
@@ -88,7 +89,7 @@ class Served:
 
     def watchers(self, run_id: str) -> int:
         """How many follow a live run."""
-        return self.engine._live[run_id].presence.watchers
+        return live_run(self.engine, run_id).presence.watchers
 
     def connect(self, *options: tuple[str, Any]) -> grpc.Channel:
         """Another connection of its own."""

@@ -60,10 +60,10 @@ class Sessions:
             self._places[spec.session_id] = places
 
     def supersede(self, live: LiveRun) -> list[LiveRun]:
-        """The runs before this one, which from now on do not begin; the newest first.
+        """The runs before this one, the oldest first. From now on none of them begins.
 
-        In this order, and told before any of them is stopped: the end of one must not begin the
-        next, which is to be stopped too.
+        They are marked before any of them is stopped: the end of one must not begin the next, which
+        must be stopped as well. Those that run are the oldest, and so are stopped first.
         """
         with self._lock:
             earlier = []
@@ -72,7 +72,7 @@ class Sessions:
                     break
                 place.skipped = True
                 earlier.append(place.live)
-        return earlier[::-1]
+        return earlier
 
     def is_turn(self, live: LiveRun, begin: Begin) -> bool:
         """Whether the run may begin now. If not, `begin` is called once its turn has come."""

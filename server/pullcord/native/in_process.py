@@ -165,29 +165,25 @@ class Native:
         place = _place()
         engine, parent = place.runs, place.run_id
         _must_not_block(engine)
-        run_id = engine.start(
-            self, spec, default_policy=DisconnectPolicy.CANCEL, parent_run_id=parent
-        ).run_id
-        with closing(engine.watch(run_id)) as watcher:
+        with closing(engine.follow(self, spec, parent_run_id=parent)) as watcher:
             for event in watcher:
-                yield _Told(event, engine.usage(run_id))
+                yield _Told(event, watcher.usage())
 
     async def _afollow(self, spec: RunSpec) -> AsyncGenerator[_Told, None]:
         place = _place()
         engine, parent = place.runs, place.run_id
         # On the caller's own loop, where the context and the connections of its tools live.
         loop = asyncio.get_running_loop()
-        run = engine.start(
-            self, spec, default_policy=DisconnectPolicy.CANCEL, loop=loop, parent_run_id=parent
-        )
+        watcher = engine.follow(self, spec, loop=loop, parent_run_id=parent)
         try:
-            with closing(engine.watch(run.run_id)) as watcher:
+            with closing(watcher):
                 async with aclosing(aiter(watcher)) as following:
                     async for event in following:
-                        yield _Told(event, engine.usage(run.run_id))
+                        yield _Told(event, watcher.usage())
         finally:
-            if (spec.on_disconnect or DisconnectPolicy.CANCEL) is DisconnectPolicy.CANCEL:
-                await _until_ended(engine, run.run_id)
+            policy = spec.on_disconnect or DisconnectPolicy.CANCEL
+            if policy is DisconnectPolicy.CANCEL and not watcher.ended:
+                await _until_ended(engine, watcher.run_id)
 
     def _stream(self, spec: RunSpec) -> Generator[RunOutputEvent, None, None]:
         with closing(self._follow(spec)) as following:

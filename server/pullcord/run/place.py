@@ -11,30 +11,27 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pullcord.run.cancel import CancelRequest
-from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
+from pullcord.run.record import Decision, Receipt, Run, RunSpec
 from pullcord.run.runnable import Runnable
-from pullcord.run.usage import Usage
 
 
 class Runs(Protocol):
     """Where runs live, as `agent.run()` and its siblings reach it: an engine, or a link to one."""
 
-    def start(
+    def follow(
         self,
         runnable: Runnable,
         spec: RunSpec,
         *,
-        default_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE,
         loop: asyncio.AbstractEventLoop | None = None,
         parent_run_id: str = "",
-    ) -> Run:
-        """Admits a run, or finds the one that this spec has started already."""
+    ) -> Any:
+        """Admits a run, or finds the one that this spec has started already; a watcher of it.
 
-    def watch(self, run_id: str, after_sequence: int = 0) -> Any:
-        """A new watcher of a run: iterable, async iterable, with `close`. Raises RunNotFound."""
-
-    def usage(self, run_id: str) -> Usage:
-        """What a run has used so far. Raises RunNotFound."""
+        The watcher is iterable and async iterable, has `run_id`, `ended`, `usage()` and `close()`,
+        and answers also once its run has been forgotten elsewhere. Without another policy in the
+        spec, the run is cancelled when its last watcher leaves.
+        """
 
     def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool = False) -> Receipt:
         """Stops a run, wherever it is in its life."""

@@ -4,6 +4,7 @@ import grpc
 import pytest
 from pullcord import RunContext, runnable
 
+from tests.engine.driving import live_run
 from tests.steady import steady
 from tests.transports.harness import (
     Serve,
@@ -139,7 +140,7 @@ class TestWaitRun:
         go = Signal()
         served = self.serve_one(serve, go)
         calls = [served.stub.WaitRun.future(v1.WaitRunRequest(run_id="r")) for _ in range(10)]
-        live = served.engine._live["r"]
+        live = live_run(served.engine)
         served.until(lambda: len(live._end_callbacks) == 10)
         for call in calls:
             call.cancel()

@@ -13,6 +13,7 @@ from pullcord import RunContext, runnable
 from pullcord.run.usage import Usage
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
+from tests.engine.driving import live_run
 from tests.steady import steady
 from tests.transports.harness import (
     PATIENCE,
@@ -341,7 +342,7 @@ class TestDisconnect:
         stream.until("content_delta")
         stream.call.cancel()
         until(lambda: served.watchers("r") == 0)
-        live = served.engine._live["r"]
+        live = live_run(served.engine)
         until(lambda: live.presence.lease is not None)
         back = served.watch("r", stream.events[-1].sequence)
         until(lambda: live.presence.lease is None)

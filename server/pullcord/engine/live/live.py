@@ -136,7 +136,14 @@ class LiveRun:
     def watch(self, after_sequence: int) -> Watcher:
         """A new watcher; while there is one, the disconnect policy rests."""
         self.presence.come()
-        return Watcher(self.run_id, self.log, after_sequence, self.snapshot, self.presence.leave)
+        return Watcher(
+            self.run_id,
+            self.log,
+            after_sequence,
+            self.snapshot,
+            self.presence.leave,
+            lambda: self.machine.usage,
+        )
 
     # --- the life of a run
 

@@ -14,6 +14,7 @@ from pullcord.engine.log.log import EventLog, Trimmed
 from pullcord.engine.log.record import Record
 from pullcord.run.events import Event, Gap, Heartbeat, Snapshot
 from pullcord.run.record import Run
+from pullcord.run.usage import Usage
 
 BATCH = 64
 """Messages a watcher takes at a time; what comes meanwhile is merged."""
@@ -33,8 +34,12 @@ class Watcher:
         after_sequence: int,
         snapshot: Callable[[], Run],
         on_close: Callable[[], None],
+        usage: Callable[[], Usage] | None = None,
     ) -> None:
+        """`usage` is cheaper than that of the snapshot, if given."""
         self.run_id = run_id
+        self.usage = usage or (lambda: snapshot().usage)
+        """What the run has used so far, also once it has been forgotten elsewhere."""
         self._log = log
         self._snapshot = snapshot
         self._on_close: Callable[[], None] | None = on_close

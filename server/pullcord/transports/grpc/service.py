@@ -18,11 +18,12 @@ from google.protobuf.message import Message
 
 from pullcord.engine import ports
 from pullcord.engine.catalog import Catalog
+from pullcord.engine.directory import RunHandle
 from pullcord.engine.engine import Engine
 from pullcord.engine.log.watch import Watcher
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.errors import PullcordError
-from pullcord.run.record import DisconnectPolicy, Run, RunSpec
+from pullcord.run.record import Run, RunSpec
 from pullcord.run.runnable import Runnable
 from pullcord.transports.grpc.streams import Bell, Context, send
 from pullcord.transports.grpc.tracing import trace_of
@@ -121,14 +122,19 @@ class RunService:
 
     async def _watch_run(self, data: bytes, context: Context) -> None:
         request = requests.parse_watch(decode(v1.WatchRunRequest, data))
-        watcher = await self._follow(self._engine.watch, request.run_id, request.after_sequence)
+        run_id, after_sequence = request.run_id, request.after_sequence
+        here = self._engine.find_here(run_id)
+        if here is not None:
+            watcher = here.watch(after_sequence)
+        else:
+            watcher = await self._follow(self._engine.watch, run_id, after_sequence)
         await send(watcher, self._bell, context)
 
     def _begin(
         self, runnable: Runnable, spec: RunSpec, metadata: Any, deadline: float | None
     ) -> Watcher:
-        run = self._start(runnable, spec, metadata, DisconnectPolicy.CANCEL, deadline)
-        return self._engine.watch(run.run_id)
+        with trace_of(metadata):
+            return self._engine.follow(runnable, spec, deadline=deadline)
 
     async def _follow(self, call: Callable[..., Watcher], *args: Any) -> Watcher:
         """Calls the engine for a watcher. A caller that leaves meanwhile has left its run, too."""
@@ -154,13 +160,14 @@ class RunService:
 
     async def _wait_run(self, data: bytes, context: Context) -> v1.WaitRunResponse:
         request = requests.parse_wait(decode(v1.WaitRunRequest, data))
-        await self._wait_for_end(request.run_id, request.timeout, context)
-        run = await self._ask(self._engine.get, request.run_id)
-        return v1.WaitRunResponse(run=run_message(run))
+        run = await self._find(request.run_id)
+        await self._wait_for_end(run, request.timeout, context)
+        return v1.WaitRunResponse(run=run_message(run.snapshot()))
 
     async def _get_run(self, data: bytes, context: Context) -> v1.GetRunResponse:
         run_id = requests.parse_get(decode(v1.GetRunRequest, data))
-        return v1.GetRunResponse(run=run_message(await self._ask(self._engine.get, run_id)))
+        run = await self._find(run_id)
+        return v1.GetRunResponse(run=run_message(run.snapshot()))
 
     async def _list_runs(self, data: bytes, context: Context) -> v1.ListRunsResponse:
         request = requests.parse_list(decode(v1.ListRunsRequest, data))
@@ -175,23 +182,23 @@ class RunService:
     async def _continue_run(self, data: bytes, context: Context) -> v1.ContinueRunResponse:
         message = decode(v1.ContinueRunRequest, data)
         request = requests.parse_continue(message, self._engine.options.max_input_bytes)
-        run = await self._ask(
-            self._engine.continue_run, request.run_id, request.decisions, _actor(context)
-        )
+        found = await self._find(request.run_id)
+        run = found.decide(request.decisions, _actor(context))
         return v1.ContinueRunResponse(run=run_message(run))
 
     async def _cancel_run(self, data: bytes, context: Context) -> v1.CancelRunResponse:
         request = requests.parse_cancel(decode(v1.CancelRunRequest, data))
-        receipt = await self._ask(
-            partial(self._engine.cancel, before_start=request.before_start),
-            request.run_id,
-            _cancel_request(
-                context, request.reason, request.mode, request.grace_period, request.cause
-            ),
+        stop = _cancel_request(
+            context, request.reason, request.mode, request.grace_period, request.cause
         )
+        run = self._engine.find_here(request.run_id)
+        if run is None:
+            ask = partial(self._engine.cancel, before_start=request.before_start)
+            return receipt_message(await self._ask(ask, request.run_id, stop))
+        receipt = run.cancel(stop)
         if request.wait and receipt.outcome is CancelOutcome.REQUESTED:
-            await self._wait_for_end(request.run_id, request.wait, context)
-            receipt = await self._ask(self._engine.receipt, request.run_id)
+            await self._wait_for_end(run, request.wait, context)
+            receipt = run.receipt()
         return receipt_message(receipt)
 
     async def _cancel_runs(self, data: bytes, context: Context) -> v1.CancelRunsResponse:
@@ -224,18 +231,16 @@ class RunService:
         spec = parse_spec(message, self._engine.options.max_input_bytes)
         return self._catalog.find(spec.runnable), spec
 
-    def _start(
-        self,
-        runnable: Runnable,
-        spec: RunSpec,
-        metadata: Any,
-        policy: DisconnectPolicy = DisconnectPolicy.CONTINUE,
-        deadline: float | None = None,
-    ) -> Run:
+    def _start(self, runnable: Runnable, spec: RunSpec, metadata: Any) -> Run:
         with trace_of(metadata):
-            return self._engine.start(runnable, spec, default_policy=policy, deadline=deadline)
+            return self._engine.start(runnable, spec)
 
-    async def _wait_for_end(self, run_id: str, timeout: float | None, context: Context) -> None:
+    async def _find(self, run_id: str) -> RunHandle:
+        """The run, held: it answers though it ends and is forgotten meanwhile."""
+        here = self._engine.find_here(run_id)
+        return here if here is not None else await self._ask(self._engine.find, run_id)
+
+    async def _wait_for_end(self, run: RunHandle, timeout: float | None, context: Context) -> None:
         remaining = _time_remaining(context)
         if remaining is not None:
             remaining = max(0.0, remaining - _ANSWER_MARGIN)
@@ -247,7 +252,7 @@ class RunService:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller is gone
                 loop.call_soon_threadsafe(ended.set)
 
-        forget = await self._ask(self._engine.on_end, run_id, end)
+        forget = run.on_end(end)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):

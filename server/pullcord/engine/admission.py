@@ -1,0 +1,321 @@
+"""Who may run: a start is admitted, found to have been made already, or refused in words.
+
+A run takes capacity here, its row in the store, its place in its session, and can then be found;
+whoever fails at one of these steps gives the earlier ones back. What a run does once it is admitted
+is its own business, and when its turn comes is its session's.
+"""
+
+import asyncio
+import contextvars
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pullcord.engine.aside import each
+from pullcord.engine.capacity import Capacity
+from pullcord.engine.clock import Clock
+from pullcord.engine.completion import Completer
+from pullcord.engine.directory import Directory, LiveHandle, RunHandle
+from pullcord.engine.live.child import ChildHandle
+from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.port import LivePort
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import (
+    LOCAL,
+    Admitted,
+    AlreadyLive,
+    CancelRequest,
+    EndedRun,
+    Executor,
+    Observer,
+    RunStore,
+)
+from pullcord.engine.sessions import Sessions
+from pullcord.run.cancel import CancelCause, Cancellation
+from pullcord.run.context import Child
+from pullcord.run.errors import (
+    PullcordError,
+    RunCancelledError,
+    RunExists,
+    StoreUnavailable,
+)
+from pullcord.run.events import Source
+from pullcord.run.place import Runs
+from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
+from pullcord.run.runnable import Runnable, RunnableInfo
+
+_MAX_HISTORY = 1000
+"""Runs of its session that a run can read, the last ones. No model takes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start, apart from its spec."""
+
+    runnable: Runnable
+    default_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
+    """Holds if the spec has none."""
+    deadline: float | None = None
+    """Seconds from now; the run ends a little before, cause DEADLINE."""
+    loop: asyncio.AbstractEventLoop | None = None
+    """Async code runs there, instead of on a run loop."""
+    parent_run_id: str = ""
+    """The run is a child of this run, if that is live here."""
+
+
+class Admission:
+    """Admits the runs of one engine. Any thread may call."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        options: EngineOptions,
+        clock: Clock,
+        store: RunStore,
+        observer: Observer,
+        executor: Executor,
+        directory: Directory,
+    ) -> None:
+        """`runs` is what the code of admitted runs reaches."""
+        self._runs = runs
+        self._options = options
+        self._clock = clock
+        self._store = store
+        self._observer = observer
+        self._executor = executor
+        self._directory = directory
+        self.completer = Completer(store, clock, observer, directory.remove, self._leave_session)
+        self.sessions = Sessions()
+        self.capacity = Capacity(options.max_live_runs)
+
+    # --- a start of a caller's
+
+    def start(self, start: Start, spec: RunSpec) -> RunHandle:
+        """Admits a run, or finds the one that this spec has started already.
+
+        Raises:
+            RunCancelledError: the parent has ended.
+            InvalidArgument, RunExists, ServerBusy, SessionBusy, Draining, StoreUnavailable.
+        """
+        try:
+            parent = self._directory.here(start.parent_run_id)
+            if start.parent_run_id and parent is None:
+                ended = f"run {start.parent_run_id} has ended: it starts nothing more"
+                raise RunCancelledError(ended)
+            spec.check(self._options.max_input_bytes)
+            if not spec.run_id:
+                return self._admit(start, replace(spec, run_id=str(uuid.uuid4())), parent)
+            with self._directory.deciding(spec.run_id):
+                live = self._directory.here(spec.run_id)
+                if live is None:
+                    return self._admit(start, spec, parent)
+            _must_be_same(live.spec, spec)
+            return LiveHandle(live)
+        except PullcordError as error:
+            self._observer.run_refused(type(error).__name__)
+            raise
+
+    def _admit(self, start: Start, spec: RunSpec, parent: LiveRun | None) -> RunHandle:
+        try:
+            self.capacity.take(for_child=parent is not None)
+        except PullcordError:  # a retry finds its run also in a server that is full
+            found = self._store.find(LOCAL, spec.run_id)
+            if found is None:
+                raise
+            _must_be_same(found.spec, spec)
+            return self._directory.ended(found)
+        live = self._live_run(spec, spec.on_disconnect or start.default_policy, parent)
+        try:
+            answer = self._claim(live)
+        except BaseException:
+            self.capacity.release()
+            raise
+        if isinstance(answer, EndedRun):
+            self.capacity.release()
+            return self._directory.ended(answer)
+        try:
+            self._begin(live, start, answer.cancellation)
+        except BaseException as error:
+            self._refuse(live, error)
+            raise
+        self.completer.started(live)
+        return LiveHandle(live)
+
+    def _claim(self, live: LiveRun) -> Admitted | EndedRun:
+        """Makes the run live, in the store and here, unless it has ended already."""
+        answer = self._store.admit(LOCAL, live.spec)
+        if isinstance(answer, AlreadyLive):
+            raise StoreUnavailable(f"run {live.run_id!r} is live in another process")
+        if isinstance(answer, Admitted):
+            try:
+                live.announce(lambda: self._enter(live))
+            except BaseException:
+                self._store.withdraw(LOCAL, live.run_id)
+                raise
+        return answer
+
+    def _enter(self, live: LiveRun) -> None:
+        """The run can be found from now on. A child that its parent announces takes no turn."""
+        if live.lineage.source is None:
+            self.sessions.enter(live)
+        self.completer.starting(live)
+        self._directory.add(live)
+
+    def _begin(self, live: LiveRun, start: Start, came_before: Cancellation | None) -> None:
+        if came_before is not None:
+            live.cancel(CancelRequest(came_before))
+        if live.state.is_terminal:  # so, or by somebody who has found it already
+            self.capacity.release()
+            return
+        if start.deadline is not None:
+            live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
+        self._execute_in_turn(live, start)
+        live.presence.start_lease()
+
+    # --- a start of a run's own code
+
+    def start_child(
+        self,
+        parent: LiveRun,
+        runnable: Runnable,
+        info: RunnableInfo,
+        input: str,
+        data: Mapping[str, Any] | None,
+        path: tuple[str, ...],
+    ) -> Child:
+        """Starts a child, also in a server that drains: its parent was admitted.
+
+        Its run_id is new, so that no other start or early cancel can be meant: the store hears of
+        it when it ends.
+        """
+        above = parent.spec
+        spec = RunSpec(
+            info.name,
+            input,
+            data,
+            run_id=str(uuid.uuid4()),
+            session_id=above.session_id,
+            user_id=above.user_id,
+        )
+        spec.check(self._options.max_input_bytes)
+        _, _, name = above.runnable.partition("/")
+        whole_path = (name, *path, info.id)
+        source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
+        live = self._live_run(spec, DisconnectPolicy.CONTINUE, parent, source)
+        self.capacity.take(for_child=True)
+        try:
+            live.announce(lambda: self._enter(live))
+        except BaseException:
+            self.capacity.release()
+            raise
+        try:
+            beside = parent.execution
+            loop = beside.loop if beside is not None else None
+            self._executor.start(self._port(live), runnable, self._runs, loop=loop, parent=beside)
+        except BaseException as error:
+            self._refuse(live, error)
+            raise
+        self.completer.started(live)
+        return ChildHandle(live, parent)
+
+    # --- what all live runs need
+
+    def _live_run(
+        self,
+        spec: RunSpec,
+        policy: DisconnectPolicy,
+        parent: LiveRun | None = None,
+        source: Source | None = None,
+    ) -> LiveRun:
+        return LiveRun(
+            spec,
+            options=self._options,
+            clock=self._clock,
+            policy=policy,
+            on_end=self.completer.ended,
+            on_abandon=self._abandoned,
+            parent=parent,
+            source=source,
+        )
+
+    def _port(self, live: LiveRun) -> LivePort:
+        """What an executor that is given this run is given of it."""
+        spec = live.spec
+        return LivePort(
+            live,
+            start_child=self.start_child,
+            history=lambda: (
+                self._store.history(LOCAL, spec.session_id, spec.runnable, _MAX_HISTORY)
+                if spec.session_id
+                else []
+            ),
+            on_release=self.capacity.release,
+        )
+
+    def _execute_in_turn(self, live: LiveRun, start: Start) -> None:
+        """Executes a run as soon as its session lets it. Raises only if nothing was changed."""
+        superseded = self._supersede(live)
+        context = contextvars.copy_context()  # its own, not that of the run whose end begins it
+
+        def execute() -> None:
+            self._executor.start(self._port(live), start.runnable, self._runs, loop=start.loop)
+
+        def begin() -> None:
+            try:
+                if start.loop is not None and start.loop.is_closed():
+                    raise RuntimeError("the event loop that was to run it is closed")
+                context.run(execute)
+            except Exception as error:
+                live.fail(error)
+                self.capacity.release()
+
+        if not self.sessions.is_turn(live, begin):
+            return
+        if superseded:
+            begin()
+        else:
+            execute()
+
+    def _supersede(self, live: LiveRun) -> bool:
+        """Stops the runs whose place this one takes; whether there were any."""
+        if live.spec.session_policy is not SessionPolicy.SUPERSEDE:
+            return False
+        reason = f"run {live.run_id} took its place in the session"
+        stop = CancelRequest(Cancellation(CancelCause.SUPERSEDED, reason=reason))
+        earlier = self.sessions.supersede(live)
+        each(earlier, lambda run: run.cancel(stop))
+        return bool(earlier)
+
+    # --- the way back
+
+    def _leave_session(self, live: LiveRun) -> None:
+        # After the store has the run: this begins the next one, which must find it in its history.
+        if self.sessions.leave(live):
+            self.capacity.release()  # no code of its own will: it was stopped while it waited
+
+    def _refuse(self, live: LiveRun, error: BaseException) -> None:
+        """The run was admitted, and cannot be executed."""
+        live.refuse(error)
+        self.completer.refused(live)
+        self._store.withdraw(LOCAL, live.run_id)
+        self._directory.remove(live)
+        self.capacity.release()
+        self.sessions.leave(live)
+
+    def _abandoned(self, live: LiveRun, stack: str) -> None:
+        self._observer.run_abandoned(live.snapshot(with_output=False), stack)
+
+
+def margin(deadline: float) -> float:
+    """How long before a caller's deadline, that many seconds from now, its run is stopped.
+
+    A tenth of the time, at least 0.15 s and at most 2 s, and never more than half: enough to stop,
+    and for the terminal event to travel.
+    """
+    return min(deadline / 2, max(0.15, min(2.0, deadline / 10)))
+
+
+def _must_be_same(existing: RunSpec, asked: RunSpec) -> None:
+    if existing != asked:
+        raise RunExists(asked.run_id)

@@ -1,0 +1,91 @@
+"""Brings a cancel to the runs it is meant for: one by its id, many by a filter, all at the end.
+
+What a cancel does to a run is the run's own business.
+"""
+
+from dataclasses import replace
+
+from pullcord.engine.aside import in_batches
+from pullcord.engine.clock import Clock
+from pullcord.engine.directory import Directory
+from pullcord.engine.live.live import LiveRun
+from pullcord.engine.paging import age
+from pullcord.engine.ports import LOCAL, CancelRequest, EndedRun, RunStore
+from pullcord.engine.sessions import Sessions
+from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
+from pullcord.run.errors import RunNotFound, TooManyAffected
+from pullcord.run.record import Receipt, RunFilter
+
+
+class Cancels:
+    """The cancels of one engine. Any thread may call."""
+
+    def __init__(
+        self, directory: Directory, sessions: Sessions, store: RunStore, clock: Clock
+    ) -> None:
+        self._directory = directory
+        self._sessions = sessions
+        self._store = store
+        self._clock = clock
+
+    def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool) -> Receipt:
+        """Stops a run, wherever it is in its life; the receipt says what is true on return.
+
+        Raises:
+            RunNotFound: there is none, and `before_start` is not set.
+            ServerBusy: `before_start`, and too many cancels wait already.
+        """
+        live = self._directory.here(run_id)
+        if live is None:
+            with self._directory.deciding(run_id):
+                live = self._directory.here(run_id)
+                if live is None:
+                    return self._ask_store(run_id, request, before_start=before_start)
+        return live.cancel(request)
+
+    def _ask_store(self, run_id: str, request: CancelRequest, *, before_start: bool) -> Receipt:
+        accepted = replace(request.cancellation, accept_time=self._clock.time())
+        request = replace(request, cancellation=accepted)
+        answer = self._store.request_stop(LOCAL, run_id, request, before_start=before_start)
+        if answer is None:
+            raise RunNotFound(run_id)
+        if isinstance(answer, EndedRun):
+            return self._directory.ended(answer).receipt()
+        outcome = CancelOutcome.RECORDED if answer.before_start else CancelOutcome.REQUESTED
+        return Receipt(outcome, accept_time=answer.request.cancellation.accept_time)
+
+    def cancel_many(
+        self, matching: RunFilter, request: CancelRequest, *, validate_only: bool, max_affected: int
+    ) -> list[tuple[str, CancelOutcome | None]]:
+        """Stops every live run that matches; run ids, the newest first, with what was achieved.
+
+        Raises:
+            TooManyAffected: more match than `max_affected`; nothing was stopped.
+        """
+        found = [
+            (live, run)
+            for live in self._directory.all_here()
+            if not live.state.is_terminal
+            and matching.matches(run := live.snapshot(with_output=False))
+        ]
+        if len(found) > max_affected:
+            raise TooManyAffected(len(found), max_affected)
+        outcomes: dict[str, CancelOutcome | None] = {}
+        if not validate_only:
+            # Parents first, so that no run learns that a child of its was stopped, and goes on.
+            ordered = sorted((live for live, _ in found), key=lambda live: live.lineage.depth)
+            for live in in_batches(ordered):
+                outcomes[live.run_id] = live.cancel(request).outcome
+        runs = sorted((run for _, run in found), key=age, reverse=True)
+        return [(run.run_id, outcomes.get(run.run_id)) for run in runs]
+
+    def shut_down(self, mode: CancelMode, grace_period: float | None) -> None:
+        """Cancels every live run with cause SHUTDOWN."""
+        cancellation = Cancellation(
+            CancelCause.SHUTDOWN, reason="the server is stopping", mode=mode
+        )
+        request = CancelRequest(cancellation, grace_period)
+        # Runs that wait for their turn first, or the end of another would begin them.
+        live: list[LiveRun] = [*self._sessions.waiting(), *self._directory.all_here()]
+        for run in in_batches(live):
+            run.cancel(request)

@@ -1,0 +1,230 @@
+"""Where runs are found: those that are live here, and those that their store keeps.
+
+A caller that found a run holds it: the handle answers even if everybody else forgets the run. What
+a run does is not decided here, nor who may start one.
+
+1. A run that was admitted can be found until it expires: it leaves this directory only when its
+   store has it.
+2. What is live here is looked up first. That never waits for the store.
+"""
+
+import heapq
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.question import digest
+from pullcord.engine.log.watch import Watcher
+from pullcord.engine.paging import Page, age, make_token, read_token
+from pullcord.engine.ports import LOCAL, CancelRequest, EndedRun, RunStore
+from pullcord.run.cancel import CancelOutcome
+from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, Violation
+from pullcord.run.record import Decision, Receipt, Run, RunFilter
+from pullcord.run.usage import Usage
+
+
+class RunHandle(Protocol):
+    """One run, live or ended, whoever else still knows it. Any thread may call."""
+
+    def snapshot(self) -> Run:
+        """The run as it is now."""
+
+    def usage(self) -> Usage:
+        """What the run has used so far; cheaper than all of it."""
+
+    def watch(self, after_sequence: int = 0) -> Watcher:
+        """A new watcher.
+
+        Raises:
+            InvalidArgument: the run has not made so many events.
+            RunNotFound: it had ended when it was found, and its events have been forgotten.
+        """
+
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back once, in any thread, when the run has ended; returns the unsubscribe call."""
+
+    def cancel(self, request: CancelRequest) -> Receipt:
+        """Stops the run, unless it has ended."""
+
+    def receipt(self) -> Receipt:
+        """What a canceller can be told now, without asking for anything."""
+
+    def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
+        """Continues a paused run. Raises RunNotPaused, InvalidArgument."""
+
+
+class LiveHandle:
+    """A run that was live when it was found. Nothing here waits for a store."""
+
+    def __init__(self, live: LiveRun) -> None:
+        self._live = live
+        self.snapshot = live.snapshot
+        self.cancel = live.cancel
+        self.receipt = live.receipt
+        self.decide = live.decide
+
+    def usage(self) -> Usage:
+        """What the run has used so far."""
+        return self._live.machine.usage
+
+    def watch(self, after_sequence: int = 0) -> Watcher:
+        """A new watcher."""
+        _check_after(after_sequence, self._live.log.seal())
+        return self._live.watch(after_sequence)
+
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back once, in any thread, when the run has ended."""
+        self._live.on_end(callback)
+        return lambda: self._live.forget_end(callback)
+
+
+class EndedHandle:
+    """A run that had ended when it was found. Only `watch` asks the store again."""
+
+    def __init__(self, ended: EndedRun, store: RunStore) -> None:
+        self._ended = ended
+        self._store = store
+
+    def snapshot(self) -> Run:
+        """The run as it ended."""
+        return self._ended.run
+
+    def usage(self) -> Usage:
+        """What the run used."""
+        return self._ended.run.usage
+
+    def watch(self, after_sequence: int = 0) -> Watcher:
+        """A new watcher."""
+        run = self._ended.run
+        kept = self._store.log(LOCAL, run.run_id)
+        if kept is None:
+            raise RunNotFound(run.run_id)
+        _check_after(after_sequence, run.last_sequence)
+        return Watcher(run.run_id, kept[1], after_sequence, self.snapshot, _nothing)
+
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back now."""
+        callback()
+        return _nothing
+
+    def cancel(self, request: CancelRequest) -> Receipt:
+        """Changes nothing."""
+        return self.receipt()
+
+    def receipt(self) -> Receipt:
+        """What a canceller is told who comes after the end."""
+        run = self._ended.run
+        cancelled = run.cancellation is not None and run.state == "cancelled"
+        outcome = CancelOutcome.STOPPED if cancelled else CancelOutcome.ALREADY_FINISHED
+        accepted = run.cancellation.accept_time if run.cancellation else 0.0
+        return Receipt(outcome, run, accepted, self._ended.deliver_time, run.end_time)
+
+    def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
+        """Raises RunNotPaused, which says whether these decisions were made."""
+        run = self._ended.run
+        raise RunNotPaused(run.run_id, run.state, self._ended.decided == digest(decisions))
+
+
+class Directory:
+    """The runs of one engine. Any thread may call."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._changed = threading.Condition()
+        self._live: dict[str, LiveRun] = {}
+        self._deciding: set[str] = set()
+
+    # --- what is live here
+
+    def here(self, run_id: str) -> LiveRun | None:
+        """The live run of this id, if it is here."""
+        return self._live.get(run_id)
+
+    def all_here(self) -> list[LiveRun]:
+        """The live runs that are here, the oldest first."""
+        with self._changed:
+            return list(self._live.values())
+
+    def add(self, live: LiveRun) -> None:
+        """The run can be found from now on."""
+        with self._changed:
+            self._live[live.run_id] = live
+
+    def remove(self, live: LiveRun) -> None:
+        """The run is found in its store, or it was refused."""
+        with self._changed:
+            self._live.pop(live.run_id, None)
+            if not self._live:
+                self._changed.notify_all()
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Blocks until no run is live here; False if that took longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._live, timeout)
+
+    @contextmanager
+    def deciding(self, run_id: str) -> Iterator[None]:
+        """One caller at a time decides whether the run of this id is here, or asks its store.
+
+        Without this a twin, or the run of an early cancel, could come and go between the two looks.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: run_id not in self._deciding)
+            self._deciding.add(run_id)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._deciding.discard(run_id)
+                self._changed.notify_all()
+
+    # --- what is live here or ended
+
+    def find_here(self, run_id: str) -> RunHandle | None:
+        """The run, if it is live here. Never waits."""
+        live = self._live.get(run_id)
+        return None if live is None else LiveHandle(live)
+
+    def find(self, run_id: str) -> RunHandle:
+        """The run, wherever it is. Raises RunNotFound."""
+        here = self.find_here(run_id)
+        if here is not None:
+            return here
+        ended = self._store.find(LOCAL, run_id)
+        if ended is None:
+            raise RunNotFound(run_id)
+        return self.ended(ended)
+
+    def ended(self, ended: EndedRun) -> RunHandle:
+        """The handle of a run that a store returned."""
+        return EndedHandle(ended, self._store)
+
+    def page(self, matching: RunFilter, size: int, token: str = "") -> Page:
+        """At most `size` runs, the newest first, live ones without their output.
+
+        Raises:
+            InvalidArgument: the token is not of a page of this list.
+        """
+        before = read_token(token, matching) if token else None
+        # In this order no run is missed that moves from one place to the other meanwhile.
+        here = [live.snapshot(with_output=False) for live in self.all_here()]
+        runs = {
+            run.run_id: run
+            for run in here
+            if matching.matches(run) and (before is None or age(run) < before)
+        }
+        runs |= {r.run_id: r for r in self._store.page(LOCAL, matching, before, size + 1)}
+        found = heapq.nlargest(size + 1, runs.values(), key=age)
+        page = found[:size]
+        return Page(page, make_token(page[-1], matching) if len(found) > size else "")
+
+
+def _check_after(after_sequence: int, last: int) -> None:
+    if not 0 <= after_sequence <= last:
+        raise InvalidArgument(Violation("after_sequence", f"the run has made {last} events so far"))
+
+
+def _nothing() -> None:
+    pass
