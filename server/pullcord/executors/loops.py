@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import logging
 import selectors
-import sys
 import threading
 import traceback
 import weakref
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
+from pullcord.executors.frames import frame_of
 from pullcord.executors.threads import is_in_our_code, raise_in_thread
 from pullcord.run.errors import RunInterrupted, ServerBusy
 
@@ -152,7 +152,7 @@ class RunLoop:
         if moved:
             self._move(moved)
         if report:
-            frame = sys._current_frames().get(self._thread.ident or 0)
+            frame = frame_of(self._thread.ident)
             stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
             task = _current(self.loop)
             self._on_stall(task, waited, stack)
@@ -161,7 +161,7 @@ class RunLoop:
 
     def _is_starved(self) -> bool:
         """Whether no run blocks the loop: it waits for the interpreter, as others compute."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
+        frame = frame_of(self._thread.ident)
         return frame is not None and frame.f_globals.get("__name__") == selectors.__name__
 
     def _beat(self) -> None:

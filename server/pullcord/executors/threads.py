@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from pullcord.executors.frames import frame_of
 from pullcord.run.errors import RunInterrupted, ServerBusy
 
 _log = logging.getLogger("pullcord.threads")
@@ -51,7 +52,7 @@ class Job:
     def stack(self) -> str:
         """Where the job's thread is now; empty if it is not at work."""
         worker = self.thread
-        frame = sys._current_frames().get(worker.ident or 0) if worker is not None else None
+        frame = frame_of(worker.ident) if worker is not None else None
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
@@ -251,7 +252,7 @@ _FOLLOWS = ("pullcord.engine.log.watch", "__iter__")
 
 def is_in_our_code(ident: int) -> bool:
     """Whether a thread is just now in code that must not be torn: ours, or what ours calls."""
-    frame = sys._current_frames().get(ident)
+    frame = frame_of(ident)
     caller = ""
     authors = False
     while frame is not None:

@@ -1,7 +1,6 @@
 """An engine for tests, an observer that remembers, and a look at what a test has left behind."""
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pullcord.engine.clock import Clock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import RunStore
+from pullcord.executors.frames import frames
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.record import Run
 from pullcord.stores.memory import MemoryStore
@@ -100,11 +100,11 @@ class Remains:
 
 def remains() -> Remains:
     """What there is now."""
-    frames = sys._current_frames()
+    at = frames()
     busy = frozenset(
         thread.name
         for thread in threading.enumerate()
-        if thread.name.startswith("pullcord-") and not _is_idle(frames.get(thread.ident or 0))
+        if thread.name.startswith("pullcord-") and not _is_idle(at.get(thread.ident or 0))
     )
     try:
         tasks = len(asyncio.all_tasks()) - 1
