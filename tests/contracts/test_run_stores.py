@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -457,11 +457,10 @@ def expiry_against_start(store: RunStore, run_id: str, ends: FinishOf, clock: Ma
         assert found is None or found.run.expire_time > clock.time() - 1
 
     def begin() -> None:
-        look()
-        try:
-            start(run_id, before=False)
-        except RunExists:  # it has not expired yet
+        while True:
             look()
+            with suppress(RunExists):  # it has not expired yet
+                return start(run_id, before=False)
 
     at_once(lambda: clock.advance(1.0), begin, lambda: start(f"{run_id}-late", before=True))
     clock.advance(RETENTION)
