@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class RunEvent(StrEnum):
-    """What a chunk of an agent's run says."""
+    """The kinds of chunk of an agent's run."""
 
     run_started = "RunStarted"
     run_content = "RunContent"

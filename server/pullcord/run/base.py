@@ -15,7 +15,7 @@ from pullcord.run.usage import Usage
 
 
 class RunStatus(StrEnum):
-    """Where a run is in its life, as in-process programs read it."""
+    """The state of a run, as in-process programs read it."""
 
     pending = "PENDING"
     running = "RUNNING"
@@ -50,9 +50,9 @@ class RunOutputEvent:
     run_id: str
     sequence: int
     content: Any = None
-    """The text, delta or final; the failure's words in a run_error; None where there is none."""
+    """The text, delta or final; the error's message in a run_error; None: this chunk has none."""
     metrics: Usage = Usage()
-    """What the run had used when this chunk was made."""
+    """The run's usage when this chunk was made."""
     status: RunStatus = RunStatus.running
     reason: str = ""
     """Why it was cancelled, in the asker's words."""
@@ -63,17 +63,17 @@ class RunOutputEvent:
     """The calls that wait for a decision, in a run_paused; all of the run's calls at its end."""
     source: Source | None = None
     output_data: Mapping[str, Any] | None = None
-    """The structured result, in the last chunk; None where there is none."""
+    """The structured result, in the last chunk; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutput:
-    """What a run that was not streamed comes to."""
+    """The result of a run that was not streamed."""
 
     run_id: str
     status: RunStatus
     content: Any = None
-    """All of its text, also where it was cancelled; the failure's words where there is none."""
+    """All of its text, also if it was cancelled; the error's message if it failed without text."""
     metrics: Usage = Usage()
     reason: str = ""
     cause: CancelCause | None = None
@@ -81,4 +81,4 @@ class RunOutput:
     tools: tuple[ToolCall, ...] = ()
     error: str = ""
     output_data: Mapping[str, Any] | None = None
-    """The structured result; None where there is none, or the run ended before it was whole."""
+    """The structured result; None: there is none, or the run ended before it was complete."""

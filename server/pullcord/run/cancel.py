@@ -1,7 +1,7 @@
 """What a cancel is, and the token that carries it into a run's code.
 
 The token is the one mechanism that stops a run: everything that can stop one sets it, everything
-that can be stopped listens to it. Deciding *whether* a run is cancelled is the engine's business.
+that can be stopped listens to it. Whether a run is cancelled, the engine decides.
 """
 
 import itertools
@@ -57,14 +57,14 @@ class StopStage(StrEnum):
 
 
 class CancelOutcome(StrEnum):
-    """What a cancel achieved by the time it was answered."""
+    """How far a cancel had got when it was answered."""
 
     REQUESTED = "requested"
     """The run is stopping."""
     STOPPED = "stopped"
     """It has ended CANCELLED, by this request or an earlier one."""
     RECORDED = "recorded"
-    """It has not come yet; when it does, it ends CANCELLED without doing anything."""
+    """The run has not started yet; when it does, it ends CANCELLED without doing anything."""
     ALREADY_FINISHED = "already_finished"
     """It had completed or failed before; nothing was changed."""
 
@@ -87,13 +87,13 @@ class Cancellation:
         return replace(self, mode=CancelMode.IMMEDIATE)
 
     def for_child(self) -> "Cancellation":
-        """What a run beneath is told: cause PARENT, everything else as it was."""
+        """The same stop for a child run: cause PARENT, everything else unchanged."""
         return replace(self, cause=CancelCause.PARENT)
 
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """What a canceller asks for."""
+    """A cancel as it is requested."""
 
     cancellation: Cancellation
     grace_period: float | None = None
@@ -101,9 +101,9 @@ class CancelRequest:
 
 
 class CancelToken:
-    """Tells a run's code, in whatever thread, that it is to stop.
+    """Tells a run's code, in any thread, that it must stop.
 
-    Tokens form a tree: cancelling one cancels all beneath it, also those made later. It is set
+    Tokens form a tree: cancelling one cancels its children, also those made later. It is set
     once; after that it can only be hastened from GRACEFUL to IMMEDIATE. Reading `cancelled` costs
     one attribute, so a tight loop can afford it.
     """
@@ -122,7 +122,7 @@ class CancelToken:
 
     def __init__(self, deadline: float | None = None) -> None:
         self.cancelled = False
-        """Whether the run is to stop. Never goes back."""
+        """Whether the run must stop. Once set, it stays set."""
         self.deadline = deadline
         """When the run will be stopped for lack of time, on time.monotonic's scale; None: never."""
         self._cancellation: Cancellation | None = None
@@ -140,7 +140,7 @@ class CancelToken:
 
     @property
     def cause(self) -> CancelCause | None:
-        """Why the run is to stop."""
+        """Why the run must stop."""
         return self._cancellation.cause if self._cancellation else None
 
     @property
@@ -155,7 +155,7 @@ class CancelToken:
 
     @property
     def mode(self) -> CancelMode | None:
-        """How it is to stop."""
+        """How it must stop."""
         return self._cancellation.mode if self._cancellation else None
 
     def time_remaining(self) -> float | None:
@@ -163,19 +163,19 @@ class CancelToken:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Blocks this thread until the run is to stop, or for `timeout` seconds; True if it is."""
+        """Blocks this thread until the run must stop, or for `timeout` seconds; True if it must."""
         return self._event.wait(timeout)
 
     def raise_if_cancelled(self) -> None:
-        """Raises RunCancelledError if the run is to stop."""
+        """Raises RunCancelledError if the run must stop."""
         if self.cancelled:
             raise RunCancelledError(self.reason or f"cancelled: {self.cause}")
 
     def cancel(self, cancellation: Cancellation, aside: Aside | None = None) -> bool:
         """Sets the token, or hastens it; True if that changed it.
 
-        Tokens beneath are set before this returns. Callbacks run in this thread, unless `aside`
-        takes them elsewhere: who cancels may be one who must not wait for an author's code.
+        Child tokens are set before this returns. Callbacks run in this thread, unless `aside` runs
+        them in another, for a canceller that must not wait for an author's code.
         """
         with self._lock:
             standing = self._cancellation
@@ -185,24 +185,26 @@ class CancelToken:
                 self._cancellation = standing.hastened()
             else:
                 return False
-            told = self._cancellation
+            standing = self._cancellation
             self.cancelled = True
             callbacks, children = list(self._callbacks.values()), list(self._children)
         self._event.set()
         for child in children:
-            child.cancel(told.for_child(), aside)
+            child.cancel(standing.for_child(), aside)
         if callbacks and aside is not None:
-            aside(lambda: _call_all(callbacks, told))
+            aside(lambda: _call_all(callbacks, standing))
         else:
-            _call_all(callbacks, told)
+            _call_all(callbacks, standing)
         return True
 
     def on_cancel(self, callback: Callable[[Cancellation], None]) -> Callable[[], None]:
-        """Calls back when the token is set, and once more if it is hastened; returns the way out.
+        """Calls back when the token is set, and again if it is hastened.
 
-        On a token that is set already the callback is called at once, in this thread. Otherwise
-        a server calls it in a thread of its own, in-process code in the thread of whoever cancels;
-        what it raises is logged.
+        Returns a function that unsubscribes.
+
+        If the token is set already, the callback is called at once, in this thread. Otherwise it is
+        called in a thread of its own in a server, and in the thread that cancels in-process.
+        Exceptions that it raises are logged.
         """
         with self._lock:
             key = next(self._ids)
@@ -213,7 +215,7 @@ class CancelToken:
         return lambda: self._forget(key)
 
     def child(self) -> "CancelToken":
-        """A token for what runs beneath; cancelled with this one, cause PARENT, at the latest."""
+        """A token for a child run; it is cancelled with this one, cause PARENT, or before."""
         child = CancelToken(self.deadline)
         child._detach = lambda: self._leave(child)
         with self._lock:
@@ -224,7 +226,7 @@ class CancelToken:
         return child
 
     def detach(self) -> None:
-        """Leaves the tree: what ran under this token has ended."""
+        """Leaves the tree: the code that used this token has ended."""
         if self._detach is not None:
             self._detach()
             self._detach = None

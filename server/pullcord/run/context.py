@@ -1,7 +1,7 @@
-"""What a run's code can see and do: its input, its token, and the ways to say something.
+"""The context of one run: its input, its cancel token, and every way to emit something.
 
 The context is the only object of ours that an author's function or tool holds. It decides
-nothing; what it is told goes to a `Sink`, which the engine fills.
+nothing; every call goes on to a `Sink`, which the run side fills.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ T = TypeVar("T")
 
 
 class Child(Protocol):
-    """A run beneath another, as the code of its parent holds it."""
+    """A child run, as the code of its parent holds it."""
 
     run_id: str
 
     async def wait(self) -> Run:
         """Waits until it has ended, and returns it, in whatever state it ended.
 
-        Raises RunCancelledError if it was stopped because the parent is to stop, and CancelledError
+        Raises RunCancelledError if it was stopped because the parent must stop, and CancelledError
         if the waiting task was cancelled; either way it has been cancelled, cause PARENT, and has
         ended.
         """
@@ -49,40 +49,40 @@ class Child(Protocol):
 
 
 class Sink(Protocol):
-    """Where a run's code puts what it makes. Every method may be called from any thread."""
+    """The receiver of all that a run's code makes. Any thread may call any method."""
 
     def write(self, text: str) -> None:
         """Adds a content delta of the run's own runnable."""
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
-        """Adds a content or reasoning delta of whoever `source` says."""
+        """Adds a content or reasoning delta of `source`."""
 
     def emit(self, payload: Payload, source: Source | None) -> None:
         """Adds any other event."""
 
     def begin(self, payload: Payload, source: Source | None) -> None:
-        """Adds the event that something begins; raises RunCancelledError if the run is to stop."""
+        """Adds the event that something begins. Raises RunCancelledError if the run must stop."""
 
     def relay(self, payload: Payload, source: Source | None) -> None:
-        """Adds what the run elsewhere tells that does this run's work."""
+        """Adds an event of the remote run that does this run's work."""
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
-        """Replaces what the deltas came to."""
+        """Replaces the run's result."""
 
     def use(self, usage: Usage) -> None:
-        """Adds to the usage, and stops the run where that reaches a limit."""
+        """Adds to the usage, and stops the run if that reaches a limit."""
 
     def usage(self) -> Usage:
         """What the run has used so far."""
 
     def limits_left(self) -> Limits:
-        """What it may still take, by its own limits and by those of the runs above it."""
+        """What the run may still use, by its own limits and by those of its parents."""
 
     def grace_period(self) -> float:
-        """Seconds that its GRACEFUL stop leaves, or would leave, to what may finish."""
+        """Seconds that a GRACEFUL stop gives, or would give, to critical parts."""
 
     def stop(self, cancellation: Cancellation) -> None:
-        """Accepts a stop, as if somebody had asked for it."""
+        """Accepts a stop that the run's own code asks for."""
 
     def tool_started(self, call: ToolCall) -> ToolCall:
         """Enters a call into the ledger; returns it with its time."""
@@ -94,7 +94,7 @@ class Sink(Protocol):
         """A part of the run that a GRACEFUL cancel does not interrupt."""
 
     def check(self) -> None:
-        """Raises RunCancelledError if the run is to stop here and now."""
+        """Raises RunCancelledError if the run must stop here and now."""
 
     async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
@@ -106,7 +106,7 @@ class Sink(Protocol):
         data: Mapping[str, Any] | None,
         path: tuple[str, ...],
     ) -> Child:
-        """Starts a run beneath this one."""
+        """Starts a child run."""
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking function in a worker thread."""
@@ -156,7 +156,7 @@ class RunContext:
         self._write = sink.write  # looked up once: this is the hot path
 
     def write(self, text: str) -> None:
-        """Streams a piece of the output. Raises RunCancelledError if the run is to stop.
+        """Streams a piece of the output. Raises RunCancelledError if the run must stop.
 
         Inside `critical` it raises only once the stop is IMMEDIATE; so do the other methods.
         """
@@ -181,10 +181,10 @@ class RunContext:
     ) -> None:
         """Adds an event: a payload of ours, or one of your own by name and JSON-like data.
 
-        `source` says who speaks, where that is not the run's own runnable. `always`: also when the
-        run is to stop, for what must be told all the same.
+        `source` is the event's source, if that is not the run's own runnable. `always`: also when
+        the run must stop, for events that must not be lost.
 
-        Raises TypeError for what is no event of an author's, ValueError for one that is too large.
+        Raises TypeError or ValueError that names the field, if the event cannot be sent.
         """
         if not always:
             self._sink.check()
@@ -199,24 +199,25 @@ class RunContext:
     def begin(self, event: Payload, *, source: Source | None = None) -> None:
         """Adds an event that says that something begins, such as a step.
 
-        Raises RunCancelledError if the run is to stop, in whatever way: nothing begins then, also
-        inside `critical`, and whoever follows the run sees nothing begin after `cancel_requested`.
+        Raises RunCancelledError if the run must stop, in whatever mode: nothing begins then, not
+        even inside `critical`, and a watcher sees nothing begin after `cancel_requested`.
         """
         self._sink.begin(event, source)
 
     def relay(self, event: Payload, *, source: Source | None = None) -> None:
-        """For adapters: adds an event of the run elsewhere that does this run's work.
+        """For adapters: adds an event of the remote run that does this run's work.
 
-        As it is, also when this run is to stop: what happened there has happened. Text becomes
-        this run's text, a tool call enters its ledger. `source` says whose it is, where it is of
-        a run or step beneath; this run's own first and last event are the engine's to make.
+        It is added also when this run must stop, because it has happened there. Text becomes this
+        run's text, and a tool call enters its ledger. `source` is given for events of child runs
+        and steps. The engine makes this run's own first and last event.
         """
         self._sink.relay(event, source)
 
     def set_output(self, output: str | None = None, data: Mapping[str, Any] | None = None) -> None:
-        """Says what the result is, where that is not simply all the text that was written.
+        """Sets the result, if that is not simply all the text that was written.
 
-        Raises TypeError for what is neither text nor a mapping, ValueError for what is too large.
+        Raises TypeError for output that is no text or data that is no mapping, and ValueError for
+        either if it is too large.
         """
         self._sink.set_output(output, data)
 
@@ -232,15 +233,15 @@ class RunContext:
 
     @property
     def limits_left(self) -> Limits:
-        """What the run may still take, by its own limits and those of the runs above it.
+        """What the run may still use, by its own limits and those of its parents.
 
-        `timeout` is the seconds until it is stopped for lack of time.
+        `timeout` is the seconds until the run is stopped for lack of time.
         """
         return self._sink.limits_left()
 
     @property
     def grace_period(self) -> float:
-        """Seconds that a critical part may take once the run is stopped gracefully."""
+        """Seconds that a critical part may take after a GRACEFUL cancel."""
         return self._sink.grace_period()
 
     def cancel(self, cancellation: Cancellation) -> NoReturn:
@@ -267,14 +268,14 @@ class RunContext:
         *,
         path: tuple[str, ...] = (),
     ) -> Child:
-        """Starts another runnable as a run beneath this one, and returns at once.
+        """Starts another runnable as a child run, and returns at once.
 
         Its events join this run's stream, with their own `source`; its usage and tool calls count
         here too. A cancel of this run reaches it; its own cancel ends it alone. `path` names the
         steps between the two.
 
         Raises:
-            RunCancelledError: this run is to stop.
+            RunCancelledError: this run must stop.
             PullcordError: it was refused, such as InvalidArgument or ServerBusy.
         """
         return self._sink.start(runnable, input, data, path)
@@ -288,7 +289,7 @@ class RunContext:
         the run that ask meanwhile wait for their turn.
 
         Raises:
-            RunCancelledError: the run is to stop, also while it waits.
+            RunCancelledError: the run must stop, also while it waits.
             ValueError: no calls, too many, or not each with an id of its own.
         """
         return await self._sink.ask(question, calls)
@@ -297,7 +298,7 @@ class RunContext:
         """Runs a blocking function in a worker thread, with the caller's context variables.
 
         If the run is cancelled meanwhile, RunInterrupted is raised in the thread, and this returns
-        (raising CancelledError) once the thread has let go.
+        (raising CancelledError) once the thread has finished the call.
         """
         result: T = await self._sink.in_thread(partial(function, *args, **kwargs))
         return result
@@ -310,17 +311,17 @@ class RunContext:
     def tool_call(
         self, tool_call_id: str, tool_name: str, arguments: str = ""
     ) -> Iterator[Callable[[str], None]]:
-        """`with ctx.tool_call(...) as returned:` does a tool call, and keeps the ledger of it.
+        """`with ctx.tool_call(...) as returned:` does a tool call, and enters it into the ledger.
 
-        Call `returned(text)` with the result. An exception that leaves says that the call failed;
-        a cancel that leaves says that it was interrupted. Raises like `use` where the run's limit
-        of tool calls is reached, before anything was done.
+        Call `returned(text)` with the result. If an exception leaves the block, the call is FAILED;
+        if a cancel does, it is INTERRUPTED. Raises like `use` if the run's limit of tool calls is
+        reached, before anything is done.
         """
         self.use(Usage(tool_calls=1))
         result: list[str] = []
         state, text = ToolCallState.COMPLETED, ""
         with self.critical():
-            # Raises if the run is to stop: nothing new begins, also beside a call that may finish.
+            # Raises if the run must stop: no call begins, not even beside one that may finish.
             call = self._sink.tool_started(ToolCall(tool_call_id, tool_name, arguments))
             try:
                 yield lambda text: result.append(plain.text(text, "result"))

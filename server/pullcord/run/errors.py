@@ -1,7 +1,7 @@
-"""The errors a caller can meet, each saying whose fault it is and what to do next.
+"""The errors of calls: each says whose fault it is and what to do next.
 
-These are refusals of a call. A run's own failure is not here: it is data (`RunError`), because a
-failed run is a normal answer. Status codes and wire details are the wire layer's.
+A run's own failure is not here: it is data (`RunError`), because a failed run is a normal answer.
+Status codes and details on the wire are in `wire.errors`.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,12 @@ from pullcord.run.state import RunState
 
 
 class PullcordError(Exception):
-    """The root of every refusal."""
+    """The base of every error that a call can end with."""
+
+
+def _shown(name: str) -> str:
+    """A name of the caller's, in quotes, and no longer than any valid one."""
+    return repr(name[:160])
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +23,9 @@ class Violation:
     """One field of a request that is wrong."""
 
     field: str
-    """The field's path in the request, such as `spec.limits.timeout`; empty: the whole of it."""
+    """The field's path in the request, such as `spec.limits.timeout`; empty: the whole request."""
     description: str
-    """What is wrong, and what would be right."""
+    """What is wrong, and what would be valid."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.description}" if self.field else self.description
@@ -35,31 +40,31 @@ class InvalidArgument(PullcordError):
 
 
 class RunNotFound(PullcordError):
-    """No such run, or it has been forgotten."""
+    """There is no such run, or it has expired."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"there is no run {run_id!r}")
+        super().__init__(f"there is no run {_shown(run_id)}: it never started here, or has expired")
         self.run_id = run_id
 
 
 class RunnableNotFound(PullcordError):
-    """Nothing of that name is on offer."""
+    """No runnable of that name is served."""
 
     def __init__(self, runnable: str) -> None:
-        super().__init__(f"nothing is on offer as {runnable!r}")
+        super().__init__(f"unknown runnable {_shown(runnable)}; ListRunnables lists what is served")
         self.runnable = runnable
 
 
 class RunExists(PullcordError):
-    """The run_id belongs to a run with another spec."""
+    """There is a run of this run_id already, with another spec."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id!r} exists already, with another spec")
+        super().__init__(f"run {_shown(run_id)} exists with another spec; use another run_id")
         self.run_id = run_id
 
 
 class ServerBusy(PullcordError):
-    """No room for another run. Try again after `retry_after` seconds."""
+    """There is no capacity for another run. Try again after `retry_after` seconds."""
 
     def __init__(self, why: str, retry_after: float = 1.0) -> None:
         super().__init__(why)
@@ -82,10 +87,13 @@ class StoreUnavailable(PullcordError):
 
 
 class SessionBusy(PullcordError):
-    """The session is busy with another run, and the spec said to reject."""
+    """The session is busy with another run, and the spec's policy is REJECT."""
 
     def __init__(self, session_id: str, run_id: str) -> None:
-        super().__init__(f"session {session_id!r} is busy with run {run_id!r}")
+        super().__init__(
+            f"session {_shown(session_id)} is busy with run {_shown(run_id)};"
+            " wait for it, or use the session policy QUEUE or SUPERSEDE"
+        )
         self.session_id = session_id
         self.run_id = run_id
 
@@ -94,32 +102,34 @@ class TooManyAffected(PullcordError):
     """A filter matches more runs than the caller allowed. Nothing was cancelled."""
 
     def __init__(self, matched: int, allowed: int) -> None:
-        super().__init__(f"the filter matches {matched} runs, and {allowed} are allowed")
+        super().__init__(
+            f"the filter matches {matched} runs, and max_affected is {allowed}; none was cancelled"
+        )
         self.matched = matched
         self.allowed = allowed
 
 
 class RunNotPaused(PullcordError):
-    """The run does not wait for a decision. Nothing was changed."""
+    """The run is not paused, so there is nothing to decide. Nothing was changed."""
 
     def __init__(self, run_id: str, state: RunState, repeated: bool = False) -> None:
-        words = "; it has gone on by these decisions already" if repeated else ""
-        super().__init__(f"run {run_id!r} does not wait for a decision: it is {state}{words}")
+        words = "; it has continued by these decisions already" if repeated else ""
+        super().__init__(f"run {_shown(run_id)} does not wait for a decision: it is {state}{words}")
         self.run_id = run_id
         self.state = state
         self.repeated = repeated
-        """Whether it has gone on by the same decisions, such as when a call is tried again."""
+        """Whether it has continued by the same decisions, such as those of a retried call."""
 
 
 class ServerFault(PullcordError):
-    """The server's own fault, never the caller's and never the run's. Its log says more."""
+    """The server's own fault, not the caller's or the run's. Its log says more."""
 
     def __init__(self) -> None:
         super().__init__("the server made a mistake; its log says more")
 
 
 class CallFailed(PullcordError):
-    """A call that failed on its way, or with words that this client does not know."""
+    """A call that failed on its way, or with a status that this client does not know."""
 
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(f"{code}: {message}" if message else code)
@@ -129,7 +139,7 @@ class CallFailed(PullcordError):
 
 
 class ConnectionLost(CallFailed):
-    """The server cannot be reached. The run may be at work all the same: watch it, or ask again."""
+    """The server cannot be reached. The run may go on: watch it, or call again."""
 
     def __init__(self, message: str = "", run_id: str = "") -> None:
         super().__init__("UNAVAILABLE", message)
@@ -137,7 +147,7 @@ class ConnectionLost(CallFailed):
 
 
 class DeadlineExceeded(CallFailed):
-    """The caller's own time for the call was up. The run is stopped only where the call says so."""
+    """The caller's deadline for the call has passed. Only Run stops the run then."""
 
     def __init__(self, message: str = "", run_id: str = "") -> None:
         super().__init__("DEADLINE_EXCEEDED", message)
@@ -145,12 +155,12 @@ class DeadlineExceeded(CallFailed):
 
 
 class RunCancelledError(BaseException):
-    """Raised in a run's code when the run is cancelled.
+    """Raised in a run's code when the run must stop.
 
     Like asyncio.CancelledError it is no `Exception`, so that `except Exception:` around a tool
-    does not swallow it. Code that does swallow it changes nothing: the run still ends CANCELLED.
+    does not swallow it. If code swallows it, the run still ends CANCELLED.
     """
 
 
 class RunInterrupted(RunCancelledError):
-    """Raised from outside in a thread whose run must stop IMMEDIATE."""
+    """Raised by the engine in the thread of a run that must stop IMMEDIATE."""

@@ -1,7 +1,7 @@
 """The events of a run, as frozen values: one class a payload, in the order of the proto.
 
-Every payload says what happened and nothing about who is told. Text deltas are plain values too;
-how they are merged for a watcher that lags is the engine's business.
+A payload says what happened, and nothing about its watchers. Text deltas are plain values too; the
+engine decides how they are merged for a watcher that lags.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SourceKind(StrEnum):
-    """What made an event."""
+    """The kind of thing that made an event."""
 
     AGENT = "agent"
     TEAM = "team"
@@ -29,7 +29,7 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who made an event."""
+    """The agent, team, workflow or step that made an event."""
 
     kind: SourceKind
     id: str
@@ -50,26 +50,26 @@ class ToolCallState(StrEnum):
     UNKNOWN = "unknown"
     """Its code had not stopped when the run ended: it may have taken effect, or may yet."""
     WAITING = "waiting"
-    """It waits for somebody's decision; nothing of it has been executed."""
+    """It waits for a decision; nothing of it has been executed."""
     DECLINED = "declined"
-    """It was never executed: somebody decided so, or its run ended before anybody had decided."""
+    """It was never executed: that was decided, or its run ended without a decision."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One tool call of a run. Times are seconds since the epoch, 0 where they have not come."""
+    """One tool call of a run. Times are seconds since the epoch; 0: not yet."""
 
     tool_call_id: str
     tool_name: str
     arguments: str = ""
-    """JSON text; all of it while the call waits for a decision, else cut where it is long."""
+    """JSON text. Cut if it is long, but never while the call waits for a decision."""
     result: str = ""
-    """What it returned, the error's words, or the note where it was declined."""
+    """What it returned, the error's message, or the note if it was declined. Cut if it is long."""
     state: ToolCallState = ToolCallState.RUNNING
     start_time: float = 0.0
     end_time: float = 0.0
     run_id: str = ""
-    """The run that made the call, where that is a run beneath."""
+    """The child run that made the call; empty: the run itself."""
 
 
 MAX_ERROR_TYPE = 256
@@ -86,7 +86,7 @@ class RunError:
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
-        """What callers may know of an exception. Never raises, whatever the exception's code does.
+        """The error that callers see for an exception. Never raises, whatever its code does.
 
         That code is an author's and may take its time, so it must not be called under a lock.
         """
@@ -109,7 +109,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
-    """More text of the output; `count` events merged into one."""
+    """More text of the output. `count` events were merged into this one."""
 
     text: str
     count: int = 1
@@ -132,7 +132,7 @@ class ToolCallStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallCompleted:
-    """A tool call has ended, in whatever state."""
+    """A tool call has ended."""
 
     tool_call: ToolCall
 
@@ -148,7 +148,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepCompleted:
-    """A step has ended, in the terminal state that `state` says."""
+    """A step has ended in a terminal state."""
 
     step_id: str
     name: str = ""
@@ -209,7 +209,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """The author's own event; `data` must be what JSON can hold."""
+    """The author's own event. What JSON cannot hold in `data` becomes text."""
 
     name: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -227,7 +227,7 @@ class RunCompleted:
 
 @dataclass(frozen=True, slots=True)
 class RunCancelled:
-    """Terminal: the run was stopped. What it made before stays."""
+    """Terminal: the run was stopped. Its output so far is kept."""
 
     cancellation: Cancellation
     output: str = ""
@@ -235,7 +235,7 @@ class RunCancelled:
     usage: Usage = Usage()
     tool_calls: tuple[ToolCall, ...] = ()
     abandoned: bool = False
-    """Its code did not stop in time and may still be at work."""
+    """Its code did not stop in time, and may still be running."""
     stage: StopStage | None = None
     """How far the stop had to go; None: none of the run's code had begun."""
 
@@ -283,7 +283,7 @@ AUTHORS_PAYLOADS = (
     UsageUpdated,
     Custom,
 )
-"""What a run's own code may add to its log; text is written, and the rest only the engine knows."""
+"""Events that a run's own code may add. Text is written instead; the engine makes the others."""
 
 RELAYED_PAYLOADS = (
     *AUTHORS_PAYLOADS,
@@ -295,7 +295,7 @@ RELAYED_PAYLOADS = (
     CancelRequested,
     *TERMINAL_PAYLOADS,
 )
-"""What an adapter may relay of a run elsewhere: all that is numbered."""
+"""Events that an adapter may relay from a remote run: all that are numbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,7 @@ class Event:
 
     run_id: str
     sequence: int
-    """From 1; of merged deltas, the last one's. Without an own number: the one to resume after."""
+    """From 1. Merged deltas: the last one's. An unnumbered event: the one to resume after."""
     create_time: float
     """Seconds since the epoch."""
     payload: Payload
@@ -313,5 +313,5 @@ class Event:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether this is the run's last event, and not that of a run beneath."""
+        """Whether this is the run's own last event, not that of a child."""
         return self.source is None and isinstance(self.payload, TERMINAL_PAYLOADS)

@@ -1,4 +1,4 @@
-"""Where a piece of an author's code is at work: in which run, and where runs that it starts live.
+"""The place of an author's running code: its run, and where runs that it starts live.
 
 `agent.run()` inside a run, or in a tool of it, finds here what it must be a child of. Nothing is
 started or stored here.
@@ -34,7 +34,7 @@ class Runs(Protocol):
         """
 
     def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool = False) -> Receipt:
-        """Stops a run, wherever it is in its life."""
+        """Stops a run, whatever its state."""
 
     def continue_run(self, run_id: str, decisions: Sequence[Decision], actor: str = "") -> Run:
         """Brings a paused run the decision on every call that waits."""

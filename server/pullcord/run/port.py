@@ -133,7 +133,7 @@ class RunPort(Protocol):
     ) -> "Child":
         """Starts a child run. Raises RunCancelledError if the run must stop.
 
-        `info` says what the runnable is; nothing else of it is looked at, save to execute it.
+        `info` describes the runnable, which itself is only executed.
         """
 
     def history(self) -> list[Run]:

@@ -1,7 +1,6 @@
-"""What is asked for (RunSpec), known of a run (Run), and told to a canceller (Receipt).
+"""The request for a run (RunSpec), the run as it is known (Run), and a cancel's answer (Receipt).
 
-Frozen values and the rules that a spec must keep. Who may run it, and whether there is room, is
-decided in the engine.
+Frozen values, and the rules for their fields. The engine decides whether a run is admitted.
 """
 
 import json
@@ -28,11 +27,11 @@ MAX_LABELS = 64
 MAX_LABEL_LENGTH = 256
 MAX_REASON_LENGTH = 1024
 MAX_DECISIONS = 256
-"""Calls that one question can be about."""
+"""The most calls of one question."""
 
 
 class DisconnectPolicy(StrEnum):
-    """What becomes of a run whose last watcher has left."""
+    """What happens to a run when its last watcher has left."""
 
     CANCEL = "cancel"
     LEASE = "lease"
@@ -40,7 +39,7 @@ class DisconnectPolicy(StrEnum):
 
 
 class SessionPolicy(StrEnum):
-    """What a run does when its session is busy with another; None in a spec: they may overlap."""
+    """What a run does if its session is busy with another. None in a spec: they may overlap."""
 
     REJECT = "reject"
     QUEUE = "queue"
@@ -49,7 +48,7 @@ class SessionPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What a run is asked to be. Two equal specs ask for the same run."""
+    """A request for a run. Two equal specs ask for the same run."""
 
     runnable: str
     """The full name, such as `agents/story-writer`."""
@@ -61,12 +60,12 @@ class RunSpec:
     user_id: str = ""
     limits: Limits = Limits()
     on_disconnect: DisconnectPolicy | None = None
-    """None: CANCEL for what is started and followed, CONTINUE for the background."""
+    """None: CANCEL for Run, which follows the run, and CONTINUE for StartRun."""
     lease: float | None = None
     """Seconds; None: the engine's default."""
     labels: Mapping[str, str] = field(default_factory=dict)
     session_policy: SessionPolicy | None = None
-    """None: it begins at once, whatever its session is at."""
+    """None: it begins at once, whatever else its session does."""
 
     def check(self, max_input_bytes: int, prefix: str = "spec.") -> None:
         """Raises InvalidArgument that names every wrong field, with `prefix` before its name."""
@@ -146,18 +145,18 @@ def label_violations(labels: Mapping[str, str]) -> list[Violation]:
 
 
 def size(text: str) -> int:
-    """Bytes of this text as UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
+    """Bytes of this text as UTF-8, where a lone surrogate counts as one."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def canonical(data: Mapping[str, Any]) -> str:
-    """The one JSON text of this data."""
+    """The canonical JSON text of this data: equal data, equal text."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution, as far as it has come. Times are seconds since the epoch, 0 where not yet."""
+    """One execution as it is now. Times are seconds since the epoch; 0: not yet."""
 
     run_id: str
     runnable: str
@@ -183,34 +182,34 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a cancel is answered. Times are seconds since the epoch, 0 where they have not come."""
+    """The answer to a cancel. Times are seconds since the epoch; 0: not yet."""
 
     outcome: CancelOutcome
     run: Run | None = None
-    """None: the run has not come yet."""
+    """None: the run has not started yet."""
     accept_time: float = 0.0
     """When the stop that stands was accepted."""
     deliver_time: float = 0.0
-    """When the run's code was told."""
+    """When the run's code was told to stop."""
     stop_time: float = 0.0
     """When the run ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What somebody decided about one tool call that waits."""
+    """The decision about one tool call that waits."""
 
     tool_call_id: str
     approved: bool = False
-    """Whether the tool is to be executed."""
+    """Whether the tool must be executed."""
     answer: str | None = None
-    """What the call is to return instead of being executed, also where it is approved."""
+    """The call's result, instead of executing it, even if it is approved."""
     note: str = ""
-    """Why, in the decider's words; the model of a declined call is told."""
+    """The decider's reason; the model sees it if the call is declined."""
 
 
 def decision_violations(decisions: Sequence[Decision], max_answer_bytes: int) -> list[Violation]:
-    """What is wrong with these decisions by themselves, whichever run they are for."""
+    """What is wrong with these decisions, apart from the run that they are for."""
     if len(decisions) > MAX_DECISIONS:
         return [Violation("decisions", f"must be at most {MAX_DECISIONS}")]
     found: list[Violation] = []
@@ -236,7 +235,7 @@ class CancelResult:
 
     run_id: str
     outcome: CancelOutcome | None = None
-    """None: nothing was asked, because the cancel was only tried out."""
+    """None: nothing was stopped, because the request was validate_only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The one shape of everything that can be run, whoever wrote it.
+"""The protocol of everything that can be run, and how ids are made of names.
 
 Agents, teams, workflows and adapters fill it; the engine executes it. How ids are made of names
 is decided here, so that every road names a runnable alike.
@@ -20,7 +20,7 @@ class Runnable(Protocol):
     """AGENT (also a plain function), TEAM or WORKFLOW."""
     id: str
     name: str
-    """For people; empty where the author gave none."""
+    """For people; empty: the author gave none."""
     description: str
     members: tuple[str, ...]
     """Ids of members or steps, in order."""
@@ -28,22 +28,22 @@ class Runnable(Protocol):
     """Whether `execute` is a coroutine function, for a run loop, or blocks, for a thread."""
 
     def execute(self, ctx: RunContext) -> Coroutine[Any, Any, None] | None:
-        """Does one run: reads `ctx`, says everything through it, and returns when it is done.
+        """Executes one run: reads from `ctx`, writes to it, and returns when the run is done.
 
-        What it raises, other than RunCancelledError and CancelledError, fails the run.
+        An exception other than RunCancelledError and CancelledError fails the run.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class RunnableInfo:
-    """What callers may know of a runnable."""
+    """A runnable as callers see it."""
 
     name: str
     """The full name that a RunSpec takes, such as `agents/story-writer`."""
     kind: SourceKind
     id: str
     display_name: str = ""
-    """For people; empty where the author gave none."""
+    """For people; empty: the author gave none."""
     description: str = ""
     members: tuple[str, ...] = ()
     """Ids of members or steps, in order."""

@@ -1,14 +1,14 @@
 """The life of a run, as one table from (state, event) to state.
 
 Every change of a run's state is looked up here; nothing else in the program decides where a run
-may go. What a change *does* (telling watchers, waking workers) is the engine's business.
+may go. The effects of a change (notifying watchers, stopping code) belong to the engine.
 """
 
 from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run is in its life."""
+    """The state of a run."""
 
     PENDING = "pending"
     """Accepted, waiting for a worker. Admission puts it here; a crash of the replica fails it."""
@@ -32,7 +32,7 @@ class RunState(StrEnum):
 
 
 class Transition(StrEnum):
-    """What can happen to a run."""
+    """An event that changes a run's state."""
 
     START = "start"
     PAUSE = "pause"

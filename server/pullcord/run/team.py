@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class TeamRunEvent(StrEnum):
-    """What a chunk of a team's run says of the team itself."""
+    """The kinds of chunk of a team's run, of the team itself."""
 
     run_started = "TeamRunStarted"
     run_content = "TeamRunContent"

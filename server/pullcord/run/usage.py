@@ -31,9 +31,9 @@ class Usage:
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     cost: float = 0.0
-    """US dollars, as far as prices are known."""
+    """US dollars, of all models whose price is known."""
     estimated: bool = False
-    """Some tokens were counted by us, because a model was interrupted before it said."""
+    """Some tokens were estimated, because a model was interrupted before it reported them."""
     steps: int = 0
     """Steps begun: model calls of an agent or team, steps of a workflow."""
     tool_calls: int = 0
@@ -58,7 +58,7 @@ class Usage:
         )
 
     def __sub__(self, other: "Usage") -> "Usage":
-        """What must be added to `other` to come to this; estimated as this is."""
+        """The usage that, added to `other`, gives this one. It is estimated if this one is."""
         return Usage(
             self.input_tokens - other.input_tokens,
             self.output_tokens - other.output_tokens,
@@ -91,7 +91,7 @@ class Limits:
     max_tool_calls: int | None = None
 
     def less(self, usage: Usage) -> "Limits":
-        """What is left of them once this was used, at least 0; the time stays as it is."""
+        """The limits that are left after this usage, at least 0 each; `timeout` is unchanged."""
         return Limits(
             self.timeout,
             _left(self.max_tokens, usage.total_tokens),
@@ -101,7 +101,7 @@ class Limits:
         )
 
     def within(self, other: "Limits") -> "Limits":
-        """The stricter of both, limit by limit."""
+        """The stricter limit of both, field by field."""
         return Limits(
             _stricter(self.timeout, other.timeout),
             _stricter(self.max_tokens, other.max_tokens),

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class WorkflowRunEvent(StrEnum):
-    """What a chunk of a workflow's run says of the workflow and its steps."""
+    """The kinds of chunk of a workflow's run, of the workflow and its steps."""
 
     workflow_started = "WorkflowStarted"
     workflow_completed = "WorkflowCompleted"
