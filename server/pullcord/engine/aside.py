@@ -29,21 +29,21 @@ def in_batches(items: Iterable[T]) -> Iterator[T]:
 
 
 def each(items: Sequence[T], do: Callable[[T], object]) -> None:
-    """Does something with each item, in order: a batch now, the rest aside."""
-    for item in items[:BATCH]:
-        do(item)
+    """Does something with each item, in order: a batch now, the rest aside. Raises nothing."""
+    _work(items[:BATCH], do)
     rest = items[BATCH:]
-    if not rest:
-        return
+    if rest:
+        try:
+            threading.Thread(
+                target=_work, args=(in_batches(rest), do), name="pullcord-aside", daemon=True
+            ).start()
+        except RuntimeError:  # the system gives no more threads
+            _work(rest, do)
 
-    def work() -> None:
-        for item in in_batches(rest):
-            try:
-                do(item)
-            except Exception:
-                _log.exception("work on one of many runs failed; the others go on")
 
-    try:
-        threading.Thread(target=work, name="pullcord-aside", daemon=True).start()
-    except RuntimeError:  # the system gives no more threads
-        work()
+def _work(items: Iterable[T], do: Callable[[T], object]) -> None:
+    for item in items:
+        try:
+            do(item)
+        except Exception:
+            _log.exception("work on one of many runs failed; the others go on")

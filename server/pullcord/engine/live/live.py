@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import assert_never
 
+from pullcord.engine.aside import each
 from pullcord.engine.clock import Clock, Timer
 from pullcord.engine.live import effects as do
-from pullcord.engine.live.lineage import Lineage
+from pullcord.engine.live.lineage import Kin, Lineage
 from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.live.presence import Presence
 from pullcord.engine.live.rules import Rules
@@ -286,8 +287,8 @@ class LiveRun:
                     if self.execution is not None:
                         self.execution.stop(cancellation, grace_period)
                 case do.StopChildren(cancellation):
-                    for child in self.lineage.children():
-                        child.stop_with_parent(cancellation)
+                    stop = partial(_stop_with_parent, cancellation)
+                    each(self.lineage.children(), stop)
                 case do.Drop():
                     if self.execution is not None:
                         self.execution.drop()
@@ -317,9 +318,13 @@ class LiveRun:
         with self.lock:
             callbacks, self._end_callbacks = self._end_callbacks, []
             children = self.lineage.children()
-        left = [child.parent_ended for child in children]
-        for callback in (lambda: self._on_end(self), self.lineage.leave, *callbacks, *left):
+        for callback in (lambda: self._on_end(self), self.lineage.leave, *callbacks):
             try:
                 callback()
             except Exception:
                 _log.exception("a callback at the end of run %s raised", self.run_id)
+        each(children, lambda child: child.parent_ended())
+
+
+def _stop_with_parent(cancellation: Cancellation, child: Kin) -> None:
+    child.stop_with_parent(cancellation)
