@@ -234,15 +234,23 @@ class TestNothingLeft:
         assert len([o for o in alive(EndedRun) if o.run.runnable == "agents/keeps"]) == 5
 
 
+@runnable
+async def says_and_waits(ctx: RunContext):
+    ctx.write("said")
+    await Signal().come()
+
+
 class TestBlockingStore:
     """A store that does input and output is asked away from the RPC loop."""
 
-    def serve_slowly(self, serve: Serve, gate: Signal, verb: str, *agents) -> tuple[Served, Signal]:
-        """A server whose store holds one verb up until `gate`; the signal says it was asked."""
+    def serve_slowly(
+        self, serve: Serve, gate: Signal, verbs: set[str], *agents
+    ) -> tuple[Served, Signal]:
+        """A server whose store holds verbs up until `gate`; the signal says it was asked."""
         asked = Signal()
 
         def hold_up(called: str) -> None:
-            if called == verb:
+            if called in verbs:
                 asked.set()
                 gate.wait()
 
@@ -256,7 +264,7 @@ class TestBlockingStore:
     def test_promise_05_a_slow_store_holds_up_no_other_call(self, serve: Serve) -> None:
         """While one call waits for the store, health answers."""
         gate = Signal()
-        served, asked = self.serve_slowly(serve, gate, "find", echo)
+        served, asked = self.serve_slowly(serve, gate, {"find"}, echo)
         call = served.stub.GetRun.future(v1.GetRunRequest(run_id="nobody"))
         asked.wait()
         health_pb2_grpc.HealthStub(served.channel).Check(
@@ -265,6 +273,32 @@ class TestBlockingStore:
         gate.set()
         with pytest.raises(grpc.RpcError):
             call.result(30)
+
+    def test_promise_05_a_hung_store_keeps_no_live_run_out_of_reach(self, serve: Serve) -> None:
+        """While every call to the store hangs, live runs are looked at, followed and stopped."""
+        gate = Signal()
+        hung = {"find", "finish", "page", "request_stop", "log"}
+        served, asked = self.serve_slowly(serve, gate, hung, says_and_waits)
+        streams = [served.run("says-and-waits", run_id=f"r{n}") for n in range(5)]
+        for stream in streams:
+            stream.until("content_delta")
+        stuck = [served.stub.GetRun.future(v1.GetRunRequest(run_id="nobody")) for _ in range(20)]
+        asked.wait()
+        for n, stream in enumerate(streams):
+            get = served.stub.GetRun(v1.GetRunRequest(run_id=f"r{n}"), timeout=SOON)
+            assert get.run.output == "said"
+            request = v1.CancelRunRequest(run_id=f"r{n}", wait=seconds(SOON))
+            receipt = served.stub.CancelRun(request, timeout=SOON)
+            assert receipt.outcome == Outcome.CANCEL_OUTCOME_STOPPED
+            assert kind_of(stream.end()) == "run_cancelled"
+        late = served.stub.CancelRun.future(
+            v1.CancelRunRequest(run_id="early", before_start=True), timeout=SOON
+        )
+        gate.set()
+        assert late.result().outcome == Outcome.CANCEL_OUTCOME_RECORDED
+        for call in stuck:
+            with pytest.raises(grpc.RpcError):
+                call.result(30)
 
     def test_promise_10_a_caller_that_leaves_while_its_run_is_admitted_has_left(
         self, serve: Serve
@@ -276,7 +310,7 @@ class TestBlockingStore:
         async def waits(ctx: RunContext):
             await Signal().come()
 
-        served, asked = self.serve_slowly(serve, gate, "admit", waits)
+        served, asked = self.serve_slowly(serve, gate, {"admit"}, waits)
         stream = served.run("waits", run_id="r")
         asked.wait()
         tasks = served.tasks()

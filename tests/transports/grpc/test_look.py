@@ -3,10 +3,12 @@
 import grpc
 import pytest
 from pullcord import RunContext, runnable
+from pullcord.run.cancel import CancelMode
 
 from tests.engine.driving import live_run
 from tests.steady import steady
 from tests.transports.harness import (
+    Outcome,
     Serve,
     Served,
     Signal,
@@ -116,6 +118,29 @@ class TestWaitRun:
         assert {call.result(30).run.state for call in waits} == {State.RUN_STATE_COMPLETED}
         answer = served.stub.WaitRun(v1.WaitRunRequest(run_id="r", timeout=seconds(0)))
         assert answer.run.output == "made"
+
+    def test_promise_07_it_answers_though_the_run_is_forgotten_by_then(self, serve: Serve) -> None:
+        """Who waits for runs that end together gets each end, however few of them are kept."""
+
+        @runnable
+        async def holds(ctx: RunContext):
+            with ctx.critical():
+                await Signal().come()
+
+        served = serve(holds, max_finished_runs=1, grace_period=600)
+        ids = [f"r{n}" for n in range(30)]
+        for run_id in ids:
+            served.start("holds", run_id=run_id)
+            served.until(lambda run_id=run_id: served.get(run_id).state == State.RUN_STATE_RUNNING)
+        waits = [served.stub.WaitRun.future(v1.WaitRunRequest(run_id=run_id)) for run_id in ids]
+        cancels = [
+            served.stub.CancelRun.future(v1.CancelRunRequest(run_id=run_id, wait=seconds(600)))
+            for run_id in ids
+        ]
+        served.until(lambda: all(live_run(served.engine, r).waiting == 2 for r in ids))
+        served.engine.shut_down_runs(CancelMode.IMMEDIATE)
+        assert {call.result(30).run.state for call in waits} == {State.RUN_STATE_CANCELLED}
+        assert {call.result(30).outcome for call in cancels} == {Outcome.CANCEL_OUTCOME_STOPPED}
 
     @pytest.mark.parametrize("timeout", [0, 0.05])
     def test_a_timeout_answers_with_the_run_as_it_is(self, serve: Serve, timeout: float) -> None:

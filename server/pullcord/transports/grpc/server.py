@@ -52,10 +52,13 @@ class GrpcServer:
     ) -> None:
         self._credentials = credentials
         self._control = ThreadPoolExecutor(CONTROL_THREADS, "pullcord-control")
+        self._cancels = ThreadPoolExecutor(CONTROL_THREADS, "pullcord-cancels")
         loop = asyncio.get_running_loop()
         self._bell = Bell(loop, options.heartbeat)
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        service = RunService(engine, catalog, self._bell, Turnstile(loop), self._control)
+        service = RunService(
+            engine, catalog, self._bell, Turnstile(loop), self._control, self._cancels
+        )
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -95,6 +98,7 @@ class GrpcServer:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
         self._control.shutdown(wait=False)
+        self._cancels.shutdown(wait=False)
 
     async def _set_health(self, status: int) -> None:
         for name in ("", SERVICE):

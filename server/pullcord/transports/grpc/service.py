@@ -1,7 +1,8 @@
 """RunService: each rpc reads its request, asks the engine, and writes the answer.
 
-All rpcs answer from the loop in microseconds and wait for nobody's code; what may take longer
-(many runs at once, a store behind a network) goes to a few control threads.
+All rpcs answer from the loop in microseconds and wait for nobody's code. What may take longer (many
+runs at once, a store that may block) goes to a few control threads; cancels have threads of their
+own. A run that is live here is found, watched, waited for and cancelled without any of these.
 """
 
 import asyncio
@@ -54,13 +55,21 @@ class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
     def __init__(
-        self, engine: Engine, catalog: Catalog, bell: Bell, turnstile: Turnstile, control: Executor
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        bell: Bell,
+        turnstile: Turnstile,
+        control: Executor,
+        cancels: Executor,
     ) -> None:
+        """`cancels` has threads that nothing else waits in."""
         self._engine = engine
         self._catalog = catalog
         self._bell = bell
         self._turnstile = turnstile
         self._control = control
+        self._cancels = cancels
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server is given."""
@@ -194,7 +203,7 @@ class RunService:
         run = self._engine.find_here(request.run_id)
         if run is None:
             ask = partial(self._engine.cancel, before_start=request.before_start)
-            return receipt_message(await self._ask(ask, request.run_id, stop))
+            return receipt_message(await self._ask(ask, request.run_id, stop, lane=self._cancels))
         receipt = run.cancel(stop)
         if request.wait and receipt.outcome is CancelOutcome.REQUESTED:
             await self._wait_for_end(run, request.wait, context)
@@ -260,14 +269,14 @@ class RunService:
         finally:
             forget()
 
-    async def _ask(self, call: Callable[..., T], *args: Any) -> T:
-        """Calls the engine: here, unless it may wait for a network."""
-        return await self._aside(call, *args) if self._engine.blocking else call(*args)
+    async def _ask(self, call: Callable[..., T], *args: Any, lane: Executor | None = None) -> T:
+        """Calls the engine: here, unless its store may block."""
+        return await self._aside(call, *args, lane=lane) if self._engine.blocking else call(*args)
 
-    async def _aside(self, call: Callable[..., T], *args: Any) -> T:
-        """Calls the engine in a control thread: it may take a while."""
+    async def _aside(self, call: Callable[..., T], *args: Any, lane: Executor | None = None) -> T:
+        """Calls the engine in a thread that may wait: a control thread, if no other is named."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._control, partial(call, *args))
+        return await loop.run_in_executor(lane or self._control, partial(call, *args))
 
 
 def _close(made: Future[Watcher]) -> None:
