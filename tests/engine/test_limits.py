@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from pullcord.engine.admission import margin
 from pullcord.engine.engine import Engine
+from pullcord.engine.start import margin
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCallState

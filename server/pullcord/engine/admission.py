@@ -1,15 +1,14 @@
-"""Who may run: a start is admitted, found to have been made already, or refused in words.
+"""Starts runs: a start is admitted, is found to have been made already, or is refused.
 
-A run takes capacity here, its row in the store, its place in its session, and can then be found;
-whoever fails at one of these steps gives the earlier ones back. What a run does once it is admitted
-is its own business, and when its turn comes is its session's.
+A run takes capacity, its row in the store and its place in its session, and can then be found. A
+start that fails at one of these steps gives the earlier ones back. What an admitted run does is its
+own business, and when its turn comes is its session's.
 """
 
-import asyncio
 import contextvars
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pullcord.engine.aside import each
@@ -32,6 +31,7 @@ from pullcord.engine.ports import (
     RunStore,
 )
 from pullcord.engine.sessions import Sessions
+from pullcord.engine.start import Start, margin
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import Child
 from pullcord.run.errors import (
@@ -47,21 +47,6 @@ from pullcord.run.runnable import Runnable, RunnableInfo
 
 _MAX_HISTORY = 1000
 """Runs of its session that a run can read, the last ones. No model takes more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A start, apart from its spec."""
-
-    runnable: Runnable
-    default_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
-    """Holds if the spec has none."""
-    deadline: float | None = None
-    """Seconds from now; the run ends a little before, cause DEADLINE."""
-    loop: asyncio.AbstractEventLoop | None = None
-    """Async code runs there, instead of on a run loop."""
-    parent_run_id: str = ""
-    """The run is a child of this run, if that is live here."""
 
 
 class Admission:
@@ -305,15 +290,6 @@ class Admission:
 
     def _abandoned(self, live: LiveRun, stack: str) -> None:
         self._observer.run_abandoned(live.snapshot(with_output=False), stack)
-
-
-def margin(deadline: float) -> float:
-    """How long before a caller's deadline, that many seconds from now, its run is stopped.
-
-    A tenth of the time, at least 0.15 s and at most 2 s, and never more than half: enough to stop,
-    and for the terminal event to travel.
-    """
-    return min(deadline / 2, max(0.15, min(2.0, deadline / 10)))
 
 
 def _must_be_same(existing: RunSpec, asked: RunSpec) -> None:

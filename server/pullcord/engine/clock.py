@@ -19,10 +19,10 @@ _COMPACT_AT = 128
 
 
 class Timer(Protocol):
-    """A call that is to come."""
+    """A call that will come."""
 
     def cancel(self) -> None:
-        """It will not come, unless it is under way. May be called more than once."""
+        """It does not come any more, unless it is under way. May be called more than once."""
 
 
 class Clock(Protocol):

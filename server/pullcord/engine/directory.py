@@ -26,7 +26,7 @@ from pullcord.run.usage import Usage
 
 
 class RunHandle(Protocol):
-    """One run, live or ended, whoever else still knows it. Any thread may call."""
+    """One run, live or ended, also once it is forgotten elsewhere. Any thread may call."""
 
     def snapshot(self) -> Run:
         """The run as it is now."""
@@ -49,7 +49,7 @@ class RunHandle(Protocol):
         """Stops the run, unless it has ended."""
 
     def receipt(self) -> Receipt:
-        """What a canceller can be told now, without asking for anything."""
+        """What a cancel would be answered now; asks for nothing."""
 
     def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
         """Continues a paused run. Raises RunNotPaused, InvalidArgument."""
@@ -114,7 +114,7 @@ class EndedHandle:
         return self.receipt()
 
     def receipt(self) -> Receipt:
-        """What a canceller is told who comes after the end."""
+        """What a cancel after the end is answered."""
         run = self._ended.run
         cancelled = run.cancellation is not None and run.state == "cancelled"
         outcome = CancelOutcome.STOPPED if cancelled else CancelOutcome.ALREADY_FINISHED

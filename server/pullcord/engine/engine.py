@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pullcord.engine.admission import Admission, Start
+from pullcord.engine.admission import Admission
 from pullcord.engine.cancels import Cancels
 from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory, RunHandle
@@ -17,6 +17,7 @@ from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
 from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
+from pullcord.engine.start import Start
 from pullcord.run.cancel import CancelMode, CancelOutcome
 from pullcord.run.errors import InvalidArgument
 from pullcord.run.record import (
@@ -113,7 +114,10 @@ class Engine:
         loop: asyncio.AbstractEventLoop | None = None,
         parent_run_id: str = "",
     ) -> Watcher:
-        """The same, and a watcher from its first event, which no eviction can come before."""
+        """The same, and a watcher from the first event on. The run cannot be forgotten in between.
+
+        Without another policy in the spec, the run is cancelled when its last watcher leaves.
+        """
         start = Start(runnable, default_policy, deadline, loop, parent_run_id)
         return self._admission.start(start, spec).watch()
 
@@ -139,7 +143,7 @@ class Engine:
         return self.find(run_id).usage()
 
     def receipt(self, run_id: str) -> Receipt:
-        """What a canceller can be told now, without asking for anything. Raises RunNotFound."""
+        """What a cancel would be answered now; asks for nothing. Raises RunNotFound."""
         return self.find(run_id).receipt()
 
     def watch(self, run_id: str, after_sequence: int = 0) -> Watcher:

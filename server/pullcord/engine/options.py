@@ -16,9 +16,9 @@ class EngineOptions:
     max_live_runs: int = 10_000
     """Runs that have not ended, and those abandoned but still at work. More: SERVER_BUSY."""
     max_runs_beneath: int = 1000
-    """Runs beneath one run, at any depth, that have not ended. More: ServerBusy in its code."""
+    """Live children of one run, at any depth. More: ServerBusy in its code."""
     max_depth: int = 32
-    """How many runs may be one beneath the other. More: InvalidArgument in its code."""
+    """How deep a tree of runs may be. Deeper: InvalidArgument in its code."""
     workers: int = 32
     """Threads for sync runs."""
     worker_queue: int = 10_000

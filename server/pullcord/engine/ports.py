@@ -1,6 +1,6 @@
 """The ports that a store, an executor and an observer fill. The engine knows them by these shapes.
 
-What a run does, and what it was told, is never decided here.
+Nothing is decided or kept here.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class EndedRun:
     spec: RunSpec
     run: Run
     deliver_time: float = 0.0
-    """When its code was told to stop; 0: it was not."""
+    """When its code learned of its stop; 0: never."""
     decided: str = ""
     """The digest of the decisions that continued it last; empty: it never continued."""
 
@@ -53,7 +53,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The run now belongs to the process that asked. Nobody else is admitted under its run_id."""
+    """The run now belongs to the process that asked; no other run gets its run_id."""
 
     cancellation: Cancellation | None = None
     """A cancel that came before its run; the run ends CANCELLED without doing anything."""

@@ -1,13 +1,13 @@
 """Whose turn it is in each session: the runs of one conversation, in the order they came.
 
-Every decision is made in one step under the lock here; the engine does what then is to be done. A
-run that waits for its turn holds a place and nothing else: no thread, no task, no timer of ours.
+Every decision is made in one step under the lock here; admission does what follows from it. A run
+that waits for its turn holds a place and nothing else: no thread, no task and no timer.
 
-1. A run's place is taken when it is admitted and given up when it has ended and its store has it,
-   so that whoever comes next finds it in the history.
-2. A run that waits begins when its place is the first. One that has given up its place, because it
-   was stopped while it waited, is never begun.
-3. Runs beneath others have no places: the turn is their root's.
+1. A run takes its place when it is admitted. It gives the place up when it has ended and its store
+   has it, so that the next run finds it in the history.
+2. A run that waits begins when its place is the first. A run that gave up its place, because it was
+   stopped while it waited, never begins.
+3. Children have no places: the turn is their root's.
 """
 
 import threading

@@ -1,1 +1,1 @@
-"""Where ended runs are kept. Each store passes the same contract suite, tests/contracts."""
+"""What runs agree on, and where ended runs are kept. Each store passes tests/contracts."""

@@ -1,6 +1,6 @@
-"""The rows of one process in its memory: tombstones, live runs and ended runs.
+"""The rows of one process, in its memory: tombstones, live runs and ended runs.
 
-Nothing here survives the process, and nothing here calls a run: a row says what was agreed, the
+Nothing here survives the process, and nothing here calls a run: a row says what was agreed, and the
 engine does what follows.
 
 1. A key is in at most one of the three tables, and every verb moves it in one step under one lock.

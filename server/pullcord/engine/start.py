@@ -1,0 +1,31 @@
+"""What a caller says of a start beside the run's spec. Values only; admission acts on them."""
+
+import asyncio
+from dataclasses import dataclass
+
+from pullcord.run.record import DisconnectPolicy
+from pullcord.run.runnable import Runnable
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start, apart from its spec."""
+
+    runnable: Runnable
+    default_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
+    """Holds if the spec has none."""
+    deadline: float | None = None
+    """Seconds from now; the run ends a little before, cause DEADLINE."""
+    loop: asyncio.AbstractEventLoop | None = None
+    """Async code runs there, instead of on a run loop."""
+    parent_run_id: str = ""
+    """The run is a child of this run, if that is live here."""
+
+
+def margin(deadline: float) -> float:
+    """How long before a caller's deadline, that many seconds from now, its run is stopped.
+
+    A tenth of the time, at least 0.15 s and at most 2 s, and never more than half: enough to stop,
+    and for the terminal event to travel.
+    """
+    return min(deadline / 2, max(0.15, min(2.0, deadline / 10)))
