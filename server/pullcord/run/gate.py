@@ -42,6 +42,10 @@ from pullcord.run.record import Decision, RunSpec, is_runnable_name
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.usage import MAX_COST, MAX_COUNT, MAX_TOKENS, Usage
 
+_ENGINES = (events.RunStarted, events.CancelRequested, *events.TERMINAL_PAYLOADS)
+_RELAYED_OWN = tuple(kind for kind in RELAYED_PAYLOADS if kind not in _ENGINES)
+
+
 # --- what a run says
 
 
@@ -62,9 +66,7 @@ def relayed(payload: object, is_own: bool, bounds: Bounds = DEFAULT) -> Payload:
     Raises:
         TypeError, ValueError: it cannot be relayed, or a field of it cannot be sent.
     """
-    engines = (events.RunStarted, events.CancelRequested, *events.TERMINAL_PAYLOADS)
-    kinds = tuple(k for k in RELAYED_PAYLOADS if k not in engines) if is_own else RELAYED_PAYLOADS
-    return _one_of(payload, kinds, "relayed", bounds)
+    return _one_of(payload, _RELAYED_OWN if is_own else RELAYED_PAYLOADS, "relayed", bounds)
 
 
 def source(value: object) -> Source | None:
