@@ -3,7 +3,7 @@
 import pytest
 from pullcord.models.base import Price
 from pullcord.models.openai import OpenAIChat
-from pullcord.models.openai.prices import cost
+from pullcord.models.prices import cost
 from pullcord.run.usage import Usage
 
 USAGE = Usage(input_tokens=1_000_000, output_tokens=1_000_000)

@@ -73,7 +73,7 @@ class Answer(ABC):
         """The last chunk; a model that has refused has not stopped by itself."""
         if self.refused and reason in (FinishReason.STOP, FinishReason.OTHER):
             reason = FinishReason.REFUSAL
-        return Finished(reason, words)
+        return Finished(reason, fit(words))
 
     def broke_off(self) -> ModelError:
         """The error for an answer that ends without an end."""

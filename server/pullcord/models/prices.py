@@ -12,11 +12,13 @@ except ImportError:
     genai_prices = None  # type: ignore[assignment]  # an optional part of an optional extra
 
 
-def cost(model_id: str, usage: Usage, base_url: str | None) -> float | None:
+def cost(
+    model_id: str, usage: Usage, base_url: str | None, provider: str = "openai"
+) -> float | None:
     """US dollars for these tokens of this model; None where no price is known.
 
-    OpenAI's own models cost the same behind a gateway, so their names come first; others are
-    looked up by the address of their provider. A model on your own machine has neither.
+    A provider's own models cost the same behind a gateway, so their names come first; others are
+    looked up by the address they are asked at. A model on your own machine has neither.
     """
     if genai_prices is None:
         return None
@@ -26,7 +28,7 @@ def cost(model_id: str, usage: Usage, base_url: str | None) -> float | None:
         cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
     )
     try:
-        return float(genai_prices.calc_price(tokens, model_id, provider_id="openai").total_price)
+        return float(genai_prices.calc_price(tokens, model_id, provider_id=provider).total_price)
     except LookupError:
         pass
     if base_url is None:

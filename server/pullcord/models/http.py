@@ -1,0 +1,268 @@
+"""What the models of all providers share: the options, the connections, the failures, the prices.
+
+A provider's own SDK makes the request: address, key, headers. Its answer is read by us, because the
+SDKs' readers raise errors of their own at odd frames. Nothing here knows one provider's protocol.
+"""
+
+import asyncio
+import threading
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import httpx2  # what all of the SDKs stand on
+
+from pullcord.models.base import Model, ModelChunk, ModelError, ModelRequest, Price
+from pullcord.models.prices import cost
+from pullcord.models.reading.answer import Answer, Interrupted, read_answer
+from pullcord.models.reading.failures import (
+    failure_in,
+    fit,
+    model_error,
+    parsed_body,
+    retry_after,
+)
+from pullcord.models.reading.text import sendable
+from pullcord.models.retrying import retried
+from pullcord.run.usage import Usage
+
+_SILENCE, _CONNECT = 600.0, 10.0
+_ERROR_BODY, _ERROR_WAIT = 64 * 1024, 1.0
+"""Bytes of an error's body that are read, and seconds that it may take."""
+
+
+class CannotAsk(Exception):
+    """The SDK refused to make the request, such as without a key."""
+
+
+class HttpModel(Model):
+    """A model asked over HTTP; how, is the subclass's business."""
+
+    provider: str
+    """The provider's name, in errors and in the list of prices."""
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        temperature: float | None,
+        max_output_tokens: int | None,
+        timeout: float | None,
+        max_retries: int,
+        price: Price | None,
+        extra: Mapping[str, Any] | None,
+    ) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
+        self.id = id
+        self.temperature = temperature
+        self.max_output_tokens = max_output_tokens
+        self.max_retries = max_retries
+        self.extra = dict(extra or {})
+        self._price = price
+        self._api_key = api_key
+        self._base_url = base_url
+        self._timeout = _SILENCE if timeout is None else timeout
+        self._clients = _LoopClients()
+
+    @abstractmethod
+    def _make_client(self) -> Any:
+        """The SDK's client, with an HttpClient of ours; it is closed by `_close_client`."""
+
+    @abstractmethod
+    async def _close_client(self, client: Any) -> None:
+        """Closes all connections of a client."""
+
+    @abstractmethod
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
+        """Sends the request; returns the response, of any status, whose body is not read yet.
+
+        Raises CannotAsk where no request can be made, and httpx2's errors or Interrupted where the
+        connection fails.
+        """
+
+    @abstractmethod
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
+        """The request's JSON, without what `extra` says."""
+
+    @abstractmethod
+    def _answer(self, names: list[str], secrets: list[str]) -> Answer:
+        """Takes the answer's frames; `names` are those of the tools on offer."""
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        """Asks the model; a try that fails before its first chunk is repeated."""
+        async for chunk in retried(lambda: self._attempt(request), self.max_retries, self.provider):
+            yield self._priced(chunk) if isinstance(chunk, Usage) else chunk
+
+    def cost(self, usage: Usage) -> float | None:
+        """By the price given, else by the list of genai-prices where it knows the model."""
+        if self._price is not None:
+            return self._price.of(usage)
+        return cost(self.id, usage, self._base_url, self.provider)
+
+    async def aclose(self) -> None:
+        """Closes the connections, whichever loops they belong to."""
+        await self._clients.aclose()
+
+    def _http_client(self) -> "HttpClient":
+        # Silence is measured by us, who know what is silence; so nothing else has a limit here.
+        connect = min(_CONNECT, self._timeout)
+        timeout = httpx2.Timeout(None, connect=connect, write=self._timeout)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+        return HttpClient(timeout=timeout, limits=limits, follow_redirects=True)
+
+    def _priced(self, usage: Usage) -> Usage:
+        return usage if usage.estimated else replace(usage, cost=self.cost(usage) or 0.0)
+
+    async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        body = sendable({**self._body(request), **self.extra})
+        body = {key: value for key, value in body.items() if self._is_sent(key, value)}
+        secrets = [self._api_key] if self._api_key else []
+        answer = self._answer([tool.name for tool in request.tools], secrets)
+        try:
+            client = await self._clients.get(self._make_client, self._close_client)
+            async with self._opened(client, body) as response:
+                if response.is_error:
+                    raise self._refusal(response, secrets)
+                try:
+                    async for chunk in read_answer(_bytes(response), answer, self._timeout):
+                        yield chunk
+                except ModelError as failed:  # told in the stream, with the wait in the headers
+                    if failed.retry_after is None:
+                        failed.retry_after = retry_after(response.headers)
+                    raise
+        except CannotAsk as error:
+            raise ModelError(f"the model cannot be asked: {fit(str(error), secrets)}") from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise ModelError(
+                "the model's provider did not answer in time",
+                may_pass=isinstance(error, httpx2.TimeoutException),
+            ) from error
+        except (Interrupted, httpx2.HTTPError) as error:
+            words = "the connection to the model's provider failed"
+            raise ModelError(words, may_pass=True) from error
+
+    def _is_sent(self, key: str, value: Any) -> bool:
+        return value is not None or key not in self.extra
+
+    @asynccontextmanager
+    async def _opened(self, client: Any, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """A response whose connection is closed on every way out, also when cancelled once more."""
+        async with asyncio.timeout(self._timeout):
+            response = await self._send(client, body)
+        try:
+            yield response
+        finally:
+            await asyncio.shield(asyncio.ensure_future(response.aclose()))
+
+    def _refusal(self, response: Any, secrets: list[str]) -> ModelError:
+        failure = failure_in(parsed_body(response.content), response.headers)
+        status = response.status_code
+        told = model_error(
+            f"the model's provider answered {status}",
+            replace(failure, status=status),
+            self.provider,
+            secrets,
+        )
+        if response.headers.get("x-should-retry") == "false":
+            told.may_pass = False
+        return told
+
+
+class HttpClient(httpx2.AsyncClient):
+    """An HTTP client which reads an error's body no longer than it is worth."""
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        """As the base; an answer that is an error comes with as much of its body as there is."""
+        response = await super().send(request, **options)
+        if not response.is_error:
+            return response
+        body = bytearray()
+        try:
+            with suppress(Exception):  # what has come of its words will do
+                async with asyncio.timeout(_ERROR_WAIT):
+                    async for piece in response.aiter_bytes():
+                        body += piece
+                        if len(body) > _ERROR_BODY:
+                            break
+        finally:
+            await asyncio.shield(asyncio.ensure_future(response.aclose()))
+        headers = [(k, v) for k, v in response.headers.multi_items() if k not in _ABOUT_BODY]
+        return httpx2.Response(
+            response.status_code, headers=headers, content=bytes(body), request=request
+        )
+
+
+_ABOUT_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+async def _bytes(response: Any) -> AsyncIterator[bytes]:
+    """The body as it comes."""
+    pieces = response.aiter_bytes()
+    while True:
+        try:
+            piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except Exception as error:  # httpx2 has several, and some transports their own
+            raise Interrupted from error
+        yield piece
+
+
+Make = Callable[[], Any]
+Close = Callable[[Any], Awaitable[None]]
+
+
+class _LoopClients:
+    """One client a running event loop, because a connection pool belongs to its loop.
+
+    Each is closed with its loop, with us, or when told. How clients are made is not kept: a model
+    that is part of no cycle is freed, and its connections are closed, as soon as nobody holds it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    async def get(self, make: Make, close: Close) -> Any:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            kept = self._kept.get(loop)
+        if kept is None:
+            # A suspended async generator is the one thing a loop closes when it shuts down
+            # (loop.shutdown_asyncgens, as asyncio.run does), and also when nobody holds it any
+            # more; so no pool outlives its loop or its model, and no user has to close anything.
+            keeper = _keep(make(), close)
+            kept = _Kept(await anext(keeper), keeper)
+            with self._lock:
+                self._kept[loop] = kept
+        return kept.client
+
+    async def aclose(self) -> None:
+        with self._lock:
+            all_kept = list(self._kept.items())
+            self._kept.clear()
+        for loop, kept in all_kept:
+            if loop is asyncio.get_running_loop():
+                await kept.keeper.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(kept.keeper.aclose(), loop)
+                await asyncio.wrap_future(closing)
+
+
+class _Kept:
+    def __init__(self, client: Any, keeper: AsyncGenerator[Any, None]) -> None:
+        self.client = client
+        self.keeper = keeper
+
+
+async def _keep(client: Any, close: Close) -> AsyncGenerator[Any, None]:
+    try:
+        yield client
+    finally:
+        await close(client)
