@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -21,15 +21,19 @@ from pullcord.models.base import (
     ToolRequest,
     UserMessage,
 )
-from pullcord.models.openai import OpenAIChat, OpenAIResponses
 from pullcord.models.reading.answer import Answer, read_answer
 from pullcord.models.reading.text import sendable
 from pullcord.run.usage import Usage
+
+from tests.models.kinds import KINDS
 
 _NAMES = st.sampled_from(
     [
         name
         for line in (
+            "candidates parts functionCall args finishReason thoughtSignature thought",
+            "content_block partial_json input stop_reason signature usageMetadata",
+            "promptTokenCount promptFeedback blockReason",
             "choices delta message content tool_calls function name arguments index",
             "id type finish_reason usage prompt_tokens completion_tokens error code",
             "status detail text reasoning_content reasoning reasoning_details",
@@ -48,6 +52,14 @@ _WORDS = st.sampled_from(
         *("response.function_call_arguments.delta", "response.function_call_arguments.done"),
         *("response.completed", "response.incomplete", "response.failed", "reasoning", "response"),
         *("chat.completion", "response.content_part.done", "response.output_text.done"),
+        *(
+            "message_start",
+            "content_block_start",
+            "content_block_delta",
+            "message_delta",
+            "tool_use",
+        ),
+        *("message_stop", "STOP", "SAFETY", "thinking", "redacted_thinking", "now", "signature"),
     ]
 )
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | _WORDS | st.text(max_size=5)
@@ -81,9 +93,28 @@ _CHUNKS = _shaped(
 _ITEMS = _shaped(
     type=_WORDS, id=_WORDS, call_id=_WORDS, name=_WORDS, arguments=_WORDS, content=_VALUES
 )
+_BLOCKS = _shaped(type=_WORDS, id=_WORDS, name=_WORDS, input=_VALUES, text=_WORDS, thinking=_WORDS)
+_PARTS = _shaped(
+    text=_WORDS,
+    thought=st.booleans(),
+    thoughtSignature=_WORDS,
+    functionCall=_shaped(name=_WORDS, args=_VALUES, id=_WORDS),
+)
+_CANDIDATES = _shaped(
+    content=_shaped(parts=st.lists(_PARTS, max_size=3)), finishReason=_WORDS, index=st.just(0)
+)
+_DELTAS = _shaped(
+    text=_WORDS, partial_json=_WORDS, thinking=_WORDS, signature=_WORDS, stop_reason=_WORDS
+)
 _EVENTS = _shaped(
     type=_WORDS,
-    delta=_WORDS,
+    index=st.integers(0, 2),
+    candidates=st.lists(_CANDIDATES, max_size=2),
+    content_block=_BLOCKS,
+    delta=_WORDS
+    | _shaped(
+        text=_WORDS, partial_json=_WORDS, thinking=_WORDS, signature=_WORDS, stop_reason=_WORDS
+    ),
     text=_WORDS,
     item=_ITEMS,
     output_index=st.integers(0, 2),
@@ -111,12 +142,12 @@ async def _read(answer: Answer, stream: bytes, size: int) -> list[ModelChunk]:
     return [chunk async for chunk in read_answer(body(), answer, 30.0)]
 
 
-@pytest.mark.parametrize("kind", [OpenAIChat, OpenAIResponses])
+@pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=400, deadline=None)
 @given(stream=_STREAMS, size=st.integers(1, 200))
-def test_any_frames(kind: Any, stream: bytes, size: int) -> None:
+def test_any_frames(name: str, stream: bytes, size: int) -> None:
     """Whatever comes is an answer with one end, which can be encoded and sent back, or an error."""
-    model = kind(id="m", base_url="http://localhost/v1")
+    model: Any = KINDS[name](id="m", base_url="http://localhost/v1")
     try:
         said = asyncio.run(_read(model._answer(["now", "weather"], []), stream, size))
     except ModelError as error:
@@ -140,9 +171,22 @@ def _check_what_goes_back(model: Any, said: list[ModelChunk]) -> None:
     history = (UserMessage("?"), AssistantMessage(text, calls, kept), *answers)
     body = sendable(model._body(ModelRequest(history)))
     assert json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-    for item in (*body.get("messages", ()), *body.get("input", ())):
-        for call in (*(item.get("tool_calls") or ()), item):
-            function = call.get("function", call)
-            if "arguments" in function:
-                assert isinstance(json.loads(function["arguments"]), dict)
-                assert function["name"]
+    for call in _calls_in(body):
+        arguments = call.get("arguments", call.get("input", call.get("args")))
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+        assert isinstance(arguments, dict)
+        assert call["name"]
+
+
+def _calls_in(body: Any) -> Iterator[dict[str, Any]]:
+    """The calls in a request of any provider's."""
+    for item in (*body.get("messages", ()), *body.get("input", ()), *body.get("contents", ())):
+        yield from (call["function"] for call in item.get("tool_calls") or ())
+        if item.get("type") == "function_call":
+            yield item
+        content = item.get("content")
+        for part in content if isinstance(content, list) else item.get("parts", ()):
+            if part.get("type") == "tool_use":
+                yield part
+            if "functionCall" in part:
+                yield part["functionCall"]

@@ -17,11 +17,16 @@ from pullcord.models.base import (
     ToolRequest,
     UserMessage,
 )
-from pullcord.models.openai import OpenAIChat, OpenAIResponses
 from pullcord.run.usage import Usage
 
-from tests.models import chat_deviations, responses_deviations
+from tests.models import (
+    chat_deviations,
+    claude_deviations,
+    gemini_deviations,
+    responses_deviations,
+)
 from tests.models.deviations import Fails, Means, Row
+from tests.models.kinds import KINDS, model_of
 from tests.models.misbehaving import COMMENTS, MisbehavingServer
 
 SCHEMA = {"type": "object", "properties": {}}
@@ -29,9 +34,11 @@ ASK = ModelRequest(
     (UserMessage("hello"),),
     tuple(ToolDefinition(name, "", SCHEMA) for name in ("weather", "now", "say")),
 )
-MODELS = {
-    "chat": (OpenAIChat, chat_deviations.ROWS),
-    "responses": (OpenAIResponses, responses_deviations.ROWS),
+TABLES = {
+    "chat": chat_deviations.ROWS,
+    "responses": responses_deviations.ROWS,
+    "claude": claude_deviations.ROWS,
+    "gemini": gemini_deviations.ROWS,
 }
 
 
@@ -42,9 +49,9 @@ def server() -> Iterator[MisbehavingServer]:
 
 
 def rows() -> Iterator[Any]:
-    for name, (kind, table) in MODELS.items():
-        for row in table:
-            yield pytest.param(kind, row, id=f"{name}: {row.name}")
+    for name in KINDS:
+        for row in TABLES[name]:
+            yield pytest.param(name, row, id=f"{name}: {row.name}")
 
 
 async def everything(model: Model, said: list[ModelChunk]) -> None:
@@ -53,11 +60,11 @@ async def everything(model: Model, said: list[ModelChunk]) -> None:
     await model.aclose()
 
 
-@pytest.mark.parametrize(("kind", "row"), list(rows()))
-async def test_a_deviation(server: MisbehavingServer, kind: Any, row: Row) -> None:
+@pytest.mark.parametrize(("name", "row"), list(rows()))
+async def test_a_deviation(server: MisbehavingServer, name: str, row: Row) -> None:
     """A deviation is the answer that it means, or a ModelError that says what came."""
     server.answers(*row.pieces)
-    model = kind(id="m", base_url=server.base_url, api_key="not-a-key-but-secret", max_retries=0)
+    model = model_of(name, server, max_retries=0)
     said: list[ModelChunk] = []
     if isinstance(row.is_, Fails):
         with pytest.raises(ModelError) as caught:
@@ -67,7 +74,7 @@ async def test_a_deviation(server: MisbehavingServer, kind: Any, row: Row) -> No
         assert row.is_.words in words
         assert not row.is_.without or row.is_.without not in words
         assert row.is_.status in (None, caught.value.status)
-        assert caught.value.provider == "openai"
+        assert caught.value.provider == model.provider
         assert text_of(said) == row.is_.text
     else:
         await everything(model, said)
@@ -96,12 +103,12 @@ def check(said: list[ModelChunk], means: Means) -> None:
         assert calls[0].extra == means.extra
 
 
-@pytest.mark.parametrize("kind", [OpenAIChat, OpenAIResponses])
-async def test_comments_are_silence(server: MisbehavingServer, kind: Any) -> None:
+@pytest.mark.parametrize("name", KINDS)
+async def test_comments_are_silence(server: MisbehavingServer, name: str) -> None:
     """A model that says nothing is given up, though comments keep its connection alive."""
     server.closed.clear()
     server.answers(COMMENTS)
-    model = kind(id="m", base_url=server.base_url, timeout=0.2, max_retries=0)
+    model = model_of(name, server, timeout=0.2, max_retries=0)
     with pytest.raises(ModelError, match="in time"):
         await everything(model, [])
     await model.aclose()

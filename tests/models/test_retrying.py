@@ -8,11 +8,13 @@ from contextlib import aclosing
 
 import pytest
 from pullcord.models.base import Model, ModelChunk, ModelError, ModelRequest, Text, UserMessage
-from pullcord.models.openai import OpenAIChat, OpenAIResponses
 
 from tests.models import chat_deviations as chat
+from tests.models import claude_deviations as claude
+from tests.models import gemini_deviations as gemini
 from tests.models import responses_deviations as responses
-from tests.models.misbehaving import RESET, MisbehavingServer, Piece, Reply
+from tests.models.kinds import KINDS, model_of
+from tests.models.misbehaving import HOLD, RESET, MisbehavingServer, Piece, Reply
 
 ASK = ModelRequest((UserMessage("hello"),))
 AT_ONCE = {"retry-after": "0"}
@@ -24,17 +26,23 @@ def server() -> Iterator[MisbehavingServer]:
         yield server
 
 
-@pytest.fixture(params=[OpenAIChat, OpenAIResponses])
+@pytest.fixture(params=KINDS)
 async def model(request: pytest.FixtureRequest, server: MisbehavingServer) -> AsyncIterator[Model]:
-    model = request.param(id="m", base_url=server.base_url)
+    model = model_of(request.param, server)
     yield model
     await model.aclose()
 
 
+SAYS_HI: dict[str, list[Piece]] = {
+    "OpenAIChat": chat.says("hi"),
+    "OpenAIResponses": [responses.said("hi"), responses.END],
+    "Claude": [claude.said("hi"), *claude.end()],
+    "Gemini": [gemini.HI, gemini.END],
+}
+
+
 def hi(model: Model) -> list[Piece]:
-    if isinstance(model, OpenAIChat):
-        return chat.says("hi")
-    return [responses.said("hi"), responses.END]
+    return SAYS_HI[type(model).__name__]
 
 
 async def everything(model: Model) -> list[ModelChunk]:
@@ -138,3 +146,21 @@ async def test_a_wait_ends_with_its_task(server: MisbehavingServer, model: Model
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_cancel_closes_the_connection(server: MisbehavingServer, model: Model) -> None:
+    """Cancelling the task that reads a silent answer closes its connection at once."""
+    server.answers(hi(model)[0], HOLD)
+    said = asyncio.Event()
+
+    async def read() -> None:
+        async for chunk in model.stream(ASK):
+            if chunk == Text("hi"):
+                said.set()
+
+    task = asyncio.create_task(read())
+    await said.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(server.closed.wait, 30)

@@ -43,6 +43,7 @@ class HttpModel(Model):
 
     provider: str
     """The provider's name, in errors and in the list of prices."""
+    _http: "type[HttpClient]"
 
     def __init__(
         self,
@@ -114,13 +115,13 @@ class HttpModel(Model):
         connect = min(_CONNECT, self._timeout)
         timeout = httpx2.Timeout(None, connect=connect, write=self._timeout)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-        return HttpClient(timeout=timeout, limits=limits, follow_redirects=True)
+        return self._http(timeout=timeout, limits=limits, follow_redirects=True)
 
     def _priced(self, usage: Usage) -> Usage:
         return usage if usage.estimated else replace(usage, cost=self.cost(usage) or 0.0)
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
-        body = sendable({**self._body(request), **self.extra})
+        body = sendable(self._with_extra(self._body(request)))
         body = {key: value for key, value in body.items() if self._is_sent(key, value)}
         secrets = [self._api_key] if self._api_key else []
         answer = self._answer([tool.name for tool in request.tools], secrets)
@@ -146,6 +147,10 @@ class HttpModel(Model):
         except (Interrupted, httpx2.HTTPError) as error:
             words = "the connection to the model's provider failed"
             raise ModelError(words, may_pass=True) from error
+
+    def _with_extra(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body with what the author says of it, who has the last word."""
+        return {**body, **self.extra}
 
     def _is_sent(self, key: str, value: Any) -> bool:
         return value is not None or key not in self.extra
@@ -198,6 +203,7 @@ class HttpClient(httpx2.AsyncClient):
         )
 
 
+HttpModel._http = HttpClient
 _ABOUT_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 

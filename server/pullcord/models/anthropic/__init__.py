@@ -1,0 +1,5 @@
+"""Models of Anthropic, through the official `anthropic` package."""
+
+from pullcord.models.anthropic.claude import Claude
+
+__all__ = ["Claude"]

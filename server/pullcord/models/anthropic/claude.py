@@ -1,0 +1,168 @@
+"""Anthropic's Messages API.
+
+Only what a request looks like; reading the answer lives in `claude_answer`.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pullcord.models.base import (
+    AssistantMessage,
+    Message,
+    ModelRequest,
+    Price,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
+
+try:
+    import anthropic
+except ImportError as missing:
+    raise ImportError(
+        "Claude needs the anthropic package: pip install 'pullcord[anthropic]'"
+    ) from missing
+
+from pullcord.models.anthropic.claude_answer import ClaudeAnswer
+from pullcord.models.reading.answer import Answer
+from pullcord.models.reading.values import sent_arguments, sent_name
+from pullcord.models.schemas import closed_schema
+from pullcord.models.stainless import StainlessModel
+
+_MOST_TOKENS = 8192
+"""The API wants to be told; older models take no more."""
+
+
+class Claude(StainlessModel):
+    """A model asked through `/v1/messages`."""
+
+    provider = "anthropic"
+    _sdk = anthropic
+    _path = "/v1/messages"
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        temperature: float | None = None,
+        max_output_tokens: int | None = None,
+        timeout: float | None = None,
+        max_retries: int = 2,
+        price: Price | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Describes the model; nothing is connected before the first call.
+
+        Args:
+            id: Anthropic's name of the model.
+            api_key: None reads ANTHROPIC_API_KEY.
+            base_url: of a compatible server; None reads ANTHROPIC_BASE_URL, then means Anthropic.
+            temperature: None leaves it to the provider.
+            max_output_tokens: the most tokens one answer may have; None is 8,192.
+            timeout: seconds that the model may say nothing, before its answer and within it; None
+                is ten minutes.
+            max_retries: how often a call that failed before its first chunk is tried again.
+            price: of its tokens; None looks it up in the price list of genai-prices.
+            extra: more fields of the request's JSON body, such as
+                `{"thinking": {"type": "enabled", "budget_tokens": 2048}}`. None as a value leaves
+                the field out.
+
+        Raises:
+            ValueError: the timeout is not more than 0.
+        """
+        super().__init__(
+            id,
+            api_key=api_key or os.environ.get("ANTHROPIC_API_KEY"),
+            base_url=base_url or os.environ.get("ANTHROPIC_BASE_URL") or None,
+            temperature=temperature,
+            max_output_tokens=max_output_tokens,
+            timeout=timeout,
+            max_retries=max_retries,
+            price=price,
+            extra=extra,
+        )
+
+    def _make_client(self) -> Any:
+        key = self._api_key
+        if not key and self._base_url is not None:
+            key = "none"  # the SDK insists on one; local servers ignore it
+        return anthropic.AsyncAnthropic(
+            api_key=key,
+            base_url=self._base_url,
+            max_retries=0,  # ours can be interrupted and stop at the first chunk
+            http_client=self._http_client(),
+        )
+
+    def _answer(self, names: list[str], secrets: list[str]) -> Answer:
+        return ClaudeAnswer(self.provider, names, secrets)
+
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
+        system = [m.text for m in request.messages if isinstance(m, SystemMessage) and m.text]
+        body: dict[str, Any] = {
+            "model": self.id,
+            "max_tokens": self.max_output_tokens or _MOST_TOKENS,
+            "messages": _messages(request.messages),
+            "stream": True,
+        }
+        if system:
+            body["system"] = "\n\n".join(system)
+        if request.tools:
+            body["tools"] = [
+                {"name": t.name, "description": t.description, "input_schema": t.parameters}
+                for t in request.tools
+            ]
+        if request.output_schema is not None:
+            schema = closed_schema(request.output_schema)
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
+        return body
+
+
+def _messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """The conversation, in which messages of one side that follow each other are one message."""
+    made: list[dict[str, Any]] = []
+    for message in messages:
+        if isinstance(message, SystemMessage):
+            continue
+        role = "assistant" if isinstance(message, AssistantMessage) else "user"
+        if not made or made[-1]["role"] != role:
+            made.append({"role": role, "content": []})
+        made[-1]["content"] += _blocks(message)
+    return [message for message in made if message["content"]]
+
+
+def _blocks(message: Message) -> list[Mapping[str, Any]]:
+    match message:
+        case ToolMessage(request_id, text):
+            return [{"type": "tool_result", "tool_use_id": request_id, "content": text}]
+        case AssistantMessage(text, requests, kept):
+            calls = {
+                call.id: {
+                    **call.extra,
+                    "type": "tool_use",
+                    "id": call.id,
+                    "name": sent_name(call.name),
+                    "input": json.loads(sent_arguments(call.arguments)),
+                }
+                for call in requests
+            }
+            if isinstance(kept, list):  # signed thinking must stand where it stood
+                return [_kept(block, calls) for block in kept]
+            said = [{"type": "text", "text": text}] if text.strip() else []
+            return [*said, *calls.values()]
+        case UserMessage(text):
+            return [{"type": "text", "text": text}] if text.strip() else []
+        case _:
+            return []
+
+
+def _kept(block: Any, calls: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    if isinstance(block, str):  # the place of a call
+        return calls.get(block, {"type": "text", "text": "(a call)"})
+    made: Mapping[str, Any] = block
+    return made
