@@ -9,7 +9,7 @@ from pullcord.engine.clock import ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.ports import Finish, RunStore
 from pullcord.run.cancel import Cancellation, CancelOutcome
-from pullcord.run.errors import StoreUnavailable
+from pullcord.run.errors import ServerBusy, StoreUnavailable
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.state import RunState
 from pullcord.testing import Gate, HookedStore, ManualClock, RecordingObserver, Script, say
@@ -242,3 +242,34 @@ def test_observers_hear_starts_before_ends(
         threading.Event().wait(0.001)
     for run_id in ("early", *(f"r{n}" for n in range(300))):
         assert [what for name, what in heard if name == run_id] == ["start", "end"]
+
+
+def test_a_refused_run_is_taken_back_when_the_store_answers_again(
+    make: MakeEngine, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start that cannot be executed gives everything back, its row as soon as the store is."""
+    hooked: list[HookedStore] = []
+
+    def wrap(store: RunStore) -> RunStore:
+        hooked.append(HookedStore(store))
+        return hooked[0]
+
+    def refuse(verb: str) -> None:
+        if verb == "withdraw":
+            raise StoreUnavailable()
+
+    engine, gate = make(workers=1, worker_queue=0, store=wrap), Gate()
+    start(engine, Script(gate), "busy")
+    gate.wait_reached()
+    hooked[0].before = refuse
+    with pytest.raises(ServerBusy):
+        start(engine, Script())
+    left = engine.remains()
+    assert (engine.occupied, left.live, left.claims) == (1, 1, 2)
+    hooked[0].before = lambda verb: None
+    clock.advance(30)
+    while engine.remains().claims > 1:
+        threading.Event().wait(0.001)
+    gate.open()
+    assert engine.wait_idle(30)
+    assert "did not take back run r" in caplog.text

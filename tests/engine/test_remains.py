@@ -11,6 +11,7 @@ from pullcord.engine.engine import Engine
 from pullcord.run.cancel import CancelMode, CancelToken
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunNotFound
+from pullcord.run.record import RunFilter
 from pullcord.testing import (
     Gate,
     ManualClock,
@@ -26,6 +27,7 @@ from pullcord.testing import (
 from tests.engine.conftest import MakeEngine
 from tests.engine.driving import IMMEDIATE, cancel, ended, freed, live_run, spec, start
 
+_ALL = RunFilter()
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
@@ -177,3 +179,44 @@ def test_promise_12_an_ended_run_is_kept_as_data_only(
     gc.collect()
     assert gone() is None
     assert engine.get("r").output == "a"
+
+
+class Collecting(ManualClock):
+    """A clock at whose every look garbage is collected, in the middle of whatever step."""
+
+    def time(self) -> float:
+        gc.collect(0)
+        return super().time()
+
+    def monotonic(self) -> float:
+        gc.collect(0)
+        return super().monotonic()
+
+
+def test_a_finalizer_within_a_step_stops_nothing(make: MakeEngine) -> None:
+    """A garbage collection that ends a run, in the middle of a step, holds up nobody."""
+    engine = make(Collecting())
+    stopped = []
+    start(engine, Script(), "over")
+    ended(engine, "over")
+
+    class Leaves:
+        """Stops a run once it is garbage, as an abandoned stream does."""
+
+        def __init__(self, run_id: str) -> None:
+            self.run_id = run_id
+            self.cycle = self
+
+        def __del__(self) -> None:
+            stopped.append(cancel(engine, self.run_id, before_start=True))
+            engine.remains()
+
+    for n in range(50):
+        start(engine, Script(Gate()), f"r{n}", session_id="s")
+        Leaves(f"r{n}")
+        assert engine.get("over")  # within the store, which looks whether it has expired
+        Leaves(f"early{n}")
+        assert engine.list_page(_ALL, 5).runs
+    gc.collect()
+    assert len(stopped) == 100
+    assert engine.wait_idle(30)

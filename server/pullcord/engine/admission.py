@@ -123,6 +123,7 @@ class Admission:
             self._begin(live, start, answer.cancellation)
         except BaseException as error:
             self._refuse(live, error)
+            self.completer.withdraw(live.run_id)
             raise
         self.completer.started(live)
         return LiveHandle(live)
@@ -136,7 +137,7 @@ class Admission:
             try:
                 live.announce(lambda: self._enter(live))
             except BaseException:
-                self._store.withdraw(LOCAL, live.run_id)
+                self.completer.withdraw(live.run_id)
                 raise
         return answer
 
@@ -283,7 +284,6 @@ class Admission:
         """The run was admitted, and cannot be executed."""
         live.refuse(error)
         self.completer.refused(live)
-        self._store.withdraw(LOCAL, live.run_id)
         self._directory.remove(live)
         self.capacity.release()
         self.sessions.leave(live)

@@ -10,7 +10,7 @@ class Capacity:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a run within any step
         self._draining = False
         self.occupied = 0
         """Runs that hold capacity: live ones, and abandoned ones still at work."""

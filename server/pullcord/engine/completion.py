@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.live.live import LiveRun
@@ -25,6 +26,8 @@ _CLOSING = 1.0
 """Seconds that `close` waits for a store that is being asked."""
 
 _log = logging.getLogger("pullcord.engine")
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Completer:
         self._changed = threading.Condition()
         self._starting: dict[str, LiveRun | None] = {}  # with the run, if it has ended meanwhile
         self._waiting: deque[_Item] = deque()
+        self._withdrawn: deque[str] = deque()  # run_ids of refused runs
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -77,6 +81,14 @@ class Completer:
         with self._changed:
             self._starting.pop(live.run_id, None)
 
+    def withdraw(self, run_id: str) -> None:
+        """Takes a refused run's row back, later if the store does not answer now."""
+        try:
+            self._store.withdraw(LOCAL, run_id)
+        except Exception:
+            _log.exception("the store did not take back run %s", run_id)
+            self._clock.call_later(_LONGEST_RETRY, partial(self._enqueue, self._withdrawn, run_id))
+
     # --- ends
 
     def ended(self, live: LiveRun) -> None:
@@ -92,15 +104,15 @@ class Completer:
         ended = EndedRun(live.spec, live.snapshot(), machine.deliver_time, machine.decided)
         item = _Item(live, Finish(LOCAL, ended, live.log))
         if self._store.blocking:
-            self._enqueue(item)
+            self._enqueue(self._waiting, item)
         else:
             self._keep([item])
 
-    def _enqueue(self, item: _Item) -> None:
+    def _enqueue(self, queue: deque[T], item: T) -> None:
         with self._changed:
             if self._closed:
                 return
-            self._waiting.append(item)
+            queue.append(item)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="pullcord-completer", daemon=True
@@ -113,6 +125,7 @@ class Completer:
         with self._changed:
             self._closed = True
             self._waiting.clear()
+            self._withdrawn.clear()
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -121,13 +134,19 @@ class Completer:
     # --- inside
 
     def _run(self) -> None:
-        while batch := self._next():
-            self._keep(batch)
+        while (work := self._next()) is not None:
+            batch, refused = work
+            if batch:
+                self._keep(batch)
+            for run_id in refused:
+                self.withdraw(run_id)
 
-    def _next(self) -> list[_Item]:
+    def _next(self) -> tuple[list[_Item], list[str]] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            return [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            self._changed.wait_for(lambda: self._waiting or self._withdrawn or self._closed)
+            if self._closed:
+                return None
+            return _some(self._waiting), _some(self._withdrawn)
 
     def _keep(self, batch: Sequence[_Item]) -> None:
         try:
@@ -152,7 +171,7 @@ class Completer:
             if self._clock.time() >= run.expire_time:
                 self._let_go(item)
                 continue
-            self._clock.call_later(item.retry, partial(self._enqueue, item))
+            self._clock.call_later(item.retry, partial(self._enqueue, self._waiting, item))
             item.retry = min(2 * item.retry, _LONGEST_RETRY)
 
     def _let_go(self, item: _Item) -> None:
@@ -166,3 +185,7 @@ class Completer:
                 step()
             except Exception:
                 _log.exception("what follows the end of run %s failed", item.live.run_id)
+
+
+def _some(queue: deque[T]) -> list[T]:
+    return [queue.popleft() for _ in range(min(_BATCH, len(queue)))]

@@ -38,7 +38,7 @@ class Sessions:
     """The places in every session that has a live run. Any thread may call."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a run within any step
         self._places: dict[str, dict[str, _Place]] = {}  # by session and run, in order
         self._begins = threading.local()
 

@@ -72,7 +72,7 @@ class MemoryStore:
     def __init__(self, clock: Clock, options: EngineOptions) -> None:
         self._clock = clock
         self._options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a run within any step
         self._tombstones: OrderedDict[Key, _Tombstone] = OrderedDict()
         self._live: dict[Key, _Live] = {}
         self._ended: OrderedDict[Key, _Ended] = OrderedDict()
