@@ -6,7 +6,7 @@ from pullcord.engine.engine import Engine
 from pullcord.engine.live.port import LivePort
 from pullcord.engine.options import EngineOptions
 from pullcord.run.cancel import Cancellation
-from pullcord.run.port import Began
+from pullcord.run.port import Began, Failure
 from pullcord.stores.memory import MemoryStore
 from pullcord.testing import ManualClock, RecordingObserver
 
@@ -31,7 +31,7 @@ class ScriptedExecution:
     def end(self, error: BaseException | None = None) -> None:
         """The code returns, or raises."""
         self.release()
-        self.port.ended(error)
+        self.port.ended(None if error is None else Failure.of(error))
 
     def die(self, how: str = "exit code 9") -> None:
         """The process that executes the code dies."""

@@ -49,6 +49,8 @@ class Remains:
     """Sessions with a live run."""
     watchers: int
     """Watchers of live runs."""
+    waiting: int
+    """Callers who wait for the end of a live run."""
     timers: int
     """Timers that will fire; one of them is the store's, while it keeps anything that expires."""
 
@@ -229,6 +231,7 @@ class Engine:
             ended=kept.ended,
             sessions=len(self._admission.sessions),
             watchers=sum(run.presence.watchers for run in live),
+            waiting=sum(run.waiting for run in live),
             timers=self._clock.pending(),
         )
 

@@ -165,11 +165,10 @@ class TestWaitRun:
         go = Signal()
         served = self.serve_one(serve, go)
         calls = [served.stub.WaitRun.future(v1.WaitRunRequest(run_id="r")) for _ in range(10)]
-        live = live_run(served.engine)
-        served.until(lambda: len(live._end_callbacks) == 10)
+        served.until(lambda: served.engine.remains().waiting == 10)
         for call in calls:
             call.cancel()
-        served.until(lambda: not live._end_callbacks)
+        served.until(lambda: served.engine.remains().waiting == 0)
         go.set()
         assert served.wait("r").state == State.RUN_STATE_COMPLETED
 
