@@ -82,6 +82,8 @@ FIELDS = [
     row("an index that is text", [choice(index="0", delta={"content": "hi"}), END], Means("hi")),
     row("a second choice", [HI, choice(index=1, delta={"content": "no"}), END], Means("hi")),
     row("a message instead of a delta", [choice(index=0, message={"content": "hi"}), END], Means("hi")),
+    row("a message after its pieces", [delta(content="h"), choice(index=0, delta={}, message={"content": "hi"}), END], Means("hi")),
+    row("messages as pieces", [choice(index=0, message={"content": "h"}), choice(index=0, message={"content": "i"}), END], Means("hi")),
     row("text as completions have it", [choice(index=0, text="hi"), END], Means("hi")),
     row("everything null", [dict.fromkeys(HI), *says("hi")], Means("hi")),
     row("a null error", [chunk(error=None), END], Means("hi")),

@@ -101,6 +101,11 @@ def framed(whole: Sequence[Piece], text: str) -> list[Row]:
         row("HTML as a stream", [b"<html><body>log in</body></html>"], Fails("log in")),
         row("text instead of a stream", [Reply(200, b"upstream is gone")], Fails("upstream")),
         row("nothing", [], Fails("broke off")),
+        row(
+            "JSON that is no answer",
+            [Reply(200, {"status": "x", "why": "quota gone"})],
+            Fails("quota gone"),
+        ),
         row("an empty body", [Reply(200, b"")], Fails("broke off")),
         row("only [DONE]", [DONE], Means()),
         row("torn at once", [b": x\n\n", RESET], Fails("connection")),

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from pullcord.models.base import ToolDefinition
 from pullcord.models.reading.text import encodable
+from pullcord.models.reading.values import whole_arguments
 from pullcord.run.context import RunContext
 from pullcord.run.plain import words
 
@@ -120,9 +121,7 @@ class Tool:
 
     def _read(self, arguments: str) -> dict[str, Any]:
         try:
-            return self._arguments.validate_json(arguments or "{}")
-        except UnicodeEncodeError as error:
-            raise InvalidArguments("arguments: they cannot be encoded") from error
+            return self._arguments.validate_json(whole_arguments(arguments))
         except ValidationError as error:
             raise InvalidArguments(explained(error, "arguments")) from error
 

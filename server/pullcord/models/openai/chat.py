@@ -83,4 +83,4 @@ def _call(request: ToolRequest) -> Mapping[str, Any]:
         "name": sent_name(request.name),
         "arguments": sent_arguments(request.arguments),
     }
-    return {**request.extra, "id": request.id, "type": "function", "function": function}
+    return {"type": "function", **request.extra, "id": request.id, "function": function}

@@ -53,6 +53,7 @@ class ChatAnswer(Answer):
         self._kept: dict[str, Any] = {}
         self._kept_text: dict[str, list[str]] = {}
         self._parts: list[dict[str, Any]] = []
+        self._texts: list[str] = []
         self._has_thinking_parts = False
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
@@ -105,7 +106,11 @@ class ChatAnswer(Answer):
         if choice.get("error"):
             failure = failure_in(choice["error"])
             raise model_error(_FAILED, failure, self.provider, self._secrets)
-        message = values.mapping(choice.get("delta")) or values.mapping(choice.get("message"))
+        message = values.mapping(choice.get("delta"))
+        if not message:  # all of it at once, perhaps after its pieces
+            message = dict(values.mapping(choice.get("message")))
+            if isinstance(whole := message.get("content"), str):
+                message["content"] = whole.removeprefix("".join(self._texts))
         yield from self._read_message(message)
         if "delta" not in choice and "message" not in choice:
             yield from self._say(values.spoken(choice.get("text")))
@@ -148,6 +153,8 @@ class ChatAnswer(Answer):
 
     def _say(self, pieces: Iterable[tuple[Kind, str]]) -> Iterator[ModelChunk]:
         for kind, piece in pieces:
+            if kind is Kind.TEXT:
+                self._texts.append(piece)
             yield from self.say(kind, piece)
 
     def _read_call(self, piece: Mapping[str, Any], number: int) -> None:
@@ -160,6 +167,8 @@ class ChatAnswer(Answer):
         }
         if inner:
             extra["function"] = inner
+        if (kind := values.name(piece.get("type"))) not in ("", "function"):
+            extra["type"] = kind  # such as Moonshot's builtin_function
         self.progress += 1
         self._calls.add(
             index=values.index(piece.get("index")),

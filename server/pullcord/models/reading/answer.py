@@ -5,6 +5,7 @@ and asking again are not done here.
 """
 
 import asyncio
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ _GRACE = 1.0
 _DRAIN = 0.05
 """Seconds to see the end of the body, after which the connection can serve the next call."""
 _DRAINED = 64
+_SHOWN = 300
 
 
 class Answer(ABC):
@@ -37,8 +39,8 @@ class Answer(ABC):
         self.is_over = False
         """Nothing more follows."""
         self.refused = False
-        self.said = 0
-        """Characters of text."""
+        self.strange = ""
+        """The first frame that said nothing of the answer."""
         self._joints = {kind: Joint() for kind in Kind}
 
     @abstractmethod
@@ -66,7 +68,6 @@ class Answer(ABC):
         if kind is Kind.REASONING:
             yield Reasoning(text)
         else:
-            self.said += len(text)
             yield Text(text)
 
     def finished(self, reason: FinishReason, words: str = "") -> Finished:
@@ -77,11 +78,10 @@ class Answer(ABC):
 
     def broke_off(self) -> ModelError:
         """The error for an answer that ends without an end."""
-        return ModelError(
-            "the model's provider broke off its answer",
-            provider=self.provider,
-            may_pass=not self.progress,
-        )
+        words = "the model's provider broke off its answer"
+        if self.strange and not self.progress:
+            words = f"{words}; all that it sent was {fit(self.strange)}"
+        return ModelError(words, provider=self.provider, may_pass=not self.progress)
 
 
 class Interrupted(Exception):
@@ -128,6 +128,8 @@ async def read_answer(
                     yield chunk
                 if answer.is_over:
                     break
+                if frame.data and not (answer.strange or answer.progress or answer.is_whole):
+                    answer.strange = json.dumps(frame.data)[:_SHOWN]
         except NotAFrame as error:
             if answer.is_whole:
                 break
