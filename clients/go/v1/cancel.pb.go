@@ -288,7 +288,8 @@ type Cancellation struct {
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How; a later request may have hastened it to IMMEDIATE. Always set.
 	Mode CancelMode `protobuf:"varint,4,opt,name=mode,proto3,enum=pullcord.v1.CancelMode" json:"mode,omitempty"`
-	// The limit that was reached, by its field name in Limits, or `output_bytes` for the server's own.
+	// The limit that was reached: a field name in Limits, or one of the server's own, `output_bytes`,
+	// `max_pending` (it waited too long to begin) and `max_pause` (nobody decided in time).
 	// Set with cause BUDGET only.
 	Limit string `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	// When it was accepted. Always set.

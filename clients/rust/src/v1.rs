@@ -15,7 +15,8 @@ pub struct Cancellation {
     /// How; a later request may have hastened it to IMMEDIATE. Always set.
     #[prost(enumeration = "CancelMode", tag = "4")]
     pub mode: i32,
-    /// The limit that was reached, by its field name in Limits, or `output_bytes` for the server's own.
+    /// The limit that was reached: a field name in Limits, or one of the server's own, `output_bytes`,
+    /// `max_pending` (it waited too long to begin) and `max_pause` (nobody decided in time).
     /// Set with cause BUDGET only.
     #[prost(string, tag = "5")]
     pub limit: ::prost::alloc::string::String,

@@ -78,7 +78,8 @@ class Cancellation:
     reason: str = ""
     mode: CancelMode = CancelMode.GRACEFUL
     limit: str = ""
-    """The limit that was reached, with cause BUDGET."""
+    """The limit that was reached, with cause BUDGET: a field of Limits, or one of the engine's own,
+    `output_bytes`, `max_pending` or `max_pause`."""
     accept_time: float = 0.0
     """Seconds since the epoch."""
 

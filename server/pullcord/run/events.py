@@ -273,6 +273,7 @@ Payload = (
     | RunFailed
 )
 
+TerminalPayload = RunCompleted | RunCancelled | RunFailed
 TERMINAL_PAYLOADS = (RunCompleted, RunCancelled, RunFailed)
 
 AUTHORS_PAYLOADS = (

@@ -52,7 +52,8 @@ export type Cancellation = Message<"pullcord.v1.Cancellation"> & {
   mode: CancelMode;
 
   /**
-   * The limit that was reached, by its field name in Limits, or `output_bytes` for the server's own.
+   * The limit that was reached: a field name in Limits, or one of the server's own, `output_bytes`,
+   * `max_pending` (it waited too long to begin) and `max_pause` (nobody decided in time).
    * Set with cause BUDGET only.
    *
    * @generated from field: string limit = 5;

@@ -10,14 +10,7 @@ from enum import StrEnum
 
 from pullcord.engine.live.question import Question
 from pullcord.run.cancel import Cancellation
-from pullcord.run.events import (
-    Payload,
-    RunCancelled,
-    RunCompleted,
-    RunFailed,
-    Source,
-    ToolCall,
-)
+from pullcord.run.events import Payload, RunCompleted, Source, TerminalPayload, ToolCall
 from pullcord.run.record import Decision
 
 
@@ -69,11 +62,11 @@ class Append:
 class Finish:
     """The terminal event enters the log, and nothing after it."""
 
-    payload: RunCompleted | RunCancelled | RunFailed
+    payload: TerminalPayload
     output: str | None
     """What the run's code said its output is; None: what its deltas come to."""
 
-    def made(self, text: str) -> RunCompleted | RunCancelled | RunFailed:
+    def made(self, text: str) -> TerminalPayload:
         """The terminal event of a run whose deltas come to this text.
 
         A run that did not complete keeps its text: what it said to be its output was not all.

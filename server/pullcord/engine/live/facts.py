@@ -13,7 +13,7 @@ from pullcord.engine.live.question import Question
 from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import Stopping
 from pullcord.run.cancel import Cancellation, CancelOutcome
-from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed
+from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed, TerminalPayload
 from pullcord.run.record import Receipt, Run, RunSpec
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -62,7 +62,7 @@ class RunFacts:
         """The stop that was accepted, if one was."""
         return self.stopping.cancellation
 
-    def terminal_event(self) -> RunCompleted | RunCancelled | RunFailed:
+    def terminal_event(self) -> TerminalPayload:
         """The last event of a run in this terminal state, without its output."""
         calls = self.ledger.calls()
         if self.state is RunState.COMPLETED:

@@ -16,33 +16,25 @@ from functools import partial
 from typing import assert_never
 
 from pullcord.engine.aside import each
-from pullcord.engine.clock import Clock, Timer
+from pullcord.engine.clock import Clock
 from pullcord.engine.live import effects as do
+from pullcord.engine.live.alarms import Alarms
 from pullcord.engine.live.lineage import Kin, Lineage
 from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.live.presence import Presence
 from pullcord.engine.live.rules import Rules
+from pullcord.engine.live.stopping import PARENT_ENDED
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError, RunNotPaused
-from pullcord.run.events import (
-    RunCancelled,
-    RunCompleted,
-    RunError,
-    RunFailed,
-    RunStarted,
-    Source,
-)
+from pullcord.run.events import RunError, RunStarted, Source, TerminalPayload
 from pullcord.run.port import Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
 from pullcord.run.state import RunState
 
 _log = logging.getLogger("pullcord.live")
-
-_SOONER = 0.8
-"""A child's last wait is so much of its parent's, so that the tree ends from its leaves up."""
 
 
 class LiveRun:
@@ -82,10 +74,10 @@ class LiveRun:
         )
         self.lineage = Lineage(self, parent, source)
         seconds = spec.lease if spec.lease is not None else options.lease
-        self.presence = Presence(policy, seconds, clock, self._disconnected)
+        self.presence = Presence(policy, seconds, clock, self._alone)
         self.execution: Execution | None = None
-        self._timers: dict[do.TimerName, Timer] = {}
-        self._end: RunCompleted | RunCancelled | RunFailed | None = None
+        self._alarms = Alarms(clock, self._fired)
+        self._end: TerminalPayload | None = None
         self._end_callbacks: list[Callable[[], None]] = []
 
     # --- reading
@@ -210,18 +202,16 @@ class LiveRun:
     def stop_with_parent(self, cancellation: Cancellation) -> None:
         """The parent must stop, and so must this, cause PARENT, a little sooner."""
         assert self.lineage.parent is not None
-        above = self.lineage.parent.machine.stopping
-        request = CancelRequest(cancellation.for_child(), above.grace)
-        abandon_after = above.abandon_after * _SOONER
+        request, abandon_after = self.lineage.parent.machine.stopping.for_child(cancellation)
         self.act(lambda at: self.machine.cancel(request, at, abandon_after))
 
     def parent_ended(self) -> None:
         """The parent has ended, and so must this."""
-        reason = "the run above it has ended"
-        self.cancel(CancelRequest(Cancellation(CancelCause.PARENT, reason=reason)))
+        self.act(lambda at: self.machine.cancel(PARENT_ENDED, at))
 
-    def _disconnected(self, reason: str) -> None:
-        self.cancel(CancelRequest(Cancellation(CancelCause.DISCONNECT, reason=reason)))
+    def _alone(self, reason: str) -> None:
+        stop = Cancellation(CancelCause.DISCONNECT, reason=reason)
+        self.act(lambda at: self.machine.cancel(CancelRequest(stop), at))
 
     def _output_full(self) -> None:
         # Called under the log's lock by whoever wrote: the stop must come from outside.
@@ -264,12 +254,10 @@ class LiveRun:
                     self.lineage.say(payload, source)
                 case do.Note(call, begins):
                     self.lineage.note(call, begins=begins)
-                case do.Arm(timer, delay, number):
-                    self._disarm(timer)
-                    fire = partial(self._fired, timer, number)
-                    self._timers[timer] = self._clock.call_later(delay, fire)
+                case do.Arm():
+                    self._alarms.arm(effect)
                 case do.Disarm(timer):
-                    self._disarm(timer)
+                    self._alarms.disarm(timer)
                 case do.Finish():
                     self._end = self.log.finish(effect.made)
                     if self._end is not None:
@@ -306,10 +294,6 @@ class LiveRun:
                     pass  # the executor has its answer from `began`
                 case _:
                     assert_never(effect)
-
-    def _disarm(self, timer: do.TimerName) -> None:
-        if (armed := self._timers.pop(timer, None)) is not None:
-            armed.cancel()
 
     def _fired(self, timer: do.TimerName, number: int) -> None:
         self.act(lambda at: self.machine.fired(timer, number, at))

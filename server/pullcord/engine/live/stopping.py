@@ -28,7 +28,10 @@ from pullcord.run.cancel import (
 from pullcord.run.events import CancelRequested
 
 _NEAR_DEADLINE = Cancellation(CancelCause.DEADLINE, reason="the caller's deadline is near")
+PARENT_ENDED = CancelRequest(Cancellation(CancelCause.PARENT, reason="the run above it has ended"))
 _STAGES = tuple(StopStage)
+_SOONER = 0.8
+"""A child's last wait is so much of its parent's, so that the tree ends from its leaves up."""
 
 
 class Stopping:
@@ -101,6 +104,11 @@ class Stopping:
             return ()
         self._grace_ends = at.monotonic + waits
         return (self._timers.arm(TimerName.GRACE, waits),)
+
+    def for_child(self, cancellation: Cancellation) -> tuple[CancelRequest, float]:
+        """What a child is asked to do when this stop goes down, and its `abandon_after`."""
+        request = CancelRequest(cancellation.for_child(), self.grace)
+        return request, self.abandon_after * _SOONER
 
     def reach(self, stage: StopStage) -> None:
         """The stop has come so far."""
