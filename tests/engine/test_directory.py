@@ -7,6 +7,7 @@ import pytest
 from pullcord.engine.engine import Engine
 from pullcord.engine.ports import RunStore
 from pullcord.run.cancel import CancelOutcome
+from pullcord.run.context import RunContext
 from pullcord.run.errors import InvalidArgument, RunNotFound
 from pullcord.run.events import RunCompleted
 from pullcord.run.record import RunSpec
@@ -115,3 +116,33 @@ def test_what_is_here_is_found_without_the_store(make: MakeEngine) -> None:
     while not live.state.is_terminal:
         live.log.seal()
     ended(engine)
+
+
+async def test_a_child_with_a_new_id_does_not_ask_the_store(make: MakeEngine) -> None:
+    """Code on a loop starts children, by `ctx.start` or beside it, without waiting for a store."""
+    asked: list[str] = []
+
+    def watched(store: RunStore) -> RunStore:
+        hooked = HookedStore(store)
+        hooked.before = asked.append
+        return hooked
+
+    engine, gate, child = make(store=watched), Gate(), Script(id="child", is_async=True)
+
+    async def delegate(ctx: RunContext) -> None:
+        await ctx.start(child).wait()
+        beside = RunSpec("agents/child")
+        watcher = engine.follow(child, beside, parent_run_id="r")
+        assert [e async for e in watcher][-1].is_terminal
+        asked.append("over")
+        made = gate(ctx)
+        assert made is not None
+        await made
+
+    start(engine, Script(delegate, is_async=True))
+    await asyncio.to_thread(gate.wait_reached)
+    gate.open()
+    await asyncio.to_thread(ended, engine)
+    assert child.runs == 2
+    assert set(asked[1 : asked.index("over")]) == {"finish"}
+    assert engine.remains().claims == 0

@@ -90,7 +90,8 @@ class Admission:
                 raise RunCancelledError(ended)
             spec.check(self._options.max_input_bytes)
             if not spec.run_id:
-                return self._admit(start, replace(spec, run_id=str(uuid.uuid4())), parent)
+                spec = replace(spec, run_id=str(uuid.uuid4()))
+                return self._admit(start, spec, parent, ask=parent is None)
             with self._directory.deciding(spec.run_id):
                 live = self._directory.here(spec.run_id)
                 if live is None:
@@ -101,7 +102,10 @@ class Admission:
             self._observer.run_refused(type(error).__name__)
             raise
 
-    def _admit(self, start: Start, spec: RunSpec, parent: LiveRun | None) -> RunHandle:
+    def _admit(
+        self, start: Start, spec: RunSpec, parent: LiveRun | None, *, ask: bool = True
+    ) -> RunHandle:
+        """`ask`: the store is asked first. A child with a new run_id can start without."""
         try:
             self.capacity.take(for_child=parent is not None)
         except PullcordError:  # a retry finds its run also in a server that is full
@@ -110,54 +114,62 @@ class Admission:
                 raise
             _must_be_same(found.spec, spec)
             return self._directory.ended(found)
-        live = self._live_run(spec, spec.on_disconnect or start.default_policy, parent)
-        try:
-            answer = self._claim(live)
-        except BaseException:
-            self.capacity.release()
-            raise
+        answer: Admitted | EndedRun = Admitted()
+        if ask:
+            try:
+                answer = self._ask_store(spec)
+            except BaseException:
+                self.capacity.release()
+                raise
         if isinstance(answer, EndedRun):
             self.capacity.release()
             return self._directory.ended(answer)
+        live = self._live_run(spec, spec.on_disconnect or start.default_policy, parent)
         try:
+            self._announce(live)
             self._begin(live, start, answer.cancellation)
-        except BaseException as error:
-            self._refuse(live, error)
-            self.completer.withdraw(live.run_id)
+        except BaseException:
+            if ask:
+                self.completer.withdraw(spec.run_id)
             raise
+        live.presence.start_lease()
         self.completer.started(live)
         return LiveHandle(live)
 
-    def _claim(self, live: LiveRun) -> Admitted | EndedRun:
-        """Makes the run live, in the store and here, unless it has ended already."""
-        answer = self._store.admit(LOCAL, live.spec)
+    def _ask_store(self, spec: RunSpec) -> Admitted | EndedRun:
+        answer = self._store.admit(LOCAL, spec)
         if isinstance(answer, AlreadyLive):
-            raise StoreUnavailable(f"run {live.run_id!r} is live in another process")
-        if isinstance(answer, Admitted):
-            try:
-                live.announce(lambda: self._enter(live))
-            except BaseException:
-                self.completer.withdraw(live.run_id)
-                raise
+            raise StoreUnavailable(f"run {spec.run_id!r} is live in another process")
         return answer
 
+    def _announce(self, live: LiveRun) -> None:
+        """The run can be found from now on; or it is refused, and its capacity is free again."""
+        try:
+            live.announce(lambda: self._enter(live))
+        except BaseException:
+            self.capacity.release()
+            raise
+
     def _enter(self, live: LiveRun) -> None:
-        """The run can be found from now on. A child that its parent announces takes no turn."""
-        if live.lineage.source is None:
+        if live.lineage.source is None:  # else the turn is its root's
             self.sessions.enter(live)
         self.completer.starting(live)
         self._directory.add(live)
 
     def _begin(self, live: LiveRun, start: Start, came_before: Cancellation | None) -> None:
-        if came_before is not None:
-            live.cancel(CancelRequest(came_before))
-        if live.state.is_terminal:  # so, or by somebody who has found it already
-            self.capacity.release()
-            return
-        if start.deadline is not None:
-            live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
-        self._execute_in_turn(live, start)
-        live.presence.start_lease()
+        """Executes the run, if nobody has stopped it already."""
+        try:
+            if came_before is not None:
+                live.cancel(CancelRequest(came_before))
+            if live.state.is_terminal:
+                self.capacity.release()
+                return
+            if start.deadline is not None:
+                live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
+            self._execute_in_turn(live, start)
+        except BaseException as error:
+            self._refuse(live, error)
+            raise
 
     # --- a start of a run's own code
 
@@ -190,11 +202,7 @@ class Admission:
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
         live = self._live_run(spec, DisconnectPolicy.CONTINUE, parent, source)
         self.capacity.take(for_child=True)
-        try:
-            live.announce(lambda: self._enter(live))
-        except BaseException:
-            self.capacity.release()
-            raise
+        self._announce(live)
         try:
             beside = parent.execution
             loop = beside.loop if beside is not None else None

@@ -304,7 +304,11 @@ class RunContext:
         return result
 
     def history(self) -> list[Run]:
-        """The session's ended runs of this runnable, oldest first; none without a session."""
+        """The session's last 1000 ended runs of this runnable, oldest first.
+
+        None without a session. Asks the store, which may wait for a disk or a network. In async
+        code: `await ctx.in_thread(ctx.history)`.
+        """
         return self._sink.history()
 
     @contextmanager
