@@ -27,6 +27,7 @@ from pullcord.models.reading.failures import (
 )
 from pullcord.models.reading.text import sendable
 from pullcord.models.retrying import retried
+from pullcord.models.throttle import Throttle
 from pullcord.run.usage import Usage
 
 _SILENCE, _CONNECT = 600.0, 10.0
@@ -57,6 +58,7 @@ class HttpModel(Model):
         max_retries: int,
         price: Price | None,
         extra: Mapping[str, Any] | None,
+        throttle: Throttle | None,
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
@@ -69,6 +71,7 @@ class HttpModel(Model):
         self._api_key = api_key
         self._base_url = base_url
         self._timeout = _SILENCE if timeout is None else timeout
+        self._throttle = throttle or Throttle()
         self._clients = _LoopClients()
 
     @abstractmethod
@@ -127,7 +130,7 @@ class HttpModel(Model):
         answer = self._answer([tool.name for tool in request.tools], secrets)
         try:
             client = await self._clients.get(self._make_client, self._close_client)
-            async with self._opened(client, body) as response:
+            async with self._throttle.turn(), self._opened(client, body) as response:
                 if response.is_error:
                     raise self._refusal(response, secrets)
                 try:

@@ -30,6 +30,7 @@ from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.values import sent_arguments, sent_name
 from pullcord.models.schemas import closed_schema
 from pullcord.models.stainless import StainlessModel
+from pullcord.models.throttle import Throttle
 
 _MOST_TOKENS = 8192
 """The API wants to be told; older models take no more."""
@@ -54,6 +55,7 @@ class Claude(StainlessModel):
         max_retries: int = 2,
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         """Describes the model; nothing is connected before the first call.
 
@@ -70,6 +72,7 @@ class Claude(StainlessModel):
             extra: more fields of the request's JSON body, such as
                 `{"thinking": {"type": "enabled", "budget_tokens": 2048}}`. None as a value leaves
                 the field out.
+            throttle: turns that this model shares with others; None: it waits for none.
 
         Raises:
             ValueError: the timeout is not more than 0.
@@ -84,6 +87,7 @@ class Claude(StainlessModel):
             max_retries=max_retries,
             price=price,
             extra=extra,
+            throttle=throttle,
         )
 
     def _make_client(self) -> Any:

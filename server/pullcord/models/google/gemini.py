@@ -34,6 +34,7 @@ from pullcord.models.http import CannotAsk, HttpClient, HttpModel
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.values import sent_arguments, sent_name
 from pullcord.models.schemas import closed_schema
+from pullcord.models.throttle import Throttle
 
 _sdk: Any = genai
 
@@ -55,6 +56,7 @@ class Gemini(HttpModel):
         max_retries: int = 2,
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
+        throttle: Throttle | None = None,
         vertexai: bool = False,
         project: str | None = None,
         location: str | None = None,
@@ -73,6 +75,7 @@ class Gemini(HttpModel):
             price: of its tokens; None looks it up in the price list of genai-prices.
             extra: more fields of the request's JSON body, such as `{"safetySettings": […]}`. What
                 is in `generationConfig` is added to ours. None as a value leaves a field out.
+            throttle: turns that this model shares with others; None: it waits for none.
             vertexai: ask Vertex AI, with the credentials of the environment or an `api_key`.
             project: of Vertex AI.
             location: of Vertex AI.
@@ -92,6 +95,7 @@ class Gemini(HttpModel):
             max_retries=max_retries,
             price=price,
             extra=extra,
+            throttle=throttle,
         )
         self._vertex = {"vertexai": True, "project": project, "location": location}
         self._vertex = self._vertex if vertexai else {}

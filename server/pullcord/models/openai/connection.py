@@ -19,6 +19,7 @@ except ImportError as missing:
 
 from pullcord.models.http import CannotAsk
 from pullcord.models.stainless import StainlessModel
+from pullcord.models.throttle import Throttle
 
 
 class OpenAIModel(StainlessModel):
@@ -39,6 +40,7 @@ class OpenAIModel(StainlessModel):
         max_retries: int = 2,
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         """Describes the model; nothing is connected before the first call.
 
@@ -54,6 +56,7 @@ class OpenAIModel(StainlessModel):
             price: of its tokens; None looks it up in the price list of genai-prices.
             extra: more fields of the request's JSON body, such as `{"reasoning_effort": "low"}`.
                 None as a value leaves the field out: `{"stream_options": None}`.
+            throttle: turns that this model shares with others; None: it waits for none.
 
         Raises:
             ValueError: the timeout is not more than 0.
@@ -68,6 +71,7 @@ class OpenAIModel(StainlessModel):
             max_retries=max_retries,
             price=price,
             extra=extra,
+            throttle=throttle,
         )
 
     @property
