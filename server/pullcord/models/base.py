@@ -48,7 +48,7 @@ class AssistantMessage:
     text: str = ""
     tool_requests: tuple[ToolRequest, ...] = ()
     kept: Any = None
-    """What a Kept of the answer held, for the model that made it and for no other."""
+    """The data of the answer's Kept, for the model that made it and for no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the provider wants back with this answer as it came, such as signed reasoning.
+    """Data that the provider wants back with this answer as it came, such as signed reasoning.
 
     JSON that means nothing to anyone but the model that yields it; at most one an answer.
     """
@@ -117,8 +117,8 @@ class Finished:
 
 ModelChunk = Text | Reasoning | ToolRequest | Usage | Kept | Finished
 """Text and Reasoning as they come; each ToolRequest once, whole; Usage of the whole call so far as
-often as the provider tells it, where `estimated` says that a count of 0 was not told; Kept before
-Finished; Finished last."""
+often as the provider reports it, where `estimated` says that a count of 0 was not reported; Kept
+before Finished; Finished last."""
 
 
 class ModelError(Exception):
@@ -145,7 +145,7 @@ class ModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a model costs: US dollars for a million tokens. `Price(0, 0)` is a model of your own."""
+    """A model's price: US dollars for a million tokens. `Price(0, 0)` is a model of your own."""
 
     input: float
     output: float

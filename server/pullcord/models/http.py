@@ -1,4 +1,4 @@
-"""What the models of all providers share: the options, the connections, the failures, the prices.
+"""The common part of all providers' models: options, connections, failures, prices.
 
 A provider's own SDK makes the request: address, key, headers. Its answer is read by us, because the
 SDKs' readers raise errors of their own at odd frames. Nothing here knows one provider's protocol.
@@ -114,7 +114,7 @@ class HttpModel(Model):
         await self._clients.aclose()
 
     def _http_client(self) -> "HttpClient":
-        # Silence is measured by us, who know what is silence; so nothing else has a limit here.
+        # We measure silence ourselves, because comments count as silence.
         connect = min(_CONNECT, self._timeout)
         timeout = httpx2.Timeout(None, connect=connect, write=self._timeout)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
@@ -192,7 +192,7 @@ class HttpClient(httpx2.AsyncClient):
             return response
         body = bytearray()
         try:
-            with suppress(Exception):  # what has come of its words will do
+            with suppress(Exception):  # the words that have come will do
                 async with asyncio.timeout(_ERROR_WAIT):
                     async for piece in response.aiter_bytes():
                         body += piece

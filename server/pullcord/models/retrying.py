@@ -1,6 +1,7 @@
 """Asking again where that may help, with waits that a cancel ends at once.
 
-For every provider. What may pass is said by the ModelError; how one try goes is not known here.
+For every provider. The ModelError says whether trying again may help; how one try goes is not
+known here.
 """
 
 import asyncio

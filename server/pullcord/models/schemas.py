@@ -1,6 +1,6 @@
 """An author's output schema as JSON schema, for providers that take one.
 
-What becomes of the answer is not known here.
+The answer is checked elsewhere.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Turns at a provider: so many calls at once, and so many a minute, for all models that share them.
 
 A throttle is the author's: one object for each provider and key, given to every model that asks
-with that key. What is called, and what becomes of a refusal all the same, is not known here.
+with that key. Calls and their retries are not known here.
 """
 
 import asyncio

@@ -41,14 +41,14 @@ async def result_of(tool: Tool, ctx: RunContext, arguments: str, *, approved: bo
         Exception: what the function raised, or ToolFailed for what is no ordinary exception.
         RunCancelledError, CancelledError: the run is to stop, and for no other reason.
     """
-    # A task of its own tells the function's own CancelledError, such as that of a library's cancel
-    # scope, from a cancel of this call.
+    # A task of its own keeps the function's own CancelledError, such as that of a library's cancel
+    # scope, apart from a cancel of this call.
     function = asyncio.ensure_future(_outcome(tool, ctx, arguments, approved))
     try:
         outcome = await asyncio.shield(function)
     except asyncio.CancelledError:
         function.cancel()
-        while not function.done():  # nobody is to believe that it has stopped before it has
+        while not function.done():  # nobody must believe that it has stopped before it has
             try:
                 await asyncio.wait([function])
             except asyncio.CancelledError:

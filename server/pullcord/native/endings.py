@@ -1,4 +1,4 @@
-"""What becomes of a run by the way its model's answer ended.
+"""How a run ends or goes on, by the way its model's answer ended.
 
 One table of our own reasons, and the errors for those that fail a run. Asking the model and calling
 its tools are not done here.
@@ -11,11 +11,11 @@ from pullcord.models.base import Finished, ModelError
 from pullcord.run.finish import FinishReason
 
 OnCutOff = Literal["complete", "fail"]
-"""What an answer that the limit of tokens cut off does to its run."""
+"""How a run ends whose answer the limit of tokens cut off."""
 
 
 class AnswerCutOff(Exception):
-    """The answer was cut off by the limit of tokens, and what has come cannot be the result."""
+    """The answer was cut off by the limit of tokens, and what text so far cannot be the result."""
 
 
 class AnswerWithheld(Exception):
@@ -42,7 +42,7 @@ def check_end(end: Finished, text: str, *, has_calls: bool, on_cut_off: OnCutOff
         end: how the answer ended.
         text: what it says.
         has_calls: it asks for tools; they are executed if this returns.
-        on_cut_off: what the author wants of an answer that was cut off.
+        on_cut_off: how a run ends whose answer was cut off.
 
     Raises:
         AnswerCutOff, AnswerWithheld, AnswerRefused, ModelError: the run has failed.

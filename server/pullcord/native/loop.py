@@ -1,8 +1,8 @@
 """The loop of an agent: ask the model, call the tools it wants, ask again, until it wants none.
 
 Everything is said through the run's context, and every way out, also a cancel in the middle, leaves
-no task and no open stream behind. What the messages are made of is not known here, and how a tool's
-function may end is not either.
+no task and no open stream behind. How messages are made, and how a tool's function may end, is not
+known here.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ class PriceUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """What an author may say of the loop."""
+    """The author's options for the loop."""
 
     on_cut_off: OnCutOff = "complete"
-    """What becomes of a run whose answer the limit of tokens cut off, where it has text."""
+    """How a run ends whose answer the limit of tokens cut off, if it has text."""
     max_model_calls: int | None = 50
     """More end the run CANCELLED, cause BUDGET, limit `max_steps`; None is no bound."""
     max_same_failures: int | None = 3

@@ -1,9 +1,9 @@
 """Counts what one model call uses while it is still going on.
 
-Most providers tell the usage at the end, and never for a call that was interrupted. So tokens are
-counted as they come, by estimate, which also lets a limit end a call in its middle. Figures of the
-provider's replace the estimate as soon as they come, also in the middle; what comes after them is
-estimated on top.
+Most providers report the usage at the end, and never for a call that was interrupted. So tokens are
+counted as they come, by estimate, which also lets a limit end a call in its middle. The provider's
+figures replace the estimate as soon as they come, also in the middle; later tokens are estimated on
+top.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Meter:
         self._counted = Usage()
         self._rate = self._cost(Usage(output_tokens=1000)) / 1000
         self._is_settled = False
-        """Whether all that was counted was told by the provider."""
+        """Whether the provider has reported all that was counted."""
 
     def sent(self, request: ModelRequest) -> None:
         """The request goes out."""
@@ -54,7 +54,7 @@ class Meter:
     def told(self, usage: Usage) -> None:
         """The provider's own count of the call so far: it replaces ours.
 
-        Where it is `estimated` a 0 was not told, and what we have counted stays.
+        If it is `estimated`, a 0 was not reported, and our own count stays.
         """
         is_whole = not usage.estimated
         if not is_whole:
@@ -75,7 +75,7 @@ class Meter:
         self._replace(Usage())
 
     def end(self) -> None:
-        """The provider will not tell any more. Never raises: the call has ended anyway."""
+        """The provider will report nothing more. Never raises: the call has ended anyway."""
         if not self._is_settled:
             with contextlib.suppress(RunCancelledError):
                 self._ctx.use(Usage(estimated=True))

@@ -74,7 +74,7 @@ def _made_of(schema: OutputSchema, answer: str) -> BaseModel:
         try:
             return schema.model_validate_json(text)
         except ValidationError as error:
-            # What is wrong within the last fence says more than that a fence is no JSON.
+            # The error within the last fence says more than that a fence is no JSON.
             wrong = error if wrong is None or (fenced and text is fenced[-1]) else wrong
     assert wrong is not None
     raise wrong

@@ -1,6 +1,6 @@
 """Why a model's answer ended, in words of our own.
 
-Plain values. What becomes of a run whose answer ended so is decided where the model is asked.
+Plain values. How the run goes on is decided where the model is asked.
 """
 
 from enum import StrEnum

@@ -33,7 +33,7 @@ from pullcord.models.stainless import StainlessModel
 from pullcord.models.throttle import Throttle
 
 _MOST_TOKENS = 8192
-"""The API wants to be told; older models take no more."""
+"""The API requires a limit; older models take no more."""
 
 
 class Claude(StainlessModel):

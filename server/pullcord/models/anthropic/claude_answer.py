@@ -38,7 +38,7 @@ class ClaudeAnswer(Answer):
         self._usage: Usage | None = None
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
-        """What one frame says."""
+        """The chunks in one frame."""
         if data is DONE:
             self.is_whole = self.is_over = True
             return
@@ -50,7 +50,7 @@ class ClaudeAnswer(Answer):
             yield from self._read_event(values.name(frame.get("type")) or event, frame)
 
     def end(self) -> Iterator[ModelChunk]:
-        """The calls, what is to be kept, and why it ended."""
+        """The calls, the data to keep, and why it ended."""
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
@@ -200,7 +200,7 @@ class ClaudeAnswer(Answer):
     # --- usage
 
     def _told(self, told: Any) -> Iterator[ModelChunk]:
-        """Adds up what is told in two places; what the cache gave and took is input, too."""
+        """Adds up the counts of two events; tokens that the cache gave or took are input, too."""
         told = values.mapping(told)
         for key in (
             "input_tokens",

@@ -1,8 +1,8 @@
 """Google's `streamGenerateContent`, of the Gemini API and of Vertex AI.
 
 Only what a request looks like; reading the answer lives in `gemini_answer`. The SDK makes the
-request's address and its credentials. Its body is ours, because the SDK takes no field that it does
-not know, and what Google wants back must go back as it came.
+request's address and its credentials. The body is ours, because the SDK takes no field that it does
+not know, and parts must go back as they came.
 """
 
 import json
@@ -181,7 +181,7 @@ class _Both:
 
 
 _body: ContextVar[bytes] = ContextVar("body")
-"""What the request at hand says."""
+"""The body of the request that this task sends."""
 
 
 class _Answered(BaseException):

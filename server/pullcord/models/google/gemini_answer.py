@@ -39,7 +39,7 @@ class GeminiAnswer(Answer):
         self._usage: Usage | None = None
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
-        """What one frame says."""
+        """The chunks in one frame."""
         if data is DONE:
             self.is_whole = self.is_over = True
             return
@@ -59,7 +59,7 @@ class GeminiAnswer(Answer):
             yield from self._told(_get(frame, "usageMetadata"))
 
     def end(self) -> Iterator[ModelChunk]:
-        """The calls, what is to be kept, and why it ended."""
+        """The calls, the data to keep, and why it ended."""
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()

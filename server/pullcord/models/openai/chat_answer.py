@@ -57,7 +57,7 @@ class ChatAnswer(Answer):
         self._has_thinking_parts = False
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
-        """What one frame says."""
+        """The chunks in one frame."""
         if data is DONE:
             self.is_whole = self.is_over = True
             return
@@ -71,7 +71,7 @@ class ChatAnswer(Answer):
             yield from self._read_usage(frame)
 
     def end(self) -> Iterator[ModelChunk]:
-        """The calls, what is to be kept, and why it ended."""
+        """The calls, the data to keep, and why it ended."""
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()

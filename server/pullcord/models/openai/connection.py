@@ -1,4 +1,4 @@
-"""What both OpenAI models share: who is asked, and with which key.
+"""The common part of both OpenAI models: whom to ask, and with which key.
 
 Nothing here knows what a request or an answer looks like.
 """
@@ -51,7 +51,7 @@ class OpenAIModel(StainlessModel):
             temperature: None leaves it to the provider.
             max_output_tokens: the most tokens one answer may have, reasoning included.
             timeout: seconds that the model may say nothing, before its answer and within it; None
-                is ten minutes. What only keeps the connection alive, such as comments, is silence.
+                is ten minutes. Comments, which only keep the connection alive, count as silence.
             max_retries: how often a call that failed before its first chunk is tried again.
             price: of its tokens; None looks it up in the price list of genai-prices.
             extra: more fields of the request's JSON body, such as `{"reasoning_effort": "low"}`.

@@ -44,7 +44,7 @@ _ENDS = frozenset(
 
 
 class _Said:
-    """What has been said of one kind: in this part, in this item, in all."""
+    """The text of one kind so far: of this part, of this item, of all."""
 
     def __init__(self) -> None:
         self.part: list[str] = []
@@ -56,7 +56,7 @@ class _Said:
             level.append(piece)
 
     def missing(self, level: list[str], whole: str) -> str:
-        """What of the whole has not been said."""
+        """The rest of the whole, after the text so far."""
         said, whole = encodable("".join(level)), encodable(whole)
         return whole.removeprefix(said) if whole.startswith(said) else ""
 
@@ -88,7 +88,7 @@ class ResponsesAnswer(Answer):
         self._words = ""
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
-        """What one frame says."""
+        """The chunks in one frame."""
         if data is DONE:
             self.is_whole = self.is_over = True
             return
@@ -100,7 +100,7 @@ class ResponsesAnswer(Answer):
             yield from self._read_event(values.name(frame.get("type")) or event, frame)
 
     def end(self) -> Iterator[ModelChunk]:
-        """The calls, what is to be kept, and why it ended."""
+        """The calls, the data to keep, and why it ended."""
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
@@ -114,7 +114,7 @@ class ResponsesAnswer(Answer):
         yield self.finished(reason, self._words)
 
     def _read_event(self, type_: str, frame: Mapping[str, Any]) -> Iterator[ModelChunk]:
-        """What an event says; most of the API's many events only repeat others."""
+        """The chunks in an event; most of the API's many events only repeat others."""
         item, index = values.mapping(frame.get("item")), values.index(frame.get("output_index"))
         if type_ in _DELTAS:
             self._enter(frame)

@@ -45,11 +45,11 @@ class Answer(ABC):
 
     @abstractmethod
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
-        """What one frame says. Raises ModelError where it says that the provider failed."""
+        """The chunks in one frame. Raises ModelError if it says that the provider failed."""
 
     @abstractmethod
     def end(self) -> Iterator[ModelChunk]:
-        """What there is to say at the end. Raises ModelError where the answer is not whole."""
+        """The last chunks. Raises ModelError if the answer is not whole."""
 
     def say(self, kind: Kind, piece: str) -> Iterator[ModelChunk]:
         """A piece of text, as far as its characters are whole."""
@@ -58,7 +58,7 @@ class Answer(ABC):
         yield from self._chunk(kind, self._joints[kind].feed(piece))
 
     def flush(self) -> Iterator[ModelChunk]:
-        """What was held back of characters that are never completed."""
+        """Text that was held back, of characters that are never completed."""
         for kind, joint in self._joints.items():
             yield from self._chunk(kind, joint.flush())
 
@@ -120,7 +120,7 @@ async def read_answer(
             if answer.is_whole:
                 break
             raise
-        left = max(0.0, left - (now() - waits))  # what the reader of ours takes does not count
+        left = max(0.0, left - (now() - waits))  # the time that our own reader takes does not count
         progress = answer.progress
         try:
             for frame in reader.end() if piece is None else reader.feed(piece):

@@ -42,7 +42,7 @@ class Calls:
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
-        """What the tools on offer are called."""
+        """The names of the tools on offer."""
         self._calls: list[_Call] = []
 
     def __bool__(self) -> bool:

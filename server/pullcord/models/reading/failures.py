@@ -1,4 +1,4 @@
-"""What providers say of their failures, in any shape: the words, the status, how long to wait.
+"""Providers' failures, in any shape: the words, the status, how long to wait.
 
 The words are made fit for callers here: no key, no address, no account. Whether to ask again is not
 decided here.
@@ -54,7 +54,7 @@ _NAMED_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a provider said of a failure."""
+    """A failure as a provider reported it."""
 
     words: str = ""
     """In the provider's words, as they came."""
@@ -64,7 +64,7 @@ class Failure:
 
 
 def failure_in(body: Any, headers: Mapping[str, str] | None = None) -> Failure:
-    """What a body says of a failure, whatever its shape."""
+    """The failure in a body of any shape."""
     told = retry_after(headers or {})
     return Failure(words_of(body), status_of(body), _delay_in(body) if told is None else told)
 

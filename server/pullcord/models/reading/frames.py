@@ -1,8 +1,8 @@
 """Bytes to frames: server-sent events as servers really send them, or JSON instead of a stream.
 
 Comments, frames without data, any line ending, JSON line by line, one JSON for the whole body: all
-of them come out as frames, and what is neither is kept for the error's words. What a frame means is
-not known here.
+of them come out as frames, and the beginning of anything else is kept for the error's words. The
+meaning of a frame is not known here.
 """
 
 import json
@@ -69,7 +69,7 @@ class FrameReader:
             yield from self._take(line)
         if self._size + len(self._open) > MAX_FRAME:
             raise NotAFrame(f"a frame of more than {MAX_FRAME} bytes")
-        # JSON shows by itself whether it is whole. What follows it may never come: some servers
+        # JSON shows by itself whether it is whole. The frame's end may never come: some servers
         # leave the connection open.
         if self._open:
             yield from self._try_open_line()

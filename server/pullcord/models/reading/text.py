@@ -47,7 +47,7 @@ class Joint:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """What can be passed on now; the half of a character is held back."""
+        """The text that can be passed on now; half a character is held back."""
         if not self._held and piece.isascii():
             return piece
         text = self._held + piece
@@ -56,7 +56,7 @@ class Joint:
         return encodable(text[: len(text) - len(self._held)])
 
     def flush(self) -> str:
-        """What was held back for a half that has not come."""
+        """The half of a character that was held back, and whose other half has not come."""
         held, self._held = self._held, ""
         return encodable(held)
 

@@ -1,6 +1,7 @@
 """Validated values of our own, made of whatever stands in a provider's field.
 
-Each function takes any JSON value and never raises: what it cannot read is None, empty or skipped.
+Each function takes any JSON value and never raises. A value that it cannot read becomes None or
+empty, or is skipped.
 """
 
 import json
@@ -21,7 +22,7 @@ _MAX_KEPT = 4 * 1024 * 1024
 
 
 class Kind(Enum):
-    """What a piece of an answer is."""
+    """The kinds of text in an answer."""
 
     TEXT = "text"
     REASONING = "reasoning"
@@ -70,9 +71,9 @@ def count(value: Any) -> int | None:
 
 
 def usage(told: Any) -> Usage | None:
-    """What a provider tells of its tokens, under the names of either protocol.
+    """The tokens that a provider reports, under the names of either protocol.
 
-    `estimated` says that a count which is 0 here was not told. None: there is nothing in it.
+    `estimated` says that a count of 0 was not reported. None: no count was.
     """
     if not isinstance(told, Mapping):
         return None
