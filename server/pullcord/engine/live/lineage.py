@@ -10,7 +10,7 @@ and those of its parents in one step under its lock, so that all of them have it
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -62,9 +62,12 @@ class Lineage:
         """Empty: it has no parent."""
         return "" if self.parent is None else self.parent.run_id
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[object]:
         """Holds the locks of the run and of all its parents, up to the root."""
+        return self._own.lock if self.parent is None else self._all_locked()
+
+    @contextmanager
+    def _all_locked(self) -> Iterator[None]:
         with ExitStack() as locks:
             run: Kin | None = self._own
             while run is not None:
