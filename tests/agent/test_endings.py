@@ -1,12 +1,12 @@
 """What becomes of a run by the way its model's answers end, through the real engine and client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
 from pullcord.agent import Agent
-from pullcord.models.base import Price
+from pullcord.models.base import Finished, Model, ModelChunk, ModelRequest, Price, Text
 from pullcord.run.base import RunOutput, RunStatus
 from pullcord.run.cancel import CancelCause
 from pullcord.run.events import ToolCallState
@@ -112,6 +112,39 @@ async def test_an_unknown_reason_fails_only_a_run_that_said_nothing(
     assert failed(await run(server), "because")
     server.answers(*says("hi", "because"))
     assert (await run(server)).content == "hi"
+
+
+async def test_announced_calls_that_do_not_come_fail_the_run(server: MisbehavingServer) -> None:
+    """An answer that ends for tool calls, and has neither calls nor text, is no answer."""
+    server.answers(delta("tool_calls"), DONE)
+    assert failed(await run(server), "announced tool calls and sent none")
+    server.answers(*says("hi", "tool_calls"))
+    assert (await run(server)).content == "hi"
+
+
+class OwnWords(Model):
+    """A model of an author's, which ends its answers in words of its own."""
+
+    id = "own"
+
+    def __init__(self, *words: Any) -> None:
+        self._words = words
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        yield Text("hi")
+        for word in self._words:
+            yield Finished(word)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [(("stop",), ""), (("",), ""), (("wonder",), ""), (("error",), "failed"), ((), "Finished")],
+)
+async def test_an_own_model_may_use_own_words(words: tuple[Any, ...], error: str) -> None:
+    """The words are understood as a provider's are; a model that never says it fails the run."""
+    output = await Agent(model=OwnWords(*words)).arun("?")
+    assert error in output.error
+    assert (output.status is RunStatus.error) == bool(error)
 
 
 # --- bounds of the loop

@@ -385,3 +385,20 @@ async def test_many_at_once(server: OpenAIServer, model: Model) -> None:
     gate.open()
     for said in await asyncio.gather(*calls):
         assert said[0] == Text("yes")
+
+
+async def test_an_address_that_is_none() -> None:
+    """A base_url that is no address is a mistake, said at once and not tried again."""
+    for wrong in ("127.0.0.1:8000", "ftp://x/v1"):
+        model = OpenAIChat(id="m", base_url=wrong)
+        with pytest.raises(ModelError, match="cannot be asked: its base_url"):
+            await everything(model)
+        await model.aclose()
+
+
+async def test_a_key_from_a_file(server: OpenAIServer) -> None:
+    """Blanks and line ends around a key do not matter."""
+    model = OpenAIChat(id="m", base_url=server.base_url, api_key=" sk-1\n")
+    await everything(model)
+    await model.aclose()
+    assert server.exchange(0).headers["authorization"] == "Bearer sk-1"

@@ -68,7 +68,7 @@ class HttpModel(Model):
         self.max_retries = max_retries
         self.extra = dict(extra or {})
         self._price = price
-        self._api_key = api_key
+        self._api_key = api_key.strip() or None if api_key else None  # files end in a line end
         self._base_url = base_url
         self._timeout = _SILENCE if timeout is None else timeout
         self._throttle = throttle or Throttle()
@@ -147,7 +147,7 @@ class HttpModel(Model):
                 "the model's provider did not answer in time",
                 may_pass=isinstance(error, httpx2.TimeoutException),
             ) from error
-        except (Interrupted, httpx2.HTTPError) as error:
+        except Interrupted as error:
             words = "the connection to the model's provider failed"
             raise ModelError(words, may_pass=True) from error
 
@@ -161,8 +161,15 @@ class HttpModel(Model):
     @asynccontextmanager
     async def _opened(self, client: Any, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
         """A response whose connection is closed on every way out, also when cancelled once more."""
-        async with asyncio.timeout(self._timeout):
-            response = await self._send(client, body)
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._send(client, body)
+        except (CannotAsk, Interrupted, TimeoutError, httpx2.TimeoutException):
+            raise
+        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+            raise CannotAsk(f"its base_url is no address: {type(error).__name__}") from error
+        except Exception as error:  # httpx2 has several, and some transports their own
+            raise Interrupted from error
         try:
             yield response
         finally:

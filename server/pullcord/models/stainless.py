@@ -5,6 +5,8 @@ The SDK makes the request and checks the key; everything after that is `http`'s.
 
 from typing import Any
 
+import httpx2
+
 from pullcord.models.http import CannotAsk, HttpModel
 from pullcord.models.reading.answer import Interrupted
 
@@ -28,8 +30,10 @@ class StainlessModel(HttpModel):
             )
         except sdk.APIStatusError as error:
             return error.response
+        except sdk.APITimeoutError as error:
+            raise httpx2.ConnectTimeout("too late") from error
         except sdk.APIConnectionError as error:
-            if error.__cause__ is not None:
+            if isinstance(error.__cause__, httpx2.UnsupportedProtocol):
                 raise error.__cause__ from error
             raise Interrupted from error
         except (self._error, TypeError) as error:  # Anthropic's says so of a missing key

@@ -65,6 +65,9 @@ def check_end(end: Finished, text: str, *, has_calls: bool, on_cut_off: OnCutOff
             raise AnswerRefused(f"the model refused: {text.strip()[:1000] or 'it gave no reason'}")
         case FinishReason.ERROR:
             raise ModelError(f"the model's provider failed in the middle of its answer{words}")
+        case FinishReason.TOOL_CALLS:
+            if not has_calls and not text.strip():
+                raise ModelError("the model's provider announced tool calls and sent none")
         case FinishReason.OTHER:
             if not text.strip() and not has_calls:
                 raise ModelError(f"the model's answer ended for a reason that is not known{words}")

@@ -25,6 +25,7 @@ from pullcord.models.base import (
     ToolMessage,
     ToolRequest,
 )
+from pullcord.models.reading.values import reason as finish_reason
 from pullcord.native.approval import answer_of, decisions_on
 from pullcord.native.calling import Repetitions, result_of
 from pullcord.native.endings import Answer, OnCutOff, check_end
@@ -36,6 +37,8 @@ from pullcord.run.events import UsageUpdated
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Decision
 from pullcord.run.usage import Usage
+
+_NO_REASON = (FinishReason.STOP, "")
 
 
 class UnknownTool(Exception):
@@ -143,8 +146,10 @@ async def _ask(
                         meter.told(chunk)
                     case Kept(kept):
                         pass
-                    case Finished():
-                        end = chunk
+                    case Finished(reason):
+                        # An author's own model may say it in words of its own.
+                        known = isinstance(reason, FinishReason)
+                        end = chunk if known else Finished(*(finish_reason(reason) or _NO_REASON))
                         break
     except ModelError:
         if not begun:

@@ -129,7 +129,7 @@ async def read_answer(
                 if answer.is_over:
                     break
                 if frame.data and not (answer.strange or answer.progress or answer.is_whole):
-                    answer.strange = json.dumps(frame.data)[:_SHOWN]
+                    answer.strange = _shown(frame.data)
         except NotAFrame as error:
             if answer.is_whole:
                 break
@@ -147,6 +147,13 @@ async def read_answer(
         raise _not_understood(ignored, answer.provider)
     for chunk in answer.end():
         yield chunk
+
+
+def _shown(data: Any) -> str:
+    try:
+        return json.dumps(data)[:_SHOWN]
+    except RecursionError:
+        return "JSON of great depth"
 
 
 def _not_understood(what: NotAFrame | str, provider: str) -> ModelError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_FRAME = 32 * 1024 * 1024
+MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame, or of an answer that is no stream."""
 _SHOWN = 300
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -72,7 +72,8 @@ class FrameReader:
         # JSON shows by itself whether it is whole. The frame's end may never come: some servers
         # leave the connection open.
         if self._open:
-            yield from self._try_open_line()
+            if bytes(self._open[-16:]).rstrip().endswith(_CLOSING):
+                yield from self._try_open_line()
         elif self._data:
             yield from self._try()
 
@@ -136,18 +137,17 @@ class FrameReader:
         """The frame that the line which has not ended completes, if it does."""
         line = bytes(self._open)
         was_plain = self._is_plain
-        if line.rstrip().endswith(_CLOSING):
-            name, value = self._field(line.removeprefix(b"\xef\xbb\xbf"))
-            if name == b"data":
-                self._add(value)
-                frames = list(self._try())
-                if frames:
-                    self._open.clear()
-                    self._is_first = False
-                    yield from frames
-                    return
-                self._data.pop()
-                self._size -= len(value)
+        name, value = self._field(line.removeprefix(b"\xef\xbb\xbf"))
+        if name == b"data":
+            self._add(value)
+            frames = list(self._try())
+            if frames:
+                self._open.clear()
+                self._is_first = False
+                yield from frames
+                return
+            self._data.pop()
+            self._size -= len(value)
         self._is_plain = was_plain
 
     def _try(self) -> Iterator[Frame]:
