@@ -235,7 +235,7 @@ def test_a_child_lives_no_longer_than_its_parent(engine: Engine) -> None:
     below = ended(engine, child_of(engine).run_id)
     assert below.state is RunState.CANCELLED
     assert below.cancellation is not None
-    assert below.cancellation.reason == "the run above it has ended"
+    assert below.cancellation.reason == "its parent run has ended"
 
 
 def test_a_stopped_wait_stops_the_child(engine: Engine) -> None:

@@ -451,4 +451,4 @@ async def test_a_run_left_behind_by_the_run_above_it_is_stopped(endless: Agent) 
             await begun.wait()
 
     assert (await Careless().arun("x")).status is RunStatus.completed
-    assert await left[0] == "the run above it has ended"
+    assert await left[0] == "its parent run has ended"

@@ -26,7 +26,7 @@ class ChildHandle:
     async def wait(self) -> Run:
         """Waits until the child has ended, and returns it, in whatever state it ended.
 
-        Raises RunCancelledError if it was stopped because the parent is to stop, and CancelledError
+        Raises RunCancelledError if it was stopped because the parent must stop, and CancelledError
         if the waiting task was cancelled; the child is cancelled then, cause PARENT. It has ended
         when this raises.
         """

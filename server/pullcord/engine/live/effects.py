@@ -110,7 +110,7 @@ class Begin:
     """The run's code may begin."""
 
     deadline: float | None
-    """When it will be stopped for lack of time (monotonic); None: never."""
+    """When it will be stopped because its time is up (monotonic); None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class RunFacts:
         self.rules = rules
         self.state = RunState.PENDING
         self.deadline = deadline
-        """When it will be stopped for lack of time (monotonic); None: never."""
+        """When it will be stopped because its time is up (monotonic); None: never."""
         self.assignment = 0
         """How often it was given to another executor before it began."""
         self.usage = Usage()
@@ -81,7 +81,7 @@ class RunFacts:
         )
 
     def receipt(self, run: Run) -> Receipt:
-        """What a canceller can be told now, with the run as it is."""
+        """The answer to a canceller, with the run as it is now."""
         if run.state is RunState.CANCELLED:
             outcome = CancelOutcome.STOPPED
         elif run.state.is_terminal:

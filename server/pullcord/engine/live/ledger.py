@@ -1,4 +1,4 @@
-"""The tool calls of a run and of all beneath it, each as far as it has come.
+"""The tool calls of a run and of its children at any depth, each as far as it has come.
 
 Bounded in number and in size, so that it fits a message. It guards nothing and decides nothing: its
 owner holds a lock, and says what is entered.

@@ -78,7 +78,7 @@ class Lineage:
     def must_go_on(self) -> None:
         """Raises RunCancelledError if a parent must stop, or has ended. All must be `locked`.
 
-        The cancel of a run far above may be accepted while it has not come down here yet.
+        The cancel of a distant parent may be accepted while it has not arrived here yet.
         """
         run = self.parent
         while run is not None:
@@ -130,8 +130,8 @@ class Lineage:
     def refused(self) -> None:
         """Something could not begin. No lock is held.
 
-        The stop that refused it may be on its way here: it is made to arrive before the code is
-        told, so that the run does not fail by what is its own cancel.
+        The stop that refused it may be on its way here. It is delivered now, before the code gets
+        RunCancelledError, so that the run does not fail by what is its own cancel.
         """
         parent = self.parent
         if parent is None:

@@ -1,12 +1,13 @@
 """One live run: the lock around its machine, and the doing of what the machine decides.
 
 Each decision is made in one synchronous step under the run's lock, together with what must be one
-step with it: what enters the log, and which timers are armed. All else (telling the code, calling
-back) is done after the lock is let go, in one function. The rules are the machine's, the code is
+step with it: what enters the log, and which timers are armed. All else (stopping the code, calling
+back) is done after the lock is released, in one function. The rules are the machine's, the code is
 the execution's, and who may run is the engine's.
 
 When completion and a cancel race, the one that takes the lock first wins: a cancel that was
-accepted makes whatever end comes later CANCELLED, and one that comes after the end is told so.
+accepted makes whatever end comes later CANCELLED; one that comes after the end changes nothing, and
+its receipt says ALREADY_FINISHED.
 """
 
 import logging
@@ -103,7 +104,7 @@ class LiveRun:
             return self.machine.run(self.spec, self.lineage.parent_run_id, output, sequence)
 
     def receipt(self) -> Receipt:
-        """What a canceller can be told now."""
+        """The answer to a canceller as of now."""
         with self.lock:
             return self.machine.receipt(self.snapshot())
 
@@ -166,7 +167,7 @@ class LiveRun:
         self.act(lambda at: self.machine.refused(failure, at))
 
     def refuse(self, error: BaseException) -> None:
-        """The run was not admitted after all. Who has come to follow it meanwhile is told."""
+        """The run was not admitted after all. Watchers who came meanwhile see that."""
         with self.lock:
             self._on_end = lambda _: None
         self.fail(error)

@@ -228,7 +228,7 @@ class RunMachine(RunFacts):
                 return self.abandon(at)
 
     def delivered(self, at: Moment) -> None:
-        """The code has been told to stop."""
+        """A stop was delivered to the code."""
         self.deliver_time = self.deliver_time or at.time
 
     def abandon(self, at: Moment) -> Effects:
@@ -263,7 +263,7 @@ class RunMachine(RunFacts):
             # It was quicker than the stop that is on its way.
             stop = self.reached("output_bytes", at)
         if self.cancellation is not None:
-            self.delivered(at)  # the code may have seen the token before anybody told it
+            self.delivered(at)  # the code may have seen the token before it was delivered
         elif error is not None and own_cancel:
             words = f"{error.type} was raised in a run that nobody cancelled"
             error = RunError(RuntimeError.__name__, words)

@@ -170,7 +170,7 @@ class LivePort:
         then(None if begin is None else Began(begin.deadline))
 
     def delivered(self) -> None:
-        """The code has been told to stop."""
+        """A stop was delivered to the code."""
         with self._live.lock:
             self._machine.delivered(self._live.now())
 

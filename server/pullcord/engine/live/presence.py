@@ -1,4 +1,4 @@
-"""Who watches a run, and what its disconnect policy does once nobody does.
+"""The watchers of a run, and what its disconnect policy does once there is none.
 
 It counts watchers and keeps the lease. How a run is stopped is the live run's business.
 """
@@ -20,7 +20,7 @@ class Presence:
         clock: Clock,
         on_alone: Callable[[str], None],
     ) -> None:
-        """`seconds` is the lease; `on_alone` is told why the run is to stop, without a lock."""
+        """`seconds` is the lease; `on_alone` is called with the reason to stop, without a lock."""
         self._policy = policy
         self._seconds = seconds
         self._clock = clock

@@ -28,7 +28,7 @@ from pullcord.run.cancel import (
 from pullcord.run.events import CancelRequested
 
 _NEAR_DEADLINE = Cancellation(CancelCause.DEADLINE, reason="the caller's deadline is near")
-PARENT_ENDED = CancelRequest(Cancellation(CancelCause.PARENT, reason="the run above it has ended"))
+PARENT_ENDED = CancelRequest(Cancellation(CancelCause.PARENT, reason="its parent run has ended"))
 _STAGES = tuple(StopStage)
 _SOONER = 0.8
 """A child's last wait is so much of its parent's, so that the tree ends from its leaves up."""
