@@ -5,6 +5,8 @@ SDKs' readers raise errors of their own at odd frames. Nothing here knows one pr
 """
 
 import asyncio
+import functools
+import ssl
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -118,7 +120,7 @@ class HttpModel(Model):
         connect = min(_CONNECT, self._timeout)
         timeout = httpx2.Timeout(None, connect=connect, write=self._timeout)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-        return self._http(timeout=timeout, limits=limits, follow_redirects=True)
+        return self._http(timeout=timeout, limits=limits, follow_redirects=True, verify=trusted())
 
     def _priced(self, usage: Usage) -> Usage:
         return usage if usage.estimated else replace(usage, cost=self.cost(usage) or 0.0)
@@ -187,6 +189,12 @@ class HttpModel(Model):
         if response.headers.get("x-should-retry") == "false":
             told.may_pass = False
         return told
+
+
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    """The certificates that are trusted. Reading them takes longer than all else a client needs."""
+    return httpx2.create_ssl_context()
 
 
 class HttpClient(httpx2.AsyncClient):

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+import httpx2
+
 from pullcord.models.base import (
     AssistantMessage,
     Message,
@@ -30,7 +32,7 @@ except ImportError as missing:
     ) from missing
 
 from pullcord.models.google.gemini_answer import GeminiAnswer
-from pullcord.models.http import CannotAsk, HttpClient, HttpModel
+from pullcord.models.http import CannotAsk, HttpClient, HttpModel, trusted
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.values import sent_arguments, sent_name
 from pullcord.models.schemas import closed_schema
@@ -104,6 +106,7 @@ class Gemini(HttpModel):
         http = self._http_client()
         options: dict[str, Any] = {
             "httpx_async_client": http,
+            "httpx_client": httpx2.Client(verify=trusted()),  # never used, and else made anew
             "retry_options": {"attempts": 1},  # ours can be interrupted
         }
         if self._base_url is not None:
