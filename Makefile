@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Holds the generated *_pb2* files beside an __init__.py written by hand.
 GENERATED := server/pullcord/v1
+# The frames between the control process and its workers: internal, so no client generates them.
+FRAMES := server/pullcord/link
 FRESH := build/generated
 UV := build/uv
 # Makes targets in every client of clients/. A language whose toolchain is not here is skipped.
@@ -75,16 +77,21 @@ format: $(INSTALLED) ## Mend what the linters can mend by themselves
 generate: fresh ## Make the code of the API from protos/, in every language
 	rm -f $(GENERATED)/*_pb2*
 	cp $(FRESH)/$(GENERATED)/*_pb2* $(GENERATED)/
+	cp $(FRESH)/$(FRAMES)/*_pb2* $(FRAMES)/
 	@$(CLIENTS) generate
 
 check-generated: fresh ## Check that the generated code is what protos/ says
 	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ $(FRESH)/$(GENERATED) $(GENERATED) \
 		|| { echo 'The generated code is not what protos/ says: run "make generate".' >&2; exit 1; }
+	@for file in $(FRESH)/$(FRAMES)/*_pb2*; do cmp "$$file" $(FRAMES)/$$(basename "$$file") \
+		|| { echo 'The frames are not what $(FRAMES)/frames.proto says: run "make generate".' >&2; exit 1; }; done
 	@$(CLIENTS) check-generated
 
 fresh: $(INSTALLED)
 	@rm -rf $(FRESH)
 	$(BIN)/buf generate --output $(FRESH)
+	$(BIN)/python -m grpc_tools.protoc -Iserver -Iprotos --python_out=$(FRESH)/server --pyi_out=$(FRESH)/server \
+		$(FRAMES)/frames.proto
 
 docs: $(INSTALLED) ## Make the tables and the diagram of docs/ from the code
 	$(BIN)/python -m tools.render_docs

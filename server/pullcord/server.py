@@ -21,7 +21,7 @@ from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import Observer, RunStore
+from pullcord.engine.ports import Executor, Observer, RunStore
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
@@ -32,7 +32,7 @@ from pullcord.transports.grpc.server import GrpcOptions, GrpcServer
 
 _MESSAGE = 16 * 1024 * 1024
 """Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
-_FLUSH = 5.0
+FLUSH = 5.0
 """Seconds that streams get, once all runs have ended, to send what they have."""
 _ENDING = 10.0
 """Seconds that runs which were interrupted, or abandoned, get to be ended and kept."""
@@ -70,18 +70,16 @@ class RunServer:
         store: Callable[[Clock, EngineOptions], RunStore] = MemoryStore,
     ) -> None:
         """Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
+        self._given = [
+            name for name, value in (("settings", settings), ("observer", observer)) if value
+        ]
         self.settings = settings or read_settings()
         self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
         options = self.settings.engine
         clock = clock or ThreadClock()
         observer = observer or Telemetry()
-        self.engine = Engine(
-            options=options,
-            clock=clock,
-            store=store(clock, options),
-            observer=observer,
-            executor=LocalExecutor(options, clock, observer.loop_stalled),
-        )
+        executor = LocalExecutor(options, clock, observer.loop_stalled)
+        self.engine = make_engine(options, clock, observer, executor, store)
         self._background: _Background | None = None
         self._begun = False
 
@@ -131,7 +129,7 @@ class RunServer:
         stop: asyncio.Event,
         listen: str,
         on_ready: Callable[[str], None],
-        flush: float = _FLUSH,
+        flush: float = FLUSH,
     ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         server = GrpcServer(self.engine, self.catalog, self._grpc_options(), self._credentials())
@@ -196,6 +194,19 @@ class RunServer:
         """Stops."""
         self.stop()
 
+    # --- in a worker process
+
+    def begin_in_worker(self) -> None:
+        """Serves nothing: the control process does, and this one executes.
+
+        Raises ValueError where the module configures what the control process would never see.
+        """
+        if self._given:
+            raise ValueError(
+                f"RunServer({self._given[0]}=…) has no effect here: the process that serves does "
+                "not import this module. Set PULLCORD_ variables instead, or serve --in-process."
+            )
+
     # --- inside
 
     def _begin(self) -> None:
@@ -228,6 +239,23 @@ class RunServer:
                 f"{certificate} and {key} are no certificate and its key: {error}"
             ) from error
         return grpc.ssl_server_credentials([pair])
+
+
+def make_engine(
+    options: EngineOptions,
+    clock: Clock,
+    observer: Observer,
+    executor: Executor,
+    store: Callable[[Clock, EngineOptions], RunStore] = MemoryStore,
+) -> Engine:
+    """An engine on these parts; without another store, runs are kept in this process."""
+    return Engine(
+        options=options,
+        clock=clock,
+        store=store(clock, options),
+        observer=observer,
+        executor=executor,
+    )
 
 
 class _Background:

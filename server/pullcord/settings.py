@@ -6,7 +6,7 @@ composition root there are only arguments.
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     """A ping without an answer for so long means that the client is gone."""
     drain_time: float = Field(30.0, ge=0, le=86400)
     """How long runs may go on after SIGTERM before they are cancelled, cause SHUTDOWN."""
+    workers: int = Field(1, ge=0, le=256)
+    """Worker processes that execute runs; 0: as many as there are cores."""
+    isolation: Literal["", "process"] = ""
+    """`process`: every run has a process for itself. Unset: where its runnable says so."""
+    spares: int = Field(1, ge=0, le=64)
+    """Warm processes kept ready for runs that have one for themselves; each takes memory."""
+    max_processes: int = Field(64, ge=1, le=4096)
+    """Worker processes alive at once. A run that needs one more waits, PENDING."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_json: bool = False

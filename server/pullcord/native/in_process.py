@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 from pullcord.local import local_engine
-from pullcord.run import events, gate
+from pullcord.run import events, gate, place
 from pullcord.run.agent import RunEvent
 from pullcord.run.base import RunOutput, RunOutputEvent, RunStatus
 from pullcord.run.cancel import Cancellation, CancelMode, CancelOutcome, CancelRequest
@@ -162,16 +162,16 @@ class Native:
         return Native.cancel_run(run_id, reason, mode=mode, grace_period=grace_period, actor=actor)
 
     def _follow(self, spec: RunSpec) -> Generator[_Told, None, None]:
-        place = _place()
-        engine, parent = place.runs, place.run_id
+        here = _place()
+        engine, parent = here.runs, here.run_id
         _must_not_block(engine)
         with closing(engine.follow(self, spec, parent_run_id=parent)) as watcher:
             for event in watcher:
                 yield _Told(event, watcher.usage())
 
     async def _afollow(self, spec: RunSpec) -> AsyncGenerator[_Told, None]:
-        place = _place()
-        engine, parent = place.runs, place.run_id
+        here = _place()
+        engine, parent = here.runs, here.run_id
         # On the caller's own loop, where the context and the connections of its tools live.
         loop = asyncio.get_running_loop()
         watcher = engine.follow(self, spec, loop=loop, parent_run_id=parent)
@@ -275,7 +275,7 @@ def _output(last: _Told, spec: RunSpec) -> RunOutput:
 
 def _place() -> Place:
     """Where the calling code's runs live, and the run that they become children of, if any."""
-    return at_work.get() or Place(local_engine(), "")
+    return at_work.get() or Place(place.default or local_engine(), "")
 
 
 def _must_not_block(engine: Runs) -> None:

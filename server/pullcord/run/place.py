@@ -57,3 +57,6 @@ class Place:
 at_work: ContextVar[Place | None] = ContextVar("at_work", default=None)
 """The place of the calling code; None outside every run. A thread or task that an author's code
 makes by itself counts where it has taken over the context."""
+
+default: Runs | None = None
+"""In a worker process: where runs live that code outside every run starts. Else None."""

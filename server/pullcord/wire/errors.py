@@ -167,6 +167,17 @@ if _UNTOLD:
     raise TypeError(f"the table of errors and ErrorReason differ in {', '.join(sorted(_UNTOLD))}")
 
 
+def reason_of(error: PullcordError) -> str:
+    """The reason that travels; an error without one of its own is our fault."""
+    return _REASONS.get(type(error), "INTERNAL")
+
+
+def told_of(error: PullcordError) -> Told:
+    """What a status says of an error, beside its code and reason."""
+    told: Told = TABLE[reason_of(error)].tell(error)
+    return told
+
+
 # --- the server's side
 
 

@@ -52,7 +52,7 @@ def response_bytes(run_id: str, record: Record) -> bytes:
             if record.count > 1:  # unset says one
                 delta.count = record.count
         else:
-            _fill_payload(event, record.payload)
+            fill_body(event, record.payload)
         return message.SerializeToString()
     except Exception:
         _log.exception("event %d of run %s cannot be written", record.sequence, run_id)
@@ -76,7 +76,7 @@ def event_message(event: Event) -> event_pb2.RunEvent:
     """Writes an event."""
     message = event_pb2.RunEvent()
     _fill_head(message, event.run_id, event.sequence, event.create_time, event.source)
-    _fill_payload(message, event.payload)
+    fill_body(message, event.payload)
     return message
 
 
@@ -91,10 +91,11 @@ def _fill_head(
     message.sequence = sequence
     set_time(message.create_time, create_time)
     if source is not None:
-        _fill_source(message.source, source)
+        fill_source(message.source, source)
 
 
-def _fill_payload(message: event_pb2.RunEvent, payload: Payload) -> None:
+def fill_body(message: event_pb2.RunEvent, payload: Payload) -> None:
+    """Writes the payload of an event into a message without one."""
     name, fill = _FILL[type(payload)]
     part = getattr(message, name)
     part.SetInParent()
@@ -111,11 +112,12 @@ def event_of(message: event_pb2.RunEvent) -> Event | None:
         sequence=message.sequence,
         create_time=time_of(message.create_time),
         payload=_READ[name](getattr(message, name)),
-        source=_source_of(message.source) if message.HasField("source") else None,
+        source=source_of(message.source) if message.HasField("source") else None,
     )
 
 
-def _fill_source(message: event_pb2.Source, source: Source) -> None:
+def fill_source(message: event_pb2.Source, source: Source) -> None:
+    """Writes who made an event."""
     message.kind = SOURCE_KIND.numbers[source.kind]
     message.id = source.id
     message.name = source.name
@@ -123,7 +125,15 @@ def _fill_source(message: event_pb2.Source, source: Source) -> None:
     message.path.extend(source.path)
 
 
-def _source_of(message: event_pb2.Source) -> Source:
+def payload_of(message: event_pb2.RunEvent) -> Payload:
+    """Reads the payload of an event that has one of this version."""
+    name = message.WhichOneof("payload")
+    assert name is not None
+    return _READ[name](getattr(message, name))
+
+
+def source_of(message: event_pb2.Source) -> Source:
+    """Reads who made an event."""
     return Source(
         kind=SOURCE_KIND.read(message.kind),
         id=message.id,

@@ -5,7 +5,7 @@ says is checked in `fields`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -46,9 +46,63 @@ def seconds_of(message: Duration) -> float:
     return (message.seconds * _BILLION + message.nanos) / _BILLION
 
 
+class StructData(Mapping[str, Any]):
+    """JSON-like data as the bytes of its message, read only when somebody looks into it.
+
+    A process that passes data on never spends time on the values in it.
+    """
+
+    __slots__ = ("_read", "serialized")
+
+    def __init__(self, serialized: bytes) -> None:
+        self.serialized = serialized
+        self._read: dict[str, Any] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        return len(self.serialized)
+
+    def _data(self) -> dict[str, Any]:
+        if self._read is None:
+            self._read = data_of(Struct.FromString(self.serialized))
+        return self._read
+
+    def __getitem__(self, key: str) -> Any:
+        return self._data()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data())
+
+    def __len__(self) -> int:
+        return len(self._data())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StructData) and other.serialized == self.serialized:
+            return True
+        return isinstance(other, Mapping) and self._data() == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as every mapping that compares by value
+
+    def __repr__(self) -> str:
+        return repr(self._data())
+
+
+def struct_bytes(data: Mapping[str, Any]) -> bytes:
+    """The bytes of the message that holds this data."""
+    if isinstance(data, StructData):
+        return data.serialized
+    message = Struct()
+    set_data(message, data)
+    return message.SerializeToString()
+
+
 def set_data(target: Struct, data: Mapping[str, Any]) -> None:
     """Writes plain data. Raises TypeError or ValueError for what JSON cannot hold."""
     target.SetInParent()
+    if isinstance(data, StructData):
+        target.MergeFromString(data.serialized)
+        return
     for key, value in data.items():
         _set_value(target.fields[key], value)
 

@@ -9,7 +9,7 @@ and those of its parents in one step under its lock, so that all of them have it
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -180,6 +180,20 @@ class Lineage:
             if not self._own.machine.state.is_terminal:
                 self._own.log.write_as(text, source, reasoning)
                 self._hear_text(text, source, reasoning)
+
+    def write_all(
+        self, text: str, lengths: Sequence[int], source: Source | None, reasoning: bool
+    ) -> None:
+        """Deltas that were merged on their way enter the run's log, and those of its parents."""
+        if self.source is None:
+            self._own.log.extend(text, lengths, source, reasoning)
+            return
+        with self._own.lock:
+            if not self._own.machine.state.is_terminal:
+                self._own.log.extend(text, lengths, source, reasoning)
+                if self.parent is not None:
+                    heard = self._as_heard(source)
+                    self.parent.lineage.write_all(text, lengths, heard, reasoning)
 
     def _hear_text(self, text: str, source: Source | None, reasoning: bool) -> None:
         if self.parent is not None:

@@ -70,6 +70,12 @@ class LivePort:
         """Adds a delta of whoever `source` says."""
         self._live.lineage.write_as(text, source, reasoning)
 
+    def write_all(
+        self, text: str, lengths: Sequence[int], source: Source | None, reasoning: bool
+    ) -> None:
+        """Adds deltas that were merged on their way here, as if each had been written alone."""
+        self._live.lineage.write_all(text, lengths, source, reasoning)
+
     def emit(self, payload: Payload, source: Source | None) -> None:
         """Adds any other event."""
         self._live.lineage.say(payload, source)

@@ -11,6 +11,7 @@ Invariants:
  3. The last record of a closed log is the terminal event, and it is never trimmed.
 """
 
+import itertools
 import logging
 import threading
 from array import array
@@ -88,6 +89,22 @@ class EventLog:
             self._ring()
         elif len(self._pending) >= _SEAL_AT or len(text) > _SEAL_CHARS:
             self.seal()
+
+    def extend(
+        self, text: str, lengths: "Sequence[int]", source: Source | None, reasoning: bool
+    ) -> None:
+        """Adds deltas that were merged on their way here; `lengths` of one delta may be empty."""
+        with self._lock:
+            if self.closed:
+                return
+            self._seal()
+            items: list[str] = [text]
+            if len(lengths) > 1:
+                starts = [0, *itertools.accumulate(lengths)]
+                items = [text[a:b] for a, b in itertools.pairwise(starts)]
+            self._seal_text(items, source, reasoning)
+        if self._waiting:
+            self._ring()
 
     def append(self, payload: Payload, source: Source | None = None) -> bool:
         """Adds any other event, after all that was written before; False if the log is closed."""

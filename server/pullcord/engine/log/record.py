@@ -163,5 +163,7 @@ def _measure(value: Any) -> int:
         return sum(_ITEM + len(key) + _measure(item) for key, item in value.items())
     if kind is list or kind is tuple:
         return sum(_ITEM + _measure(item) for item in value)
+    if (nbytes := getattr(value, "nbytes", None)) is not None:  # data that is still serialized
+        return int(nbytes)
     fields = kind.__dict__.get("__dataclass_fields__", ())  # a value of ours; else it is small
     return sum(_measure(getattr(value, name)) for name in fields)

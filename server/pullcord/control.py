@@ -1,0 +1,98 @@
+"""The composition root of `pullcord serve`: a control process that imports no author's module.
+
+It serves like a RunServer, but the code of its runs is in worker processes, which also report what
+there is to serve. How workers live and die is in `executors.workers`.
+"""
+
+import asyncio
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pullcord.engine.catalog import Catalog
+from pullcord.engine.clock import ThreadClock
+from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
+from pullcord.link.values import Offer
+from pullcord.server import FLUSH, RunServer, make_engine
+from pullcord.settings import Settings
+from pullcord.telemetry import Telemetry
+
+
+class ImportFailed(Exception):
+    """The author's module cannot be served; the words are those of the worker that tried."""
+
+
+class ReportedCatalog(Catalog):
+    """What the newest worker reported. Replaced as a whole."""
+
+    def replace(self, offers: list[Offer]) -> None:
+        """From now on this is on offer."""
+        self._by_name = Catalog(offers)._by_name
+
+
+class ControlServer(RunServer):
+    """Serves a target, such as `app:server`, whose code runs in worker processes."""
+
+    def __init__(self, target: str, settings: Settings, *, workers: int = 1) -> None:
+        self.settings = settings
+        self._given: list[str] = []
+        self.catalog: ReportedCatalog = ReportedCatalog(())
+        observer = Telemetry()
+        options = WorkerOptions(
+            target=target,
+            workers=workers,
+            spares=settings.spares,
+            max_processes=settings.max_processes,
+            isolate_all=settings.isolation == "process",
+            engine=json.dumps(dataclasses.asdict(settings.engine)),
+            log_level=settings.log_level,
+            log_json=settings.log_json,
+        )
+        self._pool = WorkerExecutor(options, observer, self)
+        self.engine = make_engine(settings.engine, ThreadClock(), observer, self._pool)
+        self._background = None
+        self._begun = False
+        self._first: asyncio.Future[None] | None = None
+
+    async def _serve_until(
+        self,
+        stop: asyncio.Event,
+        listen: str,
+        on_ready: Callable[[str], None],
+        flush: float = FLUSH,
+    ) -> None:
+        self._first = asyncio.get_running_loop().create_future()
+        self._pool.open(self.engine)
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            either: list[asyncio.Future[Any]] = [self._first, stopping]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._first.done():
+                self._first.result()
+                await super()._serve_until(stop, listen, on_ready, flush)
+        finally:
+            stopping.cancel()
+            self._pool.close()
+            await self._pool.closed()
+
+    # --- what workers report
+
+    def offered(self, offers: list[Offer]) -> None:
+        """A worker reported what the author's module serves."""
+        self.catalog.replace(offers)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+
+    def unready(self, words: str) -> None:
+        """The author's module cannot be served."""
+        if self._first is not None and not self._first.done():
+            self._first.set_exception(ImportFailed(words))
+
+    def healthy(self, is_so: bool) -> None:
+        """Whether runs can be executed now."""
+
+    def output(self, name: str, pid: int, data: bytes) -> None:
+        """A worker wrote to its stdout or stderr."""
+        os.write(1 if name == "stdout" else 2, data)

@@ -1,0 +1,278 @@
+"""What a worker's code asks, answered by the engine: one handler for each question.
+
+An answer that must wait (for a decision, an event, an end) is sent when it has come; nothing here
+blocks the loop. What the link carries is `connection`'s.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pullcord.engine.log.watch import Watcher
+from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.link import frames_pb2 as pb
+from pullcord.link.values import (
+    PinnedOffer,
+    decisions_of,
+    fill_decisions,
+    fill_refusal,
+    happened_of,
+    offer_of,
+    spec_of,
+)
+from pullcord.run.cancel import CancelRequest
+from pullcord.run.errors import PullcordError, RunCancelledError, RunNotFound
+from pullcord.run.place import Runs
+from pullcord.run.port import Began
+from pullcord.run.record import Run
+from pullcord.wire.event import response_bytes
+from pullcord.wire.run import (
+    cancellation_of,
+    fill_tool_call,
+    receipt_message,
+    run_message,
+    runnable_of,
+    tool_call_of,
+    tool_calls_of,
+)
+from pullcord.wire.values import StructData
+
+if TYPE_CHECKING:
+    from pullcord.executors.workers.connection import Connection
+
+_log = logging.getLogger("pullcord.workers")
+
+_PAGE = 50
+"""Runs of a session's history in one answer."""
+
+
+class Host(Runs, Protocol):
+    """The engine, as code in a worker reaches it."""
+
+    def get(self, run_id: str) -> Run:
+        """A run as it is now. Raises RunNotFound."""
+
+
+class Answers:
+    """The open questions and watches of one worker."""
+
+    def __init__(self, connection: "Connection", host: Host) -> None:
+        self._connection = connection
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._watches: dict[int, Watcher] = {}
+        self._ids = itertools.count(1)
+        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def answer(self, ask: pb.Ask) -> None:
+        """Answers now, or arranges that it is answered later."""
+        kind = ask.WhichOneof("question")
+        if kind is None:
+            return
+        frame = pb.DownFrame()
+        frame.answer.id = ask.id
+        try:
+            execution = self._connection.runs.get(ask.run)
+            if kind in _OF_RUN and (execution is None or execution.ended):
+                raise RunCancelledError("the run has ended, or is assigned to another worker")
+            handler = _OF_RUN.get(kind) or _OF_NONE[kind]
+            if handler(self, execution, getattr(ask, kind), frame.answer):
+                self._connection.send(frame)
+        except RunCancelledError:
+            frame.answer.must_stop = True
+            self._connection.send(frame)
+        except Exception as error:
+            self._refuse(frame, error)
+
+    def _refuse(self, frame: pb.DownFrame, error: BaseException) -> None:
+        if not isinstance(error, PullcordError | ValueError | TypeError):
+            _log.error("a question of a worker could not be answered", exc_info=error)
+        fill_refusal(frame.answer.refusal, error)
+        self._connection.send(frame)
+
+    def close(self) -> None:
+        """The worker is gone: its watches end, and nobody waits for an answer."""
+        self._closed = True
+        for watcher in self._watches.values():
+            watcher.close()
+        self._watches.clear()
+        for task in self._asking.values():
+            task.cancel()
+
+    def take_back(self, ask_id: int) -> None:
+        """Nobody waits for this answer any more."""
+        task = self._asking.pop(ask_id, None)
+        if task is not None:
+            task.cancel()
+
+    def close_watch(self, number: int) -> None:
+        """The reader has left."""
+        watcher = self._watches.pop(number, None)
+        if watcher is not None:
+            watcher.close()
+
+    # --- of a run. Each returns whether the answer is complete.
+
+    def _began(self, execution: RemoteExecution, _: bool, answer: pb.Answer) -> bool:
+        def told(began: Began | None) -> None:
+            if began is None:
+                answer.must_stop = True
+                return
+            execution.begun = True
+            answer.began.SetInParent()
+            if began.deadline is not None:
+                answer.began.deadline = began.deadline
+
+        execution.port.began(told)
+        return True
+
+    def _settle(self, execution: RemoteExecution, _: bool, answer: pb.Answer) -> bool:
+        answer.done = True
+        return True
+
+    def _stop(self, execution: RemoteExecution, stop: Any, answer: pb.Answer) -> bool:
+        execution.port.stop(cancellation_of(stop))
+        answer.done = True
+        return True
+
+    def _begin(self, execution: RemoteExecution, event: Any, answer: pb.Answer) -> bool:
+        execution.port.begin(*happened_of(event))
+        answer.done = True
+        return True
+
+    def _tool_started(self, execution: RemoteExecution, call: Any, answer: pb.Answer) -> bool:
+        fill_tool_call(answer.call, execution.port.tool_started(tool_call_of(call)))
+        return True
+
+    def _pause(self, execution: RemoteExecution, pause: pb.Pause, answer: pb.Answer) -> bool:
+        frame = pb.DownFrame(answer=answer)
+        question, calls = pause.question, tool_calls_of(pause.calls)
+
+        async def ask() -> None:
+            try:
+                decisions = await execution.port.ask(question, calls)
+                frame.answer.decisions.SetInParent()
+                fill_decisions(frame.answer.decisions.decisions, decisions)
+            except RunCancelledError:
+                frame.answer.must_stop = True
+            except Exception as error:
+                self._asking.pop(answer.id, None)
+                self._refuse(frame, error)
+                return
+            self._asking.pop(answer.id, None)
+            self._connection.send(frame)
+
+        self._asking[answer.id] = self._loop.create_task(ask())
+        return False
+
+    def _start_child(
+        self, execution: RemoteExecution, start: pb.StartChild, answer: pb.Answer
+    ) -> bool:
+        offer = self._pinned(start.offer, start.key)
+        info = runnable_of(start.offer.runnable)
+        data = StructData(start.data) if start.HasField("data") else None
+        child = execution.port.start(offer, info, start.input, data, tuple(start.path))
+        answer.run.run_id = child.run_id
+        return True
+
+    def _history(self, execution: RemoteExecution, after: int, answer: pb.Answer) -> bool:
+        runs = execution.port.history()
+        answer.runs.more = len(runs) > after + _PAGE
+        answer.runs.runs.extend(map(run_message, runs[after : after + _PAGE]))
+        return True
+
+    # --- of code that may be outside every run
+
+    def _follow_run(self, _: object, ask: pb.FollowRun, answer: pb.Answer) -> bool:
+        offer = self._pinned(ask.offer, ask.key)
+        watcher = self._host.follow(offer, spec_of(ask.spec), parent_run_id=ask.parent_run_id)
+        number = next(self._ids)
+        self._watches[number] = watcher
+        answer.following.run_id = watcher.run_id
+        answer.following.watch = number
+        return True
+
+    def _pinned(self, message: pb.Offer, key: int) -> PinnedOffer:
+        offer = offer_of(message)
+        return PinnedOffer(**vars(offer), place=self._connection, key=key)
+
+    def _get(self, _: object, run_id: str, answer: pb.Answer) -> bool:
+        answer.run.CopyFrom(run_message(self._host.get(run_id)))
+        return True
+
+    def _wait(self, _: object, run_id: str, answer: pb.Answer) -> bool:
+        frame = pb.DownFrame(answer=answer)
+
+        def ended() -> None:
+            try:
+                frame.answer.run.CopyFrom(run_message(self._host.get(run_id)))
+            except RunNotFound as error:
+                self._refuse(frame, error)
+                return
+            self._connection.send(frame)
+
+        self._host.on_end(run_id, self._in_loop(ended))
+        return False
+
+    def _in_loop(self, call: Callable[[], None]) -> Callable[[], None]:
+        """The same call, made on this loop by whichever thread makes it."""
+        return lambda: self._connection.post(call)
+
+    def _take(self, _: object, number: int, answer: pb.Answer) -> bool:
+        watcher = self._watches.get(number)
+        if watcher is None:
+            raise RunNotFound("")
+        frame = pb.DownFrame(answer=answer)
+
+        def look() -> None:
+            if self._closed or number not in self._watches:
+                return
+            records = watcher.take()
+            while not records and not watcher.ended:
+                if watcher.arm(self._in_loop(look)):
+                    return
+                records = watcher.take()
+            responses = [r.wire or response_bytes(watcher.run_id, r) for r in records]
+            frame.answer.events.responses.extend(responses)
+            frame.answer.events.ended = watcher.ended
+            self._connection.send(frame)
+
+        look()
+        return False
+
+    def _cancel(self, _: object, cancel: pb.Cancel, answer: pb.Answer) -> bool:
+        grace = cancel.grace_period if cancel.HasField("grace_period") else None
+        request = CancelRequest(cancellation_of(cancel.cancellation), grace)
+        receipt = self._host.cancel(cancel.run_id, request, before_start=cancel.before_start)
+        answer.receipt.CopyFrom(receipt_message(receipt))
+        return True
+
+    def _continue(self, _: object, ask: pb.Continue, answer: pb.Answer) -> bool:
+        run = self._host.continue_run(ask.run_id, decisions_of(ask.decisions), ask.actor)
+        answer.run.CopyFrom(run_message(run))
+        return True
+
+
+Handler = Callable[[Answers, Any, Any, pb.Answer], bool]
+
+_OF_RUN: dict[str, Handler] = {
+    "began": Answers._began,
+    "settle": Answers._settle,
+    "stop": Answers._stop,
+    "begin": Answers._begin,
+    "tool_started": Answers._tool_started,
+    "pause": Answers._pause,
+    "start_child": Answers._start_child,
+    "history": Answers._history,
+}
+_OF_NONE: dict[str, Handler] = {
+    "follow_run": Answers._follow_run,
+    "get": Answers._get,
+    "wait": Answers._wait,
+    "take": Answers._take,
+    "cancel": Answers._cancel,
+    "continue_run": Answers._continue,
+}

@@ -1,0 +1,287 @@
+"""The link to one worker, on the control side: frames in and out, and who is assigned to it.
+
+Frames of a run that is no longer assigned here are dropped. Which worker a run is given to, and
+when a worker is killed, is the pool's business; questions are answered in `answers`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.executors.workers.process import Process
+from pullcord.link import frames_pb2 as pb
+from pullcord.link.framing import Deframer, framed
+from pullcord.link.values import fill_spec, happened_of, stop_frame
+from pullcord.run.cancel import Cancellation
+from pullcord.run.port import Failure
+from pullcord.wire.event import source_of
+from pullcord.wire.run import error_of, tool_call_of, usage_of
+from pullcord.wire.values import StructData
+
+if TYPE_CHECKING:
+    from pullcord.executors.workers.answers import Answers
+    from pullcord.executors.workers.pool import WorkerExecutor
+
+_log = logging.getLogger("pullcord.workers")
+
+_READ = 256 * 1024
+"""Bytes taken of a socket in one turn of the loop, so that a flood delays nobody else."""
+MAX_UNSENT = 256 * 1024 * 1024
+"""Bytes that wait for a worker which does not read; more than that, and it is killed."""
+
+
+class Connection:
+    """One worker process and the runs that are assigned to it. Used on the pool's loop only."""
+
+    def __init__(
+        self,
+        pool: "WorkerExecutor",
+        process: Process,
+        *,
+        exclusive: bool,
+        on_output: Callable[[str, int, bytes], None],
+    ) -> None:
+        """`exclusive`: it executes one tree of runs, and ends with that."""
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self.process = process
+        self.exclusive = exclusive
+        self._on_output = on_output
+        self.runs: dict[int, RemoteExecution] = {}
+        """By assignment; also those whose run is over while their code still holds something."""
+        self.ready = False
+        self.retiring = ""
+        """Why it takes no new runs; empty: it does."""
+        self.started_at = time.monotonic()
+        self.answers: Answers = pool.answers(self)
+        self._deframer = Deframer()
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._dead = False
+        self._loop.add_reader(process.sock.fileno(), self._read)
+        self._loop.add_reader(process.pidfd, self._died)
+        for name, fd in (("stdout", process.stdout), ("stderr", process.stderr)):
+            self._loop.add_reader(fd, self._pass_on, name, fd)
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Makes a call on the loop, from any thread."""
+        self._pool.post(call)
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether a new run may be assigned to it."""
+        return self.ready and not self.retiring and not self._dead
+
+    # --- out
+
+    def send(self, frame: pb.DownFrame) -> None:
+        """Sends a frame; never waits."""
+        if self._dead:
+            return
+        data = framed(pb.Down(frames=[frame]).SerializeToString())
+        if not self._unsent:
+            with contextlib.suppress(BlockingIOError, OSError):
+                data = data[self.process.sock.send(data) :]
+            if not data:
+                return
+            self._loop.add_writer(self.process.sock.fileno(), self._write)
+        self._unsent.append(memoryview(data))
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > MAX_UNSENT:
+            self._pool.kill(self, "it does not read what it is sent")
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                data = self._unsent[0]
+                sent = self.process.sock.send(data)
+                self._unsent_bytes -= sent
+                if sent < len(data):
+                    self._unsent[0] = data[sent:]
+                    return
+                self._unsent.popleft()
+        except BlockingIOError:
+            return
+        except (
+            OSError
+        ):  # it is dead: what it has said is still read, its death is told by the pidfd
+            self._unsent.clear()
+        self._loop.remove_writer(self.process.sock.fileno())
+
+    def start(self, execution: RemoteExecution, number: int, key: int) -> None:
+        """Assigns a run to this worker; with a key, one that code there asked to start."""
+        execution.number = number
+        execution.connection = self
+        self.runs[number] = execution
+        frame = pb.DownFrame()
+        start = frame.start
+        start.run = number
+        start.key = key
+        fill_spec(start.spec, execution.port.spec, with_input=not key)
+        if execution.parent is not None and execution.parent.connection is self:
+            start.parent = execution.parent.number
+        start.trace.update(execution.trace)
+        self.send(frame)
+
+    def drop(self, execution: RemoteExecution) -> None:
+        """The run must not begin."""
+        self.send(pb.DownFrame(drop=execution.number))
+
+    def stop(
+        self, execution: RemoteExecution, cancellation: Cancellation, grace_period: float | None
+    ) -> None:
+        """Delivers a stop to the run's code."""
+        self.send(stop_frame(execution.number, cancellation, grace_period))
+
+    # --- in
+
+    def _read(self) -> bool:
+        """Takes what has come, a bounded part of it; whether there may be more."""
+        try:
+            data = self.process.sock.recv(_READ)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self.process.sock.fileno())
+            return False
+        try:
+            for message in self._deframer.feed(data):
+                for frame in pb.Up.FromString(message).frames:
+                    self._take(frame)
+        except Exception:  # no code of ours sends this: the worker's memory is torn
+            _log.exception("worker %d sent what cannot be read", self.process.pid)
+            self._pool.kill(self, "it sent what cannot be read")
+            return False
+        return True
+
+    def _take(self, frame: pb.UpFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind is None:
+            return
+        part = getattr(frame, kind)
+        of_run = _OF_RUN.get(kind)
+        if of_run is not None:
+            execution = self.runs.get(part if isinstance(part, int) else part.run)
+            if execution is not None:
+                of_run(self, execution, part)
+        elif kind == "ask":
+            self.answers.answer(part)
+        elif kind == "taken_back":
+            self.answers.take_back(part)
+        elif kind == "closed":
+            self.answers.close_watch(part)
+        elif kind == "pong":
+            self._pool.ponged(self, part)
+        elif kind == "ready":
+            self._pool.became_ready(self, part)
+        elif kind == "unready":
+            self._pool.became_unready(self, part.words)
+        elif kind == "stalled":
+            self._pool.stalled(part.run_id, part.seconds, part.stack)
+
+    def _said(self, execution: RemoteExecution, said: pb.Said) -> None:
+        source = source_of(said.source) if said.HasField("source") else None
+        execution.port.write_all(said.text, said.lengths, source, said.reasoning)
+
+    def _used(self, execution: RemoteExecution, used: pb.Used) -> None:
+        execution.port.use(usage_of(used.usage))
+
+    def _emitted(self, execution: RemoteExecution, happened: pb.Happened) -> None:
+        execution.port.emit(*happened_of(happened.event))
+
+    def _relayed(self, execution: RemoteExecution, happened: pb.Happened) -> None:
+        execution.port.relay(*happened_of(happened.event))
+
+    def _output(self, execution: RemoteExecution, output: pb.Output) -> None:
+        execution.port.set_output(
+            output.text if output.HasField("text") else None,
+            StructData(output.data) if output.HasField("data") else None,
+        )
+
+    def _tool_ended(self, execution: RemoteExecution, ended: pb.ToolEnded) -> None:
+        execution.port.tool_ended(tool_call_of(ended.call))
+
+    def _delivered(self, execution: RemoteExecution, _: int) -> None:
+        execution.port.delivered()
+
+    def _stuck(self, execution: RemoteExecution, _: int) -> None:
+        execution.port.stuck()
+
+    def _released(self, execution: RemoteExecution, number: int) -> None:
+        execution.release()
+        if execution.ended or not execution.begun:
+            self._forget(execution)
+
+    def _ended(self, execution: RemoteExecution, ended: pb.Ended) -> None:
+        failure: Failure | None = None
+        if ended.HasField("error"):
+            failure = Failure(error_of(ended.error), ended.is_cancel)
+        execution.end(failure)
+        self._forget(execution)
+
+    def _forget(self, execution: RemoteExecution) -> None:
+        self.runs.pop(execution.number, None)
+        self._pool.run_left(self)
+
+    def _pass_on(self, name: str, fd: int) -> None:
+        try:
+            data = os.read(fd, 64 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(fd)
+        self._on_output(name, self.process.pid, data)
+
+    # --- the end
+
+    def _died(self) -> None:
+        """Its process has ended; what is still in the socket is read before anybody is told."""
+        if not self._dead:
+            self._dead = True
+            self._loop.remove_reader(self.process.pidfd)
+            with contextlib.suppress(Exception):
+                self._loop.remove_writer(self.process.sock.fileno())
+        if self._read():
+            self._loop.call_soon(self._died)
+            return
+        for fd in (self.process.sock.fileno(), self.process.stdout, self.process.stderr):
+            self._loop.remove_reader(fd)
+        for name, fd in (("stdout", self.process.stdout), ("stderr", self.process.stderr)):
+            self._drain(name, fd)
+        words = self.process.reap()
+        self.answers.close()
+        self.process.close()
+        self._pool.died(self, words)
+
+    def _drain(self, name: str, fd: int) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(16):
+                data = os.read(fd, 64 * 1024)
+                self._on_output(name, self.process.pid, data)
+                if not data:
+                    return
+
+
+_OF_RUN: dict[str, Callable[[Connection, RemoteExecution, Any], None]] = {
+    "said": Connection._said,
+    "used": Connection._used,
+    "emitted": Connection._emitted,
+    "relayed": Connection._relayed,
+    "output": Connection._output,
+    "tool_ended": Connection._tool_ended,
+    "delivered": Connection._delivered,
+    "stuck": Connection._stuck,
+    "released": Connection._released,
+    "ended": Connection._ended,
+}
+"""What each frame of a run does."""

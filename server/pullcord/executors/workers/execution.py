@@ -1,0 +1,134 @@
+"""One run in a worker process, as the engine holds it.
+
+It waits for a worker, is assigned to one, and is told of its death. How a worker is picked is the
+pool's business; what a stop means is the engine's.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pullcord.engine.live.port import LivePort
+from pullcord.link.values import Offer
+from pullcord.run.cancel import Cancellation
+from pullcord.run.port import Failure
+from pullcord.run.state import IllegalTransition
+
+if TYPE_CHECKING:
+    from pullcord.executors.workers.connection import Connection
+    from pullcord.executors.workers.pool import WorkerExecutor
+
+
+KILL_AFTER = 0.025
+"""Seconds that an isolated run has, after an interrupt, for its `finally` blocks."""
+
+
+class RemoteExecution:
+    """The code of one run, in a worker process or waiting for one. Any thread may call."""
+
+    def __init__(
+        self,
+        pool: "WorkerExecutor",
+        port: LivePort,
+        offer: Offer,
+        trace: dict[str, str],
+        parent: "RemoteExecution | None",
+    ) -> None:
+        self._pool = pool
+        self.port = port
+        self.offer = offer
+        self.trace = trace
+        self.parent = parent if isinstance(parent, RemoteExecution) else None
+        self.number = 0
+        """Of its assignment; 0: it has none."""
+        self.connection: Connection | None = None
+        self.begun = False
+        """Whether the engine let its code begin: from then on it cannot move."""
+        self.released = False
+        """Whether its code is known to hold nothing any more."""
+        self.ended = False
+        self.is_abandoned = False
+        """Whether its run has ended without it."""
+        self.is_alone = pool.is_alone(offer)
+        """Whether it has a process for itself, with its children."""
+
+    # --- what the engine calls
+
+    @property
+    def loop(self) -> None:
+        """None: it is in another process."""
+        return None
+
+    def drop(self) -> bool:
+        """Its worker, if it has one, finds out that it may not begin."""
+        self._pool.post(self._drop)
+        return False
+
+    def stop(self, cancellation: Cancellation, grace_period: float | None) -> None:
+        """Sends the stop."""
+        self._pool.post(self._stop, cancellation, grace_period)
+
+    @property
+    def kill_after(self) -> float | None:
+        """How long after an interrupt `kill` comes, in seconds; None: it shares its process."""
+        return KILL_AFTER if self.is_alone else None
+
+    def kill(self) -> None:
+        """Kills the process that the run has for itself."""
+        self._pool.post(self._kill)
+
+    def abandon(self) -> str:
+        """The worker that harbours its code takes no new runs, and ends with its other runs."""
+        self._pool.post(self._abandon)
+        return ""
+
+    # --- on the pool's loop
+
+    def release(self) -> None:
+        """Its code holds nothing any more."""
+        if not self.released:
+            self.released = True
+            self.port.released()
+
+    def end(self, failure: Failure | None) -> None:
+        """Its code has ended."""
+        if not self.ended:
+            self.ended = True
+            self.release()
+            self.port.ended(failure)
+
+    def die(self, how: str) -> None:
+        """The process that executed its code is dead; `how`, in words for callers."""
+        if not self.ended:
+            self.ended = True
+            self.release()
+            self.port.died(how)
+
+    def move(self) -> bool:
+        """It goes to another worker, which gets a port of its own; False if its run has ended."""
+        self.connection = None
+        self.number = 0
+        with suppress(IllegalTransition):
+            self.port = self.port.moved()
+            return True
+        self.release()
+        return False
+
+    def _drop(self) -> None:
+        if self.connection is None:
+            self._pool.forget(self)
+            self.release()
+        else:
+            self.connection.drop(self)
+
+    def _stop(self, cancellation: Cancellation, grace_period: float | None) -> None:
+        if self.connection is not None:  # else it has not begun, and the engine does not let it
+            self.connection.stop(self, cancellation, grace_period)
+
+    def _kill(self) -> None:
+        if self.connection is not None:
+            self._pool.kill(self.connection, "it was stopped and did not end")
+
+    def _abandon(self) -> None:
+        self.is_abandoned = True
+        if self.connection is not None:
+            self._pool.retire(self.connection, "it harbours code that does not stop")

@@ -1,0 +1,397 @@
+"""The executor of worker processes: which worker a run is given to, and what becomes of workers.
+
+It keeps as many shared workers as the settings say and warm spares for runs that have a process for
+themselves, replaces what dies or is retired, and moves runs that have not begun. It knows no run's
+state: whether a run may begin, and how it ends, is the engine's.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from opentelemetry import propagate
+
+from pullcord.engine.live.port import LivePort
+from pullcord.engine.ports import Observer
+from pullcord.executors.workers.answers import Answers, Host
+from pullcord.executors.workers.connection import Connection
+from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.executors.workers.process import start_process
+from pullcord.executors.workers.pulse import Pulse
+from pullcord.link import frames_pb2 as pb
+from pullcord.link.values import VERSION, Offer, PinnedOffer, offer_of
+from pullcord.run.port import RunPort
+
+_log = logging.getLogger("pullcord.workers")
+
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 30.0
+"""Seconds until a worker is started again, after one that died soon after its start."""
+_SOON = 10.0
+"""Seconds: a worker that died sooner than this after its start counts as a crash loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How many worker processes there are. Times are seconds."""
+
+    target: str
+    """What they import, such as `app:server`."""
+    workers: int = 1
+    """Shared workers."""
+    spares: int = 0
+    """Warm workers that wait for runs which have a process for themselves."""
+    max_processes: int = 64
+    """Workers alive at once; a run that needs another waits, PENDING."""
+    isolate_all: bool = False
+    """Whether every run has a process for itself, whatever its runnable says."""
+    silence: float = 5.0
+    """A worker that answers no ping for so long is retired."""
+    slow_after: float = 1.0
+    """A worker whose answers are slow for so long gets no new runs until they are quick again."""
+    engine: str = "{}"
+    """EngineOptions as JSON, for the worker's own threads and loops."""
+    log_level: str = "info"
+    log_json: bool = False
+
+
+class Listener(Protocol):
+    """Is notified, on the pool's loop, of what concerns the whole server."""
+
+    def offered(self, offers: list[Offer]) -> None:
+        """A worker reported what the author's module serves."""
+
+    def unready(self, words: str) -> None:
+        """The author's module cannot be served."""
+
+    def healthy(self, is_so: bool) -> None:
+        """Whether runs can be executed now; False while workers crash one after the other."""
+
+    def output(self, name: str, pid: int, data: bytes) -> None:
+        """A worker wrote to its stdout or stderr; nothing: it closed that."""
+
+
+class WorkerExecutor:
+    """An executor whose runs are in worker processes."""
+
+    def __init__(self, options: WorkerOptions, observer: Observer, listener: Listener) -> None:
+        self._options = options
+        self._observer = observer
+        self._listener = listener
+        self._host: Host | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._numbers = itertools.count(1)
+        self._connections: set[Connection] = set()
+        self._starting = {False: 0, True: 0}
+        """Processes on their way, shared and exclusive."""
+        self._waiting: deque[RemoteExecution] = deque()
+        self._crashes = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pulse: Pulse | None = None
+        self._closing = False
+        self._all_dead = asyncio.Event()
+        self._reasons: dict[Connection, str] = {}
+
+    # --- life
+
+    def open(self, host: Host) -> None:
+        """Starts the workers. On the loop on which everything here happens."""
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._pulse = Pulse(self, self._options.silence, self._options.slow_after)
+        self._spawn_task(self._pulse.beat())
+        self._fill()
+
+    def close(self) -> None:
+        """Kills every worker."""
+        self.post(self._close)
+
+    def _close(self) -> None:
+        self._closing = True
+        for connection in list(self._connections):
+            connection.process.kill()
+        for task in self._tasks:
+            task.cancel()
+
+    async def closed(self) -> None:
+        """Returns once every worker is dead and reaped."""
+        if self._connections:
+            await self._all_dead.wait()
+
+    def post(self, call: Callable[..., None], *args: Any) -> None:
+        """Makes a call on the loop: now, if this is its thread."""
+        if threading.get_ident() == self._thread:
+            call(*args)
+        elif self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and all its runs are over
+                self._loop.call_soon_threadsafe(call, *args)
+
+    def answers(self, connection: Connection) -> Answers:
+        """Who answers the questions of a worker."""
+        assert self._host is not None
+        return Answers(connection, self._host)
+
+    # --- the port that the engine calls
+
+    def start(
+        self,
+        port: RunPort,
+        runnable: Any,
+        runs: object,
+        *,
+        loop: object = None,
+        parent: Any = None,
+    ) -> RemoteExecution:
+        """Gives the run to a worker; until one takes it, it waits, PENDING."""
+        trace: dict[str, str] = {}
+        propagate.inject(trace)
+        execution = RemoteExecution(
+            self, cast(LivePort, port), cast(Offer, runnable), trace, parent
+        )
+        port.attach(execution)
+        self.post(self._place, execution)
+        return execution
+
+    def owns_loop(self, loop: object) -> bool:
+        """Never: no loop of a run is in this process."""
+        return False
+
+    # --- which worker
+
+    def _place(self, execution: RemoteExecution) -> None:
+        offer = execution.offer
+        if isinstance(offer, PinnedOffer):
+            connection = next((c for c in self._connections if c is offer.place), None)
+            if connection is None:
+                execution.die("the worker process that had to execute it has died")
+                return
+            connection.start(execution, next(self._numbers), offer.key)
+            return
+        self._waiting.append(execution)
+        self._assign()
+
+    def _assign(self) -> None:
+        """Gives waiting runs to workers, as far as there are any."""
+        still: deque[RemoteExecution] = deque()
+        while self._waiting:
+            execution = self._waiting.popleft()
+            connection = self._pick(execution.is_alone)
+            if connection is None:
+                still.append(execution)
+            else:
+                connection.start(execution, next(self._numbers), 0)
+        self._waiting = still
+        if still or any(e.is_alone for e in still):
+            self._fill()
+
+    def is_alone(self, offer: Offer) -> bool:
+        """Whether runs of this have a process for themselves; a child is where its parent is."""
+        isolated = self._options.isolate_all or offer.isolation == "process"
+        return isolated and not isinstance(offer, PinnedOffer)
+
+    def _pick(self, exclusive: bool) -> Connection | None:
+        if exclusive:
+            for connection in self._connections:
+                if connection.exclusive and connection.takes_runs and not connection.runs:
+                    self._loop_soon(self._fill)  # a new spare
+                    return connection
+            return None
+        free = [c for c in self._connections if c.takes_runs and not c.exclusive]
+        quick = [c for c in free if not self._is_slow(c)]
+        if free and not quick and self._can_grow():
+            self._spawn(exclusive=False)
+        best = min(quick or free, key=lambda c: len(c.runs), default=None)
+        if best is not None and not quick and self._starting[False]:
+            return None  # a fresh one is about to take it
+        return best
+
+    def _is_slow(self, connection: Connection) -> bool:
+        return self._pulse is not None and self._pulse.is_slow(connection)
+
+    def _can_grow(self) -> bool:
+        return not self._starting[False] and self._count() < self._options.max_processes
+
+    def _count(self) -> int:
+        return len(self._connections) + sum(self._starting.values())
+
+    def forget(self, execution: RemoteExecution) -> None:
+        """It no longer waits for a worker."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(execution)
+
+    def move(self, connection: Connection) -> None:
+        """Runs that have not begun on this worker go to another."""
+        for execution in list(connection.runs.values()):
+            if not execution.begun and not isinstance(execution.offer, PinnedOffer):
+                del connection.runs[execution.number]
+                connection.drop(execution)
+                if execution.move():
+                    self._waiting.append(execution)
+        self._assign()
+
+    # --- how many workers
+
+    def _fill(self) -> None:
+        """Starts the workers that the settings ask for, or runs wait for, and are missing."""
+        if self._closing:
+            return
+        options = self._options
+        shared = sum(1 for c in self._connections if not c.exclusive and not c.retiring)
+        wanted = options.workers - shared - self._starting[False]
+        if options.isolate_all:
+            wanted = min(wanted, 1 - shared - self._starting[False])  # it reports the catalog
+        idle = sum(1 for c in self._connections if c.exclusive and not c.runs and not c.retiring)
+        waiting = sum(1 for e in self._waiting if e.is_alone)
+        spares = options.spares + waiting - idle - self._starting[True]
+        for exclusive, number in ((False, wanted), (True, spares)):
+            for _ in range(number):
+                if self._count() < options.max_processes:
+                    self._spawn(exclusive=exclusive)
+
+    def _spawn(self, *, exclusive: bool) -> None:
+        self._starting[exclusive] += 1
+        self._spawn_task(self._start_worker(exclusive))
+
+    def _spawn_task(self, work: Any) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_worker(self, exclusive: bool) -> None:
+        try:
+            if self._crashes:
+                backoff = min(_FIRST_BACKOFF * 2 ** (self._crashes - 1), _LONGEST_BACKOFF)
+                await asyncio.sleep(backoff)
+            process = await asyncio.to_thread(start_process)
+        except OSError as error:
+            self._crashes += 1
+            _log.error("no worker process can be started: %s", error)
+            self._loop_soon(self._fill)
+            return
+        finally:
+            self._starting[exclusive] -= 1
+        connection = Connection(self, process, exclusive=exclusive, on_output=self._listener.output)
+        self._connections.add(connection)
+        if self._closing:
+            process.kill()
+            return
+        options = self._options
+        hello = pb.Hello(
+            target=options.target,
+            options=options.engine,
+            log_level=options.log_level,
+            log_json=options.log_json,
+        )
+        connection.send(pb.DownFrame(hello=hello))
+
+    def _loop_soon(self, call: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon(call)
+
+    # --- what workers report
+
+    def became_ready(self, connection: Connection, ready: pb.Ready) -> None:
+        """A worker can take runs."""
+        if ready.version != VERSION:
+            self._listener.unready("the worker process is of another version of Pullcord")
+            self.kill(connection, "it is of another version")
+            return
+        connection.ready = True
+        offers = [offer_of(message) for message in ready.offers]
+        self._listener.offered(offers)
+        self._listener.healthy(True)
+        self._assign()
+
+    def became_unready(self, connection: Connection, words: str) -> None:
+        """A worker could not import what it must serve."""
+        self._listener.unready(words)
+        self.retire(connection, "it has nothing to serve")
+
+    def ponged(self, connection: Connection, number: int) -> None:
+        """A worker answered a ping."""
+        if self._pulse is not None:
+            self._pulse.ponged(connection, number)
+
+    def stalled(self, run_id: str, seconds: float, stack: str) -> None:
+        """A run blocks its event loop."""
+        self._observer.loop_stalled(run_id, seconds, stack)
+
+    def run_left(self, connection: Connection) -> None:
+        """A run of this worker holds nothing there any more."""
+        if connection.runs:
+            return
+        if connection.exclusive:
+            self.retire(connection, "its run has ended")
+        elif connection.retiring:
+            self._let_go(connection)
+
+    # --- the end of workers
+
+    def connections(self) -> Iterable[Connection]:
+        """Those that are alive."""
+        return tuple(self._connections)
+
+    def kill(self, connection: Connection, reason: str) -> None:
+        """Ends a worker now, with everything that descends from it."""
+        if connection in self._connections:
+            self._reasons.setdefault(connection, reason)
+            connection.retiring = connection.retiring or reason
+            connection.process.kill()
+
+    def retire(self, connection: Connection, reason: str) -> None:
+        """A worker takes no new runs; it is killed once its other runs have ended."""
+        if connection.retiring:
+            return
+        connection.retiring = reason
+        self.move(connection)
+        self._fill()
+        self._let_go(connection)
+
+    def _let_go(self, connection: Connection) -> None:
+        if all(execution.ended or execution.is_abandoned for execution in connection.runs.values()):
+            self.kill(connection, connection.retiring)
+
+    def died(self, connection: Connection, words: str) -> None:
+        """A worker is dead, and everything that it has said was read."""
+        self._connections.discard(connection)
+        reason = self._reasons.pop(connection, "")
+        words = f"the worker process {words}" + (f": {reason}" if reason else "")
+        waiting = [e for e in connection.runs.values() if not e.begun and not e.ended]
+        # Children first, so that a parent's stream has their end before its own.
+        for execution in sorted(connection.runs.values(), key=lambda e: -e.number):
+            if execution.begun or isinstance(execution.offer, PinnedOffer):
+                execution.die(words)
+            elif execution.ended:
+                execution.release()
+        for execution in waiting:
+            if not isinstance(execution.offer, PinnedOffer) and execution.move():
+                self._waiting.append(execution)
+        connection.runs.clear()
+        if self._closing:
+            if not self._connections:
+                self._all_dead.set()
+            return
+        if not connection.ready and not connection.retiring:
+            self._listener.unready(f"{words}, while it imported {self._options.target}")
+        if not connection.retiring:
+            self._crashed(connection, words)
+        self._fill()
+        self._assign()
+
+    def _crashed(self, connection: Connection, words: str) -> None:
+        _log.error("worker %d died: %s", connection.process.pid, words)
+        if time.monotonic() - connection.started_at < _SOON:
+            self._crashes += 1
+        else:
+            self._crashes = 1
+        if not any(c.takes_runs for c in self._connections) and self._crashes > 2:
+            self._listener.healthy(False)

@@ -1,0 +1,239 @@
+"""Domain values in frames: specs, offers, events, decisions and refusals, in both directions.
+
+Data of authors and callers stays serialized: a process that passes it on does not look into it.
+How frames travel is not known here.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pullcord.link import frames_pb2 as pb
+from pullcord.run.cancel import Cancellation
+from pullcord.run.errors import InvalidArgument, PullcordError, ServerFault, Violation
+from pullcord.run.events import Custom, Payload, Source, SourceKind
+from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
+from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.usage import Limits
+from pullcord.v1 import event_pb2, run_pb2
+from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
+from pullcord.wire.event import fill_body, fill_source, payload_of, source_of
+from pullcord.wire.run import cancellation_of, fill_cancellation, runnable_message, runnable_of
+from pullcord.wire.values import StructData, duration, seconds_of, struct_bytes
+
+VERSION = f"{zlib.crc32(pb.DESCRIPTOR.serialized_pb):08x}"
+"""Of the frames: both ends of a link must have the same."""
+
+
+@dataclass
+class Offer:
+    """A runnable as the control process knows it: what it is, but not its code."""
+
+    kind: SourceKind
+    id: str
+    name: str
+    description: str
+    members: tuple[str, ...]
+    is_async: bool
+    isolation: str = ""
+    """`process`: each run has a process for itself; empty: as the settings say."""
+
+    def execute(self, ctx: Any) -> None:
+        """Never called: the code is in a worker."""
+        raise AssertionError("an offer has no code")
+
+
+@dataclass
+class PinnedOffer(Offer):
+    """A runnable whose object is in one worker, which knows it by a key; it executes there only."""
+
+    place: object = None
+    """The connection to that worker."""
+    key: int = 0
+
+
+# --- specs
+
+
+def fill_spec(message: run_pb2.RunSpec, spec: RunSpec, *, with_input: bool = True) -> None:
+    """Writes a spec that was checked before."""
+    limits = spec.limits
+    message.runnable = spec.runnable
+    message.run_id = spec.run_id
+    message.session_id = spec.session_id
+    message.user_id = spec.user_id
+    message.labels.update(spec.labels)
+    if limits.timeout is not None:
+        message.limits.timeout.CopyFrom(duration(limits.timeout))
+    for name in ("max_tokens", "max_cost", "max_steps", "max_tool_calls"):
+        if (value := getattr(limits, name)) is not None:
+            setattr(message.limits, name, value)
+    if with_input:
+        message.input = spec.input
+        if spec.input_data is not None:
+            message.input_data.MergeFromString(struct_bytes(spec.input_data))
+            message.input_data.SetInParent()
+    if spec.on_disconnect is not None:
+        message.on_disconnect = DISCONNECT_POLICY.numbers[spec.on_disconnect]
+    if spec.lease is not None:
+        message.lease.CopyFrom(duration(spec.lease))
+    if spec.session_policy is not None:
+        message.session_policy = SESSION_POLICY.numbers[spec.session_policy]
+
+
+def spec_of(message: run_pb2.RunSpec) -> RunSpec:
+    """Reads a spec that was checked before."""
+    limits = message.limits
+    return RunSpec(
+        runnable=message.runnable,
+        input=message.input,
+        input_data=StructData(message.input_data.SerializeToString())
+        if message.HasField("input_data")
+        else None,
+        run_id=message.run_id,
+        session_id=message.session_id,
+        user_id=message.user_id,
+        limits=Limits(
+            timeout=seconds_of(limits.timeout) if limits.HasField("timeout") else None,
+            max_tokens=limits.max_tokens or None,
+            max_cost=limits.max_cost or None,
+            max_steps=limits.max_steps or None,
+            max_tool_calls=limits.max_tool_calls or None,
+        ),
+        on_disconnect=policy_of(message.on_disconnect),
+        lease=seconds_of(message.lease) if message.HasField("lease") else None,
+        labels=dict(message.labels),
+        session_policy=SESSION_POLICY.find(message.session_policy),
+    )
+
+
+def policy_of(number: int) -> DisconnectPolicy | None:
+    """The policy of this number; None where none is set."""
+    return DISCONNECT_POLICY.find(number)
+
+
+def data_bytes(data: Mapping[str, Any] | None) -> bytes | None:
+    """Data as a frame carries it."""
+    return None if data is None else struct_bytes(data)
+
+
+# --- offers
+
+
+def fill_offer(message: pb.Offer, runnable: Runnable, info: RunnableInfo) -> None:
+    """Writes what the control process must know of a runnable."""
+    message.runnable.CopyFrom(runnable_message(info))
+    message.is_async = runnable.is_async
+    message.isolation = getattr(runnable, "isolation", "") or ""
+
+
+def offer_of(message: pb.Offer) -> Offer:
+    """Reads what a worker said of a runnable."""
+    info: RunnableInfo = runnable_of(message.runnable)
+    return Offer(
+        kind=info.kind,
+        id=info.id,
+        name=info.display_name,
+        description=info.description,
+        members=info.members,
+        is_async=message.is_async,
+        isolation=message.isolation,
+    )
+
+
+# --- events
+
+
+def fill_happened(message: event_pb2.RunEvent, payload: Payload, source: Source | None) -> None:
+    """Writes an event's payload and source; its number and time the engine gives."""
+    fill_body(message, payload)
+    if source is not None:
+        fill_source(message.source, source)
+
+
+def happened_of(message: event_pb2.RunEvent) -> tuple[Payload, Source | None]:
+    """Reads an event's payload and source, with its data still serialized."""
+    source = source_of(message.source) if message.HasField("source") else None
+    if message.WhichOneof("payload") == "custom":
+        custom = message.custom
+        return Custom(custom.name, StructData(custom.data.SerializeToString())), source
+    return payload_of(message), source
+
+
+# --- stops, decisions
+
+
+def stop_frame(run: int, cancellation: Cancellation, grace_period: float | None) -> pb.DownFrame:
+    """The frame that stops a run's code."""
+    frame = pb.DownFrame()
+    frame.stop.run = run
+    fill_cancellation(frame.stop.cancellation, cancellation)
+    if grace_period is not None:
+        frame.stop.grace_period = grace_period
+    return frame
+
+
+def stop_of(message: pb.Stop) -> tuple[Cancellation, float | None]:
+    """Reads a stop and its grace period."""
+    grace = message.grace_period if message.HasField("grace_period") else None
+    return cancellation_of(message.cancellation), grace
+
+
+def fill_decisions(target: Any, decisions: Iterable[Decision]) -> None:
+    """Writes decisions into a repeated field."""
+    for decision in decisions:
+        made = target.add(
+            tool_call_id=decision.tool_call_id, approved=decision.approved, note=decision.note
+        )
+        if decision.answer is not None:
+            made.answer = decision.answer
+
+
+def decisions_of(messages: Iterable[pb.Decision]) -> tuple[Decision, ...]:
+    """Reads decisions."""
+    return tuple(
+        Decision(m.tool_call_id, m.approved, m.answer if m.HasField("answer") else None, m.note)
+        for m in messages
+    )
+
+
+# --- refusals
+
+
+def fill_refusal(message: pb.Refusal, error: BaseException) -> None:
+    """Writes a refusal; what is no PullcordError is our own mistake, and told by its words."""
+    # Here, because the table of errors brings gRPC, which a worker that is refused nothing skips.
+    from pullcord.wire.errors import reason_of, told_of
+
+    message.message = str(error)
+    if not isinstance(error, PullcordError):
+        message.message = f"{type(error).__name__}: {error}"
+        return
+    message.reason = reason_of(error)
+    if isinstance(error, InvalidArgument):
+        for violation in error.violations:
+            message.violations.add(field=violation.field, description=violation.description)
+        return
+    told = told_of(error)
+    message.metadata.update(told.metadata)
+    if told.retry_after is not None:
+        message.retry_after = told.retry_after
+
+
+def refusal_of(message: pb.Refusal) -> Exception:
+    """Reads a refusal back into the same error."""
+    from pullcord.wire.errors import TABLE, Told
+
+    if message.violations:
+        return InvalidArgument(
+            *(Violation(found.field, found.description) for found in message.violations)
+        )
+    row = TABLE.get(message.reason)
+    if row is None:
+        return ValueError(message.message) if not message.reason else ServerFault()
+    retry = message.retry_after if message.HasField("retry_after") else None
+    error: Exception = row.hear(
+        Told(metadata=dict(message.metadata), message=message.message, retry_after=retry)
+    )
+    return error

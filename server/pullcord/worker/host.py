@@ -1,0 +1,169 @@
+"""The host of a worker's runs: frames in, executions out.
+
+It starts code where the control process says so, delivers stops, and forgets a run once its code is
+gone. It decides nothing about a run.
+"""
+
+import asyncio
+import itertools
+import logging
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pullcord.engine.catalog import Catalog
+from pullcord.engine.clock import Clock
+from pullcord.engine.options import EngineOptions
+from pullcord.executors.local import LocalExecutor
+from pullcord.link import frames_pb2 as pb
+from pullcord.link.values import VERSION, fill_offer, spec_of, stop_of
+from pullcord.run.errors import RunnableNotFound
+from pullcord.run.port import Failure
+from pullcord.run.runnable import Runnable
+from pullcord.run.usage import Usage
+from pullcord.worker.port import LinkPort
+from pullcord.worker.runs import LinkRuns
+
+if TYPE_CHECKING:
+    from pullcord.worker.link import Link
+
+_log = logging.getLogger("pullcord.worker")
+
+Expected = tuple[Runnable, str, Mapping[str, Any] | None, "asyncio.AbstractEventLoop | None"]
+"""A runnable that code here wants started, its input, its data, and the loop to run it on."""
+
+
+class Host:
+    """The runs of this worker. Frames are handled in the thread that reads the link."""
+
+    def __init__(self, link: "Link", options: EngineOptions, clock: Clock) -> None:
+        self._link = link
+        self.executor = LocalExecutor(options, clock, self._stalled)
+        self.runs = LinkRuns(self, link)
+        self._catalog: Catalog | None = None
+        self._lock = threading.Lock()
+        self._ports: dict[int, LinkPort] = {}
+        self._keys = itertools.count(1)
+        self._expected: dict[int, Expected] = {}
+
+    def ready(self, catalog: Catalog) -> None:
+        """Reports what is served; runs come from now on."""
+        self._catalog = catalog
+        frame = pb.UpFrame()
+        frame.ready.version = VERSION
+        for info in catalog.all():
+            fill_offer(frame.ready.offers.add(), catalog.find(info.name), info)
+        self._link.outbox.put(None, frame)
+
+    # --- runs that code here starts: the object stays here, its key travels
+
+    def expect(
+        self,
+        runnable: Runnable,
+        input: str,
+        data: Mapping[str, Any] | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> int:
+        """The key under which the control process may start this runnable, once."""
+        with self._lock:
+            key = next(self._keys)
+            self._expected[key] = (runnable, input, data, loop)
+        return key
+
+    def forget(self, key: int) -> None:
+        """It was refused."""
+        with self._lock:
+            self._expected.pop(key, None)
+
+    def usage(self, run_id: str) -> Usage | None:
+        """What a run that is at work here has used; None if none of this id is."""
+        with self._lock:
+            ports = list(self._ports.values())
+        for port in ports:
+            side = getattr(port.execution, "side", None)
+            if port.run_id == run_id and side is not None:
+                used: Usage = side.usage()
+                return used
+        return None
+
+    # --- frames
+
+    def handle(self, frame: pb.DownFrame) -> None:
+        """Does what a frame says. Never raises, never waits."""
+        kind = frame.WhichOneof("frame")
+        try:
+            if kind == "start":
+                self._start(frame.start)
+            elif kind == "stop":
+                self._stop(frame.stop)
+            elif kind == "drop":
+                self._drop(frame.drop)
+            elif kind == "ping":
+                self._link.outbox.put(None, pb.UpFrame(pong=frame.ping))
+        except Exception:
+            _log.exception("a frame of the control process could not be handled")
+
+    def _start(self, start: pb.Start) -> None:
+        spec = spec_of(start.spec)
+        if spec.input_data is not None:
+            spec = replace(spec, input_data=dict(spec.input_data))  # authors get plain data
+        loop: asyncio.AbstractEventLoop | None = None
+        with self._lock:
+            parent = self._ports.get(start.parent)
+            expected = self._expected.pop(start.key, None)
+        port = LinkPort(self, self._link, start.run, spec, parent)
+        try:
+            if expected is not None:
+                runnable, input, data, loop = expected
+                port.spec = replace(spec, input=input, input_data=data)
+            elif self._catalog is not None:
+                runnable = self._catalog.find(spec.runnable)
+            else:
+                raise RunnableNotFound(spec.runnable)
+            with self._lock:
+                self._ports[start.run] = port
+            beside = parent.execution if parent is not None else None
+            with _trace(start.trace):
+                self.executor.start(port, runnable, self.runs, loop=loop, parent=beside)
+        except Exception as error:  # also ServerBusy: every thread and loop is taken
+            port.released()
+            port.ended(Failure.of(error))
+
+    def _stop(self, stop: pb.Stop) -> None:
+        with self._lock:
+            port = self._ports.get(stop.run)
+        if port is None:
+            return  # its code has ended
+        cancellation, grace_period = stop_of(stop)
+        port.cancellation = cancellation
+        if port.execution is not None:
+            port.execution.stop(cancellation, grace_period)
+
+    def _drop(self, number: int) -> None:
+        with self._lock:
+            port = self._ports.get(number)
+        if port is not None and port.execution is not None:
+            port.execution.drop()
+
+    def ended(self, port: LinkPort) -> None:
+        """A run's code holds nothing here any more."""
+        with self._lock:
+            self._ports.pop(port.number, None)
+
+    def _stalled(self, run_id: str, seconds: float, stack: str) -> None:
+        frame = pb.UpFrame()
+        frame.stalled.run_id = run_id
+        frame.stalled.seconds = seconds
+        frame.stalled.stack = stack[-8192:]
+        self._link.outbox.put(None, frame)
+
+
+def _trace(carrier: Mapping[str, str]) -> AbstractContextManager[Any]:
+    """What starts in here has the caller's span as its parent, if the caller sent one."""
+    if not carrier:
+        return nullcontext()
+    from pullcord.worker.tracing import continued
+
+    return continued(dict(carrier))

@@ -1,0 +1,194 @@
+"""What a worker sends: items in the order in which they were made, few and big under load.
+
+An item is sent at once while the link is idle, and otherwise within a millisecond; deltas of one
+voice that come meanwhile go out as one frame. What is sent, and why, is not known here.
+
+1. Items of one tree of runs leave in the order in which they were put in.
+2. A thread that puts in an item waits only where more than `_MOST` items are not sent yet.
+"""
+
+import socket
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pullcord.link import frames_pb2 as pb
+from pullcord.link.framing import framed
+from pullcord.run.events import Source
+from pullcord.run.usage import Usage
+from pullcord.wire.event import fill_source
+from pullcord.wire.run import fill_usage
+
+if TYPE_CHECKING:
+    from pullcord.worker.port import LinkPort
+
+_SOON = 0.001
+"""Seconds that an item waits at most while others are sent often."""
+_MOST = 4096
+"""Items not sent yet, from which on who puts in another sends them."""
+_LONG = 4096
+"""Characters of a text that is sent at once."""
+_CHUNK = 256 * 1024
+"""Characters of one frame; deltas that pile up become several."""
+
+Item = tuple["LinkPort | None", Any, Source | None, bool]
+"""A run's port; its text, usage or ready frame; for text also whose it is, and of which kind."""
+
+
+class Outbox:
+    """The sending half of the link. Any thread may put in items."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._items: deque[Item] = deque()
+        self._sending = threading.Lock()
+        self._flushed_at = 0.0
+        self._wake = threading.Event()
+        self.pending = False
+        """Whether the flusher is about to send; what is put in meanwhile goes with it."""
+        self._flusher = threading.Thread(target=self._run, name="pullcord-link-out", daemon=True)
+        self._flusher.start()
+
+    def write(self, port: "LinkPort", text: str) -> None:
+        """Puts in a content delta: the hot path."""
+        self._items.append((port, text, None, False))
+        if not self.pending or len(text) > _LONG:
+            self._hasten(len(text))
+        elif len(self._items) >= _MOST:
+            self.flush()
+
+    def write_as(self, port: "LinkPort", text: str, source: Source | None, reasoning: bool) -> None:
+        """Puts in a delta of `source`."""
+        self._items.append((port, text, source, reasoning))
+        if not self.pending or len(text) > _LONG:
+            self._hasten(len(text))
+        elif len(self._items) >= _MOST:
+            self.flush()
+
+    def use(self, port: "LinkPort", usage: Usage) -> None:
+        """Puts in usage, which is summed up until it is sent."""
+        self._items.append((port, usage, None, False))
+        if not self.pending:
+            self._hasten(0)
+
+    def put(self, port: "LinkPort | None", frame: pb.UpFrame) -> None:
+        """Puts in a ready frame, of a run or of none."""
+        self._items.append((port, frame, None, False))
+        if not self.pending:
+            self._hasten(0)
+
+    def flush(self) -> None:
+        """Sends everything now."""
+        with self._sending:
+            self._send()
+
+    def _hasten(self, length: int) -> None:
+        if length > _LONG:
+            self.flush()
+        elif monotonic() - self._flushed_at >= _SOON and self._sending.acquire(blocking=False):
+            try:
+                self._send()
+            finally:
+                self._sending.release()
+        elif not self.pending:
+            self.pending = True
+            self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            wait = self._flushed_at + _SOON - monotonic()
+            if wait > 0:
+                threading.Event().wait(wait)
+            # Lowered before the items are taken, so that one put in now is sent by somebody.
+            self.pending = False
+            self.flush()
+
+    def _send(self) -> None:
+        items = self._items
+        while items:
+            data = _Batch().pack(items)
+            try:
+                self._sock.sendall(data)
+            except OSError:  # the control process is gone, and this one ends by that
+                items.clear()
+        self._flushed_at = monotonic()
+
+
+class _Batch:
+    """Items on their way into one message."""
+
+    def __init__(self) -> None:
+        self._up = pb.Up()
+        self._texts: dict[LinkPort, _Text] = {}  # the last frame of a tree, while it is text
+        self._used: dict[LinkPort, dict[LinkPort, Usage]] = {}  # by tree
+
+    def pack(self, items: "deque[Item]") -> bytes:
+        """Takes items out, as many as make a message of a sound size."""
+        room = _CHUNK
+        while items and room > 0:
+            port, what, source, reasoning = items.popleft()
+            if port is None:
+                self._up.frames.append(what)
+            elif isinstance(what, str):
+                room -= len(what) + 8
+                text = self._texts.get(port.tree)
+                if text is None or not text.is_of(port, source, reasoning):
+                    if text is not None:
+                        text.fill(self._up.frames.add())
+                    text = self._texts[port.tree] = _Text(port, source, reasoning)
+                text.parts.append(what)
+            elif isinstance(what, Usage):
+                used = self._used.setdefault(port.tree, {})
+                used[port] = used[port] + what if port in used else what
+            else:
+                self._close(port.tree)
+                self._up.frames.append(what)
+                room -= 256
+        for tree in [*self._texts, *self._used]:
+            self._close(tree)
+        return framed(self._up.SerializeToString())
+
+    def _close(self, tree: "LinkPort") -> None:
+        """Text and usage of a tree, before what comes next of it."""
+        text = self._texts.pop(tree, None)
+        if text is not None:
+            text.fill(self._up.frames.add())
+        for port, usage in self._used.pop(tree, {}).items():
+            frame = self._up.frames.add().used
+            frame.run = port.number
+            fill_usage(frame.usage, usage)
+
+
+class _Text:
+    """Deltas of one voice that follow one another in a tree."""
+
+    __slots__ = ("_port", "_reasoning", "_source", "parts")
+
+    def __init__(self, port: "LinkPort", source: Source | None, reasoning: bool) -> None:
+        self._port = port
+        self._source = source
+        self._reasoning = reasoning
+        self.parts: list[str] = []
+
+    def is_of(self, port: "LinkPort", source: Source | None, reasoning: bool) -> bool:
+        return (
+            self._port is port
+            and self._reasoning is reasoning
+            and (self._source is source or self._source == source)
+        )
+
+    def fill(self, frame: pb.UpFrame) -> None:
+        parts, said = self.parts, frame.said
+        said.run = self._port.number
+        text = parts[0] if len(parts) == 1 else "".join(parts)
+        if not text.isascii():  # a lone surrogate could not be sent
+            text = text.encode("utf-8", "replace").decode()
+        said.text = text
+        if len(parts) > 1:
+            said.lengths.extend(map(len, parts))
+        if self._source is not None:
+            fill_source(said.source, self._source)
+        said.reasoning = self._reasoning
