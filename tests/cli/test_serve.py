@@ -104,7 +104,7 @@ def test_an_import_that_fails_within_the_target(app: Path) -> None:
     """A module that the author's own code lacks is shown with its traceback."""
     (app / "app.py").write_text("import missing_module")
     done = call("serve", "app:server", cwd=app)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert "missing_module" in done.stderr
 

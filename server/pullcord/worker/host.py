@@ -5,12 +5,14 @@ gone. It decides nothing about a run.
 """
 
 import asyncio
+import contextvars
 import itertools
 import logging
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pullcord.engine.catalog import Catalog
@@ -31,8 +33,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("pullcord.worker")
 
-Expected = tuple[Runnable, str, Mapping[str, Any] | None, "asyncio.AbstractEventLoop | None"]
-"""A runnable that code here wants started, its input, its data, and the loop to run it on."""
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """A run that code here wants started; the object and its input need not travel."""
+
+    runnable: Runnable
+    input: str
+    data: Mapping[str, Any] | None
+    loop: asyncio.AbstractEventLoop | None
+    context: contextvars.Context
+    """Of the asking code, so that its trace goes on."""
 
 
 class Host:
@@ -46,7 +57,7 @@ class Host:
         self._lock = threading.Lock()
         self._ports: dict[int, LinkPort] = {}
         self._keys = itertools.count(1)
-        self._expected: dict[int, Expected] = {}
+        self._expected: dict[int, _Expected] = {}
 
     def ready(self, catalog: Catalog) -> None:
         """Reports what is served; runs come from now on."""
@@ -69,7 +80,8 @@ class Host:
         """The key under which the control process may start this runnable, once."""
         with self._lock:
             key = next(self._keys)
-            self._expected[key] = (runnable, input, data, loop)
+            context = contextvars.copy_context()
+            self._expected[key] = _Expected(runnable, input, data, loop, context)
         return key
 
     def forget(self, key: int) -> None:
@@ -109,24 +121,24 @@ class Host:
         spec = spec_of(start.spec)
         if spec.input_data is not None:
             spec = replace(spec, input_data=dict(spec.input_data))  # authors get plain data
-        loop: asyncio.AbstractEventLoop | None = None
         with self._lock:
             parent = self._ports.get(start.parent)
             expected = self._expected.pop(start.key, None)
+        if expected is not None:
+            spec = replace(spec, input=expected.input, input_data=expected.data)
         port = LinkPort(self, self._link, start.run, spec, parent)
+        beside = parent.execution if parent is not None else None
+        begin = partial(self.executor.start, port, runs=self.runs, parent=beside)
+        with self._lock:
+            self._ports[start.run] = port
         try:
             if expected is not None:
-                runnable, input, data, loop = expected
-                port.spec = replace(spec, input=input, input_data=data)
+                expected.context.run(begin, expected.runnable, loop=expected.loop)
             elif self._catalog is not None:
-                runnable = self._catalog.find(spec.runnable)
+                with _trace(start.trace):
+                    begin(self._catalog.find(spec.runnable))
             else:
                 raise RunnableNotFound(spec.runnable)
-            with self._lock:
-                self._ports[start.run] = port
-            beside = parent.execution if parent is not None else None
-            with _trace(start.trace):
-                self.executor.start(port, runnable, self.runs, loop=loop, parent=beside)
         except Exception as error:  # also ServerBusy: every thread and loop is taken
             port.released()
             port.ended(Failure.of(error))

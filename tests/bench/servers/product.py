@@ -58,9 +58,11 @@ def in_a_thread(input: str, ctx: RunContext) -> Iterator[str]:
         turns = (turns * 31 + 7) % 1_000_003
 
 
+server = RunServer(agents=[in_a_loop, in_a_thread])
+
+
 def main() -> None:
     end_with_parent()
-    server = RunServer(agents=[in_a_loop, in_a_thread])
     server.serve("127.0.0.1:0", on_ready=lambda address: answer({"address": address}))
 
 

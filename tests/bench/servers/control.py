@@ -1,0 +1,16 @@
+"""The product as `pullcord serve` runs it: a control process, and a worker that executes."""
+
+from pullcord.control import ControlServer
+from pullcord.settings import read_settings
+
+from tests.bench.process import answer, end_with_parent
+
+
+def main() -> None:
+    end_with_parent()
+    server = ControlServer("tests.bench.servers.product:server", read_settings())
+    server.serve("127.0.0.1:0", on_ready=lambda address: answer({"address": address}))
+
+
+if __name__ == "__main__":
+    main()
