@@ -24,21 +24,13 @@ class ImportFailed(Exception):
     """The author's module cannot be served; the words are those of the worker that tried."""
 
 
-class ReportedCatalog(Catalog):
-    """What the newest worker reported. Replaced as a whole."""
-
-    def replace(self, offers: list[Offer]) -> None:
-        """From now on this is on offer."""
-        self._by_name = Catalog(offers)._by_name
-
-
 class ControlServer(RunServer):
     """Serves a target, such as `app:server`, whose code runs in worker processes."""
 
     def __init__(self, target: str, settings: Settings, *, workers: int = 1) -> None:
         self.settings = settings
         self._given: list[str] = []
-        self.catalog: ReportedCatalog = ReportedCatalog(())
+        self.catalog = Catalog()  # workers report what there is
         observer = Telemetry()
         options = WorkerOptions(
             target=target,

@@ -1,7 +1,7 @@
 """What is on offer: runnables by full name, each with what callers may know of it.
 
-Filled once by the composition root, then only read. A runnable is an author's object; what it says
-of itself is read here, before anything is served, and never again.
+Filled as a whole, by the composition root or by what workers report, then only read. A runnable is
+an author's object; what it says of itself is read here, before it is served, and never again.
 """
 
 from collections.abc import Iterable
@@ -14,23 +14,28 @@ from pullcord.run.runnable import Runnable, RunnableInfo
 class Catalog:
     """Runnables by full name."""
 
-    def __init__(self, runnables: Iterable[Runnable]) -> None:
-        """Reads what each says of itself.
+    def __init__(self, runnables: Iterable[Runnable] = ()) -> None:
+        """As `replace`."""
+        self.replace(runnables)
+
+    def replace(self, runnables: Iterable[Runnable]) -> None:
+        """Reads what each says of itself; from now on these are on offer, and no others.
 
         Raises:
             ValueError: two have one name, or an id or name is not what it must be.
             TypeError: an attribute is of another type than `Runnable` says.
         """
-        self._by_name: dict[str, Runnable] = {}
+        by_name: dict[str, Runnable] = {}
         infos: list[RunnableInfo] = []
         for runnable in runnables:
             info = described(runnable)
-            if info.name in self._by_name:
+            if info.name in by_name:
                 raise ValueError(
                     f"two runnables are called {info.name!r}; give one of them another id"
                 )
-            self._by_name[info.name] = runnable
+            by_name[info.name] = runnable
             infos.append(info)
+        self._by_name = by_name
         self._infos = sorted(infos, key=lambda info: info.name)
 
     def find(self, name: str) -> Runnable:
