@@ -151,6 +151,7 @@ def test_a_cancel_crosses_to_the_other_process(pair: Pair, name: str) -> None:
     stream.cancel("enough", grace_period=60)
     child = pair.child(stream.run_id)
     assert child.state is RunState.CANCELLING
+    until(lambda: pair.there.get(child.run_id).state is RunState.CANCELLING)
     pair.go()
     *_, end = stream
     assert isinstance(end.payload, RunCancelled)
