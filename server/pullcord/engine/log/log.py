@@ -311,7 +311,8 @@ class EventLog:
         record = Record(
             self.last_sequence, len(items), time(), None, text, source, reasoning, lengths
         )
-        self._keep(record, nbytes + 4 * len(items) + size_of(None, source))
+        size = nbytes + 4 * len(items)
+        self._keep(record, size if source is None else size + size_of(None, source))
 
     def _keep(self, record: Record, size: int) -> None:
         records = self._records
