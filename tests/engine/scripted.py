@@ -1,5 +1,6 @@
 """An executor that does nothing by itself: a test plays the code of each run."""
 
+import threading
 from typing import Any
 
 from pullcord.engine.engine import Engine
@@ -20,12 +21,16 @@ class ScriptedExecution:
         self.port = port
         self.kill_after = kill_after
         self.stops: list[Cancellation] = []
+        self.playing = threading.RLock()
+        """Held by whoever plays the code, which is in one place at a time."""
+        self.began = False
         self.dropped = self.killed = self.abandoned = self.released = False
 
     def begin(self) -> Began | None:
         """The executor asks to call the code; None: it must not."""
         answers: list[Began | None] = []
         self.port.began(answers.append)
+        self.began = answers[0] is not None
         return answers[0]
 
     def end(self, error: BaseException | None = None) -> None:

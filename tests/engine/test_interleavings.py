@@ -3,11 +3,13 @@
 A play is one thread that takes random steps: code that speaks, uses, asks, starts children, ends or
 dies; callers that cancel, decide, watch and leave; sessions, deadlines, limits, time, a drain. In
 half of the plays, what a decision leaves to be done once the lock is released is done later, among
-other steps, as it is where a thread is preempted just there.
+other steps, as it is where a thread is preempted just there. Some more have three real threads.
 """
 
 import asyncio
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -37,6 +39,7 @@ from tests.engine.driving import check
 from tests.engine.scripted import ScriptedExecution, Theatre
 
 PLAYS, TROUPES = 10_000, 20
+CROWDS, CROWD = 300, 3
 BEGINS = Custom("begins")
 REFUSALS = (PullcordError, RunCancelledError, IllegalTransition)
 
@@ -63,6 +66,8 @@ class Play:
         self.watchers: list[Any] = []
         self.cancelled: set[str] = set()
         self.number = 0
+        self.is_alone = True
+        """Whether one thread takes all steps."""
 
     def play(self) -> None:
         do_afterwards = LiveRun._do_afterwards
@@ -88,7 +93,31 @@ class Play:
         weights = [20, 2 if self.number < 5 else 1, 1, 3, 1, 1, 2, 3, 0.2]
         with suppress(*REFUSALS):
             self.random.choices(acts, weights)[0]()
-        self.loop.run_until_complete(asyncio.sleep(0))
+        if self.is_alone:
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def play_in_threads(self) -> None:
+        """The same, as three threads do it in whatever order comes."""
+        self.is_alone = self.defers = False
+        self.start(as_root=True)
+        failed: list[BaseException] = []
+
+        def take_steps() -> None:
+            try:
+                for _ in range(20):
+                    self.step()
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=take_steps) for _ in range(CROWD)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), "two runs wait for each other's locks"
+        for error in failed:
+            raise error
+        self.finale()
 
     # --- callers
 
@@ -135,8 +164,8 @@ class Play:
         self.watchers.append(self.engine.watch(self.any_run()))
 
     def leave(self) -> None:
-        if self.watchers:
-            self.watchers.pop(self.random.randrange(len(self.watchers))).close()
+        with suppress(IndexError):
+            self.watchers.pop().close()
 
     def pass_time(self) -> None:
         self.theatre.clock.advance(
@@ -157,17 +186,18 @@ class Play:
 
     def code_acts(self) -> None:
         code = self.theatre.code(self.any_run())
-        if code.released:
-            return
-        if not getattr(code, "began", False):
-            self.before_it_begins(code)
-        elif code.stops and self.random.random() < 0.3:
-            code.end(RunCancelledError("told"))
-        else:
-            self.at_work(code)
+        with code.playing:
+            if code.released:
+                return
+            if not code.began:
+                self.before_it_begins(code)
+            elif code.stops and self.random.random() < 0.3:
+                code.end(RunCancelledError("enough"))
+            else:
+                self.at_work(code)
 
     def before_it_begins(self, code: ScriptedExecution) -> None:
-        if self.random.random() < 0.1:
+        if self.is_alone and self.random.random() < 0.1:
             port = code.port.moved()
             self.theatre.executor.start(port, Script(), self.engine)
             assert code.begin() is None
@@ -175,8 +205,6 @@ class Play:
             assert self.engine.get(port.run_id).state is RunState.PENDING
         elif code.begin() is None:
             code.release()
-        else:
-            code.began = True  # type: ignore[attr-defined]
 
     def at_work(self, code: ScriptedExecution) -> None:
         port, choose = code.port, self.random.choice
@@ -192,9 +220,6 @@ class Play:
             lambda: port.use(Usage(output_tokens=choose([0, 3, 6]), steps=choose([0, 1]))),
             lambda: port.tool_started(call),
             lambda: port.tool_ended(done),
-            lambda: self.tasks.append(self.loop.create_task(self.ask(code))),
-            lambda: self.tasks.append(self.loop.create_task(self.ask(code))),
-            lambda: choose(self.tasks).cancel() if self.tasks else None,
             lambda: port.start(child, _info(child), "go", None, ()),
             lambda: port.stop(Cancellation(CancelCause.USER, reason="its own")),
             lambda: code.end(choose([None, None, ValueError("no")])),
@@ -202,6 +227,9 @@ class Play:
             lambda: code.die() if self.random.random() < 0.3 else None,
             lambda: self.kill(code),
         ]
+        if self.is_alone:  # what asks is a task of the one loop
+            acts += [lambda: self.tasks.append(self.loop.create_task(self.ask(code)))] * 2
+            acts += [lambda: choose(self.tasks).cancel() if self.tasks else None]
         choose(acts)()
 
     async def ask(self, code: ScriptedExecution) -> None:
@@ -235,7 +263,7 @@ class Play:
         executions = self.theatre.executor.executions
         while at_work := [code for code in executions.values() if not code.released]:
             for code in at_work:
-                if getattr(code, "began", False) or code.begin() is not None:
+                if code.began or code.begin() is not None:
                     code.end()
                 code.release()
 
@@ -299,3 +327,15 @@ def test_promise_01_whatever_happens_in_whatever_order_there_is_one_end(troupe: 
             except BaseException as error:
                 error.add_note(f"seed {seed}")
                 raise
+
+
+def test_promise_01_whatever_threads_do_at_once_there_is_one_end() -> None:
+    """The same where three threads act on the same runs and their parents at the same time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with a_loop() as loop:
+            for seed in range(CROWDS):
+                Play(seed, loop).play_in_threads()
+    finally:
+        sys.setswitchinterval(before)
