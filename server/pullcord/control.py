@@ -7,17 +7,22 @@ there is to serve. How workers live and die is in `executors.workers`.
 import asyncio
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
 from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
 from pullcord.link.values import Offer
+from pullcord.reloading import watch_files
 from pullcord.server import FLUSH, RunServer, make_engine
 from pullcord.settings import Settings
 from pullcord.telemetry import Telemetry
+
+_log = logging.getLogger("pullcord.control")
 
 
 class ImportFailed(Exception):
@@ -27,7 +32,12 @@ class ImportFailed(Exception):
 class ControlServer(RunServer):
     """Serves a target, such as `app:server`, whose code runs in worker processes."""
 
-    def __init__(self, target: str, settings: Settings, *, workers: int = 1) -> None:
+    def __init__(
+        self, target: str, settings: Settings, *, workers: int = 1, reload: bool = False
+    ) -> None:
+        """`reload`: fresh workers take over whenever a Python file beneath this folder changes."""
+        self._reload = reload
+        self.on_startup = self.on_shutdown = ()  # each worker calls those of its module
         self.settings = settings
         self._given: list[str] = []
         self.catalog = Catalog()  # workers report what there is
@@ -58,6 +68,7 @@ class ControlServer(RunServer):
         self._first = asyncio.get_running_loop().create_future()
         self._pool.open(self.engine)
         stopping = asyncio.ensure_future(stop.wait())
+        watching = asyncio.ensure_future(self._watch_files())
         try:
             either: list[asyncio.Future[Any]] = [self._first, stopping]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -66,8 +77,13 @@ class ControlServer(RunServer):
                 await super()._serve_until(stop, listen, on_ready, flush)
         finally:
             stopping.cancel()
+            watching.cancel()
             self._pool.close()
             await self._pool.closed()
+
+    async def _watch_files(self) -> None:
+        if self._reload:
+            await watch_files(Path.cwd(), self._pool.reload)
 
     # --- what workers report
 
@@ -81,6 +97,8 @@ class ControlServer(RunServer):
         """The author's module cannot be served."""
         if self._first is not None and not self._first.done():
             self._first.set_exception(ImportFailed(words))
+        else:
+            _log.error("the changed files cannot be served; the workers before go on:\n%s", words)
 
     def healthy(self, is_so: bool) -> None:
         """Whether runs can be executed now."""

@@ -23,6 +23,7 @@ from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import Executor, Observer, RunStore
 from pullcord.executors.local import LocalExecutor
+from pullcord.hooks import Hook, call_hooks
 from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
 from pullcord.settings import Settings, read_settings
@@ -68,8 +69,13 @@ class RunServer:
         observer: Observer | None = None,
         clock: Clock | None = None,
         store: Callable[[Clock, EngineOptions], RunStore] = MemoryStore,
+        on_startup: Iterable[Hook] = (),
+        on_shutdown: Iterable[Hook] = (),
     ) -> None:
-        """Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
+        """The hooks are called in each process that executes runs, before the first and after the
+        last of them.
+
+        Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
         self._given = [
             name for name, value in (("settings", settings), ("observer", observer)) if value
         ]
@@ -80,6 +86,7 @@ class RunServer:
         observer = observer or Telemetry()
         executor = LocalExecutor(options, clock, observer.loop_stalled)
         self.engine = make_engine(options, clock, observer, executor, store)
+        self.on_startup, self.on_shutdown = tuple(on_startup), tuple(on_shutdown)
         self._background: _Background | None = None
         self._begun = False
 
@@ -134,12 +141,14 @@ class RunServer:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         server = GrpcServer(self.engine, self.catalog, self._grpc_options(), self._credentials())
         try:
+            await _in_thread(call_hooks, self.on_startup)
             on_ready(await server.start(listen))
             await stop.wait()
             await self._drain(server)
         finally:
             await server.stop(flush)
             await _in_thread(self.engine.close)
+            await _in_thread(call_hooks, self.on_shutdown)
 
     async def _drain(self, server: GrpcServer) -> None:
         """Returns when every run has ended, so that every watcher can still get its last event."""
@@ -206,6 +215,7 @@ class RunServer:
                 f"RunServer({self._given[0]}=…) has no effect here: the process that serves does "
                 "not import this module. Set PULLCORD_ variables instead, or serve --in-process."
             )
+        call_hooks(self.on_startup)
 
     # --- inside
 

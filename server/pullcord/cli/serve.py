@@ -41,6 +41,10 @@ def serve(
         bool,
         typer.Option("--in-process", help="Execute runs in the serving process, for debuggers."),
     ] = False,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="Fresh workers take over when a Python file here changes."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Serve agents until SIGTERM or Ctrl-C, then drain: let runs end, and cancel those that do not.
@@ -51,7 +55,7 @@ def serve(
     from pullcord.telemetry import configure_logging
 
     try:
-        server = _server(target or "pullcord.demo:server", workers, in_process)
+        server = _server(target or "pullcord.demo:server", workers, in_process, reload)
         configure_logging(server.settings.log_level, server.settings.log_json)
         server.serve(listen, lambda address: _ready(address, as_json))
     except _failures() as error:
@@ -59,7 +63,7 @@ def serve(
         raise typer.Exit(Exit.USAGE) from None
 
 
-def _server(target: str, workers: str | None, in_process: bool) -> "RunServer":
+def _server(target: str, workers: str | None, in_process: bool, reload: bool) -> "RunServer":
     if in_process:
         from pullcord.worker.loading import find_server
 
@@ -73,7 +77,8 @@ def _server(target: str, workers: str | None, in_process: bool) -> "RunServer":
             raise SettingsError("--workers: must be a number, or auto")
         number = 0 if workers == "auto" else int(workers)
     settings = read_settings(workers=number)
-    return ControlServer(target, settings, workers=settings.workers or os.cpu_count() or 1)
+    number = settings.workers or os.cpu_count() or 1
+    return ControlServer(target, settings, workers=number, reload=reload)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -259,20 +259,22 @@ class Down(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[DownFrame, _Mapping]]] = ...) -> None: ...
 
 class DownFrame(_message.Message):
-    __slots__ = ("hello", "start", "stop", "answer", "drop", "ping")
+    __slots__ = ("hello", "start", "stop", "answer", "drop", "ping", "leave")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     start: Start
     stop: Stop
     answer: Answer
     drop: int
     ping: int
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., drop: _Optional[int] = ..., ping: _Optional[int] = ...) -> None: ...
+    leave: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., drop: _Optional[int] = ..., ping: _Optional[int] = ..., leave: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "target", "options", "log_level", "log_json")

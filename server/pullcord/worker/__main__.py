@@ -7,25 +7,34 @@ that serves, and executes until the socket closes.
 import dataclasses
 import faulthandler
 import gc
+import itertools
 import json
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.options import EngineOptions
+from pullcord.hooks import Hook, call_hooks
 from pullcord.link import frames_pb2 as pb
 from pullcord.run import place
+from pullcord.worker.collecting import collect_aside
 from pullcord.worker.host import Host
 from pullcord.worker.link import Link
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes lets another have the interpreter: a stop of another
 run, and the link, wait for no longer than that for each thread that computes."""
+
+
+_OURS = str(Path(__file__).parents[1])
 
 
 def main() -> None:
@@ -53,8 +62,15 @@ def main() -> None:
 
     link.read(handle)
     greeted.wait()
-    _prepare(host[0], hello[0], link)
-    threading.Event().wait()  # the link's thread ends this process
+    ending = _prepare(host[0], hello[0], link)
+    host[0].leaving.wait()  # or the link's thread ends this process
+    try:
+        call_hooks(ending)
+    except BaseException:
+        logging.getLogger("pullcord.worker").exception("a shutdown hook raised")
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # also where threads of an author's do not end
 
 
 def _host(link: Link, hello: pb.Hello) -> Host:
@@ -65,7 +81,8 @@ def _host(link: Link, hello: pb.Hello) -> Host:
     return host
 
 
-def _prepare(host: Host, hello: pb.Hello, link: Link) -> None:
+def _prepare(host: Host, hello: pb.Hello, link: Link) -> Sequence[Hook]:
+    """Imports what is served and reports it; returns the hooks for the end."""
     from pullcord.telemetry import configure_logging
 
     configure_logging(hello.log_level, hello.log_json)
@@ -77,17 +94,34 @@ def _prepare(host: Host, hello: pb.Hello, link: Link) -> None:
             server.begin_in_worker()
         except TargetError as error:
             _unready(link, str(error))
-            return
+            return ()
         except BaseException:
-            words = traceback.format_exc()
-            _unready(link, words)
-            return
+            _unready(link, _authors_traceback())
+            return ()
         gc.collect()
         gc.freeze()
+        collect_aside()
         host.ready(server.catalog)
+        return server.on_shutdown
     except Exception:
         logging.getLogger("pullcord.worker").exception("the worker could not begin")
         raise
+
+
+def _authors_traceback() -> str:
+    """The traceback of what is raised now, without the frames that lead to the author's module."""
+    error = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
+    assert error is not None
+    told = traceback.TracebackException.from_exception(error)
+    leading = itertools.takewhile(_is_ours, told.stack)
+    told.stack = traceback.StackSummary.from_list(told.stack[sum(1 for _ in leading) :])
+    return "".join(told.format())
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith((_OURS, "<frozen importlib")) or (
+        frame.filename.endswith("importlib/__init__.py")
+    )
 
 
 def _unready(link: Link, words: str) -> None:

@@ -53,6 +53,8 @@ class Host:
         self._link = link
         self.executor = LocalExecutor(options, clock, self._stalled)
         self.runs = LinkRuns(self, link)
+        self.leaving = threading.Event()
+        """Set when this process must end: it has no run any more."""
         self._catalog: Catalog | None = None
         self._lock = threading.Lock()
         self._ports: dict[int, LinkPort] = {}
@@ -112,6 +114,8 @@ class Host:
                 self._stop(frame.stop)
             elif kind == "drop":
                 self._drop(frame.drop)
+            elif kind == "leave":
+                self.leaving.set()
             elif kind == "ping":
                 self._link.outbox.put(None, pb.UpFrame(pong=frame.ping))
         except Exception:

@@ -56,6 +56,8 @@ class Connection:
         self.runs: dict[int, RemoteExecution] = {}
         """By assignment; also those whose run is over while their code still holds something."""
         self.ready = False
+        self.generation = 0
+        """Which state of the author's files it has imported."""
         self.retiring = ""
         """Why it takes no new runs; empty: it does."""
         self.started_at = time.monotonic()
@@ -128,6 +130,10 @@ class Connection:
             start.parent = execution.parent.number
         start.trace.update(execution.trace)
         self.send(frame)
+
+    def leave(self) -> None:
+        """The worker has no run any more, and must end by itself."""
+        self.send(pb.DownFrame(leave=True))
 
     def drop(self, execution: RemoteExecution) -> None:
         """The run must not begin."""

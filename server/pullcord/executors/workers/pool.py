@@ -31,6 +31,8 @@ from pullcord.run.port import RunPort
 
 _log = logging.getLogger("pullcord.workers")
 
+_LEAVING = 3.0
+"""Seconds that a worker has to end by itself, for its shutdown hooks."""
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 30.0
 """Seconds until a worker is started again, after one that died soon after its start."""
 _SOON = 10.0
@@ -96,6 +98,9 @@ class WorkerExecutor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pulse: Pulse | None = None
         self._closing = False
+        self._generation = 0
+        self._isolates = False
+        """Whether runs of some runnable have a process for themselves."""
         self._all_dead = asyncio.Event()
         self._reasons: dict[Connection, str] = {}
 
@@ -111,15 +116,19 @@ class WorkerExecutor:
         self._fill()
 
     def close(self) -> None:
-        """Kills every worker."""
+        """Ends every worker: it has a moment for its shutdown hooks, and then it is killed."""
         self.post(self._close)
 
     def _close(self) -> None:
+        if self._closing:
+            return
         self._closing = True
-        for connection in list(self._connections):
-            connection.process.kill()
         for task in self._tasks:
             task.cancel()
+        for connection in list(self._connections):
+            self._end(connection, "the server ends")
+        if not self._connections:
+            self._all_dead.set()
 
     async def closed(self) -> None:
         """Returns once every worker is dead and reaped."""
@@ -250,7 +259,8 @@ class WorkerExecutor:
             wanted = min(wanted, 1 - shared - self._starting[False])  # it reports the catalog
         idle = sum(1 for c in self._connections if c.exclusive and not c.runs and not c.retiring)
         waiting = sum(1 for e in self._waiting if e.is_alone)
-        spares = options.spares + waiting - idle - self._starting[True]
+        warm = options.spares if options.isolate_all or self._isolates else 0
+        spares = warm + waiting - idle - self._starting[True]
         for exclusive, number in ((False, wanted), (True, spares)):
             for _ in range(number):
                 if self._count() < options.max_processes:
@@ -271,6 +281,7 @@ class WorkerExecutor:
             if self._crashes:
                 backoff = min(_FIRST_BACKOFF * 2 ** (self._crashes - 1), _LONGEST_BACKOFF)
                 await asyncio.sleep(backoff)
+            generation = self._generation  # as it was before the import began
             process = await asyncio.to_thread(start_process)
         except OSError as error:
             self._crashes += 1
@@ -280,6 +291,7 @@ class WorkerExecutor:
         finally:
             self._starting[exclusive] -= 1
         connection = Connection(self, process, exclusive=exclusive, on_output=self._listener.output)
+        connection.generation = generation
         self._connections.add(connection)
         if self._closing:
             process.kill()
@@ -297,6 +309,13 @@ class WorkerExecutor:
         assert self._loop is not None
         self._loop.call_soon(call)
 
+    def reload(self) -> None:
+        """The author's files have changed: fresh workers take over once they have imported them."""
+        self._generation += 1
+        self._crashes = 0
+        if not self._closing:
+            self._spawn(exclusive=False)
+
     # --- what workers report
 
     def became_ready(self, connection: Connection, ready: pb.Ready) -> None:
@@ -306,13 +325,22 @@ class WorkerExecutor:
             self.kill(connection, "it is of another version")
             return
         connection.ready = True
+        if connection.generation < self._generation:  # its files changed while it imported them
+            self.retire(connection, "its files have changed")
+            return
+        for other in list(self._connections):
+            if other.ready and other.generation < connection.generation:
+                self.retire(other, "its files have changed")
         offers = [offer_of(message) for message in ready.offers]
+        self._isolates = any(offer.isolation for offer in offers)
         self._listener.offered(offers)
         self._listener.healthy(True)
         self._assign()
+        self._fill()
 
     def became_unready(self, connection: Connection, words: str) -> None:
         """A worker could not import what it must serve."""
+        self._crashes += 1  # or a module that cannot be imported would be imported all the time
         self._listener.unready(words)
         self.retire(connection, "it has nothing to serve")
 
@@ -358,7 +386,18 @@ class WorkerExecutor:
 
     def _let_go(self, connection: Connection) -> None:
         if all(execution.ended or execution.is_abandoned for execution in connection.runs.values()):
-            self.kill(connection, connection.retiring)
+            self._end(connection, connection.retiring)
+
+    def _end(self, connection: Connection, reason: str) -> None:
+        """Ends a worker without live runs: by itself, or, where code lives on in it, by a kill."""
+        connection.retiring = connection.retiring or reason
+        if not connection.ready or connection.runs:
+            self.kill(connection, reason)
+            return
+        self._reasons.setdefault(connection, reason)
+        connection.leave()
+        assert self._loop is not None
+        self._loop.call_later(_LEAVING, self.kill, connection, reason)
 
     def died(self, connection: Connection, words: str) -> None:
         """A worker is dead, and everything that it has said was read."""
