@@ -48,6 +48,8 @@ class ControlServer(RunServer):
             spares=settings.spares,
             max_processes=settings.max_processes,
             isolate_all=settings.isolation == "process",
+            threads=settings.engine.workers,
+            queue=settings.engine.worker_queue,
             engine=json.dumps(dataclasses.asdict(settings.engine)),
             log_level=settings.log_level,
             log_json=settings.log_json,

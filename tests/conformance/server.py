@@ -1,4 +1,4 @@
-"""The server of the suite: the scripted runnables behind a real RunServer, with small bounds.
+"""The server of the suite: scripted runnables in a worker of a real server, with small bounds.
 
 `python -m tests.conformance.server [HOST:PORT]` serves it by itself, for `--target`.
 """
@@ -6,6 +6,7 @@
 import sys
 
 from pullcord import RunServer
+from pullcord.control import ControlServer
 from pullcord.engine.options import EngineOptions
 from pullcord.run.events import SourceKind
 from pullcord.settings import Settings
@@ -23,9 +24,18 @@ HEARTBEAT = 0.25
 """Seconds. Short, so that every silence has some, which no client may show."""
 
 
-def make_server() -> RunServer:
-    """A server that has not begun."""
-    settings = Settings(heartbeat=HEARTBEAT, engine=BOUNDS)
+SETTINGS = Settings(heartbeat=HEARTBEAT, engine=BOUNDS)
+
+
+def make_server(*, in_process: bool = False) -> RunServer:
+    """A server that has not begun; `in_process`: it executes runs itself."""
+    if in_process:
+        return served(SETTINGS)
+    return ControlServer("tests.conformance.server:served", SETTINGS)
+
+
+def served(settings: Settings | None = None) -> RunServer:
+    """What a worker serves."""
     return RunServer(
         agents=[gate, Script(SourceKind.AGENT, name="Script"), thread],
         teams=[Script(SourceKind.TEAM, members=("writer", "critic"))],

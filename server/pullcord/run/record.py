@@ -93,7 +93,7 @@ class RunSpec:
             wrong("user_id", "must be 1 to 128 of letters, digits and -_.:@+/")
         if size(self.input) > max_input_bytes:
             wrong("input", f"must be at most {max_input_bytes} bytes")
-        if self.input_data is not None and size(canonical(self.input_data)) > max_input_bytes:
+        if self.input_data is not None and _data_size(self.input_data) > max_input_bytes:
             wrong("input_data", f"must be at most {max_input_bytes} bytes as JSON")
         found.extend(label_violations(self.labels))
         limits = self.limits
@@ -147,6 +147,12 @@ def label_violations(labels: Mapping[str, str]) -> list[Violation]:
 def size(text: str) -> int:
     """Bytes of this text as UTF-8, where a lone surrogate counts as one."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _data_size(data: Mapping[str, Any]) -> int:
+    """Bytes of this data as JSON; of data that is still serialized, of its message."""
+    serialized = getattr(data, "nbytes", None)
+    return serialized if isinstance(serialized, int) else size(canonical(data))
 
 
 def canonical(data: Mapping[str, Any]) -> str:

@@ -45,6 +45,8 @@ class RemoteExecution:
         """Whether the engine let its code begin: from then on it cannot move."""
         self.released = False
         """Whether its code is known to hold nothing any more."""
+        self.counts = False
+        """Whether it holds one of the threads that the pool counts."""
         self.ended = False
         self.is_abandoned = False
         """Whether its run has ended without it."""
@@ -87,6 +89,8 @@ class RemoteExecution:
         """Its code holds nothing any more."""
         if not self.released:
             self.released = True
+            if self.counts:
+                self._pool.count_out()
             self.port.released()
 
     def end(self, failure: Failure | None) -> None:

@@ -27,6 +27,7 @@ from pullcord.executors.workers.process import start_process
 from pullcord.executors.workers.pulse import Pulse
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import VERSION, Offer, PinnedOffer, offer_of
+from pullcord.run.errors import ServerBusy
 from pullcord.run.port import RunPort
 
 _log = logging.getLogger("pullcord.workers")
@@ -53,6 +54,10 @@ class WorkerOptions:
     """Workers alive at once; a run that needs another waits, PENDING."""
     isolate_all: bool = False
     """Whether every run has a process for itself, whatever its runnable says."""
+    threads: int = 32
+    """Sync runs at work in one shared worker."""
+    queue: int = 10_000
+    """Sync runs that wait for a thread of one; more are refused."""
     silence: float = 5.0
     """A worker that answers no ping for so long is retired."""
     slow_after: float = 1.0
@@ -97,6 +102,8 @@ class WorkerExecutor:
         self._crashes = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pulse: Pulse | None = None
+        self._counting = threading.Lock()
+        self._sync_runs = 0
         self._closing = False
         self._generation = 0
         self._isolates = False
@@ -165,9 +172,29 @@ class WorkerExecutor:
         execution = RemoteExecution(
             self, cast(LivePort, port), cast(Offer, runnable), trace, parent
         )
+        self._count_in(execution)
         port.attach(execution)
         self.post(self._place, execution)
         return execution
+
+    def _count_in(self, execution: RemoteExecution) -> None:
+        """Sync runs hold threads: too many are refused here, before a worker is asked."""
+        options = self._options
+        if execution.is_alone or execution.offer.is_async:
+            return
+        with self._counting:
+            if self._sync_runs >= options.workers * (options.threads + options.queue):
+                raise ServerBusy(
+                    f"all {options.workers * options.threads} worker threads are at work and "
+                    f"{options.workers * options.queue} runs wait"
+                )
+            self._sync_runs += 1
+            execution.counts = True
+
+    def count_out(self) -> None:
+        """A sync run holds its thread no more."""
+        with self._counting:
+            self._sync_runs -= 1
 
     def owns_loop(self, loop: object) -> bool:
         """Never: no loop of a run is in this process."""
