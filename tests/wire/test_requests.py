@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.errors import InvalidArgument
 from pullcord.run.record import Decision, RunFilter
-from pullcord.run.state import RunState
-from pullcord.v1 import run_service_pb2 as v1
-from pullcord.wire import requests
-from pullcord.wire.requests import (
+from pullcord.run.requests import (
+    ASKED_CAUSES,
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
@@ -21,6 +19,9 @@ from pullcord.wire.requests import (
     WaitRequest,
     WatchRequest,
 )
+from pullcord.run.state import RunState
+from pullcord.v1 import run_service_pb2 as v1
+from pullcord.wire import requests
 
 from tests.wire.strategies import ids, labels, names, texts, user_ids, waits
 
@@ -62,7 +63,7 @@ def test_a_wait_comes_back_as_it_was(run_id: str, timeout: float | None) -> None
         st.sampled_from(CancelMode),
         st.none() | waits,
         waits,
-        cause=st.sampled_from(sorted(requests.ASKED_CAUSES)),
+        cause=st.sampled_from(sorted(ASKED_CAUSES)),
     )
 )
 def test_a_cancel_comes_back_as_it_was(request: CancelRequest) -> None:
@@ -70,7 +71,7 @@ def test_a_cancel_comes_back_as_it_was(request: CancelRequest) -> None:
     assert requests.parse_cancel(requests.cancel_message(request)) == request
 
 
-@pytest.mark.parametrize("cause", sorted(set(CancelCause) - requests.ASKED_CAUSES))
+@pytest.mark.parametrize("cause", sorted(set(CancelCause) - ASKED_CAUSES))
 def test_nobody_can_cancel_in_the_servers_name(cause: CancelCause) -> None:
     """Of the causes a caller may name USER and PARENT; the others are refused."""
     message = requests.cancel_message(CancelRequest("run-1", cause=cause))

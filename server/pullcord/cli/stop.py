@@ -26,7 +26,7 @@ from pullcord.cli.output import OUTCOMES, console, count, name_table, print_json
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
 from pullcord.run.record import CancelResult
-from pullcord.wire.requests import DEFAULT_MAX_AFFECTED
+from pullcord.run.requests import DEFAULT_MAX_AFFECTED
 from pullcord.wire.run import cancel_results_message, receipt_message
 
 

@@ -29,13 +29,7 @@ from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import Event, Heartbeat
 from pullcord.run.record import CancelResult, Decision, Receipt, Run, RunFilter, RunSpec
-from pullcord.run.runnable import RunnableInfo
-from pullcord.v1 import run_service_pb2 as v1
-from pullcord.v1.run_service_pb2_grpc import RunServiceStub
-from pullcord.wire.actor import with_actor
-from pullcord.wire.errors import from_rpc_error
-from pullcord.wire.event import event_of
-from pullcord.wire.requests import (
+from pullcord.run.requests import (
     DEFAULT_MAX_AFFECTED,
     DEFAULT_PAGE_SIZE,
     CancelManyRequest,
@@ -43,6 +37,14 @@ from pullcord.wire.requests import (
     ContinueRequest,
     ListRequest,
     WaitRequest,
+)
+from pullcord.run.runnable import RunnableInfo
+from pullcord.v1 import run_service_pb2 as v1
+from pullcord.v1.run_service_pb2_grpc import RunServiceStub
+from pullcord.wire.actor import with_actor
+from pullcord.wire.errors import from_rpc_error
+from pullcord.wire.event import event_of
+from pullcord.wire.requests import (
     cancel_many_message,
     cancel_message,
     continue_message,

@@ -1,0 +1,78 @@
+"""The requests about runs that exist: to follow, wait for, get, list, continue and cancel them.
+
+Small frozen values, and the bounds of their fields. How they are read from a message is in `wire`;
+starting a run is asked for by a `RunSpec`.
+"""
+
+from dataclasses import dataclass, field
+
+from pullcord.run.cancel import CancelCause, CancelMode
+from pullcord.run.record import Decision, RunFilter
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+DEFAULT_MAX_AFFECTED = 1000
+MAX_PAGE_TOKEN_LENGTH = 1024
+ASKED_CAUSES = frozenset({CancelCause.USER, CancelCause.PARENT})
+"""Why a caller may stop a run; of the other causes only a server can know."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """Asks for the events after one that was seen."""
+
+    run_id: str
+    after_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRequest:
+    """Asks for a run once it has ended, or as it is after `timeout` seconds (None: no end)."""
+
+    run_id: str
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """Asks for one run to be stopped. Times are seconds."""
+
+    run_id: str
+    reason: str = ""
+    mode: CancelMode = CancelMode.GRACEFUL
+    grace_period: float | None = None
+    """None: the server's default. 0: at once."""
+    wait: float = 0.0
+    """How long the answer may wait for the stop."""
+    before_start: bool = False
+    cause: CancelCause = CancelCause.USER
+    """USER, or PARENT."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueRequest:
+    """Asks for a paused run to go on."""
+
+    run_id: str
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelManyRequest:
+    """Asks for every live run to be stopped that the filter matches."""
+
+    filter: RunFilter
+    reason: str = ""
+    mode: CancelMode = CancelMode.GRACEFUL
+    validate_only: bool = False
+    max_affected: int = DEFAULT_MAX_AFFECTED
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Asks for one page of runs, the newest first."""
+
+    filter: RunFilter = field(default_factory=RunFilter)
+    page_size: int = DEFAULT_PAGE_SIZE
+    page_token: str = ""
+    """Of the page before; what it says is its maker's business."""
