@@ -2,14 +2,17 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.watch import BATCH, Watcher
 from pullcord.run.events import Custom, RunCompleted, RunStarted
+from pullcord.service.following import Following
+from pullcord.service.notifier import Notifier
 from pullcord.transports.grpc import streams
-from pullcord.transports.grpc.streams import Bell, send
+from pullcord.transports.grpc.streams import send
 from pullcord.v1 import event_pb2
 from pullcord.v1 import run_service_pb2 as v1
 
@@ -62,6 +65,10 @@ def watcher(log: EventLog) -> Watcher:
     )
 
 
+def following(log: EventLog) -> Following:
+    return Following(watcher(log), Notifier(asyncio.get_running_loop(), heartbeat=60))
+
+
 async def settle() -> None:
     """Lets everybody go on until all wait: far more turns than any hand-over here takes."""
     for _ in range(20):
@@ -72,9 +79,8 @@ async def test_watchers_that_keep_up_share_one_serialization(
     log: EventLog, serialized: Counted
 ) -> None:
     """An event is serialized once, however many watch."""
-    bell = Bell(asyncio.get_running_loop(), heartbeat=60)
     lines = [Line() for _ in range(100)]
-    sending = [asyncio.create_task(send(watcher(log), bell, line)) for line in lines]  # type: ignore[arg-type]
+    sending = [asyncio.create_task(send(following(log), line)) for line in lines]  # type: ignore[arg-type]
     await settle()
     for _ in range(10):
         log.write("tok ")
@@ -87,8 +93,8 @@ async def test_watchers_that_keep_up_share_one_serialization(
 
 async def test_a_watcher_that_keeps_up_gets_every_delta_by_itself(log: EventLog) -> None:
     """Merging costs no watcher its pace: while it keeps up, one delta is one message."""
-    line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
-    sending = asyncio.create_task(send(watcher(log), bell, line))  # type: ignore[arg-type]
+    line = Line()
+    sending = asyncio.create_task(send(following(log), line))  # type: ignore[arg-type]
     await settle()
     for _ in range(10):
         log.write("tok ")
@@ -103,9 +109,9 @@ async def test_deltas_that_come_while_a_write_is_under_way_become_one_message(
     log: EventLog, serialized: Counted
 ) -> None:
     """A caller that reads slowly gets fewer and bigger messages, and loses nothing."""
-    line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
+    line = Line()
     line.flows.clear()
-    sending = asyncio.create_task(send(watcher(log), bell, line))  # type: ignore[arg-type]
+    sending = asyncio.create_task(send(following(log), line))  # type: ignore[arg-type]
     await settle()
     for _ in range(10_000):
         log.write("tok ")
@@ -121,11 +127,11 @@ async def test_deltas_that_come_while_a_write_is_under_way_become_one_message(
 
 async def test_custom_events_never_merge(log: EventLog, serialized: Counted) -> None:
     """An author's own event is one message each, however far the caller lags."""
-    line, bell = Line(), Bell(asyncio.get_running_loop(), heartbeat=60)
+    line = Line()
     for number in range(1000):
         log.append(Custom("progress", {"n": number}))
     log.finish(lambda _: RunCompleted())
-    await send(watcher(log), bell, line)  # type: ignore[arg-type]
+    await send(following(log), line)  # type: ignore[arg-type]
     assert [event.custom.data["n"] for event in line.events()[1:-1]] == list(range(1000))
     assert serialized.calls == 1002
 
@@ -189,20 +195,37 @@ def test_a_watcher_that_has_something_to_take_is_not_armed(log: EventLog) -> Non
     assert [record.count for record in reader.take()] == [1, 1]
 
 
-async def test_many_rings_are_one_call_into_the_loop(log: EventLog) -> None:
-    """Threads that ring for many streams while the loop is busy cost it one call."""
+async def test_many_wake_ups_are_one_call_into_the_loop(log: EventLog) -> None:
+    """A thread that wakes many streams while the loop is busy costs it one call."""
     loop = asyncio.get_running_loop()
     calls = Counted(loop.call_soon_threadsafe)
-    bell = Bell(loop, heartbeat=60)
-    bell._loop = Loop(loop, calls)  # type: ignore[assignment]
+    notifier = Notifier(loop, heartbeat=60)
+    notifier._loop = Loop(loop, calls)  # type: ignore[assignment]
     readers = [watcher(log) for _ in range(100)]
     for reader in readers:
         reader.take()
-    waiting = [asyncio.create_task(bell.wait(reader.arm)) for reader in readers]
+    waiting = [asyncio.create_task(notifier.wait(reader.arm)) for reader in readers]
     await settle()
-    log.write("tok ")  # rings as a thread would, while the loop cannot answer
+    producer = threading.Thread(target=log.write, args=("tok ",))
+    producer.start()
+    producer.join()  # the loop cannot answer meanwhile
     assert await asyncio.gather(*waiting) == [True] * 100
     assert calls.calls == 1
+
+
+async def test_a_wake_up_on_the_loop_itself_is_no_call_into_it(log: EventLog) -> None:
+    """What is written on the loop, as a worker's frames are, wakes a stream directly."""
+    loop = asyncio.get_running_loop()
+    notifier = Notifier(loop, heartbeat=60)
+    calls = Counted(loop.call_soon_threadsafe)
+    notifier._loop = Loop(loop, calls)  # type: ignore[assignment]
+    reader = watcher(log)
+    reader.take()
+    waiting = asyncio.create_task(notifier.wait(reader.arm))
+    await settle()
+    log.write("tok ")
+    assert await waiting
+    assert calls.calls == 0
 
 
 class Loop:
@@ -211,4 +234,5 @@ class Loop:
     def __init__(self, loop: asyncio.AbstractEventLoop, calls: Counted) -> None:
         self.create_future = loop.create_future
         self.time = loop.time
+        self.call_soon = loop.call_soon
         self.call_soon_threadsafe = calls

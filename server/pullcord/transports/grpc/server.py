@@ -5,7 +5,6 @@ It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
 
 import asyncio
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -13,13 +12,11 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from pullcord.engine.catalog import Catalog
 from pullcord.engine.engine import Engine
+from pullcord.service.lanes import Lanes
+from pullcord.service.notifier import Notifier
+from pullcord.service.verbs import Catalog, Verbs
 from pullcord.transports.grpc.service import SERVICE, RunService
-from pullcord.transports.grpc.streams import Bell
-from pullcord.transports.grpc.turnstile import Turnstile
-
-CONTROL_THREADS = 4
 
 _NO_LIMIT = 2**31 - 1
 
@@ -51,14 +48,12 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._credentials = credentials
-        self._control = ThreadPoolExecutor(CONTROL_THREADS, "pullcord-control")
-        self._cancels = ThreadPoolExecutor(CONTROL_THREADS, "pullcord-cancels")
         loop = asyncio.get_running_loop()
-        self._bell = Bell(loop, options.heartbeat)
+        self._notifier = Notifier(loop, options.heartbeat)
+        self._lanes = Lanes(loop, engine.options.max_live_runs)
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        service = RunService(
-            engine, catalog, self._bell, Turnstile(loop), self._control, self._cancels
-        )
+        verbs = Verbs(engine, catalog, self._lanes, self._notifier)
+        service = RunService(verbs, engine.options.max_input_bytes)
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -82,7 +77,7 @@ class GrpcServer:
                 f"cannot listen on {listen!r}: it is in use, or not an address"
             ) from error
         await self._server.start()
-        self._ticker = asyncio.create_task(self._bell.tick())
+        self._ticker = asyncio.create_task(self._notifier.tick())
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         host = listen.rpartition(":")[0]
         return listen if listen.startswith("unix:") else f"{host}:{port}"
@@ -97,8 +92,7 @@ class GrpcServer:
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
-        self._control.shutdown(wait=False)
-        self._cancels.shutdown(wait=False)
+        self._lanes.close()
 
     async def _set_health(self, status: int) -> None:
         for name in ("", SERVICE):

@@ -8,22 +8,31 @@ all. So in a burst starts take turns, and between two of them the loop takes oth
 import asyncio
 from collections import deque
 
+from pullcord.run.errors import ServerBusy
+
 _TURNS = 16
 """Turns of the loop between two starts: enough to take a call, which needs a few turns itself. More
 would delay starts without letting calls through any sooner."""
 
 
 class Turnstile:
-    """Lets starts through in their order. Used on one loop only."""
+    """Lets starts through in their order, and refuses more than `most`. Used on one loop only."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
         self._loop = loop
+        self._most = most
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._inside = 0
         self._turns = 0
 
     async def enter(self) -> "Turn":
-        """Waits for a start's turn: not at all while no other start is waiting or under way."""
+        """Waits for a start's turn: not at all while no other start is waiting or under way.
+
+        Raises:
+            ServerBusy: `most` starts are waiting or under way.
+        """
+        if self._inside >= self._most:
+            raise ServerBusy(f"{self._most} starts wait for their turn; try again later")
         self._inside += 1
         turn = Turn(self)
         if self._inside > 1:

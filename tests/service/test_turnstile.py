@@ -6,14 +6,15 @@ import itertools
 import grpc
 import pytest
 from pullcord import RunContext, runnable
-from pullcord.transports.grpc.turnstile import _TURNS, Turn, Turnstile
+from pullcord.run.errors import ServerBusy
+from pullcord.service.turnstile import _TURNS, Turn, Turnstile
 
 from tests.transports.harness import Serve, Signal, kind_of, until
 
 
 @pytest.fixture
 async def turnstile() -> Turnstile:
-    return Turnstile(asyncio.get_running_loop())
+    return Turnstile(asyncio.get_running_loop(), 100)
 
 
 async def turns_of_the_loop(count: int) -> None:
@@ -44,6 +45,20 @@ async def test_starts_of_a_burst_take_turns_and_leave_room_between(turnstile: Tu
     assert apart == [_TURNS] * 3
 
 
+async def test_more_starts_than_may_wait_are_refused() -> None:
+    """A start beyond the bound is refused at once, and holds no place."""
+    turnstile = Turnstile(asyncio.get_running_loop(), 2)
+    first = await turnstile.enter()
+    second = asyncio.ensure_future(turnstile.enter())
+    await turns_of_the_loop(1)
+    with pytest.raises(ServerBusy, match="2 starts"):
+        await turnstile.enter()
+    first.leave()
+    third = asyncio.ensure_future(turnstile.enter())
+    for turn in await asyncio.gather(second, third):
+        turn.leave()
+
+
 async def test_a_start_whose_caller_left_keeps_nobody_waiting(turnstile: Turnstile) -> None:
     """A start that is given up while it waits is passed over, and counts no more."""
     first = await turnstile.enter()
@@ -67,11 +82,11 @@ def test_every_start_passes_and_leaves_no_turn_behind(
     """Run and StartRun take turns; one that follows, has ended or was refused holds none."""
     made: list[Counting] = []
 
-    def counting(loop: asyncio.AbstractEventLoop) -> Counting:
-        made.append(Counting(loop))
+    def counting(loop: asyncio.AbstractEventLoop, most: int) -> Counting:
+        made.append(Counting(loop, most))
         return made[-1]
 
-    monkeypatch.setattr("pullcord.transports.grpc.server.Turnstile", counting)
+    monkeypatch.setattr("pullcord.service.lanes.Turnstile", counting)
     release = Signal()
 
     @runnable
@@ -93,8 +108,8 @@ def test_every_start_passes_and_leaves_no_turn_behind(
 
 
 class Counting(Turnstile):
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        super().__init__(loop, most)
         self.entered = 0
 
     async def enter(self) -> Turn:

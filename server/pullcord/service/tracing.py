@@ -1,19 +1,17 @@
-"""The caller's trace: read from a call's metadata, so that a run's spans become part of it.
+"""The caller's trace: what is started for a caller becomes part of it.
 
 Only the hand-over is here, by whatever propagators the process has set. Which spans there are is
 the business of the run's code; without an OpenTelemetry SDK nothing of this is seen.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import context, propagate, trace
 
-Metadata = Iterable[tuple[str, str | bytes]]
-
 
 @contextmanager
-def trace_of(metadata: Metadata | None) -> Iterator[None]:
+def trace_of(carrier: Mapping[str, str]) -> Iterator[None]:
     """What is started in here has the caller's span as its parent.
 
     A span that is current already stands: somebody instruments this server, and the caller's span
@@ -22,7 +20,6 @@ def trace_of(metadata: Metadata | None) -> Iterator[None]:
     if trace.get_current_span().get_span_context().is_valid:
         yield
         return
-    carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
     token = context.attach(propagate.extract(carrier))
     try:
         yield

@@ -1,0 +1,1 @@
+"""The verbs that all transports share. Nothing here knows how a call or an answer travels."""
