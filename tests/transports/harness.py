@@ -210,7 +210,8 @@ def make_spec(runnable: str, input: str = "", **spec: Any) -> run_pb2.RunSpec:
 
 def make_settings(**engine: Any) -> Settings:
     """Settings that do not look at the environment; keywords are the engine's options."""
-    own = {name: engine.pop(name) for name in list(engine) if name in Settings.model_fields}
+    options = EngineOptions.__dataclass_fields__  # `workers` are threads here, and not processes
+    own = {name: engine.pop(name) for name in list(engine) if name not in options}
     # A machine that stands still for a moment must not use up what a test does not measure.
     waits = {"grace_period": PATIENCE, "abandon_after": PATIENCE, "stall_after": PATIENCE}
     return Settings(_env_file=None, engine=EngineOptions(**(waits | engine)), **own)
