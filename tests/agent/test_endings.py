@@ -10,6 +10,7 @@ from pullcord.models.base import Finished, Model, ModelChunk, ModelRequest, Pric
 from pullcord.run.base import RunOutput, RunStatus
 from pullcord.run.cancel import CancelCause
 from pullcord.run.events import ToolCallState
+from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Limits
 
 from tests.agent.making import closed, made
@@ -55,8 +56,10 @@ async def test_an_answer_that_was_cut_off_completes_with_its_text(
     server.answers(*says("forty", "length"))
     output = await run(server)
     assert (output.status, output.content) == (RunStatus.completed, "forty")
+    assert output.finish_reason is FinishReason.LENGTH
     output = await run(server, on_cut_off="fail")
     assert failed(output, "cut off")
+    assert output.finish_reason is FinishReason.LENGTH
     assert output.content == "forty"
     server.answers(delta(reasoning_content="hm"), delta("length"), DONE)
     assert failed(await run(server), "before the model said anything")

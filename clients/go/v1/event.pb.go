@@ -1376,7 +1376,9 @@ type RunCompleted struct {
 	// What it used. Always set.
 	Usage *Usage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Its tool calls. Unset: none.
-	ToolCalls     []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+	FinishReason  FinishReason `protobuf:"varint,5,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1439,6 +1441,13 @@ func (x *RunCompleted) GetToolCalls() []*ToolCall {
 	return nil
 }
 
+func (x *RunCompleted) GetFinishReason() FinishReason {
+	if x != nil {
+		return x.FinishReason
+	}
+	return FinishReason_FINISH_REASON_UNSPECIFIED
+}
+
 // The run was stopped.
 type RunCancelled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1456,7 +1465,9 @@ type RunCancelled struct {
 	Abandoned bool `protobuf:"varint,6,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
 	// How far the server had to go to stop the code. Unset: none of it had begun, or the server is older
 	// than this field.
-	Stage         StopStage `protobuf:"varint,7,opt,name=stage,proto3,enum=pullcord.v1.StopStage" json:"stage,omitempty"`
+	Stage StopStage `protobuf:"varint,7,opt,name=stage,proto3,enum=pullcord.v1.StopStage" json:"stage,omitempty"`
+	// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+	FinishReason  FinishReason `protobuf:"varint,9,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1540,6 +1551,13 @@ func (x *RunCancelled) GetStage() StopStage {
 	return StopStage_STOP_STAGE_UNSPECIFIED
 }
 
+func (x *RunCancelled) GetFinishReason() FinishReason {
+	if x != nil {
+		return x.FinishReason
+	}
+	return FinishReason_FINISH_REASON_UNSPECIFIED
+}
+
 // The run raised an error.
 type RunFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1554,7 +1572,9 @@ type RunFailed struct {
 	// Set where nobody's code failed but the run was lost: cause LOST. Unset: the run's own code raised.
 	Cancellation *Cancellation `protobuf:"bytes,5,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
 	// The structured result where it was whole before the failure. Unset: none.
-	OutputData    *structpb.Struct `protobuf:"bytes,6,opt,name=output_data,json=outputData,proto3" json:"output_data,omitempty"`
+	OutputData *structpb.Struct `protobuf:"bytes,6,opt,name=output_data,json=outputData,proto3" json:"output_data,omitempty"`
+	// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+	FinishReason  FinishReason `protobuf:"varint,7,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1629,6 +1649,13 @@ func (x *RunFailed) GetOutputData() *structpb.Struct {
 		return x.OutputData
 	}
 	return nil
+}
+
+func (x *RunFailed) GetFinishReason() FinishReason {
+	if x != nil {
+		return x.FinishReason
+	}
+	return FinishReason_FINISH_REASON_UNSPECIFIED
 }
 
 var File_pullcord_v1_event_proto protoreflect.FileDescriptor
@@ -1716,14 +1743,15 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"I\n" +
 	"\x06Custom\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
-	"\x04data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04data\"\xc0\x01\n" +
+	"\x04data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04data\"\x80\x02\n" +
 	"\fRunCompleted\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x128\n" +
 	"\voutput_data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\n" +
 	"outputData\x12(\n" +
 	"\x05usage\x18\x03 \x01(\v2\x12.pullcord.v1.UsageR\x05usage\x124\n" +
 	"\n" +
-	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\"\xcb\x02\n" +
+	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12>\n" +
+	"\rfinish_reason\x18\x05 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\"\x8b\x03\n" +
 	"\fRunCancelled\x12=\n" +
 	"\fcancellation\x18\x01 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x128\n" +
@@ -1733,7 +1761,8 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"tool_calls\x18\x05 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1c\n" +
 	"\tabandoned\x18\x06 \x01(\bR\tabandoned\x12,\n" +
-	"\x05stage\x18\a \x01(\x0e2\x16.pullcord.v1.StopStageR\x05stage\"\xa9\x02\n" +
+	"\x05stage\x18\a \x01(\x0e2\x16.pullcord.v1.StopStageR\x05stage\x12>\n" +
+	"\rfinish_reason\x18\t \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\"\xe9\x02\n" +
 	"\tRunFailed\x12+\n" +
 	"\x05error\x18\x01 \x01(\v2\x15.pullcord.v1.RunErrorR\x05error\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x12(\n" +
@@ -1742,7 +1771,8 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12=\n" +
 	"\fcancellation\x18\x05 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\x128\n" +
 	"\voutput_data\x18\x06 \x01(\v2\x17.google.protobuf.StructR\n" +
-	"outputData*\x86\x01\n" +
+	"outputData\x12>\n" +
+	"\rfinish_reason\x18\a \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason*\x86\x01\n" +
 	"\n" +
 	"SourceKind\x12\x1b\n" +
 	"\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1796,7 +1826,8 @@ var file_pullcord_v1_event_proto_goTypes = []any{
 	(*Cancellation)(nil),          // 26: pullcord.v1.Cancellation
 	(*Run)(nil),                   // 27: pullcord.v1.Run
 	(*structpb.Struct)(nil),       // 28: google.protobuf.Struct
-	(StopStage)(0),                // 29: pullcord.v1.StopStage
+	(FinishReason)(0),             // 29: pullcord.v1.FinishReason
+	(StopStage)(0),                // 30: pullcord.v1.StopStage
 }
 var file_pullcord_v1_event_proto_depIdxs = []int32{
 	0,  // 0: pullcord.v1.Source.kind:type_name -> pullcord.v1.SourceKind
@@ -1832,21 +1863,24 @@ var file_pullcord_v1_event_proto_depIdxs = []int32{
 	28, // 30: pullcord.v1.RunCompleted.output_data:type_name -> google.protobuf.Struct
 	25, // 31: pullcord.v1.RunCompleted.usage:type_name -> pullcord.v1.Usage
 	22, // 32: pullcord.v1.RunCompleted.tool_calls:type_name -> pullcord.v1.ToolCall
-	26, // 33: pullcord.v1.RunCancelled.cancellation:type_name -> pullcord.v1.Cancellation
-	28, // 34: pullcord.v1.RunCancelled.output_data:type_name -> google.protobuf.Struct
-	25, // 35: pullcord.v1.RunCancelled.usage:type_name -> pullcord.v1.Usage
-	22, // 36: pullcord.v1.RunCancelled.tool_calls:type_name -> pullcord.v1.ToolCall
-	29, // 37: pullcord.v1.RunCancelled.stage:type_name -> pullcord.v1.StopStage
-	24, // 38: pullcord.v1.RunFailed.error:type_name -> pullcord.v1.RunError
-	25, // 39: pullcord.v1.RunFailed.usage:type_name -> pullcord.v1.Usage
-	22, // 40: pullcord.v1.RunFailed.tool_calls:type_name -> pullcord.v1.ToolCall
-	26, // 41: pullcord.v1.RunFailed.cancellation:type_name -> pullcord.v1.Cancellation
-	28, // 42: pullcord.v1.RunFailed.output_data:type_name -> google.protobuf.Struct
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	29, // 33: pullcord.v1.RunCompleted.finish_reason:type_name -> pullcord.v1.FinishReason
+	26, // 34: pullcord.v1.RunCancelled.cancellation:type_name -> pullcord.v1.Cancellation
+	28, // 35: pullcord.v1.RunCancelled.output_data:type_name -> google.protobuf.Struct
+	25, // 36: pullcord.v1.RunCancelled.usage:type_name -> pullcord.v1.Usage
+	22, // 37: pullcord.v1.RunCancelled.tool_calls:type_name -> pullcord.v1.ToolCall
+	30, // 38: pullcord.v1.RunCancelled.stage:type_name -> pullcord.v1.StopStage
+	29, // 39: pullcord.v1.RunCancelled.finish_reason:type_name -> pullcord.v1.FinishReason
+	24, // 40: pullcord.v1.RunFailed.error:type_name -> pullcord.v1.RunError
+	25, // 41: pullcord.v1.RunFailed.usage:type_name -> pullcord.v1.Usage
+	22, // 42: pullcord.v1.RunFailed.tool_calls:type_name -> pullcord.v1.ToolCall
+	26, // 43: pullcord.v1.RunFailed.cancellation:type_name -> pullcord.v1.Cancellation
+	28, // 44: pullcord.v1.RunFailed.output_data:type_name -> google.protobuf.Struct
+	29, // 45: pullcord.v1.RunFailed.finish_reason:type_name -> pullcord.v1.FinishReason
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_event_proto_init() }

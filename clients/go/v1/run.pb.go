@@ -286,6 +286,79 @@ func (ToolCallState) EnumDescriptor() ([]byte, []int) {
 	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{3}
 }
 
+// How a model's answer ended.
+type FinishReason int32
+
+const (
+	// Not known: no model was asked, its answer had not ended, or the server is older than this field.
+	FinishReason_FINISH_REASON_UNSPECIFIED FinishReason = 0
+	// By itself: the model said all that it wanted to say.
+	FinishReason_FINISH_REASON_STOP FinishReason = 1
+	// The model asked for tools to be called.
+	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 2
+	// It was cut off, by a limit of tokens or the size of the model's context.
+	FinishReason_FINISH_REASON_LENGTH FinishReason = 3
+	// The provider withheld the rest.
+	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 4
+	// The model refused.
+	FinishReason_FINISH_REASON_REFUSAL FinishReason = 5
+	// The provider failed in the middle of it.
+	FinishReason_FINISH_REASON_ERROR FinishReason = 6
+	// For a reason that has no name here.
+	FinishReason_FINISH_REASON_OTHER FinishReason = 7
+)
+
+// Enum value maps for FinishReason.
+var (
+	FinishReason_name = map[int32]string{
+		0: "FINISH_REASON_UNSPECIFIED",
+		1: "FINISH_REASON_STOP",
+		2: "FINISH_REASON_TOOL_CALLS",
+		3: "FINISH_REASON_LENGTH",
+		4: "FINISH_REASON_CONTENT_FILTER",
+		5: "FINISH_REASON_REFUSAL",
+		6: "FINISH_REASON_ERROR",
+		7: "FINISH_REASON_OTHER",
+	}
+	FinishReason_value = map[string]int32{
+		"FINISH_REASON_UNSPECIFIED":    0,
+		"FINISH_REASON_STOP":           1,
+		"FINISH_REASON_TOOL_CALLS":     2,
+		"FINISH_REASON_LENGTH":         3,
+		"FINISH_REASON_CONTENT_FILTER": 4,
+		"FINISH_REASON_REFUSAL":        5,
+		"FINISH_REASON_ERROR":          6,
+		"FINISH_REASON_OTHER":          7,
+	}
+)
+
+func (x FinishReason) Enum() *FinishReason {
+	p := new(FinishReason)
+	*p = x
+	return p
+}
+
+func (x FinishReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FinishReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_pullcord_v1_run_proto_enumTypes[4].Descriptor()
+}
+
+func (FinishReason) Type() protoreflect.EnumType {
+	return &file_pullcord_v1_run_proto_enumTypes[4]
+}
+
+func (x FinishReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FinishReason.Descriptor instead.
+func (FinishReason) EnumDescriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{4}
+}
+
 // The most a run may take. Reaching one ends the run CANCELLED with cause BUDGET.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -776,7 +849,9 @@ type Run struct {
 	// True where its code did not stop in time and was abandoned: it may still be at work.
 	Abandoned bool `protobuf:"varint,19,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
 	// The text it was given. Unset: empty.
-	Input         string `protobuf:"bytes,20,opt,name=input,proto3" json:"input,omitempty"`
+	Input string `protobuf:"bytes,20,opt,name=input,proto3" json:"input,omitempty"`
+	// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+	FinishReason  FinishReason `protobuf:"varint,21,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -951,6 +1026,13 @@ func (x *Run) GetInput() string {
 	return ""
 }
 
+func (x *Run) GetFinishReason() FinishReason {
+	if x != nil {
+		return x.FinishReason
+	}
+	return FinishReason_FINISH_REASON_UNSPECIFIED
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1002,7 +1084,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\x95\a\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\xd5\a\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1030,7 +1112,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"expireTime\x12#\n" +
 	"\rlast_sequence\x18\x12 \x01(\x03R\flastSequence\x12\x1c\n" +
 	"\tabandoned\x18\x13 \x01(\bR\tabandoned\x12\x14\n" +
-	"\x05input\x18\x14 \x01(\tR\x05input\x1a9\n" +
+	"\x05input\x18\x14 \x01(\tR\x05input\x12>\n" +
+	"\rfinish_reason\x18\x15 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +
@@ -1061,7 +1144,16 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x1bTOOL_CALL_STATE_INTERRUPTED\x10\x04\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_UNKNOWN\x10\x05\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_WAITING\x10\x06\x12\x1c\n" +
-	"\x18TOOL_CALL_STATE_DECLINED\x10\aBJ\n" +
+	"\x18TOOL_CALL_STATE_DECLINED\x10\a*\xec\x01\n" +
+	"\fFinishReason\x12\x1d\n" +
+	"\x19FINISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12FINISH_REASON_STOP\x10\x01\x12\x1c\n" +
+	"\x18FINISH_REASON_TOOL_CALLS\x10\x02\x12\x18\n" +
+	"\x14FINISH_REASON_LENGTH\x10\x03\x12 \n" +
+	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04\x12\x19\n" +
+	"\x15FINISH_REASON_REFUSAL\x10\x05\x12\x17\n" +
+	"\x13FINISH_REASON_ERROR\x10\x06\x12\x17\n" +
+	"\x13FINISH_REASON_OTHER\x10\aBJ\n" +
 	"\x0fdev.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3"
 
 var (
@@ -1076,53 +1168,55 @@ func file_pullcord_v1_run_proto_rawDescGZIP() []byte {
 	return file_pullcord_v1_run_proto_rawDescData
 }
 
-var file_pullcord_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_pullcord_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_pullcord_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_pullcord_v1_run_proto_goTypes = []any{
 	(RunState)(0),                 // 0: pullcord.v1.RunState
 	(DisconnectPolicy)(0),         // 1: pullcord.v1.DisconnectPolicy
 	(SessionPolicy)(0),            // 2: pullcord.v1.SessionPolicy
 	(ToolCallState)(0),            // 3: pullcord.v1.ToolCallState
-	(*Limits)(nil),                // 4: pullcord.v1.Limits
-	(*RunSpec)(nil),               // 5: pullcord.v1.RunSpec
-	(*Usage)(nil),                 // 6: pullcord.v1.Usage
-	(*ToolCall)(nil),              // 7: pullcord.v1.ToolCall
-	(*Run)(nil),                   // 8: pullcord.v1.Run
-	nil,                           // 9: pullcord.v1.RunSpec.LabelsEntry
-	nil,                           // 10: pullcord.v1.Run.LabelsEntry
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 12: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*Cancellation)(nil),          // 14: pullcord.v1.Cancellation
-	(*RunError)(nil),              // 15: pullcord.v1.RunError
+	(FinishReason)(0),             // 4: pullcord.v1.FinishReason
+	(*Limits)(nil),                // 5: pullcord.v1.Limits
+	(*RunSpec)(nil),               // 6: pullcord.v1.RunSpec
+	(*Usage)(nil),                 // 7: pullcord.v1.Usage
+	(*ToolCall)(nil),              // 8: pullcord.v1.ToolCall
+	(*Run)(nil),                   // 9: pullcord.v1.Run
+	nil,                           // 10: pullcord.v1.RunSpec.LabelsEntry
+	nil,                           // 11: pullcord.v1.Run.LabelsEntry
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Cancellation)(nil),          // 15: pullcord.v1.Cancellation
+	(*RunError)(nil),              // 16: pullcord.v1.RunError
 }
 var file_pullcord_v1_run_proto_depIdxs = []int32{
-	11, // 0: pullcord.v1.Limits.timeout:type_name -> google.protobuf.Duration
-	12, // 1: pullcord.v1.RunSpec.input_data:type_name -> google.protobuf.Struct
-	4,  // 2: pullcord.v1.RunSpec.limits:type_name -> pullcord.v1.Limits
+	12, // 0: pullcord.v1.Limits.timeout:type_name -> google.protobuf.Duration
+	13, // 1: pullcord.v1.RunSpec.input_data:type_name -> google.protobuf.Struct
+	5,  // 2: pullcord.v1.RunSpec.limits:type_name -> pullcord.v1.Limits
 	1,  // 3: pullcord.v1.RunSpec.on_disconnect:type_name -> pullcord.v1.DisconnectPolicy
-	11, // 4: pullcord.v1.RunSpec.lease:type_name -> google.protobuf.Duration
-	9,  // 5: pullcord.v1.RunSpec.labels:type_name -> pullcord.v1.RunSpec.LabelsEntry
+	12, // 4: pullcord.v1.RunSpec.lease:type_name -> google.protobuf.Duration
+	10, // 5: pullcord.v1.RunSpec.labels:type_name -> pullcord.v1.RunSpec.LabelsEntry
 	2,  // 6: pullcord.v1.RunSpec.session_policy:type_name -> pullcord.v1.SessionPolicy
 	3,  // 7: pullcord.v1.ToolCall.state:type_name -> pullcord.v1.ToolCallState
-	13, // 8: pullcord.v1.ToolCall.start_time:type_name -> google.protobuf.Timestamp
-	13, // 9: pullcord.v1.ToolCall.end_time:type_name -> google.protobuf.Timestamp
+	14, // 8: pullcord.v1.ToolCall.start_time:type_name -> google.protobuf.Timestamp
+	14, // 9: pullcord.v1.ToolCall.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 10: pullcord.v1.Run.state:type_name -> pullcord.v1.RunState
-	14, // 11: pullcord.v1.Run.cancellation:type_name -> pullcord.v1.Cancellation
-	12, // 12: pullcord.v1.Run.output_data:type_name -> google.protobuf.Struct
-	15, // 13: pullcord.v1.Run.error:type_name -> pullcord.v1.RunError
-	6,  // 14: pullcord.v1.Run.usage:type_name -> pullcord.v1.Usage
-	7,  // 15: pullcord.v1.Run.tool_calls:type_name -> pullcord.v1.ToolCall
-	10, // 16: pullcord.v1.Run.labels:type_name -> pullcord.v1.Run.LabelsEntry
-	13, // 17: pullcord.v1.Run.create_time:type_name -> google.protobuf.Timestamp
-	13, // 18: pullcord.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	13, // 19: pullcord.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	13, // 20: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	15, // 11: pullcord.v1.Run.cancellation:type_name -> pullcord.v1.Cancellation
+	13, // 12: pullcord.v1.Run.output_data:type_name -> google.protobuf.Struct
+	16, // 13: pullcord.v1.Run.error:type_name -> pullcord.v1.RunError
+	7,  // 14: pullcord.v1.Run.usage:type_name -> pullcord.v1.Usage
+	8,  // 15: pullcord.v1.Run.tool_calls:type_name -> pullcord.v1.ToolCall
+	11, // 16: pullcord.v1.Run.labels:type_name -> pullcord.v1.Run.LabelsEntry
+	14, // 17: pullcord.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	14, // 18: pullcord.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	14, // 19: pullcord.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	14, // 20: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
+	4,  // 21: pullcord.v1.Run.finish_reason:type_name -> pullcord.v1.FinishReason
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_run_proto_init() }
@@ -1137,7 +1231,7 @@ func file_pullcord_v1_run_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_run_proto_rawDesc), len(file_pullcord_v1_run_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -463,6 +463,9 @@ pub struct Run {
     /// The text it was given. Unset: empty.
     #[prost(string, tag = "20")]
     pub input: ::prost::alloc::string::String,
+    /// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+    #[prost(enumeration = "FinishReason", tag = "21")]
+    pub finish_reason: i32,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -640,6 +643,59 @@ impl ToolCallState {
             "TOOL_CALL_STATE_UNKNOWN" => Some(Self::Unknown),
             "TOOL_CALL_STATE_WAITING" => Some(Self::Waiting),
             "TOOL_CALL_STATE_DECLINED" => Some(Self::Declined),
+            _ => None,
+        }
+    }
+}
+/// How a model's answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FinishReason {
+    /// Not known: no model was asked, its answer had not ended, or the server is older than this field.
+    Unspecified = 0,
+    /// By itself: the model said all that it wanted to say.
+    Stop = 1,
+    /// The model asked for tools to be called.
+    ToolCalls = 2,
+    /// It was cut off, by a limit of tokens or the size of the model's context.
+    Length = 3,
+    /// The provider withheld the rest.
+    ContentFilter = 4,
+    /// The model refused.
+    Refusal = 5,
+    /// The provider failed in the middle of it.
+    Error = 6,
+    /// For a reason that has no name here.
+    Other = 7,
+}
+impl FinishReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FINISH_REASON_UNSPECIFIED",
+            Self::Stop => "FINISH_REASON_STOP",
+            Self::ToolCalls => "FINISH_REASON_TOOL_CALLS",
+            Self::Length => "FINISH_REASON_LENGTH",
+            Self::ContentFilter => "FINISH_REASON_CONTENT_FILTER",
+            Self::Refusal => "FINISH_REASON_REFUSAL",
+            Self::Error => "FINISH_REASON_ERROR",
+            Self::Other => "FINISH_REASON_OTHER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FINISH_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "FINISH_REASON_STOP" => Some(Self::Stop),
+            "FINISH_REASON_TOOL_CALLS" => Some(Self::ToolCalls),
+            "FINISH_REASON_LENGTH" => Some(Self::Length),
+            "FINISH_REASON_CONTENT_FILTER" => Some(Self::ContentFilter),
+            "FINISH_REASON_REFUSAL" => Some(Self::Refusal),
+            "FINISH_REASON_ERROR" => Some(Self::Error),
+            "FINISH_REASON_OTHER" => Some(Self::Other),
             _ => None,
         }
     }
@@ -906,6 +962,9 @@ pub struct RunCompleted {
     /// Its tool calls. Unset: none.
     #[prost(message, repeated, tag = "4")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
+    /// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+    #[prost(enumeration = "FinishReason", tag = "5")]
+    pub finish_reason: i32,
 }
 /// The run was stopped.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -932,6 +991,9 @@ pub struct RunCancelled {
     /// than this field.
     #[prost(enumeration = "StopStage", tag = "7")]
     pub stage: i32,
+    /// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+    #[prost(enumeration = "FinishReason", tag = "9")]
+    pub finish_reason: i32,
 }
 /// The run raised an error.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -954,6 +1016,9 @@ pub struct RunFailed {
     /// The structured result where it was whole before the failure. Unset: none.
     #[prost(message, optional, tag = "6")]
     pub output_data: ::core::option::Option<::prost_types::Struct>,
+    /// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
+    #[prost(enumeration = "FinishReason", tag = "7")]
+    pub finish_reason: i32,
 }
 /// What made an event, where a team or workflow has many voices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

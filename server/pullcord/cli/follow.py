@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pullcord.cli.exits import Exit, exit_of
-from pullcord.cli.output import count, receipt_rows, seconds, tool_notes, why
+from pullcord.cli.output import count, ending, receipt_rows, seconds, tool_notes, why
 from pullcord.cli.screen import Progress, View
 from pullcord.cli.tree import entries_of
 from pullcord.client import AsyncRunStream
@@ -247,6 +247,8 @@ class Follower:
         match result:
             case events.RunCompleted():
                 view.note(f"✔ completed in {took}: {made}", "green")
+                if (words := ending(result.finish_reason)) is not None:
+                    view.note(f"  note       the answer {words}", "yellow")
                 return exit_of(RunState.COMPLETED)
             case events.RunFailed(error):
                 words = f"{error.type}: {error.message}" if error.message else error.type

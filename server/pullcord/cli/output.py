@@ -17,6 +17,7 @@ from rich.text import Text
 
 from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import ToolCall, ToolCallState
+from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run
 from pullcord.run.state import RunState
 
@@ -141,6 +142,20 @@ def print_rows(rows: Iterable[tuple[str, str]], to: Console) -> None:
     to.print(table)
 
 
+_ENDINGS = {
+    FinishReason.LENGTH: "was cut off by the limit of tokens",
+    FinishReason.CONTENT_FILTER: "was cut off by the provider's filter",
+    FinishReason.REFUSAL: "was refused by the model",
+    FinishReason.ERROR: "broke off at the provider",
+    FinishReason.OTHER: "ended for a reason that is not known",
+}
+
+
+def ending(reason: FinishReason | None) -> str | None:
+    """How the model's answer ended, in words; None where it simply ended."""
+    return None if reason is None else _ENDINGS.get(reason)
+
+
 def print_run(run: Run, to: Console) -> None:
     """All that is known of a run, its output last."""
     rows = [("run", run.run_id), ("runnable", run.runnable), ("state", run.state.value)]
@@ -170,6 +185,8 @@ def print_run(run: Run, to: Console) -> None:
             told = plain(f"{call.tool_call_id}: {call.tool_name}({call.arguments}) waits")
             told += f" in run {call.run_id}" if call.run_id else ""
         rows.append(("tool", told))
+    if (words := ending(run.finish_reason)) is not None:
+        rows.append(("answer", words))
     if run.abandoned:
         rows.append(("note", "its code did not stop, and may still be at work"))
     print_rows(rows, to)

@@ -111,14 +111,16 @@ class Happened(_message.Message):
     def __init__(self, run: _Optional[int] = ..., event: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("run", "text", "data")
+    __slots__ = ("run", "text", "data", "finish_reason")
     RUN_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     run: int
     text: str
     data: bytes
-    def __init__(self, run: _Optional[int] = ..., text: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    finish_reason: _run_pb2.FinishReason
+    def __init__(self, run: _Optional[int] = ..., text: _Optional[str] = ..., data: _Optional[bytes] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...
 
 class ToolEnded(_message.Message):
     __slots__ = ("run", "call")

@@ -230,6 +230,7 @@ def _chunk(told: _Told, spec: RunSpec, own_kind: events.SourceKind) -> RunOutput
         tools=getattr(payload, "tool_calls", ()),
         source=event.source,
         output_data=getattr(payload, "output_data", None),
+        finish_reason=getattr(payload, "finish_reason", None),
     )
 
 
@@ -270,6 +271,7 @@ def _output(last: _Told, spec: RunSpec) -> RunOutput:
         tools=payload.tool_calls,
         error=words if failed else "",
         output_data=getattr(payload, "output_data", None),
+        finish_reason=getattr(payload, "finish_reason", None),
     )
 
 

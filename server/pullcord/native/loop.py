@@ -98,10 +98,11 @@ async def converse(
         calls += 1
         answer, end = await _ask(ctx, model, ModelRequest(said, definitions, output_schema))
         requests = answer.tool_requests
+        announced = end.reason is FinishReason.TOOL_CALLS  # of calls that never came: it just ended
+        reason_ = FinishReason.STOP if announced and not requests else end.reason
+        ctx.set_finish_reason(reason_)
         check_end(end, answer.text, has_calls=bool(requests), on_cut_off=options.on_cut_off)
-        # The one place where a run's finish reason is known, for whoever carries it to its end.
         if not requests:
-            reason_ = FinishReason.STOP if end.reason is FinishReason.TOOL_CALLS else end.reason
             return Answer(answer.text, reason_)
         results = await _call_tools(ctx, tools, requests, ledger_ids, repetitions)
         said = (*said, answer, *results)

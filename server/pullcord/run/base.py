@@ -10,6 +10,7 @@ from typing import Any
 
 from pullcord.run.cancel import CancelCause
 from pullcord.run.events import Source, ToolCall
+from pullcord.run.finish import FinishReason
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
@@ -64,6 +65,8 @@ class RunOutputEvent:
     source: Source | None = None
     output_data: Mapping[str, Any] | None = None
     """The structured result, in the last chunk; None: there is none."""
+    finish_reason: FinishReason | None = None
+    """How the model's last answer ended, in the last chunk; None: it had not, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +85,5 @@ class RunOutput:
     error: str = ""
     output_data: Mapping[str, Any] | None = None
     """The structured result; None: there is none, or the run ended before it was complete."""
+    finish_reason: FinishReason | None = None
+    """How the model's last answer ended; None: it had not ended, or no model was asked."""

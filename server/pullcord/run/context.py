@@ -22,6 +22,7 @@ from pullcord.run.events import (
     ToolCall,
     ToolCallState,
 )
+from pullcord.run.finish import FinishReason
 from pullcord.run.record import Decision, Run
 from pullcord.run.usage import Limits, Usage
 
@@ -65,6 +66,9 @@ class Sink(Protocol):
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds an event of the remote run that does this run's work."""
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """How the model's last answer ended."""
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
         """Replaces the run's result."""
@@ -220,6 +224,13 @@ class RunContext:
         either if it is too large.
         """
         self._sink.set_output(output, data)
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """Says how the model's last answer ended, for the run's terminal event.
+
+        Raises TypeError for what is no FinishReason.
+        """
+        self._sink.set_finish_reason(reason)
 
     @property
     def usage(self) -> Usage:

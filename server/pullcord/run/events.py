@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pullcord.run.cancel import Cancellation, StopStage
+from pullcord.run.finish import FinishReason
 from pullcord.run.plain import class_name, cut, words
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -223,6 +224,8 @@ class RunCompleted:
     output_data: Mapping[str, Any] | None = None
     usage: Usage = Usage()
     tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,8 @@ class RunCancelled:
     """Its code did not stop in time, and may still be running."""
     stage: StopStage | None = None
     """How far the stop had to go; None: none of the run's code had begun."""
+    finish_reason: FinishReason | None = None
+    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +255,8 @@ class RunFailed:
     tool_calls: tuple[ToolCall, ...] = ()
     cancellation: Cancellation | None = None
     output_data: Mapping[str, Any] | None = None
+    finish_reason: FinishReason | None = None
+    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
 
 
 Payload = (

@@ -22,6 +22,7 @@ from pullcord.run.events import (
     SourceKind,
     ToolCall,
 )
+from pullcord.run.finish import FinishReason
 from pullcord.run.plain import class_name, cut, plain, text
 from pullcord.run.readers import (
     DEFAULT,
@@ -104,6 +105,13 @@ def question(value: object) -> str:
 def output(value: object, bounds: Bounds = DEFAULT) -> str:
     """What a run says that its output is."""
     return text(value, "output", bounds.output)
+
+
+def finish_reason(value: object) -> FinishReason:
+    """How a model's answer ended. Raises TypeError for what is no FinishReason."""
+    if type(value) is not FinishReason:
+        raise TypeError(f"finish_reason must be a FinishReason, not {class_name(value)}")
+    return value
 
 
 def output_data(value: object, bounds: Bounds = DEFAULT) -> dict[str, Any]:

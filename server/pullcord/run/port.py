@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, RunError, Source, ToolCall
+from pullcord.run.finish import FinishReason
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.usage import Usage
 
@@ -99,6 +100,9 @@ class RunPort(Protocol):
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
         """Replaces the run's result."""
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """How the model's last answer ended."""
 
     def use(self, usage: Usage) -> None:
         """Adds to the usage of the run and of its parents."""

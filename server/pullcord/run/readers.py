@@ -20,6 +20,7 @@ from pullcord.run.events import (
     ToolCall,
     ToolCallState,
 )
+from pullcord.run.finish import FinishReason
 from pullcord.run.plain import class_name, cut, plain, text, unreadable
 from pullcord.run.record import (
     MAX_REASON_LENGTH,
@@ -247,7 +248,12 @@ def _total(value: Any, field: str, bounds: Bounds) -> Usage:
 _TOKENS = _whole(-MAX_TOKENS, MAX_TOKENS)
 _STEPS = _whole(-MAX_COUNT, MAX_COUNT)
 _TIME = _finite(0.0, MAX_TIME)
-_RESULT: dict[str, Reader] = {"output": _output, "usage": _total, "tool_calls": _calls}
+_RESULT: dict[str, Reader] = {
+    "output": _output,
+    "usage": _total,
+    "tool_calls": _calls,
+    "finish_reason": _or_none(_member_of(FinishReason)),
+}
 
 READERS: Mapping[type[Any], Mapping[str, Reader]] = {
     Source: {

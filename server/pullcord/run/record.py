@@ -14,6 +14,7 @@ from typing import Any
 from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import RunError, ToolCall
+from pullcord.run.finish import FinishReason
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
 
@@ -184,6 +185,8 @@ class Run:
     expire_time: float = 0.0
     last_sequence: int = 0
     abandoned: bool = False
+    finish_reason: FinishReason | None = None
+    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pullcord.run.cancel import Cancellation, CancelMode, CancelToken
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
+from pullcord.run.finish import FinishReason
 from pullcord.run.port import RunPort
 from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
@@ -141,6 +142,10 @@ class RunSide:
             None if output is None else gate.output(output, self._bounds),
             None if output_data is None else gate.output_data(output_data, self._bounds),
         )
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """How the model's last answer ended. Raises TypeError for what is no FinishReason."""
+        self._port.set_finish_reason(gate.finish_reason(reason))
 
     # --- usage and limits, mirrored here because a whole tree lives in one process
 

@@ -204,19 +204,21 @@ class Custom(_message.Message):
     def __init__(self, name: _Optional[str] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class RunCompleted(_message.Message):
-    __slots__ = ("output", "output_data", "usage", "tool_calls")
+    __slots__ = ("output", "output_data", "usage", "tool_calls", "finish_reason")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DATA_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     output: str
     output_data: _struct_pb2.Struct
     usage: _run_pb2.Usage
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
-    def __init__(self, output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ...) -> None: ...
+    finish_reason: _run_pb2.FinishReason
+    def __init__(self, output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...
 
 class RunCancelled(_message.Message):
-    __slots__ = ("cancellation", "output", "output_data", "usage", "tool_calls", "abandoned", "stage")
+    __slots__ = ("cancellation", "output", "output_data", "usage", "tool_calls", "abandoned", "stage", "finish_reason")
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DATA_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +226,7 @@ class RunCancelled(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     cancellation: _cancel_pb2.Cancellation
     output: str
     output_data: _struct_pb2.Struct
@@ -231,20 +234,23 @@ class RunCancelled(_message.Message):
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
     abandoned: bool
     stage: _cancel_pb2.StopStage
-    def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., abandoned: _Optional[bool] = ..., stage: _Optional[_Union[_cancel_pb2.StopStage, str]] = ...) -> None: ...
+    finish_reason: _run_pb2.FinishReason
+    def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., abandoned: _Optional[bool] = ..., stage: _Optional[_Union[_cancel_pb2.StopStage, str]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...
 
 class RunFailed(_message.Message):
-    __slots__ = ("error", "output", "usage", "tool_calls", "cancellation", "output_data")
+    __slots__ = ("error", "output", "usage", "tool_calls", "cancellation", "output_data", "finish_reason")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DATA_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     error: _error_pb2.RunError
     output: str
     usage: _run_pb2.Usage
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
     cancellation: _cancel_pb2.Cancellation
     output_data: _struct_pb2.Struct
-    def __init__(self, error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., output: _Optional[str] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    finish_reason: _run_pb2.FinishReason
+    def __init__(self, error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., output: _Optional[str] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...

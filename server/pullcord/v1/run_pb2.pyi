@@ -49,6 +49,17 @@ class ToolCallState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOOL_CALL_STATE_UNKNOWN: _ClassVar[ToolCallState]
     TOOL_CALL_STATE_WAITING: _ClassVar[ToolCallState]
     TOOL_CALL_STATE_DECLINED: _ClassVar[ToolCallState]
+
+class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
+    FINISH_REASON_STOP: _ClassVar[FinishReason]
+    FINISH_REASON_TOOL_CALLS: _ClassVar[FinishReason]
+    FINISH_REASON_LENGTH: _ClassVar[FinishReason]
+    FINISH_REASON_CONTENT_FILTER: _ClassVar[FinishReason]
+    FINISH_REASON_REFUSAL: _ClassVar[FinishReason]
+    FINISH_REASON_ERROR: _ClassVar[FinishReason]
+    FINISH_REASON_OTHER: _ClassVar[FinishReason]
 RUN_STATE_UNSPECIFIED: RunState
 RUN_STATE_PENDING: RunState
 RUN_STATE_RUNNING: RunState
@@ -73,6 +84,14 @@ TOOL_CALL_STATE_INTERRUPTED: ToolCallState
 TOOL_CALL_STATE_UNKNOWN: ToolCallState
 TOOL_CALL_STATE_WAITING: ToolCallState
 TOOL_CALL_STATE_DECLINED: ToolCallState
+FINISH_REASON_UNSPECIFIED: FinishReason
+FINISH_REASON_STOP: FinishReason
+FINISH_REASON_TOOL_CALLS: FinishReason
+FINISH_REASON_LENGTH: FinishReason
+FINISH_REASON_CONTENT_FILTER: FinishReason
+FINISH_REASON_REFUSAL: FinishReason
+FINISH_REASON_ERROR: FinishReason
+FINISH_REASON_OTHER: FinishReason
 
 class Limits(_message.Message):
     __slots__ = ("timeout", "max_tokens", "max_cost", "max_steps", "max_tool_calls")
@@ -164,7 +183,7 @@ class ToolCall(_message.Message):
     def __init__(self, tool_call_id: _Optional[str] = ..., tool_name: _Optional[str] = ..., arguments: _Optional[str] = ..., result: _Optional[str] = ..., state: _Optional[_Union[ToolCallState, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "runnable", "session_id", "user_id", "parent_run_id", "state", "cancellation", "output", "output_data", "error", "usage", "tool_calls", "labels", "create_time", "start_time", "end_time", "expire_time", "last_sequence", "abandoned", "input")
+    __slots__ = ("run_id", "runnable", "session_id", "user_id", "parent_run_id", "state", "cancellation", "output", "output_data", "error", "usage", "tool_calls", "labels", "create_time", "start_time", "end_time", "expire_time", "last_sequence", "abandoned", "input", "finish_reason")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +211,7 @@ class Run(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     runnable: str
     session_id: str
@@ -212,4 +232,5 @@ class Run(_message.Message):
     last_sequence: int
     abandoned: bool
     input: str
-    def __init__(self, run_id: _Optional[str] = ..., runnable: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., abandoned: _Optional[bool] = ..., input: _Optional[str] = ...) -> None: ...
+    finish_reason: FinishReason
+    def __init__(self, run_id: _Optional[str] = ..., runnable: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., abandoned: _Optional[bool] = ..., input: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ...) -> None: ...

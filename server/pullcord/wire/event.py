@@ -12,7 +12,7 @@ from pullcord.engine.log.record import Record
 from pullcord.run import events
 from pullcord.run.events import Event, Payload, RunError, Source
 from pullcord.v1 import event_pb2, run_service_pb2
-from pullcord.wire.enums import RUN_STATE, SOURCE_KIND, STOP_STAGE
+from pullcord.wire.enums import FINISH_REASON, RUN_STATE, SOURCE_KIND, STOP_STAGE
 from pullcord.wire.run import (
     UNSENDABLE,
     cancellation_of,
@@ -230,6 +230,8 @@ def _fill_result(
     p: events.RunCompleted | events.RunCancelled | events.RunFailed,
 ) -> None:
     m.output = p.output
+    if p.finish_reason is not None:
+        m.finish_reason = FINISH_REASON.numbers[p.finish_reason]
     fill_usage(m.usage, p.usage)
     for call in p.tool_calls:
         fill_tool_call(m.tool_calls.add(), call)
@@ -247,6 +249,7 @@ def _run_completed_of(m: event_pb2.RunCompleted) -> events.RunCompleted:
         output_data=data_of(m.output_data) if m.HasField("output_data") else None,
         usage=usage_of(m.usage),
         tool_calls=tool_calls_of(m.tool_calls),
+        finish_reason=FINISH_REASON.find(m.finish_reason),
     )
 
 
@@ -269,6 +272,7 @@ def _run_cancelled_of(m: event_pb2.RunCancelled) -> events.RunCancelled:
         tool_calls=tool_calls_of(m.tool_calls),
         abandoned=m.abandoned,
         stage=STOP_STAGE.read(m.stage) if m.stage else None,
+        finish_reason=FINISH_REASON.find(m.finish_reason),
     )
 
 
@@ -289,6 +293,7 @@ def _run_failed_of(m: event_pb2.RunFailed) -> events.RunFailed:
         tool_calls=tool_calls_of(m.tool_calls),
         cancellation=cancellation_of(m.cancellation) if m.HasField("cancellation") else None,
         output_data=data_of(m.output_data) if m.HasField("output_data") else None,
+        finish_reason=FINISH_REASON.find(m.finish_reason),
     )
 
 

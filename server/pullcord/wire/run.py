@@ -20,6 +20,7 @@ from pullcord.wire.enums import (
     CANCEL_CAUSE,
     CANCEL_MODE,
     CANCEL_OUTCOME,
+    FINISH_REASON,
     RUN_STATE,
     RUNNABLE_KIND,
     TOOL_CALL_STATE,
@@ -80,6 +81,8 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
     _set_time_if_come(message.expire_time, run.expire_time)
     message.last_sequence = run.last_sequence
     message.abandoned = run.abandoned
+    if run.finish_reason is not None:
+        message.finish_reason = FINISH_REASON.numbers[run.finish_reason]
 
 
 def run_of(message: run_pb2.Run) -> Run:
@@ -107,6 +110,7 @@ def run_of(message: run_pb2.Run) -> Run:
         expire_time=time_of(message.expire_time),
         last_sequence=message.last_sequence,
         abandoned=message.abandoned,
+        finish_reason=FINISH_REASON.find(message.finish_reason),
     )
 
 

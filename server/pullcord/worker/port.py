@@ -14,11 +14,13 @@ from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, Source, ToolCall
+from pullcord.run.finish import FinishReason
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
+from pullcord.wire.enums import FINISH_REASON
 from pullcord.wire.run import fill_cancellation, fill_error, fill_tool_call, run_of, tool_call_of
 
 if TYPE_CHECKING:
@@ -77,6 +79,13 @@ class LinkPort:
             frame.output.text = output
         if (data := data_bytes(output_data)) is not None:
             frame.output.data = data
+        self._outbox.put(self, frame)
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """How the model's last answer ended."""
+        frame = pb.UpFrame()
+        frame.output.run = self.number
+        frame.output.finish_reason = FINISH_REASON.numbers[reason]
         self._outbox.put(self, frame)
 
     def use(self, usage: Usage) -> None:

@@ -78,6 +78,8 @@ class Joining:
         data = None if isinstance(result, RunFailed) else result.output_data
         streamed = result.output == "".join(self._written)
         self._ctx.set_output(None if streamed else result.output, data)
+        if result.finish_reason is not None:
+            self._ctx.set_finish_reason(result.finish_reason)
         self._count(result.usage)
 
     def _catch_up(self, output: str, calls: tuple[ToolCall, ...]) -> None:

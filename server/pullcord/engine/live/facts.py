@@ -14,6 +14,7 @@ from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import Stopping
 from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed, TerminalPayload
+from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run, RunSpec
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -38,6 +39,7 @@ class RunFacts:
         self.output: str | None = None
         """What the run's code said its output is."""
         self.output_data: Mapping[str, Any] | None = None
+        self.finish_reason: FinishReason | None = None
         self.error: RunError | None = None
         self.abandoned = False
         self.create_time = at.time
@@ -66,10 +68,17 @@ class RunFacts:
         """The last event of a run in this terminal state, without its output."""
         calls = self.ledger.calls()
         if self.state is RunState.COMPLETED:
-            return RunCompleted("", self.output_data, self.usage, calls)
+            return RunCompleted("", self.output_data, self.usage, calls, self.finish_reason)
         if self.state is RunState.FAILED:
             assert self.error is not None
-            return RunFailed(self.error, "", self.usage, calls, output_data=self.output_data)
+            return RunFailed(
+                self.error,
+                "",
+                self.usage,
+                calls,
+                output_data=self.output_data,
+                finish_reason=self.finish_reason,
+            )
         assert self.cancellation is not None
         return RunCancelled(
             self.cancellation,
@@ -78,6 +87,7 @@ class RunFacts:
             tool_calls=calls,
             abandoned=self.abandoned,
             stage=self.stopping.stage,
+            finish_reason=self.finish_reason,
         )
 
     def receipt(self, run: Run) -> Receipt:
@@ -115,4 +125,5 @@ class RunFacts:
             expire_time=self.end_time + retention if self.end_time else 0.0,
             last_sequence=last_sequence,
             abandoned=self.abandoned,
+            finish_reason=self.finish_reason,
         )

@@ -40,6 +40,7 @@ from pullcord.run.events import (
     ToolCallCompleted,
     ToolCallStarted,
 )
+from pullcord.run.finish import FinishReason
 from pullcord.run.record import Decision
 from pullcord.run.state import IllegalTransition, RunState, Transition, advance
 from pullcord.run.usage import Usage
@@ -128,6 +129,11 @@ class RunMachine(RunFacts):
         if not self.state.is_terminal:
             self.output = self.output if output is None else output
             self.output_data = self.output_data if output_data is None else output_data
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """How the model's last answer ended."""
+        if not self.state.is_terminal:
+            self.finish_reason = reason
 
     def use(self, usage: Usage, at: Moment) -> Effects:
         """Adds to the usage, and stops the run where that reaches a limit."""

@@ -19,6 +19,7 @@ from pullcord.run.events import (
     Source,
     ToolCall,
 )
+from pullcord.run.finish import FinishReason
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
@@ -88,6 +89,11 @@ class LivePort:
         """Replaces what the deltas came to."""
         with self._live.lock:
             self._machine.set_output(output, output_data)
+
+    def set_finish_reason(self, reason: FinishReason) -> None:
+        """How the model's last answer ended."""
+        with self._live.lock:
+            self._machine.set_finish_reason(reason)
 
     def use(self, usage: Usage) -> None:
         """Adds to the usage, here and in the parents; stops the run that reaches a limit by it."""

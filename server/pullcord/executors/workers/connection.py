@@ -20,6 +20,7 @@ from pullcord.link.framing import Deframer, framed
 from pullcord.link.values import fill_spec, happened_of, stop_frame
 from pullcord.run.cancel import Cancellation
 from pullcord.run.port import Failure
+from pullcord.wire.enums import FINISH_REASON
 from pullcord.wire.event import source_of
 from pullcord.wire.run import error_of, tool_call_of, usage_of
 from pullcord.wire.values import StructData
@@ -211,6 +212,9 @@ class Connection:
             output.text if output.HasField("text") else None,
             StructData(output.data) if output.HasField("data") else None,
         )
+
+        if (reason := FINISH_REASON.find(output.finish_reason)) is not None:
+            execution.port.set_finish_reason(reason)
 
     def _tool_ended(self, execution: RemoteExecution, ended: pb.ToolEnded) -> None:
         execution.port.tool_ended(tool_call_of(ended.call))
