@@ -28,7 +28,7 @@ CHANNEL_OPTIONS: Options = (
     # A terminal event repeats all of a run's output, and a snapshot its input besides.
     ("grpc.max_receive_message_length", 64 * MIB),
     ("grpc.max_send_message_length", 64 * MIB),
-    # A line that died in silence is noticed within 40 s while a call is open on it.
+    # A connection that died in silence is noticed within 40 s while a call is open on it.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # Else gRPC waits up to two minutes before it tries a server again that has come back.
@@ -63,7 +63,10 @@ def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:
 
 def channel_options(options: Iterable[tuple[str, Any]]) -> Options:
     """The channel's options; the caller's come last and win."""
-    return tuple({**dict(CHANNEL_OPTIONS), **dict(options)}.items())
+    merged = {**dict(CHANNEL_OPTIONS), **dict(options)}
+    # Or the core waits a minute for the answer to a ping, whatever keepalive_timeout says.
+    merged.setdefault("grpc.http2.ping_timeout_ms", merged["grpc.keepalive_timeout_ms"])
+    return tuple(merged.items())
 
 
 def call_metadata(metadata: Iterable[tuple[str, str | bytes]], actor: str | None) -> Metadata:

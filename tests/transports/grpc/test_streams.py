@@ -32,6 +32,20 @@ from tests.transports.harness import (
     v1,
 )
 
+FOLLOW = (
+    "import sys, grpc\n"
+    "from pullcord.v1 import run_service_pb2 as v1\n"
+    "from pullcord.v1.run_service_pb2_grpc import RunServiceStub\n"
+    "stub = RunServiceStub(grpc.insecure_channel(sys.argv[1]))\n"
+    "spec = {'runnable': 'agents/waits', 'run_id': 'r'}\n"
+    "for response in stub.Run(v1.RunRequest(spec=spec)):\n"
+    "    print(response.event.sequence, flush=True)\n"
+)
+"""A client of its own that follows a run and prints the number of each event."""
+
+NOTICED = 30.0
+"""Seconds: a peer that is frozen is noticed by then; the core itself would wait for a minute."""
+
 
 @runnable
 async def mixed(ctx: RunContext):
@@ -354,22 +368,30 @@ class TestDisconnect:
         """When a client's process dies without a word, its runs' disconnect policies hold."""
         begun = Signal()
         served = serve(waiting(begun, Signal()))
-        program = (
-            "import sys, grpc\n"
-            "from pullcord.v1 import run_service_pb2 as v1\n"
-            "from pullcord.v1.run_service_pb2_grpc import RunServiceStub\n"
-            "stub = RunServiceStub(grpc.insecure_channel(sys.argv[1]))\n"
-            "spec = {'runnable': 'agents/waits', 'run_id': 'r'}\n"
-            "for response in stub.Run(v1.RunRequest(spec=spec)):\n"
-            "    print(response.event.sequence, flush=True)\n"
-        )
         with subprocess.Popen(
-            [sys.executable, "-c", program, served.address], stdout=subprocess.PIPE
+            [sys.executable, "-c", FOLLOW, served.address], stdout=subprocess.PIPE
         ) as client:
             assert client.stdout is not None
             assert [client.stdout.readline() for _ in range(2)] == [b"1\n", b"2\n"]
             client.send_signal(signal.SIGKILL)
         run = served.wait("r")
+        assert run.cancellation.cause == Cause.CANCEL_CAUSE_DISCONNECT
+        assert run.output == "before "
+
+    def test_promise_10_a_client_process_that_is_frozen_has_left(self, serve: Serve) -> None:
+        """A client machine that vanishes without closing its connection is noticed after
+        keepalive and keepalive_timeout: a stopped process closes nothing."""
+        begun = Signal()
+        served = serve(waiting(begun, Signal()), keepalive=1, keepalive_timeout=1)
+        with subprocess.Popen(
+            [sys.executable, "-c", FOLLOW, served.address], stdout=subprocess.PIPE
+        ) as client:
+            assert client.stdout is not None
+            assert [client.stdout.readline() for _ in range(2)] == [b"1\n", b"2\n"]
+            client.send_signal(signal.SIGSTOP)
+            request = v1.WaitRunRequest(run_id="r", timeout=seconds(NOTICED))
+            run = served.stub.WaitRun(request, timeout=PATIENCE).run
+            client.send_signal(signal.SIGKILL)
         assert run.cancellation.cause == Cause.CANCEL_CAUSE_DISCONNECT
         assert run.output == "before "
 

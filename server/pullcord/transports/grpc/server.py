@@ -110,6 +110,8 @@ def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:
     # A client that dies without a word is noticed within keepalive + keepalive_timeout.
     yield "grpc.keepalive_time_ms", int(options.keepalive * 1000)
     yield "grpc.keepalive_timeout_ms", int(options.keepalive_timeout * 1000)
+    # Or the core waits a minute for the answer to a ping, whatever keepalive_timeout says.
+    yield "grpc.http2.ping_timeout_ms", int(options.keepalive_timeout * 1000)
     yield "grpc.keepalive_permit_without_calls", 1
     yield "grpc.http2.max_pings_without_data", 0
     yield "grpc.http2.min_ping_interval_without_data_ms", 5000
