@@ -84,7 +84,12 @@ class RunServer:
         options = self.settings.engine
         clock = clock or ThreadClock()
         observer = observer or Telemetry()
-        executor = LocalExecutor(options, clock, observer.loop_stalled)
+        executor = LocalExecutor(
+            options,
+            clock,
+            observer.loop_stalled,
+            isolate_all=self.settings.isolation == "process",
+        )
         self.engine = make_engine(options, clock, observer, executor, store)
         self.on_startup, self.on_shutdown = tuple(on_startup), tuple(on_shutdown)
         self._background: _Background | None = None

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from pullcord.run.context import RunContext
 from pullcord.run.events import Payload, SourceKind
-from pullcord.run.runnable import slug
+from pullcord.run.runnable import Isolation, checked_isolation, slug
 
 _OFFERS = ("input", "ctx", "input_data")
 
@@ -27,11 +27,13 @@ class FunctionRunnable:
         id: str | None = None,
         description: str | None = None,
         *,
+        isolation: Isolation | None = None,
         offers: Mapping[str, Any] | None = None,
     ) -> None:
         """`offers` are further things that its parameters may name, or be annotated with.
 
-        Raises TypeError where the function needs a parameter that no run can give.
+        Raises TypeError where the function needs a parameter that no run can give, and ValueError
+        where there is no such isolation.
         """
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
@@ -42,6 +44,7 @@ class FunctionRunnable:
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
             function
         )
+        self.isolation = checked_isolation(isolation, self.id)
         self._offers = dict(offers or {})
         self._takes = _parameters(function, self._offers)
 
@@ -70,7 +73,7 @@ def runnable(function: Callable[..., Any], /) -> FunctionRunnable: ...
 
 @overload
 def runnable(
-    *, id: str | None = None, description: str | None = None
+    *, id: str | None = None, description: str | None = None, isolation: Isolation | None = None
 ) -> Callable[[Callable[..., Any]], FunctionRunnable]: ...
 
 
@@ -80,14 +83,16 @@ def runnable(
     *,
     id: str | None = None,
     description: str | None = None,
+    isolation: Isolation | None = None,
 ) -> Any:
     """Makes a function something that can be served: `@runnable` or `@runnable(id="counter")`.
 
-    Without an id its name is made into one; without a description its docstring is it.
+    Without an id its name is made into one; without a description its docstring is it. With
+    `isolation="process"` each of its runs has a process for itself.
     """
     if function is not None:
         return FunctionRunnable(function)
-    return lambda decorated: FunctionRunnable(decorated, id, description)
+    return lambda decorated: FunctionRunnable(decorated, id, description, isolation=isolation)
 
 
 def _parameters(function: Callable[..., Any], more: Mapping[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pullcord.native.structured import checked_schema, deliver
 from pullcord.native.tools import Tool, tools_by_name
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
-from pullcord.run.runnable import slug
+from pullcord.run.runnable import Isolation, checked_isolation, slug
 
 
 class Agent(Native):
@@ -41,6 +41,7 @@ class Agent(Native):
         on_cut_off: OnCutOff = "complete",
         max_model_calls: int | None = 50,
         max_same_failures: int | None = 3,
+        isolation: Isolation | None = None,
     ) -> None:
         """Describes the agent.
 
@@ -59,14 +60,17 @@ class Agent(Native):
             max_model_calls: one more would end the run CANCELLED, cause BUDGET; None is no bound.
             max_same_failures: after so many failures of one call with the same arguments and the
                 same error the run fails; None is no bound.
+            isolation: "process" gives each run a process for itself; None: it shares one.
 
         Raises:
             TypeError: a function cannot be a tool, or the schema is no pydantic model.
-            ValueError: two tools bear one name, no id can be made of the name, or a bound is wrong.
+            ValueError: two tools bear one name, no id can be made of the name, or a bound or
+                the isolation is wrong.
         """
         self.name = name
         self.id = id or slug(name or "agent")
         self.description = description or ""
+        self.isolation = checked_isolation(isolation, self.id)
         self.model = model
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)

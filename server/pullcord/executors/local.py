@@ -6,6 +6,7 @@ until the first run needs it, and knows nothing of a run's state.
 
 import asyncio
 import contextvars
+import logging
 from typing import Protocol
 
 from pullcord.engine.clock import Clock
@@ -19,6 +20,8 @@ from pullcord.run.port import Execution, RunPort
 from pullcord.run.runnable import Runnable
 from pullcord.run.side import RunSide
 
+_log = logging.getLogger("pullcord.executors")
+
 
 class _Stall(Protocol):
     def __call__(self, run_id: str, seconds: float, stack: str) -> None: ...
@@ -27,8 +30,22 @@ class _Stall(Protocol):
 class LocalExecutor:
     """Executes runs in this process. Close it to end every thread that can be ended."""
 
-    def __init__(self, options: EngineOptions, clock: Clock, on_stall: _Stall) -> None:
-        """`on_stall` is called, in a thread of the clock's, when a run blocks its event loop."""
+    def __init__(
+        self,
+        options: EngineOptions,
+        clock: Clock,
+        on_stall: _Stall,
+        *,
+        in_worker: bool = False,
+        isolate_all: bool = False,
+    ) -> None:
+        """`on_stall` is called, in a thread of the clock's, when a run blocks its event loop.
+
+        `in_worker`: this process was chosen for its runs, so each has the isolation it asked for.
+        `isolate_all`: the settings ask for it, whatever the runnables say.
+        """
+        self._isolate_all = isolate_all
+        self._isolation_is_settled = in_worker
         self._options = options
         self._clock = clock
         self._workers = ThreadPool("worker", options.workers, options.worker_queue)
@@ -54,6 +71,15 @@ class LocalExecutor:
         Raises:
             ServerBusy: too many runs wait for a thread, or every loop is blocked.
         """
+        if not self._isolation_is_settled and (
+            self._isolate_all or getattr(runnable, "isolation", None)
+        ):
+            self._isolation_is_settled = True  # said once
+            _log.warning(
+                "%s should have a process for each of its runs, which `pullcord serve` without "
+                "--in-process gives; here its runs share this process with all others",
+                port.spec.runnable,
+            )
         options, spec = self._options, port.spec
         side = RunSide(
             port,

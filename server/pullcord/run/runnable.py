@@ -7,10 +7,13 @@ is decided here, so that every road names a runnable alike.
 import re
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
+
+Isolation = Literal["process"]
+"""How a run is kept apart from others; None: it shares its process with them."""
 
 
 class Runnable(Protocol):
@@ -47,6 +50,20 @@ class RunnableInfo:
     description: str = ""
     members: tuple[str, ...] = ()
     """Ids of members or steps, in order."""
+
+
+def checked_isolation(isolation: str | None, of: str) -> Isolation | None:
+    """The isolation that the author of `of` asked for, if there is one like that.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if isolation not in (None, "process"):
+        raise ValueError(
+            f"isolation of {of!r} is {isolation!r}; it must be 'process', for a process of its own "
+            "for each run, or None, for processes that runs share"
+        )
+    return cast(Isolation | None, isolation)
 
 
 def full_name(runnable: Runnable) -> str:

@@ -22,7 +22,7 @@ from pullcord.native.tools import Tool, tools_by_name
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.record import Run
-from pullcord.run.runnable import Runnable, slug
+from pullcord.run.runnable import Isolation, Runnable, checked_isolation, slug
 from pullcord.run.state import RunState
 
 
@@ -46,6 +46,7 @@ class Team(Native):
         on_cut_off: OnCutOff = "complete",
         max_model_calls: int | None = 50,
         max_same_failures: int | None = 3,
+        isolation: Isolation | None = None,
     ) -> None:
         """Describes the team.
 
@@ -62,15 +63,17 @@ class Team(Native):
             on_cut_off: as for an Agent, of the leader's answer.
             max_model_calls: as for an Agent, of the leader's calls.
             max_same_failures: as for an Agent, of the leader's tool calls.
+            isolation: as for an Agent; its members execute in the same process.
 
         Raises:
             TypeError: a function cannot be a tool, or the schema is no pydantic model.
             ValueError: two members or two tools bear one name, no id can be made of the name, or a
-                bound is wrong.
+                bound or the isolation is wrong.
         """
         self.name = name
         self.id = id or slug(name or "team")
         self.description = description or ""
+        self.isolation = checked_isolation(isolation, self.id)
         self.model = model
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)

@@ -51,7 +51,7 @@ class Host:
 
     def __init__(self, link: "Link", options: EngineOptions, clock: Clock) -> None:
         self._link = link
-        self.executor = LocalExecutor(options, clock, self._stalled)
+        self.executor = LocalExecutor(options, clock, self._stalled, in_worker=True)
         self.runs = LinkRuns(self, link)
         self.leaving = threading.Event()
         """Set when this process must end: it has no run any more."""

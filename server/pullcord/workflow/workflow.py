@@ -7,7 +7,7 @@ steps, each with its state and what it made, also where the run was stopped.
 from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
-from pullcord.run.runnable import slug
+from pullcord.run.runnable import Isolation, checked_isolation, slug
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.nodes import Steps, in_order, nodes
 
@@ -19,7 +19,13 @@ class Workflow(Native):
     is_async = True
 
     def __init__(
-        self, *, steps: Steps, name: str = "", id: str | None = None, description: str | None = None
+        self,
+        *,
+        steps: Steps,
+        name: str = "",
+        id: str | None = None,
+        description: str | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         """Describes the workflow.
 
@@ -28,15 +34,18 @@ class Workflow(Native):
             name: for people; the id is made of it where none is given.
             id: what callers name it by.
             description: what it is, told to callers.
+            isolation: as for an Agent; its steps execute in the same process.
 
         Raises:
-            ValueError: there are no steps, or no id can be made of the name.
+            ValueError: there are no steps, no id can be made of the name, or there is no
+                such isolation.
         """
         if not steps:
             raise ValueError("a workflow has at least one step")
         self.name = name
         self.id = id or slug(name or "workflow")
         self.description = description or ""
+        self.isolation = checked_isolation(isolation, self.id)
         self._nodes = nodes(steps)
         self.members = tuple(self._nodes)
 
