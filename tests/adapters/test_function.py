@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,3 +250,19 @@ def test_promise_12_a_generator_is_closed_on_cancel(engine: Engine, is_async: bo
     done = ended(engine, run_id)
     assert (done.state, closed) == (RunState.CANCELLED, [True])
     assert set(done.output) == {"x"}
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_calls_nothing() -> None:
+    """No coroutine of the author's is made, which would then never be awaited."""
+    called = []
+
+    async def work(input: str) -> None:
+        called.append(input)
+
+    ctx: Any = SimpleNamespace(input="x", input_data=None, write=None)
+    task = asyncio.ensure_future(runnable(work).execute(ctx))
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert called == []
+    gc.collect()  # a coroutine that was never awaited would warn here, and fail this test

@@ -6,6 +6,7 @@ of any other name gets the input. It returns or yields strings, which are conten
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, overload
 
 from pullcord.run.context import RunContext
@@ -55,11 +56,12 @@ class FunctionRunnable:
     def execute(self, ctx: RunContext) -> Any:
         """Calls the function for one run, and streams what it returns or yields."""
         offers = {"input": ctx.input, "ctx": ctx, "input_data": ctx.input_data, **self._offers}
-        made = self.function(
-            **{parameter: offers[offer] for parameter, offer in self._takes.items()}
+        call = partial(
+            self.function, **{parameter: offers[offer] for parameter, offer in self._takes.items()}
         )
         if self.is_async:
-            return _drain_async(made, ctx)
+            return _drain_async(call, ctx)
+        made = call()
         if isinstance(made, Iterator):
             _drain(made, ctx)
         else:
@@ -132,7 +134,8 @@ def _drain(made: Iterator[Any], ctx: RunContext) -> None:
             close()
 
 
-async def _drain_async(made: Any, ctx: RunContext) -> None:
+async def _drain_async(call: Callable[[], Any], ctx: RunContext) -> None:
+    made = call()  # not before the task's first step: one that is stopped earlier never calls it
     if not isinstance(made, AsyncIterator):
         _say(await made, ctx)
         return
