@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SOON = 0.001
 """Seconds that an item waits at most while others are sent often."""
+_AT_ONCE = 3
+"""Items that are sent at once after an idle moment; those that follow wait for one another."""
 _MOST = 4096
 """Items not sent yet, from which on who puts in another sends them."""
 _LONG = 4096
@@ -44,6 +46,7 @@ class Outbox:
         self._items: deque[Item] = deque()
         self._sending = threading.Lock()
         self._flushed_at = 0.0
+        self._at_once = _AT_ONCE
         self._wake = threading.Event()
         self.pending = False
         """Whether the flusher is about to send; what is put in meanwhile goes with it."""
@@ -86,7 +89,7 @@ class Outbox:
     def _hasten(self, length: int) -> None:
         if length > _LONG:
             self.flush()
-        elif monotonic() - self._flushed_at >= _SOON and self._sending.acquire(blocking=False):
+        elif self._may_send_at_once() and self._sending.acquire(blocking=False):
             try:
                 self._send()
             finally:
@@ -94,6 +97,14 @@ class Outbox:
         elif not self.pending:
             self.pending = True
             self._wake.set()
+
+    def _may_send_at_once(self) -> bool:
+        # A few in a row, too: code that says something and then holds the interpreter in one long
+        # call would keep the flusher, and with it what it said, waiting for as long.
+        if monotonic() - self._flushed_at >= _SOON:
+            self._at_once = _AT_ONCE
+        self._at_once -= 1
+        return self._at_once >= 0
 
     def _run(self) -> None:
         while True:

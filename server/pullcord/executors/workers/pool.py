@@ -382,12 +382,10 @@ class WorkerExecutor:
 
     def run_left(self, connection: Connection) -> None:
         """A run of this worker holds nothing there any more."""
-        if connection.runs:
-            return
-        if connection.exclusive:
-            self.retire(connection, "its run has ended")
-        elif connection.retiring:
+        if connection.retiring:
             self._let_go(connection)
+        elif connection.exclusive and not connection.runs:
+            self.retire(connection, "its run has ended")
 
     # --- the end of workers
 
