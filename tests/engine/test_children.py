@@ -106,10 +106,12 @@ def test_an_authors_callback_keeps_no_child_waiting(engine: Engine) -> None:
 
     start(engine, parent(be_slow, runs(Script(gate, id="child"))))
     gate.wait_reached()
+    child = child_of(engine).run_id
     cancel(engine)
-    assert ended(engine).state is RunState.CANCELLED
+    assert ended(engine, child).state is RunState.CANCELLED
     assert not release.is_set()
     release.set()
+    assert ended(engine).state is RunState.CANCELLED
 
 
 @pytest.mark.parametrize("mode", CancelMode)

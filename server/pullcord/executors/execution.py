@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
+from pullcord.executors.leftovers import Leftovers
 from pullcord.executors.loops import RunLoop, RunLoops
 from pullcord.executors.threads import Job, ThreadPool
 from pullcord.run.cancel import Cancellation, CancelMode
@@ -29,9 +31,16 @@ class ThreadExecution:
     """A sync run in a worker thread."""
 
     def __init__(
-        self, port: RunPort, side: RunSide, runnable: Runnable, ctx: RunContext, clock: Clock
+        self,
+        port: RunPort,
+        side: RunSide,
+        runnable: Runnable,
+        ctx: RunContext,
+        clock: Clock,
+        leftovers: Leftovers,
     ) -> None:
         self.side = side
+        self._leftovers = leftovers
         self._port = port
         self._runnable = runnable
         self._ctx = ctx
@@ -96,8 +105,7 @@ class ThreadExecution:
         failure = self._failure
         if failure is None and error is not None:
             failure = Failure.of(error)
-        self._port.released()  # first: a caller who has seen the end finds the room
-        self._port.ended(failure)
+        self._leftovers.settle(self._port.released, partial(self._port.ended, failure))
 
 
 class TaskExecution:
@@ -110,6 +118,7 @@ class TaskExecution:
         runnable: Runnable,
         ctx: RunContext,
         clock: Clock,
+        leftovers: Leftovers,
         stuck_after: float,
     ) -> None:
         """`stuck_after` is how long, in seconds, a stop waits for a loop that is blocked."""
@@ -118,6 +127,7 @@ class TaskExecution:
         self._runnable = runnable
         self._ctx = ctx
         self._clock = clock
+        self._leftovers = leftovers
         self._stuck_after = stuck_after
         self._context = contextvars.copy_context()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -227,6 +237,7 @@ class TaskExecution:
 
     def _start(self, began: Began | None) -> None:
         if began is None:
+            self._over = True
             self._release()
             return
         assert self._loop is not None
@@ -239,8 +250,7 @@ class TaskExecution:
                 work, name=f"run {self._port.run_id}", context=self._context
             )
         except BaseException as error:  # or the run would have no end
-            self._release()
-            self._port.ended(Failure.of(error))
+            self._settle(Failure.of(error))
             return
         self._task.add_done_callback(self._done)
         if self.side.token.cancelled:  # the stop came between the answer and the task
@@ -255,13 +265,15 @@ class TaskExecution:
     def _done(self, task: "asyncio.Task[None]") -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._task = None
-        self._release()  # first: a caller who has seen the end finds the room
-        self._port.ended(None if error is None else Failure.of(error))
+        self._settle(None if error is None else Failure.of(error))
 
-    def _release(self) -> None:
+    def _settle(self, failure: Failure | None) -> None:
         self._over = True
         if self._look is not None:
             self._look.cancel()
+        self._leftovers.settle(self._release, partial(self._port.ended, failure))
+
+    def _release(self) -> None:
         if self._run_loop is not None:
             self._run_loop.ended()
         self._port.released()

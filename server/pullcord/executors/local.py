@@ -12,6 +12,7 @@ from typing import Protocol
 from pullcord.engine.clock import Clock
 from pullcord.engine.options import EngineOptions
 from pullcord.executors.execution import TaskExecution, ThreadExecution
+from pullcord.executors.leftovers import Leftovers, keep_account
 from pullcord.executors.loops import RunLoops, Stalled
 from pullcord.executors.threads import ThreadPool
 from pullcord.run.context import RunContext
@@ -21,6 +22,10 @@ from pullcord.run.runnable import Runnable
 from pullcord.run.side import RunSide
 
 _log = logging.getLogger("pullcord.executors")
+
+
+_CALLBACK_THREADS = 16
+"""Threads for the callbacks of cancels, at most."""
 
 
 class _Stall(Protocol):
@@ -50,6 +55,7 @@ class LocalExecutor:
         self._clock = clock
         self._workers = ThreadPool("worker", options.workers, options.worker_queue)
         self._tools = ThreadPool("tool", options.tool_workers, options.max_live_runs)
+        self._callbacks = ThreadPool("callback", _CALLBACK_THREADS, options.max_live_runs)
         self._loops = RunLoops(
             clock, options.max_run_loops, options.stall_after, _by_run_id(on_stall)
         )
@@ -81,8 +87,10 @@ class LocalExecutor:
                 port.spec.runnable,
             )
         options, spec = self._options, port.spec
+        leftovers = Leftovers(self._clock, self._callbacks)
         side = RunSide(
             port,
+            aside=leftovers.call_aside,
             in_thread=self._tools.call,
             grace_period=options.grace_period,
             max_output_bytes=options.max_output_bytes,
@@ -102,13 +110,16 @@ class LocalExecutor:
         )
         context = contextvars.copy_context()
         context.run(at_work.set, Place(runs, spec.run_id))
+        keep_account(context, leftovers)
         if not runnable.is_async:
-            thread = context.run(ThreadExecution, port, side, runnable, ctx, self._clock)
+            thread = context.run(ThreadExecution, port, side, runnable, ctx, self._clock, leftovers)
             port.attach(thread)
             thread.submit(self._workers)
             return thread
         stuck_after = options.stall_after * 1.5
-        task = context.run(TaskExecution, port, side, runnable, ctx, self._clock, stuck_after)
+        task = context.run(
+            TaskExecution, port, side, runnable, ctx, self._clock, leftovers, stuck_after
+        )
         port.attach(task)
         if loop is not None:
             task.submit_to(loop)
@@ -125,6 +136,7 @@ class LocalExecutor:
         self._loops.close()
         self._workers.close()
         self._tools.close()
+        self._callbacks.close()
 
 
 def _by_run_id(on_stall: _Stall) -> Stalled:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
 from pullcord.executors.frames import frame_of
+from pullcord.executors.leftovers import make_task
 from pullcord.executors.threads import is_in_our_code, raise_in_thread
 from pullcord.run.errors import RunInterrupted, ServerBusy
 
@@ -59,6 +60,7 @@ class RunLoop:
         self.tasks = 0
         """Runs that have not ended."""
         self.loop = asyncio.new_event_loop()
+        self.loop.set_task_factory(make_task)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

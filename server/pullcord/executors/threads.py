@@ -238,6 +238,7 @@ _DO = ("pullcord.executors.threads", "_do")
 _BENEATH = {
     ("pullcord.executors.execution", "_execute"),
     ("pullcord.executors.loops", "_run"),
+    ("pullcord.run.cancel", "_call"),
     # The gate, which holds no lock while a value of an author's is read.
     ("pullcord.run.plain", "words"),
     ("pullcord.run.plain", "mapping"),

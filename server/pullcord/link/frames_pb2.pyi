@@ -131,14 +131,16 @@ class ToolEnded(_message.Message):
     def __init__(self, run: _Optional[int] = ..., call: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ...) -> None: ...
 
 class Ended(_message.Message):
-    __slots__ = ("run", "error", "is_cancel")
+    __slots__ = ("run", "error", "is_cancel", "left")
     RUN_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     IS_CANCEL_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     run: int
     error: _error_pb2.RunError
     is_cancel: bool
-    def __init__(self, run: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., is_cancel: _Optional[bool] = ...) -> None: ...
+    left: str
+    def __init__(self, run: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., is_cancel: _Optional[bool] = ..., left: _Optional[str] = ...) -> None: ...
 
 class Stalled(_message.Message):
     __slots__ = ("run_id", "seconds", "stack")

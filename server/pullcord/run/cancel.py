@@ -204,8 +204,9 @@ class CancelToken:
         Returns a function that unsubscribes.
 
         If the token is set already, the callback is called at once, in this thread. Otherwise it is
-        called in a thread of its own in a server, and in the thread that cancels in-process.
-        Exceptions that it raises are logged.
+        called in one of a few threads that all runs share: it must be quick. One that still runs
+        when the run's code has ended delays the run's end for a moment; it is then interrupted,
+        and reported if it ignores that. Exceptions that it raises are logged.
         """
         with self._lock:
             key = next(self._ids)

@@ -158,7 +158,12 @@ class RunPort(Protocol):
         """The stop cannot be delivered, because other code blocks the run's event loop."""
 
     def released(self) -> None:
-        """The code holds no thread and no task any more. Comes once, before `ended`."""
+        """The code holds no thread and no task any more. Comes once, and before `ended`, unless
+        that says that something is left."""
 
-    def ended(self, failure: Failure | None) -> None:
-        """The code has ended, by returning or by raising."""
+    def ended(self, failure: Failure | None, left: str = "") -> None:
+        """The code has ended, by returning or by raising.
+
+        `left`: what it has left at work and does not end, in words for the operator; it holds the
+        run's capacity until `released`.
+        """

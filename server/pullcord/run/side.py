@@ -5,7 +5,6 @@ what the author says before that leaves the process. It owns no state of the run
 behind the `RunPort`.
 """
 
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from pullcord.run import gate
-from pullcord.run.cancel import Cancellation, CancelMode, CancelToken
+from pullcord.run.cancel import Aside, Cancellation, CancelMode, CancelToken
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
@@ -23,8 +22,6 @@ from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
 from pullcord.run.runnable import Runnable
 from pullcord.run.usage import Limits, Usage
-
-_log = logging.getLogger("pullcord.run")
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a blocking function in a thread that an interrupt can reach."""
@@ -37,14 +34,19 @@ class RunSide:
         self,
         port: RunPort,
         *,
+        aside: Aside,
         in_thread: InThread,
         grace_period: float,
         max_output_bytes: int,
         max_data_bytes: int,
         parent: "RunSide | None" = None,
     ) -> None:
-        """`grace_period` is what a GRACEFUL stop leaves unless it says otherwise, in seconds."""
+        """`grace_period` is what a GRACEFUL stop leaves unless it says otherwise, in seconds.
+
+        `aside` calls an author's callbacks in another thread, which a stop does not wait for.
+        """
         self._port = port
+        self._aside = aside
         self._in_thread = in_thread
         self._grace_period = grace_period
         self._bounds = Bounds(max_data_bytes, max_output_bytes)
@@ -61,11 +63,11 @@ class RunSide:
     # --- the stop arrives
 
     def deliver(self, cancellation: Cancellation, grace_period: float | None) -> None:
-        """Sets the token, or hastens it. Callbacks of authors run in a thread of their own."""
+        """Sets the token, or hastens it. Callbacks of authors run in another thread."""
         with self._lock:
             if grace_period is not None:
                 self._grace_period = grace_period
-            self.token.cancel(cancellation, _aside)
+            self.token.cancel(cancellation, self._aside)
 
     @property
     def is_critical(self) -> bool:
@@ -236,11 +238,3 @@ class RunSide:
 
 def _nothing() -> None:
     pass
-
-
-def _aside(call: Callable[[], None]) -> None:
-    """Calls an author's callbacks in a thread of their own: the stop must not wait for them."""
-    try:
-        threading.Thread(target=call, name="pullcord-callbacks", daemon=True).start()
-    except RuntimeError:  # the system gives no more threads
-        _log.exception("the callbacks of a cancel could not be called")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pullcord.worker.host import Host
     from pullcord.worker.link import Link
 
+_MAX_LEFT = 8192
+"""Characters of a report."""
+
 
 class LinkPort:
     """One assignment of a run to this worker."""
@@ -212,10 +215,11 @@ class LinkPort:
         frame.released = self.number
         self._outbox.put(self, frame)
 
-    def ended(self, failure: Failure | None) -> None:
-        """The code has ended, by returning or by raising."""
+    def ended(self, failure: Failure | None, left: str = "") -> None:
+        """The code has ended, by returning or by raising; `left` is what it has left at work."""
         frame = pb.UpFrame()
         frame.ended.run = self.number
+        frame.ended.left = left[-_MAX_LEFT:]
         if failure is not None:
             frame.ended.is_cancel = failure.is_cancel
             fill_error(frame.ended.error, failure.error)

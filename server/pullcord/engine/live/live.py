@@ -296,6 +296,10 @@ class LiveRun:
                 case _:
                     assert_never(effect)
 
+    def harbours(self, left: str) -> None:
+        """Its code has ended and left something at work, which does not end."""
+        self._on_abandon(self, left)
+
     def _fired(self, timer: do.TimerName, number: int) -> None:
         self.act(lambda at: self.machine.fired(timer, number, at))
 

@@ -209,8 +209,8 @@ class LivePort:
         if self._assignment == self._machine.assignment:
             self._on_release()
 
-    def ended(self, failure: Failure | None) -> None:
-        """The code has ended, by returning or by raising."""
+    def ended(self, failure: Failure | None, left: str = "") -> None:
+        """The code has ended, by returning or by raising; `left` is what it has left at work."""
         error = None if failure is None else failure.error
         own_cancel = failure is not None and failure.is_cancel
         full = error is None and self._live.log.is_full()
@@ -219,6 +219,8 @@ class LivePort:
                 error, at, full=full, own_cancel=own_cancel, assignment=self._assignment
             )
         )
+        if left:
+            self._live.harbours(left)
 
     def died(self, how: str) -> None:
         """The process that executed the code has died; `how`, in words for callers."""

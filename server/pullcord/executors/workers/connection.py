@@ -234,8 +234,11 @@ class Connection:
         failure: Failure | None = None
         if ended.HasField("error"):
             failure = Failure(error_of(ended.error), ended.is_cancel)
-        execution.end(failure)
-        self._forget(execution)
+        execution.end(failure, ended.left)
+        if ended.left and not execution.released:
+            self._pool.run_lingers(self)
+        else:
+            self._forget(execution)
 
     def _forget(self, execution: RemoteExecution) -> None:
         self.runs.pop(execution.number, None)

@@ -93,12 +93,13 @@ class RemoteExecution:
                 self._pool.count_out()
             self.port.released()
 
-    def end(self, failure: Failure | None) -> None:
-        """Its code has ended."""
+    def end(self, failure: Failure | None, left: str) -> None:
+        """Its code has ended; `left` is what it has left at work, until it is released."""
         if not self.ended:
             self.ended = True
-            self.release()
-            self.port.ended(failure)
+            if not left:
+                self.release()
+            self.port.ended(failure, left)
 
     def die(self, how: str) -> None:
         """The process that executed its code is dead; `how`, in words for callers."""

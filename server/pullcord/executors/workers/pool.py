@@ -36,6 +36,8 @@ _LEAVING = 3.0
 """Seconds that a worker has to end by itself, for its shutdown hooks."""
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 30.0
 """Seconds until a worker is started again, after one that died soon after its start."""
+_MOST_LINGERING = 8
+"""Ended runs of a worker that have left something at work which does not end."""
 _SOON = 10.0
 """Seconds: a worker that died sooner than this after its start counts as a crash loop."""
 
@@ -386,6 +388,16 @@ class WorkerExecutor:
             self._let_go(connection)
         elif connection.exclusive and not connection.runs:
             self.retire(connection, "its run has ended")
+
+    def run_lingers(self, connection: Connection) -> None:
+        """A run of this worker has ended, and left something at work that does not end."""
+        lingering = sum(1 for execution in connection.runs.values() if execution.ended)
+        if connection.exclusive:
+            self.retire(connection, "its run has ended")
+        elif lingering >= _MOST_LINGERING:
+            self.retire(connection, "it harbours code that does not stop")
+        elif connection.retiring:
+            self._let_go(connection)
 
     # --- the end of workers
 
