@@ -6,6 +6,7 @@ Here is where a server starts, drains on a signal, and ends. Each part's own wor
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import ssl
 import sys
@@ -50,6 +51,9 @@ else:
     import uvloop
 
     new_loop = uvloop.new_event_loop
+
+
+_log = logging.getLogger("pullcord.server")
 
 
 class RunServer:
@@ -160,6 +164,13 @@ class RunServer:
         engine, options = self.engine, self.engine.options
         engine.drain()
         await server.drain()
+        if (live := engine.remains().live) > 0:
+            runs = "1 run is" if live == 1 else f"{live} runs are"
+            _log.info(
+                "draining: %s at work, for at most %g s; another signal cancels",
+                runs,
+                self.settings.drain_time,
+            )
         if await _in_thread(engine.wait_idle, self.settings.drain_time):
             return
         # The second stop hastens what the first does not: a cancel that stands, with a long grace.

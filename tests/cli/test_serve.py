@@ -130,7 +130,10 @@ def test_wrong_settings() -> None:
 
 
 def test_sigterm_drains(app: Path) -> None:
-    """After SIGTERM a run in flight may end, new ones are refused; then the server exits with 0."""
+    """After SIGTERM a run in flight may end, new ones are refused; then the server exits with 0.
+
+    Its log says what it waits for.
+    """
     with Command("serve", "app:server", "--listen", "127.0.0.1:0", cwd=app) as command:
         with RunClient(_address(command)) as client:
             stream = client.run("agents/gate", str(app / "open"))
@@ -141,7 +144,9 @@ def test_sigterm_drains(app: Path) -> None:
                     (app / "open").touch()
             assert isinstance(stream.result, RunCompleted)
             assert stream.result.output == "waiting gone on"
-        assert command.end()[0] == 0
+        code, _, log = command.end()
+        assert code == 0
+        assert "draining: 1 run is at work, for at most 30 s; another signal cancels" in log
 
 
 def _until_draining(client: RunClient) -> None:
