@@ -11,7 +11,10 @@ from pullcord.engine.log.watch import BATCH, Watcher
 from pullcord.run.events import Custom, RunCompleted, RunStarted
 from pullcord.service.following import Following
 from pullcord.service.notifier import Notifier
+from pullcord.service.readers import Readers
 from pullcord.transports.grpc import streams
+from pullcord.transports.grpc.encoding import Encoder
+from pullcord.transports.grpc.outgoing import Outgoing
 from pullcord.transports.grpc.streams import send
 from pullcord.v1 import event_pb2
 from pullcord.v1 import run_service_pb2 as v1
@@ -66,7 +69,13 @@ def watcher(log: EventLog) -> Watcher:
 
 
 def following(log: EventLog) -> Following:
-    return Following(watcher(log), Notifier(asyncio.get_running_loop(), heartbeat=60))
+    loop = asyncio.get_running_loop()
+    return Following(watcher(log), Notifier(loop, heartbeat=60), Readers(loop, 2**24))
+
+
+async def sending_to(line: Line, log: EventLog) -> None:
+    """A stream of this log, from its first event to its last."""
+    await send(following(log), line, Outgoing(), Encoder())  # type: ignore[arg-type]  # no context
 
 
 async def settle() -> None:
@@ -80,7 +89,7 @@ async def test_watchers_that_keep_up_share_one_serialization(
 ) -> None:
     """An event is serialized once, however many watch."""
     lines = [Line() for _ in range(100)]
-    sending = [asyncio.create_task(send(following(log), line)) for line in lines]  # type: ignore[arg-type]
+    sending = [asyncio.create_task(sending_to(line, log)) for line in lines]
     await settle()
     for _ in range(10):
         log.write("tok ")
@@ -94,7 +103,7 @@ async def test_watchers_that_keep_up_share_one_serialization(
 async def test_a_watcher_that_keeps_up_gets_every_delta_by_itself(log: EventLog) -> None:
     """Merging costs no watcher its pace: while it keeps up, one delta is one message."""
     line = Line()
-    sending = asyncio.create_task(send(following(log), line))  # type: ignore[arg-type]
+    sending = asyncio.create_task(sending_to(line, log))
     await settle()
     for _ in range(10):
         log.write("tok ")
@@ -111,7 +120,7 @@ async def test_deltas_that_come_while_a_write_is_under_way_become_one_message(
     """A caller that reads slowly gets fewer and bigger messages, and loses nothing."""
     line = Line()
     line.flows.clear()
-    sending = asyncio.create_task(send(following(log), line))  # type: ignore[arg-type]
+    sending = asyncio.create_task(sending_to(line, log))
     await settle()
     for _ in range(10_000):
         log.write("tok ")
@@ -131,7 +140,7 @@ async def test_custom_events_never_merge(log: EventLog, serialized: Counted) -> 
     for number in range(1000):
         log.append(Custom("progress", {"n": number}))
     log.finish(lambda _: RunCompleted())
-    await send(following(log), line)  # type: ignore[arg-type]
+    await sending_to(line, log)
     assert [event.custom.data["n"] for event in line.events()[1:-1]] == list(range(1000))
     assert serialized.calls == 1002
 

@@ -26,6 +26,7 @@ from pullcord.run.state import RunState
 from pullcord.service.following import Following
 from pullcord.service.lanes import Lanes
 from pullcord.service.notifier import Notifier
+from pullcord.service.readers import Readers
 from pullcord.service.verbs import Verbs
 from pullcord.stores.memory import MemoryStore
 from pullcord.testing import HookedStore
@@ -67,7 +68,8 @@ class Parts:
         loop = asyncio.get_running_loop()
         self.lanes = Lanes(loop, 100)
         catalog = Catalog([echo, waits, tells])
-        self.verbs = Verbs(self.engine, catalog, self.lanes, Notifier(loop, 60))
+        notifier, readers = Notifier(loop, 60), Readers(loop, 2**20)
+        self.verbs = Verbs(self.engine, catalog, self.lanes, notifier, readers)
 
     def _store(self, clock: Clock, options: EngineOptions, blocking: bool) -> HookedStore:
         return HookedStore(MemoryStore(clock, options), blocking=blocking)
@@ -87,7 +89,8 @@ async def parts(request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
 async def kinds(following: Following) -> list[str]:
     """What comes until the end, by class."""
     found = []
-    while (record := await following.next()) is not None:
+    while (record := await following.ready()) is not None:
+        following.take()
         found.append(type(record.event(following.run_id).payload).__name__)
     following.close()
     return found
@@ -109,8 +112,8 @@ async def test_a_caller_that_stops_following_has_left(parts: Parts) -> None:
     following = await parts.verbs.run(
         ANN, RunSpec("agents/waits", run_id="r"), lambda: begun.append(None)
     )
-    while (record := await following.next()) is not None and record.text != "said":
-        pass
+    while (record := await following.ready()) is not None and record.text != "said":
+        following.take()
     following.close()
     run = await parts.verbs.wait(ANN, WaitRequest("r"))
     assert run.cancellation is not None

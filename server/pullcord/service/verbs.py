@@ -31,6 +31,7 @@ from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.service.following import Following
 from pullcord.service.lanes import Lane, Lanes
 from pullcord.service.notifier import Notifier
+from pullcord.service.readers import Readers
 from pullcord.service.tracing import trace_of
 from pullcord.service.turnstile import Turn
 
@@ -53,11 +54,19 @@ class Catalog(Protocol):
 class Verbs:
     """Made and used on one loop. Every verb raises the typed errors of `run.errors`."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, lanes: Lanes, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        lanes: Lanes,
+        notifier: Notifier,
+        readers: Readers,
+    ) -> None:
         self._engine = engine
         self._catalog = catalog
         self._lanes = lanes
         self._notifier = notifier
+        self._readers = readers
 
     # --- starting
 
@@ -88,7 +97,8 @@ class Verbs:
                 return self._engine.follow(runnable, spec, deadline=caller.deadline)
 
         runnable = self._catalog.find(spec.runnable)
-        return Following(await self._watcher(self._lanes.starts, follow), self._notifier, begun)
+        watcher = await self._watcher(self._lanes.starts, follow)
+        return Following(watcher, self._notifier, self._readers, begun)
 
     # --- looking
 
@@ -102,7 +112,7 @@ class Verbs:
             watcher = await self._watcher(
                 self._lanes.lookups, lambda: self._engine.watch(run_id, after_sequence)
             )
-        return Following(watcher, self._notifier)
+        return Following(watcher, self._notifier, self._readers)
 
     async def wait(self, caller: Caller, request: WaitRequest) -> Run:
         """A run once it has ended, or as it is after the request's time, or the caller's."""

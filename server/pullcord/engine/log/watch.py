@@ -73,6 +73,10 @@ class Watcher:
         """A sign of life, to be sent when nothing else is."""
         return Record(self.after_sequence, 1, time(), Heartbeat())
 
+    def ended_log(self) -> EventLog | None:
+        """The log, if its run has ended: this watcher may be the only one who holds it still."""
+        return self._log if self._log.closed else None
+
     def disarm(self) -> None:
         """Takes back `arm`."""
         if self._armed is not None:

@@ -15,7 +15,9 @@ from grpc_reflection.v1alpha import reflection
 from pullcord.engine.engine import Engine
 from pullcord.service.lanes import Lanes
 from pullcord.service.notifier import Notifier
+from pullcord.service.readers import Readers
 from pullcord.service.verbs import Catalog, Verbs
+from pullcord.transports.grpc.encoding import Encoder
 from pullcord.transports.grpc.service import SERVICE, RunService
 
 _NO_LIMIT = 2**31 - 1
@@ -52,14 +54,16 @@ class GrpcServer:
         self._notifier = Notifier(loop, options.heartbeat)
         self._lanes = Lanes(loop, engine.options.max_live_runs)
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        verbs = Verbs(engine, catalog, self._lanes, self._notifier)
-        service = RunService(verbs, engine.options.max_input_bytes)
+        self._readers = Readers(loop, engine.options.max_finished_bytes)
+        verbs = Verbs(engine, catalog, self._lanes, self._notifier, self._readers)
+        self._encoder = Encoder()
+        service = RunService(verbs, self._encoder, engine.options.max_input_bytes)
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self._ticker: asyncio.Task[None] | None = None
+        self._tickers: list[asyncio.Task[None]] = []
 
     async def start(self, listen: str) -> str:
         """Listens and serves; returns the address with the port it really has.
@@ -77,7 +81,8 @@ class GrpcServer:
                 f"cannot listen on {listen!r}: it is in use, or not an address"
             ) from error
         await self._server.start()
-        self._ticker = asyncio.create_task(self._notifier.tick())
+        for tick in (self._notifier.tick, self._readers.watch):
+            self._tickers.append(asyncio.create_task(tick()))
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         host = listen.rpartition(":")[0]
         return listen if listen.startswith("unix:") else f"{host}:{port}"
@@ -89,9 +94,10 @@ class GrpcServer:
     async def stop(self, grace: float) -> None:
         """Refuses new calls now, and ends those under way after `grace` seconds."""
         await self._server.stop(grace)
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.wait([self._ticker])
+        for ticker in self._tickers:
+            ticker.cancel()
+        await asyncio.gather(*self._tickers, return_exceptions=True)
+        self._encoder.close()
         self._lanes.close()
 
     async def _set_health(self, status: int) -> None:

@@ -18,7 +18,9 @@ from pullcord.run.errors import PullcordError, ServerFault
 from pullcord.run.record import RunSpec
 from pullcord.service.verbs import Verbs
 from pullcord.transports.grpc.calls import Context, caller_of
-from pullcord.transports.grpc.streams import send
+from pullcord.transports.grpc.encoding import Encoder
+from pullcord.transports.grpc.outgoing import LARGE, PATIENCE, Outgoing
+from pullcord.transports.grpc.streams import send, weight
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import requests
 from pullcord.wire.errors import to_status
@@ -37,6 +39,9 @@ SERVICE = v1.DESCRIPTOR.services_by_name["RunService"].full_name
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 """A page that would be larger gets fewer runs: clients take 4 MiB unless told otherwise."""
 
+_SMALL_PAGE = 32
+"""Runs that are no large answer, whatever their labels."""
+
 T = TypeVar("T")
 _log = logging.getLogger("pullcord.grpc")
 
@@ -44,14 +49,16 @@ _log = logging.getLogger("pullcord.grpc")
 class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
-    def __init__(self, verbs: Verbs, max_input_bytes: int) -> None:
+    def __init__(self, verbs: Verbs, encoder: Encoder, max_input_bytes: int) -> None:
         """`max_input_bytes` bounds a run's text, its data, and each answer to a question."""
         self._verbs = verbs
+        self._encoder = encoder
+        self._outgoing = Outgoing()
         self._max_input_bytes = max_input_bytes
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server is given."""
-        unary: dict[str, Callable[[bytes, Context], Awaitable[Message]]] = {
+        unary: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {
             "StartRun": self._start_run,
             "WaitRun": self._wait_run,
             "GetRun": self._get_run,
@@ -69,10 +76,7 @@ class RunService:
             SERVICE,
             {
                 **{
-                    name: grpc.unary_unary_rpc_method_handler(
-                        partial(self._answer, method),
-                        response_serializer=lambda message: message.SerializeToString(),
-                    )
+                    name: grpc.unary_unary_rpc_method_handler(partial(self._answer, method))
                     for name, method in unary.items()
                 },
                 **{
@@ -110,67 +114,96 @@ class RunService:
         try:
             spec = self._spec(decode(v1.RunRequest, data).spec)
             following = await self._verbs.run(caller_of(context), spec, turn.leave)
-            await send(following, context)
+            await send(following, context, self._outgoing, self._encoder)
         finally:
             turn.leave()
 
     async def _watch_run(self, data: bytes, context: Context) -> None:
         request = requests.parse_watch(decode(v1.WatchRunRequest, data))
-        await send(await self._verbs.watch(caller_of(context), request), context)
+        following = await self._verbs.watch(caller_of(context), request)
+        await send(following, context, self._outgoing, self._encoder)
 
     # --- unary
 
-    async def _start_run(self, data: bytes, context: Context) -> v1.StartRunResponse:
+    async def _start_run(self, data: bytes, context: Context) -> bytes:
         turn = await self._verbs.turn()
         try:
             spec = self._spec(decode(v1.StartRunRequest, data).spec)
             run = await self._verbs.start(caller_of(context), spec)
         finally:
             turn.leave()
-        return v1.StartRunResponse(run=run_message(run))
+        return await self._send(
+            context, weight(run), lambda: v1.StartRunResponse(run=run_message(run))
+        )
 
-    async def _wait_run(self, data: bytes, context: Context) -> v1.WaitRunResponse:
+    async def _wait_run(self, data: bytes, context: Context) -> bytes:
         request = requests.parse_wait(decode(v1.WaitRunRequest, data))
         run = await self._verbs.wait(caller_of(context), request)
-        return v1.WaitRunResponse(run=run_message(run))
+        return await self._send(
+            context, weight(run), lambda: v1.WaitRunResponse(run=run_message(run))
+        )
 
-    async def _get_run(self, data: bytes, context: Context) -> v1.GetRunResponse:
+    async def _get_run(self, data: bytes, context: Context) -> bytes:
         run_id = requests.parse_get(decode(v1.GetRunRequest, data))
         run = await self._verbs.get(caller_of(context), run_id)
-        return v1.GetRunResponse(run=run_message(run))
+        return await self._send(
+            context, weight(run), lambda: v1.GetRunResponse(run=run_message(run))
+        )
 
-    async def _list_runs(self, data: bytes, context: Context) -> v1.ListRunsResponse:
+    async def _list_runs(self, data: bytes, context: Context) -> bytes:
         request = requests.parse_list(decode(v1.ListRunsRequest, data))
         caller = caller_of(context)
+        if request.page_size > _SMALL_PAGE:
+            await self._room(context, MAX_PAGE_BYTES)
         while True:
             page = await self._verbs.list(caller, request)
-            message = page_message(page.runs, page.next_page_token)
-            if request.page_size == 1 or message.ByteSize() <= MAX_PAGE_BYTES:
-                return message
+            make = partial(page_message, page.runs, page.next_page_token)
+            data = await self._encoder.answer(make)
+            if request.page_size == 1 or len(data) <= MAX_PAGE_BYTES:
+                return data
             half = max(1, min(request.page_size, len(page.runs)) // 2)
             request = replace(request, page_size=half)
 
-    async def _continue_run(self, data: bytes, context: Context) -> v1.ContinueRunResponse:
+    async def _continue_run(self, data: bytes, context: Context) -> bytes:
         message = decode(v1.ContinueRunRequest, data)
         request = requests.parse_continue(message, self._max_input_bytes)
         run = await self._verbs.continue_run(caller_of(context), request)
-        return v1.ContinueRunResponse(run=run_message(run))
+        return await self._send(
+            context, weight(run), lambda: v1.ContinueRunResponse(run=run_message(run))
+        )
 
-    async def _cancel_run(self, data: bytes, context: Context) -> v1.CancelRunResponse:
+    async def _cancel_run(self, data: bytes, context: Context) -> bytes:
         request = requests.parse_cancel(decode(v1.CancelRunRequest, data))
-        return receipt_message(await self._verbs.cancel(caller_of(context), request))
+        receipt = await self._verbs.cancel(caller_of(context), request)
+        size = 0 if receipt.run is None else weight(receipt.run)
+        return await self._send(context, size, lambda: receipt_message(receipt))
 
-    async def _cancel_runs(self, data: bytes, context: Context) -> v1.CancelRunsResponse:
+    async def _cancel_runs(self, data: bytes, context: Context) -> bytes:
         request = requests.parse_cancel_many(decode(v1.CancelRunsRequest, data))
         results = await self._verbs.cancel_many(caller_of(context), request)
-        return cancel_results_message((result.run_id, result.outcome) for result in results)
+        made = [(result.run_id, result.outcome) for result in results]
+        return await self._send(context, 150 * len(made), lambda: cancel_results_message(made))
 
-    async def _list_runnables(self, data: bytes, context: Context) -> v1.ListRunnablesResponse:
+    async def _list_runnables(self, data: bytes, context: Context) -> bytes:
         decode(v1.ListRunnablesRequest, data)
         found = await self._verbs.runnables(caller_of(context))
-        return v1.ListRunnablesResponse(runnables=map(runnable_message, found))
+        return v1.ListRunnablesResponse(runnables=map(runnable_message, found)).SerializeToString()
 
     # --- inside
+
+    async def _send(self, context: Context, size: int, make: Callable[[], Message]) -> bytes:
+        """Encodes an answer of roughly so many bytes; a large one aside, once there is room."""
+        if size < LARGE:
+            return make().SerializeToString()
+        await self._room(context, size)
+        return await self._encoder.answer(make)
+
+    async def _room(self, context: Context, size: int) -> None:
+        """Takes room in the connection until the answer is out, which ends the call's task."""
+        task, peer, outgoing = asyncio.current_task(), context.peer(), self._outgoing
+        assert task is not None
+        await outgoing.room(peer, size, PATIENCE)
+        task.add_done_callback(lambda _: outgoing.free(peer, size))
 
     def _spec(self, message: Any) -> RunSpec:
         return parse_spec(message, self._max_input_bytes)

@@ -5,24 +5,58 @@ import asyncio
 import grpc.aio
 
 from pullcord.engine.log.record import Record
+from pullcord.run.events import Snapshot
+from pullcord.run.record import Run
 from pullcord.service.following import Following
 from pullcord.transports.grpc.calls import Context
+from pullcord.transports.grpc.encoding import Encoder
+from pullcord.transports.grpc.outgoing import LARGE, Outgoing
 from pullcord.wire.event import response_bytes
 
+_DATA = 256 * 1024
+"""What is reckoned for a run's data, which nobody counts."""
 
-async def send(following: Following, context: Context) -> None:
+
+async def send(
+    following: Following, context: Context, outgoing: Outgoing, encoder: Encoder
+) -> None:
     """Sends a run's events until the terminal one, as fast as the caller reads them.
 
     If the connection breaks in the middle of a message, the caller has left: it ends cancelled.
     """
     run_id, write = following.run_id, context.write
     try:
-        while (record := await following.next()) is not None:
-            await write(record.wire or _serialized(run_id, record))
+        while (record := await following.ready()) is not None:
+            size = _size(record)
+            if size < LARGE:
+                following.take()
+                await write(record.wire or _serialized(run_id, record))
+                continue
+            del record  # while it waits for room, it is the following's to let go
+            peer = context.peer()
+            await outgoing.room(peer, size)
+            try:
+                await write(await encoder.event(run_id, following.take()))
+            finally:
+                outgoing.free(peer, size)
     except grpc.aio.InternalError as error:
         raise asyncio.CancelledError from error
     finally:
         following.close()
+
+
+def weight(run: Run) -> int:
+    """Bytes that a run takes in a message, roughly."""
+    calls = sum(400 + len(call.arguments) + len(call.result) for call in run.tool_calls)
+    data = 0 if run.output_data is None else _DATA
+    return len(run.input) + len(run.output) + calls + data
+
+
+def _size(record: Record) -> int:
+    payload = record.payload
+    if payload is None:
+        return len(record.text)
+    return weight(payload.run) if isinstance(payload, Snapshot) else record.nbytes
 
 
 def _serialized(run_id: str, record: Record) -> bytes:
