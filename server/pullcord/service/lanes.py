@@ -77,8 +77,10 @@ class Lanes:
         """For many runs at once: pages, and cancels by a filter."""
         self.cancels = Lane("cancels", _THREADS, _MOST_CANCELS)
         """For the cancel of one run that is not live here."""
+        self.requests = Lane("requests", 1, _MOST_CALLS)
+        """For the reading of large requests."""
 
     def close(self) -> None:
         """Takes no more calls."""
-        for lane in (self.starts, self.lookups, self.lists, self.cancels):
+        for lane in (self.starts, self.lookups, self.lists, self.cancels, self.requests):
             lane.close()

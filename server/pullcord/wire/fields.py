@@ -3,21 +3,23 @@
 One reader serves one request. What the fields mean together is the domain's business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.record import (
     MAX_DURATION,
+    MAX_LABELS,
     is_id,
     is_runnable_name,
     is_user_id,
     label_violations,
 )
+from pullcord.wire.counting import MAX_VALUES
 from pullcord.wire.enums import D, EnumPair
 from pullcord.wire.values import data_of, faults, seconds_of
 
@@ -26,13 +28,19 @@ M = TypeVar("M", bound=Message)
 _MAX_DURATION_SECONDS = 315_576_000_000
 """Of google.protobuf.Duration: ten thousand years."""
 
+MAX_REQUEST_BYTES = 256 * 1024
+"""Of a request that carries neither input nor answers."""
 
-def decode(message: type[M], data: bytes) -> M:
+
+def decode(message: type[M], data: bytes, most: int = MAX_REQUEST_BYTES) -> M:
     """Reads a request's bytes.
 
     Raises:
-        InvalidArgument: they are no such message, or nested deeper than protobuf reads.
+        InvalidArgument: they are more than `most`, no such message, or nested deeper than protobuf
+            reads.
     """
+    if len(data) > most:
+        raise InvalidArgument(Violation("", f"must be at most {most} bytes, and has {len(data)}"))
     try:
         return message.FromString(data)
     except DecodeError:
@@ -82,7 +90,10 @@ class Fields:
         return value
 
     def labels(self, field: str, value: Mapping[str, str]) -> dict[str, str]:
-        """Labels, as a dict of their own."""
+        """Labels, as a dict of their own; empty if they are too many."""
+        if len(value) > MAX_LABELS:
+            self.wrong(field, f"must be at most {MAX_LABELS}")
+            return {}
         labels = dict(value)
         for violation in label_violations(labels):
             where = violation.field.removeprefix("labels")
@@ -135,7 +146,31 @@ class Fields:
         if not owner.HasField(name):
             return None
         message: Struct = getattr(owner, name)
+        if _has_more_values(message, MAX_VALUES):
+            self.wrong(field, f"must hold at most {MAX_VALUES} values")
+            return None
         found = faults(message)
         for path, description in found:
             self.wrong(field + path, description)
         return None if found else data_of(message)
+
+
+def _has_more_values(message: Struct, most: int) -> bool:
+    """Whether the data holds more values. Lengths are added up before an element is touched."""
+    within: list[Struct | ListValue] = [message]
+    count = 0
+    while within:
+        node = within.pop()
+        values: Sequence[Value] | Collection[Value] = (
+            node.fields.values() if isinstance(node, Struct) else node.values
+        )
+        count += len(values)
+        if count > most:
+            return True
+        for value in values:
+            kind = value.WhichOneof("kind")
+            if kind == "struct_value":
+                within.append(value.struct_value)
+            elif kind == "list_value":
+                within.append(value.list_value)
+    return False

@@ -25,6 +25,9 @@ from pullcord.wire.enums import CANCEL_CAUSE, CANCEL_MODE, RUN_STATE
 from pullcord.wire.fields import Fields
 from pullcord.wire.values import duration
 
+MAX_STATES = 64
+"""Entries of a filter's states, of which there are only a few."""
+
 # --- reading. Each raises InvalidArgument that names every wrong field.
 
 
@@ -118,7 +121,9 @@ def parse_list(message: v1.ListRunsRequest) -> ListRequest:
     """Reads ListRunsRequest."""
     fields = Fields()
     states: set[RunState] = set()
-    for index, number in enumerate(message.states):
+    if len(message.states) > MAX_STATES:
+        fields.wrong("states", f"must be at most {MAX_STATES}")
+    for index, number in enumerate(message.states[:MAX_STATES]):
         state = RUN_STATE.find(number)
         if state is None:
             fields.wrong(f"states[{index}]", f"has no value {number}")

@@ -57,7 +57,8 @@ class GrpcServer:
         self._readers = Readers(loop, engine.options.max_finished_bytes)
         verbs = Verbs(engine, catalog, self._lanes, self._notifier, self._readers)
         self._encoder = Encoder()
-        service = RunService(verbs, self._encoder, engine.options.max_input_bytes)
+        most = engine.options.max_input_bytes
+        service = RunService(verbs, self._lanes.requests, self._encoder, most)
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

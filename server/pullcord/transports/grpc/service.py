@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 
 from pullcord.run.errors import PullcordError, ServerFault
 from pullcord.run.record import RunSpec
+from pullcord.run.requests import ContinueRequest
+from pullcord.service.lanes import Lane
 from pullcord.service.verbs import Verbs
 from pullcord.transports.grpc.calls import Context, caller_of
 from pullcord.transports.grpc.encoding import Encoder
@@ -23,6 +25,7 @@ from pullcord.transports.grpc.outgoing import LARGE, PATIENCE, Outgoing
 from pullcord.transports.grpc.streams import send, weight
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import requests
+from pullcord.wire.counting import COUNT_FROM, check_continue, check_start
 from pullcord.wire.errors import to_status
 from pullcord.wire.fields import decode
 from pullcord.wire.run import (
@@ -49,9 +52,15 @@ _log = logging.getLogger("pullcord.grpc")
 class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
-    def __init__(self, verbs: Verbs, encoder: Encoder, max_input_bytes: int) -> None:
-        """`max_input_bytes` bounds a run's text, its data, and each answer to a question."""
+    def __init__(
+        self, verbs: Verbs, requests: Lane, encoder: Encoder, max_input_bytes: int
+    ) -> None:
+        """`max_input_bytes` bounds a run's text, its data, and each answer to a question.
+
+        Large requests are read in the lane `requests`.
+        """
         self._verbs = verbs
+        self._requests = requests
         self._encoder = encoder
         self._outgoing = Outgoing()
         self._max_input_bytes = max_input_bytes
@@ -112,7 +121,7 @@ class RunService:
     async def _run(self, data: bytes, context: Context) -> None:
         turn = await self._verbs.turn()
         try:
-            spec = self._spec(decode(v1.RunRequest, data).spec)
+            spec = await self._read(partial(self._spec, v1.RunRequest), data)
             following = await self._verbs.run(caller_of(context), spec, turn.leave)
             await send(following, context, self._outgoing, self._encoder)
         finally:
@@ -128,7 +137,7 @@ class RunService:
     async def _start_run(self, data: bytes, context: Context) -> bytes:
         turn = await self._verbs.turn()
         try:
-            spec = self._spec(decode(v1.StartRunRequest, data).spec)
+            spec = await self._read(partial(self._spec, v1.StartRunRequest), data)
             run = await self._verbs.start(caller_of(context), spec)
         finally:
             turn.leave()
@@ -165,8 +174,7 @@ class RunService:
             request = replace(request, page_size=half)
 
     async def _continue_run(self, data: bytes, context: Context) -> bytes:
-        message = decode(v1.ContinueRunRequest, data)
-        request = requests.parse_continue(message, self._max_input_bytes)
+        request = await self._read(self._decisions, data)
         run = await self._verbs.continue_run(caller_of(context), request)
         return await self._send(
             context, weight(run), lambda: v1.ContinueRunResponse(run=run_message(run))
@@ -205,5 +213,17 @@ class RunService:
         await outgoing.room(peer, size, PATIENCE)
         task.add_done_callback(lambda _: outgoing.free(peer, size))
 
-    def _spec(self, message: Any) -> RunSpec:
-        return parse_spec(message, self._max_input_bytes)
+    async def _read(self, read: Callable[[bytes], T], data: bytes) -> T:
+        """Reads a request, a large one in a thread of its own."""
+        if len(data) < COUNT_FROM:
+            return read(data)
+        return await self._requests.ask(read, data)
+
+    def _spec(self, message: type[v1.RunRequest | v1.StartRunRequest], data: bytes) -> RunSpec:
+        check_start(data, self._max_input_bytes)
+        return parse_spec(decode(message, data, len(data)).spec, self._max_input_bytes)
+
+    def _decisions(self, data: bytes) -> ContinueRequest:
+        check_continue(data)
+        message = decode(v1.ContinueRunRequest, data, len(data))
+        return requests.parse_continue(message, self._max_input_bytes)
