@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance lint breaking format generate check-generated fresh docs bench
+.PHONY: help install demo test conformance lint breaking format generate check-generated fresh docs bench soak
 .PHONY: image lock clean
 
 help: ## List the verbs
@@ -98,6 +98,9 @@ docs: $(INSTALLED) ## Make the tables and the diagram of docs/ from the code
 
 bench: $(INSTALLED) ## Measure, as ratios to a baseline of the same run
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(INSTALLED) ## Play many runs over workers that die, and show what is left (ARGS="--runs 100000")
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 image: ## Build the container image
 	docker build --tag pullcord .
