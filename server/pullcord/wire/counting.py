@@ -7,6 +7,8 @@ message at all are left to whoever reads them.
 
 from collections.abc import Iterator
 
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.record import MAX_DECISIONS, MAX_LABELS
 from pullcord.v1 import run_pb2
@@ -18,12 +20,23 @@ MAX_VALUES = 50_000
 """Values in a run's data: objects, lists, and what they hold."""
 _VALUE_BYTES = 16
 """Bytes that a value takes in a message beside its text, at most, roughly."""
+_WALK_FROM = 256 * 1024
+"""Bytes from which on a run's data is walked over: protobuf reads in one go and lets nobody else
+run meanwhile, which is no matter for less."""
 _MAX_FIELDS = 1000
 
 _SPEC = v1.RunRequest.DESCRIPTOR.fields_by_name["spec"].number
 _DATA = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["input_data"].number
 _LABELS = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["labels"].number
 _DECISIONS = v1.ContinueRunRequest.DESCRIPTOR.fields_by_name["decisions"].number
+_WITHIN = {
+    ("struct", Struct.DESCRIPTOR.fields_by_name["fields"].number): "entry",
+    ("entry", 2): "value",  # of every map
+    ("value", Value.DESCRIPTOR.fields_by_name["struct_value"].number): "struct",
+    ("value", Value.DESCRIPTOR.fields_by_name["list_value"].number): "list",
+    ("list", ListValue.DESCRIPTOR.fields_by_name["values"].number): "value",
+}
+"""What a field of google.protobuf.Struct and its parts leads to."""
 _WIDTH = {1: 8, 5: 4}
 
 
@@ -44,6 +57,9 @@ def check_start(data: bytes, max_input_bytes: int) -> None:
             if values > most:
                 words = f"must be at most {most} bytes in a message, and {MAX_VALUES} values"
                 raise InvalidArgument(Violation("spec.input_data", words))
+            if inner == _DATA and len(part) > _WALK_FROM and _has_more_values(part, MAX_VALUES):
+                words = f"must hold at most {MAX_VALUES} values"
+                raise InvalidArgument(Violation("spec.input_data", words))
 
 
 def check_continue(data: bytes) -> None:
@@ -56,6 +72,23 @@ def check_continue(data: bytes) -> None:
         decisions += number == _DECISIONS
         if decisions > MAX_DECISIONS:
             raise InvalidArgument(Violation("decisions", f"must be at most {MAX_DECISIONS}"))
+
+
+def _has_more_values(struct: memoryview, most: int) -> bool:
+    """Whether this Struct holds more values."""
+    within = [("struct", struct)]
+    values = seen = 0
+    while within:
+        kind, data = within.pop()
+        for number, body in _fields(data):
+            inner = _WITHIN.get((kind, number))
+            values += inner == "value"
+            seen += 1
+            if values > most or seen > 4 * most:
+                return True
+            if inner is not None:
+                within.append((inner, body))
+    return False
 
 
 def _one_more(seen: int) -> int:

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from pullcord import RunContext, runnable
+from pullcord.run.errors import InvalidArgument
 from pullcord.wire import counting
 from pullcord.wire.counting import MAX_VALUES
 from pullcord.wire.fields import MAX_REQUEST_BYTES
@@ -100,6 +101,31 @@ def test_nonsense_is_left_to_the_reader(check: Callable[[bytes], None], byte: in
         patch.setattr(counting, "COUNT_FROM", 0)
         for length in (1, 7, 100, 900):
             check(bytes([byte]) * length)
+
+
+@pytest.mark.parametrize("shape", ["list", "keys", "nested"])
+def test_values_are_counted_on_the_bytes_as_in_the_message(shape: str) -> None:
+    """A request of just the bound passes, and one value more is refused, whatever its shape."""
+
+    def data(count: int) -> Struct:
+        text = "x" * 20  # so that it is long enough to be looked at
+        if shape == "list":
+            return Struct(
+                fields={"a": Value(list_value={"values": [Value(string_value=text)] * (count - 1)})}
+            )
+        if shape == "keys":
+            return Struct(fields={f"{n:020}": Value(string_value=text) for n in range(count)})
+        pairs = Value(struct_value=Struct(fields={"a": Value(string_value=text)}))
+        return Struct(fields={"a": Value(list_value={"values": [pairs] * ((count - 1) // 2)})})
+
+    for count, fits in ((MAX_VALUES - 1, True), (MAX_VALUES + 3, False)):
+        request = start(input_data=data(count))
+        assert len(request) > 512 * 1024
+        if fits:
+            counting.check_start(request, 16 * MIB)
+        else:
+            with pytest.raises(InvalidArgument, match="50000 values"):
+                counting.check_start(request, 16 * MIB)
 
 
 def test_a_small_request_is_small() -> None:
