@@ -28,6 +28,7 @@ from tests.bench import (
     many,
     messages,
     pace,
+    paced,
     page,
     resume,
     sequence,
@@ -40,6 +41,7 @@ from tests.bench.plan import Plan
 from tests.bench.report import heading, table
 
 BENCHMARKS = {
+    "paced": paced,
     "messages": messages,
     "deltas": deltas,
     "cancel": cancel,

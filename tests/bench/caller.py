@@ -12,6 +12,7 @@ from time import perf_counter
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1 import run_service_pb2_grpc as rpc
 from pullcord.v1.cancel_pb2 import CancelMode
@@ -46,6 +47,7 @@ class Caller:
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self.stub = rpc.RunServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def ready(self) -> None:
         async with asyncio.timeout(30):
@@ -78,6 +80,10 @@ class Caller:
     async def get(self, run_id: str) -> None:
         """One unary round trip that changes nothing."""
         await self.stub.GetRun(v1.GetRunRequest(run_id=run_id))
+
+    async def health(self) -> None:
+        """A health check, which the bare server does not answer."""
+        await self._health.Check(health_pb2.HealthCheckRequest())
 
     async def wait(self, run_id: str) -> None:
         """Waits for a run's end."""
@@ -145,7 +151,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(which: str, **settings: object) -> AsyncIterator[Server]:
-    """Runs `bare` or `product` in a process of its own; settings are the product engine's."""
+    """Runs `bare`, `product` or `in_process` in a process of its own; settings: the product's."""
     async with Child(f"servers.{which}", **settings) as child:
         address = (await child.answer())["address"]
         caller = Caller(address)

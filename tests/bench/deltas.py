@@ -15,7 +15,7 @@ async def measure(plan: Plan) -> list[Figure]:
     figures = []
     async with serving("bare") as bare, serving("product") as product:
         for how, producer in (("async", "an async generator"), ("sync", "a thread's generator")):
-            series = Series(f"content deltas a second from {producer}", "/s", at_least(50))
+            series = Series(f"content deltas a second from {producer}", "/s", at_least(100))
             for _ in range(plan.rounds):
                 series.add(await _rate(product, many, how), await _rate(bare, few, how))
             figures.append(series.figure())

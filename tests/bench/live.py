@@ -4,6 +4,7 @@ Do all come up, what does each weigh, and does the server still answer?
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -22,10 +23,16 @@ class Crowded:
     opening: float
     """Seconds until each had brought its first text."""
     kib: float
-    """Memory a stream."""
+    """Memory a stream, without workers."""
+    workers_kib: float
+    """Memory a stream in the workers."""
     during: list[float]
     """Unary round trips while they were opened, in seconds."""
     after: list[float]
+    """The same once all were open."""
+    health_during: list[float]
+    """Health checks while they were opened, in seconds; of the product only."""
+    health_after: list[float]
     """The same once all were open."""
 
 
@@ -35,8 +42,9 @@ async def measure(plan: Plan) -> list[Figure]:
         count = plan.scaled(count)
         name = f"{count:,} streams in a burst"
         errors = Series(f"{name}: errors", "", at_most(0))
-        memory = Series(f"{name}: memory each", "KiB", None)
-        bound = Series(f"{name}: memory each, not as a ratio", "KiB", at_most(64))
+        memory = Series(f"{name}: control process memory each, beside bare", "KiB")
+        bound = Series(f"{name}: control process memory each", "KiB", at_most(48))
+        workers = Series(f"{name}: worker memory each", "KiB")
         opening = Series(f"{name}: all open after", "s")
         waits = {
             when: (
@@ -45,12 +53,17 @@ async def measure(plan: Plan) -> list[Figure]:
             )
             for when in ("meanwhile", "then")
         }
+        health = {
+            "meanwhile": Series(f"{name}: health meanwhile, p99", "ms", at_most(10)),
+            "then": Series(f"{name}: health then, p99", "ms", at_most(10)),
+        }
         for _ in range(2):  # a fresh server each, which takes its time
             baseline = await _crowd("bare", count)
             product = await _crowd("product", count)
             errors.add(product.errors)
             memory.add(product.kib, baseline.kib)
             bound.add(product.kib)
+            workers.add(product.workers_kib)
             opening.add(product.opening, baseline.opening)
             for when, ours, theirs in (
                 ("meanwhile", product.during, baseline.during),
@@ -58,7 +71,15 @@ async def measure(plan: Plan) -> list[Figure]:
             ):
                 for series, share in zip(waits[when], (0.5, 0.99), strict=True):
                     series.add(percentile(ours, share) * 1e3, percentile(theirs, share) * 1e3)
-        all_series = (errors, bound, memory, opening, *waits["meanwhile"], *waits["then"])
+            for when, ours, theirs in (
+                ("meanwhile", product.health_during, baseline.during),
+                ("then", product.health_after, baseline.after),
+            ):
+                health[when].add(percentile(ours, 0.99) * 1e3, percentile(theirs, 0.99) * 1e3)
+        all_series = (
+            *(errors, bound, memory, workers, opening, *waits["meanwhile"], *waits["then"]),
+            *health.values(),
+        )
         figures += [series.figure() for series in all_series]
     return figures
 
@@ -72,22 +93,36 @@ async def _crowd(which: str, count: int) -> Crowded:
         async with Child("crowd", {**job, "count": 50}) as warming:
             await warming.answer()
         await asyncio.sleep(0.5)  # until what the warming left is gone
-        before = server.child.memory()
+        before, workers_before = server.child.memory(), server.child.workers_memory()
         during: list[float] = []
+        health: list[float] = []
+        has_health = which != "bare"
         async with Child("crowd", {**job, "count": count}) as crowd:
             opening = asyncio.create_task(crowd.answer())
             while not opening.done():
                 during.append(await _round_trip(server.caller.get, watched.run_id))
+                if has_health:
+                    health.append(await _round_trip(server.caller.health))
                 await asyncio.sleep(0.002)
             opened = await opening
             after = [await _round_trip(server.caller.get, watched.run_id) for _ in range(500)]
+            healths = [await _round_trip(server.caller.health) for _ in range(500 * has_health)]
             grown = server.child.memory() - before
+            workers_grown = server.child.workers_memory() - workers_before
         watched.leave()
-        kib = grown / count / 1024
-        return Crowded(opened["errors"], opened["seconds"], kib, during, after)
+        return Crowded(
+            opened["errors"],
+            opened["seconds"],
+            grown / count / 1024,
+            workers_grown / count / 1024,
+            during,
+            after,
+            health,
+            healths,
+        )
 
 
-async def _round_trip(call, run_id: str) -> float:
+async def _round_trip(call: Callable[..., Awaitable[None]], *args: str) -> float:
     started = perf_counter()
-    await call(run_id)
+    await call(*args)
     return perf_counter() - started

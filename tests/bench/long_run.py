@@ -23,9 +23,11 @@ async def measure(plan: Plan) -> list[Figure]:
     figures = []
     for watched in (True, False):
         how = "watched" if watched else "unwatched"
-        grown = Series(f"a run of {count:,} deltas, {how}: memory grown", "MiB", at_most(BOUND))
+        grown = Series(
+            f"a run of {count:,} deltas, {how}: control process memory grown", "MiB", at_most(BOUND)
+        )
         for _ in range(min(plan.rounds, 3)):
-            async with serving("product", max_output_bytes=OUTPUT) as product:
+            async with serving("product", engine__max_output_bytes=OUTPUT) as product:
                 grown.add(await _grown(product, Script(count=count), watched))
         grown.note = f"{count * len(TOKEN) / 2**20:.1f} MiB of text"
         figures.append(grown.figure())

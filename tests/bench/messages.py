@@ -6,7 +6,8 @@ The last one lets deltas merge, and counts by delta.
 """
 
 from tests.bench.caller import Server, serving
-from tests.bench.figures import Figure, Series, at_most
+from tests.bench.cost import Cost, Costs, cost
+from tests.bench.figures import Figure
 from tests.bench.plan import Plan
 from tests.bench.script import Script
 
@@ -23,34 +24,32 @@ async def measure(plan: Plan) -> list[Figure]:
     figures = []
     async with serving("bare") as bare, serving("product") as product:
         for name, script in workloads.items():
-            per_message = Series(f"server CPU a message: {name}", "µs", at_most(1.25))
+            costs = Costs(f"a message: {name}")
             merged = 0
             for _ in range(rounds):
                 baseline, sent = await _cost(bare, script)
                 assert sent == script.count + 2
-                cost, messages = await _cost(product, script)
+                found, messages = await _cost(product, script)
                 merged += script.count + 2 - messages
-                per_message.add(cost / messages * 1e6, baseline / sent * 1e6)
-            per_message.note = f"{merged} of {rounds * (script.count + 2)} messages merged"
-            figures.append(per_message.figure())
-        figures.append(await _merging(plan, bare, product))
+                costs.add(found, messages, baseline, sent)
+            figures += costs.figures(f"{merged} of {rounds * (script.count + 2)} messages merged")
+        figures += await _merging(plan, bare, product)
     return figures
 
 
-async def _merging(plan: Plan, bare: Server, product: Server) -> Figure:
-    series = Series("server CPU a delta: they may merge", "µs")
+async def _merging(plan: Plan, bare: Server, product: Server) -> list[Figure]:
+    costs = Costs("a delta: they may merge")
     many, few = Script(count=plan.scaled(200_000)), Script(count=plan.scaled(8000))
     for _ in range(plan.rounds):
         baseline, _ = await _cost(bare, few)
-        cost, messages = await _cost(product, many)
-        series.add(cost / many.count * 1e6, baseline / few.count * 1e6)
-        series.note = f"{many.count / (messages - 2):.0f} deltas a message"
-    return series.figure()
+        found, messages = await _cost(product, many)
+        costs.add(found, many.count, baseline, few.count)
+    return costs.figures(f"{many.count / (messages - 2):.0f} deltas a message")
 
 
-async def _cost(server: Server, script: Script) -> tuple[float, int]:
-    """Seconds of the server's processor, and the messages that came."""
-    before = server.child.cpu()
-    followed = await server.caller.run(script).follow()
+async def _cost(server: Server, script: Script) -> tuple[Cost, int]:
+    """What the run cost, and the messages that came."""
+    with cost(server.child) as found:
+        followed = await server.caller.run(script).follow()
     assert followed.end == "run_completed", followed
-    return server.child.cpu() - before, followed.messages
+    return found, followed.messages

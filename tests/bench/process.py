@@ -34,7 +34,7 @@ class Child:
     ) -> None:
         self._command = [str(python), "-m", f"tests.bench.{module}", json.dumps(job)]
         self._environment = os.environ | {
-            f"PULLCORD_ENGINE__{name.upper()}": str(value) for name, value in settings.items()
+            f"PULLCORD_{name.upper()}": str(value) for name, value in settings.items()
         }
 
     async def __aenter__(self) -> Self:
@@ -71,17 +71,21 @@ class Child:
     # --- weighing
 
     def cpu(self) -> float:
-        """Seconds of processor time that it has used so far."""
-        if sys.platform == "linux":
-            # The clock of another process, in nanoseconds; /proc counts in hundredths of a second.
-            return time.clock_gettime((~self._process.pid << 3) | 2)
-        times = self._weighed.cpu_times()
-        return times.user + times.system
+        """Seconds of processor time that it has used so far, without its workers."""
+        return _cpu(self._weighed)
+
+    def workers_cpu(self) -> float:
+        """The same of the processes that it has started and that are alive."""
+        return sum(map(_cpu, self._weighed.children(recursive=True)))
 
     def memory(self) -> int:
-        """Bytes of memory resident now."""
+        """Bytes of memory resident now, without its workers."""
         resident: int = self._weighed.memory_info().rss
         return resident
+
+    def workers_memory(self) -> int:
+        """The same of the processes that it has started."""
+        return sum(each.memory_info().rss for each in self._weighed.children(recursive=True))
 
     def threads(self) -> int:
         """Threads now."""
@@ -90,6 +94,14 @@ class Child:
     def files(self) -> int:
         """File descriptors open now."""
         return self._weighed.num_fds()
+
+
+def _cpu(process: psutil.Process) -> float:
+    if sys.platform == "linux":
+        # The clock of another process, in nanoseconds; /proc counts in hundredths of a second.
+        return time.clock_gettime((~process.pid << 3) | 2)
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 # --- the child's side

@@ -19,7 +19,10 @@ async def measure(plan: Plan) -> list[Figure]:
     part = max(PARTS, plan.scaled(plan.runs) // PARTS)
     speed = Series("runs a second, one after the other", "/s")
     weights = []
-    async with serving("bare") as bare, serving("product", max_finished_runs=KEPT) as product:
+    async with (
+        serving("bare") as bare,
+        serving("product", engine__max_finished_runs=KEPT) as product,
+    ):
         await _runs(product, KEPT)
         weights.append(_weigh(product))
         for _ in range(PARTS):
@@ -34,7 +37,11 @@ async def measure(plan: Plan) -> list[Figure]:
         ("file descriptors", "", at_most(0)),
     ):
         values = [weight[name] for weight in weights]
-        grown = Series(f"{part * PARTS:,} runs: {name} grown in the second half", unit, goal)
+        grown = Series(
+            f"{part * PARTS:,} runs: {name} of the control process grown in the second half",
+            unit,
+            goal,
+        )
         grown.add(values[-1] - values[half])
         grown.note = f"start {values[0]:,.0f}, middle {values[half]:,.0f}, end {values[-1]:,.0f}"
         figures.append(grown.figure())

@@ -5,6 +5,7 @@ to the leaf and back. The baseline is the same run with nothing above it.
 from time import perf_counter
 
 from tests.bench.caller import Server, serving
+from tests.bench.cost import cost
 from tests.bench.figures import Figure, Series, percentile
 from tests.bench.plan import Plan
 from tests.bench.script import Script
@@ -19,7 +20,7 @@ async def measure(plan: Plan) -> list[Figure]:
     async with serving("product") as product:
         for depth in DEPTHS:
             above = f"{depth} run{'s' * (depth > 1)} above"
-            cost = Series(f"server CPU a message with {above}", "µs")
+            cost = Series(f"control and worker CPU a message with {above}", "µs")
             stop = Series(f"cancel with {above}, p50", "ms")
             for _ in range(min(plan.rounds, 3)):
                 cost.add(await _cost(product, speaking, depth), await _cost(product, speaking, 0))
@@ -33,11 +34,11 @@ async def measure(plan: Plan) -> list[Figure]:
 
 
 async def _cost(product: Server, script: Script, depth: int) -> float:
-    """Microseconds of the server's processor a message."""
-    before = product.child.cpu()
-    followed = await product.caller.run(script.beneath(depth), "async").follow()
+    """Microseconds a message of the control process and its worker."""
+    with cost(product.child) as found:
+        followed = await product.caller.run(script.beneath(depth), "async").follow()
     assert followed.end == "run_completed", followed
-    return (product.child.cpu() - before) / followed.messages * 1e6
+    return (found.control + found.workers) / followed.messages * 1e6
 
 
 async def _stop(product: Server, depth: int) -> float:

@@ -135,6 +135,15 @@ async def _against(
         yield await _cancels(plan, product, peer, cancels)
 
 
+def _cpu(side: Side) -> float:
+    """Of the server and its workers: a peer does all in one process."""
+    return side.child.cpu() + side.child.workers_cpu()
+
+
+def _memory_of(side: Side) -> int:
+    return side.child.memory() + side.child.workers_memory()
+
+
 def _rounds(plan: Plan) -> range:
     return range(min(plan.rounds, 3))
 
@@ -155,11 +164,11 @@ async def _flow(side: Side, script: Script) -> tuple[float, float]:
     """Deltas a second from the request on, and microseconds of the server's processor for each.
 
     Not from the first event on: a peer may have made most of the run before it sends that."""
-    before = side.child.cpu()
+    before = _cpu(side)
     followed = await side.caller.run(script).follow()
     assert followed.deltas == script.count, followed
     assert followed.end == "run_completed", followed
-    cpu = side.child.cpu() - before
+    cpu = _cpu(side) - before
     return followed.deltas / followed.seconds, cpu / followed.deltas * 1e6
 
 
@@ -175,11 +184,11 @@ async def _talk(plan: Plan, product: Server, peer: Peer) -> Figure:
 async def _talked(side: Side) -> float:
     streams = [side.caller.run(TALK) for _ in range(TALKERS)]
     await asyncio.gather(*(stream.until("run_started") for stream in streams))
-    before = side.child.cpu()
+    before = _cpu(side)
     followed = await asyncio.gather(*(stream.follow() for stream in streams))
     deltas = sum(each.deltas for each in followed)
     assert deltas == TALKERS * TALK.count, followed
-    return (side.child.cpu() - before) / deltas * 1e6
+    return (_cpu(side) - before) / deltas * 1e6
 
 
 async def _first(plan: Plan, title: str, product: Server, peer: Peer, event: str) -> Figure:
@@ -251,9 +260,9 @@ async def _weight(side: Side, count: int) -> float:
     for stream in await _opened(side, 10):
         stream.leave()
     await asyncio.sleep(0.5)  # until what the warming left is gone
-    before = side.child.memory()
+    before = _memory_of(side)
     streams = await _opened(side, count)
-    grown = side.child.memory() - before
+    grown = _memory_of(side) - before
     for stream in streams:
         stream.leave()
     return grown / count / 1024

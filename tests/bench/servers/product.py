@@ -1,68 +1,17 @@
-"""The product: a RunServer in a process of its own, with scripted runs.
+"""The product as `pullcord serve` runs it: this control process, and a worker that executes.
 
 Settings come from the environment. Log lines go nowhere: nothing here configures logging.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-
-from pullcord import RunContext, RunServer, runnable
+from pullcord.control import ControlServer
+from pullcord.settings import read_settings
 
 from tests.bench.process import answer, end_with_parent
-from tests.bench.script import CUSTOM, TOKEN, Script
-
-
-def say(script: Script, number: int, ctx: RunContext) -> None:
-    if script.says == "custom":
-        ctx.emit("progress", CUSTOM)
-    elif script.says == "voices" and number % 2:
-        ctx.think(TOKEN)
-    else:
-        ctx.write(TOKEN)
-
-
-@runnable(id="async")
-async def in_a_loop(input: str, ctx: RunContext) -> AsyncIterator[str]:
-    script = Script.of(input)
-    if script.depth:
-        await ctx.start(in_a_loop, script.beneath(script.depth - 1).text()).wait()
-        return
-    await asyncio.sleep(script.delay)
-    for number in range(1, script.count + 1):
-        if script.says == "content":
-            yield TOKEN
-        else:
-            say(script, number, ctx)
-        if script.pauses_after(number):
-            await asyncio.sleep(script.pause)
-    if script.then == "wait":
-        await asyncio.Event().wait()
-    if script.then == "tool":
-        with ctx.tool_call("call", "tool"):
-            await asyncio.Event().wait()
-
-
-@runnable(id="sync")
-def in_a_thread(input: str, ctx: RunContext) -> Iterator[str]:
-    script = Script.of(input)
-    time.sleep(script.delay)
-    for number in range(1, script.count + 1):
-        yield TOKEN
-        if script.pauses_after(number):
-            time.sleep(script.pause)
-    while script.then == "block":
-        time.sleep(3600)
-    turns = 0
-    while script.then == "compute":
-        turns = (turns * 31 + 7) % 1_000_003
-
-
-server = RunServer(agents=[in_a_loop, in_a_thread])
 
 
 def main() -> None:
     end_with_parent()
+    server = ControlServer("tests.bench.servers.app:server", read_settings())
     server.serve("127.0.0.1:0", on_ready=lambda address: answer({"address": address}))
 
 
