@@ -27,6 +27,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help=f"languages, of {','.join(LANGUAGES)}")
     parser.add_argument("--scenario", default="", help="names, or parts of names or of themes")
     parser.add_argument("--target", help="another server, see tests/conformance/server.py")
+    parser.add_argument(
+        "--in-process", action="store_true", help="execute runs in the server, not in a worker"
+    )
     parser.add_argument("--list", action="store_true", help="only show what there is to play")
     parser.add_argument("--write", action="store_true", help="put the matrix into docs/clients.md")
     options = parser.parse_args()
@@ -44,42 +47,43 @@ def main() -> None:
             parser.error(f"there is no client {language!r}; there are {', '.join(LANGUAGES)}")
     if options.write and (options.only or options.scenario):
         parser.error("--write takes the whole matrix")
-    sys.exit(_show(console, scenarios, languages, options.target, options.write))
+    if options.target and options.in_process:
+        parser.error("--in-process is about the suite's own server, and --target names another")
+    present = _present(console, languages)
+    with Stage(present, options.target, in_process=options.in_process) as stage:
+        failed = _show(console, stage, scenarios, options.write)
+    sys.exit(failed or int(is_ci() and len(present) < len(languages)))
 
 
 def _chosen(scenarios: list[Scenario], parts: Sequence[str]) -> list[Scenario]:
     return [s for s in scenarios if any(part in f"{s.theme} {s.name}" for part in parts)]
 
 
-def _show(
-    console: Console,
-    scenarios: list[Scenario],
-    languages: list[str],
-    target: str | None,
-    write: bool,
-) -> int:
-    """Plays, prints and writes; the exit status."""
+def _present(console: Console, languages: list[str]) -> list[str]:
+    """The languages that can play; of the others it says what is missing."""
     present = []
-    failed = False
     for language in languages:
         if words := missing(language):
             console.print(f"[yellow]skipped[/]: {words}")
-            failed = failed or is_ci()
         else:
             present.append(language)
+    return present
+
+
+def _show(console: Console, stage: Stage, scenarios: list[Scenario], write: bool) -> int:
+    """Plays, prints and writes; the exit status."""
     results = {}
-    with Stage(present, target) as stage:
-        for language in present:
-            for scenario in scenarios:
-                with console.status(f"{language} {scenario.name} …"):
-                    results[language, scenario.name] = stage.play(scenario, language)
-    console.print(matrix.table(scenarios, present, results))
-    for words in matrix.faults(scenarios, results):
+    for language in stage.present:
+        for scenario in scenarios:
+            with console.status(f"{language} {scenario.name} …"):
+                results[language, scenario.name] = stage.play(scenario, language)
+    console.print(matrix.table(scenarios, stage.present, results))
+    faults = list(matrix.faults(scenarios, results))
+    for words in faults:
         console.print(words, soft_wrap=True)
-        failed = True
     if write:
-        matrix.write(matrix.markdown(scenarios, present, results))
-    return int(failed)
+        matrix.write(matrix.markdown(scenarios, stage.present, results))
+    return int(bool(faults))
 
 
 if __name__ == "__main__":

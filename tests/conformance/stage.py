@@ -19,12 +19,17 @@ _FIRST = next(scenario for scenario in load() if scenario.name == "run-to-the-en
 
 
 class Stage:
-    """Use it in `with`. `present` are the languages that can play; `target` is another's server."""
+    """Use it in `with`. `present` are the languages that can play; `target` is another's server.
 
-    def __init__(self, present: Sequence[str], target: str | None = None) -> None:
-        self._present = present
+    `in_process`: the suite's own server executes runs itself, and not in a worker.
+    """
+
+    def __init__(
+        self, present: Sequence[str], target: str | None = None, *, in_process: bool = False
+    ) -> None:
+        self.present = present
         self._stack = contextlib.ExitStack()
-        self._address = target or self._stack.enter_context(make_server())
+        self._address = target or self._stack.enter_context(make_server(in_process=in_process))
         self._drivers = self._stack.enter_context(Drivers(command))
         self._others = self._stack.enter_context(Drivers(command))
         self._warm: set[str] = set()
@@ -56,7 +61,7 @@ class Stage:
         return Result(found, time.monotonic() - began)
 
     def _partner(self, language: str) -> str:
-        return partner(language, self._present)
+        return partner(language, self.present)
 
 
 def _nobody() -> Driver:

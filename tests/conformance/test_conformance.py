@@ -1,4 +1,8 @@
-"""Every client keeps every promise of scenarios/: one test for each language and scenario."""
+"""Every client keeps every promise of scenarios/: one test for each language and scenario.
+
+All play against a server that executes runs in a worker; Python's plays once more against one that
+executes them itself. Both servers are spoken to by the same bytes, so one language is enough.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -21,6 +25,12 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="session")
+def stage_in_process() -> Iterator[Stage]:
+    with Stage(["python"], in_process=True) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="session")
 def present() -> Callable[[str], None]:
     def look(language: str) -> None:
         if words := missing(language):
@@ -38,10 +48,22 @@ def test_promise(
 ) -> None:
     """The language's client does what the scenario says."""
     present(language)
+    _check(scenario, language, stage)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@steady
+def test_promise_in_process(scenario: Scenario, stage_in_process: Stage) -> None:
+    """The scenario is the same where the server executes runs in its own process."""
+    _check(scenario, "python", stage_in_process, "--in-process ")
+
+
+def _check(scenario: Scenario, language: str, stage: Stage, mode: str = "") -> None:
     result = stage.play(scenario, language)
     if result.faults:
         words = "\n".join(result.faults)
-        again = f"python -m tests.conformance --only {language} --scenario {scenario.name}"
+        again = f"python -m tests.conformance {mode}--only {language} --scenario {scenario.name}"
         pytest.fail(f"{scenario.says}\n{words}\nTo try again: {again}", pytrace=False)
 
 

@@ -56,6 +56,13 @@ def test_another_server() -> None:
     assert server.returncode == 0
 
 
+def test_in_process() -> None:
+    """With --in-process the suite's own server executes runs itself; it goes with no --target."""
+    status, said = _main("--only", "python", "--scenario", "run-to-the-end", "--in-process")
+    assert status == 0, said
+    assert _main("--in-process", "--target", "127.0.0.1:1")[0] == 2
+
+
 def test_what_there_is_to_play() -> None:
     """--list names the scenarios; a name or language that is not known is refused, status 2."""
     status, said = _main("--list", "--scenario", "cancel-twice")
