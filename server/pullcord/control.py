@@ -87,6 +87,10 @@ class ControlServer(RunServer):
         if self._reload:
             await watch_files(Path.cwd(), self._pool.reload)
 
+    def worker_pids(self) -> set[int]:
+        """Process ids of the workers that are alive."""
+        return {connection.process.pid for connection in self._pool.connections()}
+
     # --- what workers report
 
     def offered(self, offers: list[Offer]) -> None:

@@ -1,11 +1,9 @@
 """A real control process in the test's own, with real workers that import an app of the test's."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from pullcord.client import RunClient
 from pullcord.control import ControlServer
@@ -25,12 +23,7 @@ class Served:
 
     def workers(self) -> set[int]:
         """Process ids of the workers that are alive."""
-        found = set()
-        for child in psutil.Process().children():
-            with suppress(psutil.Error):  # it ends as we look
-                if "pullcord.worker" in " ".join(child.cmdline()):
-                    found.add(child.pid)
-        return found
+        return self.server.worker_pids()
 
     def worker(self) -> int:
         """The one worker there is."""
