@@ -1,4 +1,4 @@
-"""What the code of a run leaves at work when it ends: callbacks of its cancel, tasks on run loops.
+"""What a run's code leaves at work when it ends: callbacks of its cancel, tasks, processes.
 
 It has a moment to end by itself, is then cancelled, and ends with its run. What ignores that is
 reported and holds the run's capacity until it ends. Whether a run may end is not decided here.
@@ -38,8 +38,12 @@ class Leftovers:
     2. `end` is called once: after `release`, or, with words about what is left, before it.
     """
 
-    def __init__(self, clock: Clock, callbacks: ThreadPool) -> None:
-        """`callbacks` are the threads that an author's callbacks are called in."""
+    def __init__(
+        self, clock: Clock, callbacks: ThreadPool, kill: Callable[[], None] = lambda: None
+    ) -> None:
+        """`callbacks` are the threads that an author's callbacks are called in; `kill` kills the
+        processes that the code has left, before the end is told."""
+        self._kill = kill
         self._clock = clock
         self._pool = callbacks
         self._keys = itertools.count()
@@ -101,6 +105,8 @@ class Leftovers:
             timer = self._timer
         if timer is not None:
             timer.cancel()
+        if end is not None:
+            self._kill()
         release()
         if end is not None:
             end("")
@@ -131,7 +137,9 @@ class Leftovers:
             end, self._end = self._end, None
         if end is not None:
             self._stop_all()
-            end(self._report())
+            report = self._report()
+            self._kill()
+            end(report)
 
     def _report(self) -> str:
         tasks = (_stack_of(task) for task in list(self._tasks))

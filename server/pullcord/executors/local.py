@@ -7,13 +7,17 @@ until the first run needs it, and knows nothing of a run's state.
 import asyncio
 import contextvars
 import logging
+import os
+from collections.abc import Callable
 from typing import Protocol
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.options import EngineOptions
+from pullcord.executors.commands import RunCommands
 from pullcord.executors.execution import TaskExecution, ThreadExecution
 from pullcord.executors.leftovers import Leftovers, keep_account
 from pullcord.executors.loops import RunLoops, Stalled
+from pullcord.executors.processes import descendants, kill_all, killed_event
 from pullcord.executors.threads import ThreadPool
 from pullcord.run.context import RunContext
 from pullcord.run.place import Place, Runs, at_work
@@ -51,6 +55,7 @@ class LocalExecutor:
         """
         self._isolate_all = isolate_all
         self._isolation_is_settled = in_worker
+        self._alone = False
         self._options = options
         self._clock = clock
         self._workers = ThreadPool("worker", options.workers, options.worker_queue)
@@ -59,6 +64,10 @@ class LocalExecutor:
         self._loops = RunLoops(
             clock, options.max_run_loops, options.stall_after, _by_run_id(on_stall)
         )
+
+    def serve_one_tree(self) -> None:
+        """The next run has this process for itself: no process that it starts outlives it."""
+        self._alone = True
 
     def start(
         self,
@@ -87,10 +96,14 @@ class LocalExecutor:
                 port.spec.runnable,
             )
         options, spec = self._options, port.spec
-        leftovers = Leftovers(self._clock, self._callbacks)
+        commands = RunCommands()
+        leftovers = Leftovers(
+            self._clock, self._callbacks, self._killer(port, commands, is_root=parent is None)
+        )
         side = RunSide(
             port,
             aside=leftovers.call_aside,
+            commands=commands,
             in_thread=self._tools.call,
             grace_period=options.grace_period,
             max_output_bytes=options.max_output_bytes,
@@ -126,6 +139,22 @@ class LocalExecutor:
         else:
             task.submit(self._loops)
         return task
+
+    def _killer(self, port: RunPort, commands: RunCommands, *, is_root: bool) -> Callable[[], None]:
+        """What kills the processes that a run's code has left, and says so in the run's stream."""
+        strangers: frozenset[int] | None = None
+        if self._alone and is_root:
+            self._alone = False
+            strangers = frozenset(descendants(os.getpid()))
+
+        def kill() -> None:
+            killed = commands.close()
+            if strangers is not None:
+                killed += kill_all(lambda: set(descendants(os.getpid())) - strangers)
+            if killed:
+                port.emit(killed_event(killed), None)
+
+        return kill
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is a run loop of ours, which nobody may block to wait for a run."""

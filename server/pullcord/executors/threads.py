@@ -239,6 +239,7 @@ _BENEATH = {
     ("pullcord.executors.execution", "_execute"),
     ("pullcord.executors.loops", "_run"),
     ("pullcord.run.cancel", "_call"),
+    ("pullcord.executors.commands", "_hand_over"),
     # The gate, which holds no lock while a value of an author's is read.
     ("pullcord.run.plain", "words"),
     ("pullcord.run.plain", "mapping"),

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from pullcord.run import plain
 from pullcord.run.cancel import Cancellation, CancelToken
+from pullcord.run.command import MAX_OUTPUT, Command, OnLine, ProcessResult
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
     ContentDelta,
@@ -114,6 +116,12 @@ class Sink(Protocol):
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking function in a worker thread."""
+
+    def run_process_sync(self, command: Command) -> ProcessResult:
+        """Executes a command, blocking this thread."""
+
+    async def run_process(self, command: Command) -> ProcessResult:
+        """Executes a command."""
 
     def history(self) -> list[Run]:
         """The session's ended runs of the same runnable, oldest first."""
@@ -313,6 +321,60 @@ class RunContext:
         """
         result: T = await self._sink.in_thread(partial(function, *args, **kwargs))
         return result
+
+    async def run_process(
+        self,
+        command: str | Sequence[str],
+        *,
+        shell: bool = False,
+        input: str | bytes | None = None,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        on_line: OnLine | None = None,
+        max_output: int = MAX_OUTPUT,
+    ) -> ProcessResult:
+        """Executes a command that ends with this call, and never outlives the run.
+
+        Its output is streamed as events named `process_output`, with the `stream` (`stdout` or
+        `stderr`), the `text` and the `pid`; text that comes fast is merged. A GRACEFUL stop sends
+        SIGTERM at once, and the command may finish within the grace period; an IMMEDIATE stop, or a
+        cancel of this call, kills it. What it leaves running when it ends is killed, and what it
+        has detached (`setsid`, `nohup`) is killed when the run has ended.
+
+        Args:
+            command: a list of the program and its arguments; with `shell` one text.
+            shell: whether a shell reads it.
+            input: what it reads from stdin.
+            cwd: the directory it runs in.
+            env: all of its environment; None: that of this process.
+            on_line: is called with the stream's name and each line, in another thread.
+            max_output: bytes that the result keeps of each stream: the beginning and the end.
+
+        Returns:
+            Its exit code, whatever that is, and its output.
+
+        Raises:
+            OSError: it cannot be started.
+            RunCancelledError: the run must stop.
+            TypeError: `command` does not suit `shell`.
+        """
+        wanted = Command(command, shell, input, cwd, env, on_line, max_output)
+        return await self._sink.run_process(wanted)
+
+    def run_process_sync(
+        self,
+        command: str | Sequence[str],
+        *,
+        shell: bool = False,
+        input: str | bytes | None = None,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        on_line: OnLine | None = None,
+        max_output: int = MAX_OUTPUT,
+    ) -> ProcessResult:
+        """As `run_process`, for sync code; `on_line` is called in this thread."""
+        wanted = Command(command, shell, input, cwd, env, on_line, max_output)
+        return self._sink.run_process_sync(wanted)
 
     def history(self) -> list[Run]:
         """The session's last 1000 ended runs of this runnable, oldest first.

@@ -5,14 +5,16 @@ what the author says before that leaves the process. It owns no state of the run
 behind the `RunPort`.
 """
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from pullcord.run import gate
 from pullcord.run.cancel import Aside, Cancellation, CancelMode, CancelToken
+from pullcord.run.command import Command, Commands, ProcessResult, Running
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
@@ -35,6 +37,7 @@ class RunSide:
         port: RunPort,
         *,
         aside: Aside,
+        commands: Commands,
         in_thread: InThread,
         grace_period: float,
         max_output_bytes: int,
@@ -47,6 +50,7 @@ class RunSide:
         """
         self._port = port
         self._aside = aside
+        self._commands = commands
         self._in_thread = in_thread
         self._grace_period = grace_period
         self._bounds = Bounds(max_data_bytes, max_output_bytes)
@@ -68,6 +72,7 @@ class RunSide:
             if grace_period is not None:
                 self._grace_period = grace_period
             self.token.cancel(cancellation, self._aside)
+        self._commands.stop(cancellation.mode)
 
     @property
     def is_critical(self) -> bool:
@@ -230,6 +235,31 @@ class RunSide:
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking function in a thread."""
         return await self._in_thread(function)
+
+    def run_process_sync(self, command: Command) -> ProcessResult:
+        """Executes a command, blocking this thread."""
+        with self.critical():
+            return self._prepare(command).run()
+
+    async def run_process(self, command: Command) -> ProcessResult:
+        """Executes a command. If the awaiting task is cancelled, it is killed."""
+        with self.critical():
+            running = self._prepare(command)
+            work = asyncio.ensure_future(self._in_thread(running.run))
+            try:
+                result: ProcessResult = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                running.kill()
+                while not work.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([work])
+                if not work.cancelled():
+                    work.exception()  # seen: the cancellation stands for it
+                raise
+            return result
+
+    def _prepare(self, command: Command) -> Running:
+        return self._commands.prepare(command, lambda event: self.emit(event, None))
 
     def history(self) -> list[Run]:
         """The session's ended runs of the same runnable, oldest first."""
