@@ -9,16 +9,18 @@ import pytest
 from pullcord import RunServer, runnable
 from pullcord.agent import Agent
 from pullcord.client import RunClient
+from pullcord.executors.processes import is_alive
 from pullcord.models.offline import OfflineModel
 from pullcord.run.cancel import CancelMode, StopStage
-from pullcord.run.events import ContentDelta, RunCancelled
+from pullcord.run.events import ContentDelta, Custom, RunCancelled, RunCompleted, RunFailed
 from pullcord.team import Team
 from pullcord.workflow import Workflow
 
 from tests.cli.commands import Command
+from tests.transports.harness import until
 
 APP = """
-import os
+import os, pathlib, signal, subprocess, tempfile, time
 from pullcord import RunContext, RunServer, runnable
 from pullcord.workflow import Workflow
 
@@ -40,9 +42,33 @@ def deaf(ctx: RunContext):
         except BaseException:
             pass
 
+def detached(how):
+    "The id of a process that nothing connects with this one, except that it descends from it."
+    path = pathlib.Path(tempfile.mkdtemp()) / "pid"
+    command = f"({how} sh -c 'echo $$ > {path}; exec sleep 1000' >/dev/null 2>&1 &)"
+    subprocess.run(command, shell=True, check=True)
+    while not path.exists() or not path.read_text():
+        time.sleep(0.01)
+    return path.read_text()
+
+@runnable(isolation="process")
+def detaches(input: str, ctx: RunContext):
+    how, then = input.split(", ")
+    yield detached(how)
+    if then == "waits":
+        ctx.cancel_token.wait()
+    elif then == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while then == "is deaf":
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+
 isolated = Workflow(name="isolated", steps=[shared, alone], isolation="process")
 common = Workflow(name="common", steps=[alone, shared])
-server = RunServer(agents=[shared, alone, deaf], workflows=[isolated, common])
+server = RunServer(agents=[shared, alone, deaf, detaches], workflows=[isolated, common])
 """
 
 
@@ -90,6 +116,39 @@ def test_code_that_ignores_everything_is_killed(client: RunClient) -> None:
             stream.cancel(mode=CancelMode.IMMEDIATE)
     assert isinstance(stream.result, RunCancelled)
     assert (stream.result.stage, stream.result.output) == (StopStage.KILL, "begun")
+
+
+WAYS = ["nohup", "setsid", "env -i setsid nohup"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("then", ["ends", "waits", "is deaf"])
+def test_no_process_of_a_run_outlives_it(client: RunClient, how: str, then: str) -> None:
+    """What a run has detached is killed before its terminal event, which comes after its name."""
+    stream = client.run("agents/detaches", f"{how}, {then}")
+    killed: list[Any] = []
+    pid = 0
+    for event in stream:
+        if isinstance(event.payload, ContentDelta):
+            pid = int(event.payload.text)
+            if then != "ends":
+                mode = CancelMode.GRACEFUL if then == "waits" else CancelMode.IMMEDIATE
+                stream.cancel(mode=mode)
+        if isinstance(event.payload, Custom) and event.payload.name == "processes_killed":
+            killed += event.payload.data["processes"]
+    assert isinstance(stream.result, RunCompleted if then == "ends" else RunCancelled)
+    assert pid in [one["pid"] for one in killed]
+    until(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize("how", ["nohup", "setsid"])
+def test_no_process_outlives_a_worker_that_dies(client: RunClient, how: str) -> None:
+    """After the sudden death of a run's process, what it had detached is found and killed."""
+    stream = client.run("agents/detaches", f"{how}, dies")
+    text = "".join(e.payload.text for e in stream if isinstance(e.payload, ContentDelta))
+    assert isinstance(stream.result, RunFailed)
+    assert stream.result.error.type == "WorkerDied"
+    until(lambda: not is_alive(int(text)))
 
 
 def _make(**more: Any) -> list[Any]:

@@ -5,8 +5,10 @@ must end, is not known here.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ WORKER_MARK = "PULLCORD_WORKER"
 RUN_MARK = "PULLCORD_RUN"
 """Likewise, for the commands of one run."""
 
+_PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
 _MAX_NAMED = 32
 _MAX_COMMAND = 200
@@ -36,6 +39,12 @@ def killed_event(killed: Iterable[Killed]) -> Custom:
     """The event that names what had to be killed."""
     named = [{"pid": one.pid, "command": one.command} for one in killed]
     return Custom("processes_killed", {"processes": named[:_MAX_NAMED], "count": len(named)})
+
+
+def adopt_orphans() -> None:
+    """From now on processes that descend from this one stay its descendants, detached or not."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.options import EngineOptions
+from pullcord.executors.processes import adopt_orphans, descendants, kill_all
 from pullcord.hooks import Hook, call_hooks
 from pullcord.link import frames_pb2 as pb
 from pullcord.run import place
@@ -56,6 +57,8 @@ def main() -> None:
         if host:
             host[0].handle(frame)
         elif frame.WhichOneof("frame") == "hello":
+            if frame.hello.exclusive:
+                adopt_orphans()
             hello.append(frame.hello)
             host.append(_host(link, frame.hello))
             greeted.set()
@@ -68,6 +71,7 @@ def main() -> None:
         call_hooks(ending)
     except BaseException:
         logging.getLogger("pullcord.worker").exception("a shutdown hook raised")
+    kill_all(lambda: descendants(os.getpid()))
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)  # also where threads of an author's do not end
@@ -101,6 +105,8 @@ def _prepare(host: Host, hello: pb.Hello, link: Link) -> Sequence[Hook]:
         gc.collect()
         gc.freeze()
         collect_aside()
+        if hello.exclusive:
+            host.executor.serve_one_tree()
         host.ready(server.catalog)
         return server.on_shutdown
     except Exception:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from pullcord.executors.processes import descendants, kill_all
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer
 from pullcord.link.values import refusal_of
@@ -57,6 +58,7 @@ class Link:
         finally:
             # Without its control process a worker's work reaches nobody: neither it nor what its
             # tools have started may go on.
+            kill_all(lambda: descendants(os.getpid()))
             os.killpg(0, signal.SIGKILL)
 
     def _answered(self, answer: pb.Answer) -> None:

@@ -20,6 +20,7 @@ from opentelemetry import propagate
 
 from pullcord.engine.live.port import LivePort
 from pullcord.engine.ports import Observer
+from pullcord.executors.processes import Killed, killed_event
 from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
@@ -331,6 +332,7 @@ class WorkerExecutor:
             options=options.engine,
             log_level=options.log_level,
             log_json=options.log_json,
+            exclusive=exclusive,
         )
         connection.send(pb.DownFrame(hello=hello))
 
@@ -410,7 +412,14 @@ class WorkerExecutor:
         if connection in self._connections:
             self._reasons.setdefault(connection, reason)
             connection.retiring = connection.retiring or reason
-            connection.process.kill()
+            self._name_killed(connection, connection.process.kill())
+
+    def _name_killed(self, connection: Connection, killed: list[Killed]) -> None:
+        """The run that had the worker for itself says which of its processes were killed."""
+        if killed and connection.exclusive:
+            for execution in connection.runs.values():
+                if execution.parent is None and not execution.ended:
+                    execution.port.emit(killed_event(killed), None)
 
     def retire(self, connection: Connection, reason: str) -> None:
         """A worker takes no new runs; it is killed once its other runs have ended."""

@@ -9,10 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pullcord
+from pullcord.executors.processes import WORKER_MARK, Killed, descendants, kill_all, marked
 
 _ROOT = str(Path(pullcord.__file__).resolve().parents[1])
 
@@ -26,29 +30,39 @@ class Process:
     stdout: int
     stderr: int
     pidfd: int
+    mark: str
+    """What its processes have in their environment."""
 
     @property
     def pid(self) -> int:
         """Its process id, and that of its group and session."""
         return self.process.pid
 
-    def kill(self) -> None:
-        """Kills it, its group, and every process that descends from it, detached or not."""
+    def kill(self) -> list[Killed]:
+        """Kills it, and every process that descends from it; returns those. Never waits.
+
+        A worker with one run adopts what its code detaches, so that is found, too.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGSTOP)  # or it would start more while we look
-        for pid in descendants(self.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        killed = kill_all(lambda: descendants(self.pid))
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(self.pid, signal.SIGKILL)
+        return killed
 
     def reap(self) -> str:
-        """After its death: ends what is left of its group, and says in words how it died."""
+        """After its death: ends what is left of its group, and says in words how it died.
+
+        One that did not end by itself has left orphans, which are found by their mark, aside:
+        looking at every process of the machine takes too long for an event loop.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         code = self.process.wait()
+        if code != 0:
+            find = partial(marked, WORKER_MARK, self.mark)
+            threading.Thread(target=kill_all, args=(find,), name="pullcord-orphans").start()
         if code >= 0:
             return f"ended with exit code {code}"
         try:
@@ -72,6 +86,7 @@ def start_process() -> Process:
     ours, theirs = socket.socketpair()
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
+    mark = uuid.uuid4().hex
     try:
         path = os.environ.get("PYTHONPATH", "")
         process = subprocess.Popen(
@@ -81,7 +96,8 @@ def start_process() -> Process:
             stderr=err_write,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}" if path else _ROOT},
+            env=os.environ
+            | {"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}" if path else _ROOT, WORKER_MARK: mark},
         )
     except BaseException:
         ours.close()
@@ -95,22 +111,4 @@ def start_process() -> Process:
     for fd in (out_read, err_read):
         os.set_blocking(fd, False)
     ours.setblocking(False)
-    return Process(process, ours, out_read, err_read, os.pidfd_open(process.pid))
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that descend from this one, as far as the system tells; the deepest first."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                stat = (entry / "stat").read_text(errors="replace")
-                parent = int(stat.rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    found: list[int] = []
-    ready = [pid]
-    while ready:
-        below = children.get(ready.pop(), [])
-        found += below
-        ready += below
-    return found[::-1]
+    return Process(process, ours, out_read, err_read, os.pidfd_open(process.pid), mark)
