@@ -3,12 +3,13 @@
 import threading
 import time
 from statistics import median
+from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord.client import RunClient
 from pullcord.run.cancel import CancelMode
-from pullcord.run.events import ContentDelta, RunCancelled
+from pullcord.run.events import ContentDelta, RunCancelled, RunFailed
 from pullcord.run.state import RunState
 
 from tests.executors.workers.conftest import ServeApp, Served
@@ -96,11 +97,13 @@ class Pulse:
         self._thread = threading.Thread(target=self._ask)
         self._thread.start()
 
-    def stop(self) -> list[float]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._going = False
         self._thread.join()
         self._channel.close()
-        return self.waits
 
     def _ask(self) -> None:
         stub = health_pb2_grpc.HealthStub(self._channel)
@@ -111,12 +114,21 @@ class Pulse:
 
 
 def a_new_run_is_stopped_as_always(client: RunClient) -> None:
-    stream = client.run("agents/speaks")
-    next(event for event in stream if isinstance(event.payload, ContentDelta))
-    client.cancel(stream.run_id, "enough")
-    *_, end = stream
-    assert isinstance(end.payload, RunCancelled)
-    assert end.payload.output.startswith("on ")
+    """One may still begin on a worker that is about to die, and ends with it: then another."""
+    for _ in range(20):
+        stream = client.run("agents/speaks")
+        for event in stream:
+            if isinstance(event.payload, ContentDelta):
+                client.cancel(stream.run_id, "enough")
+                break
+        end = (event if event.is_terminal else [*stream][-1]).payload
+        if isinstance(end, RunFailed):
+            assert end.error.type == "WorkerDied"
+            continue
+        assert isinstance(end, RunCancelled)
+        assert end.output.startswith("on ")
+        return
+    raise AssertionError("no run works any more")
 
 
 def harm(served: Served) -> list[str]:
@@ -126,7 +138,12 @@ def harm(served: Served) -> list[str]:
 def test_the_cord_is_in_reach_while_everything_goes_wrong(serve: ServeApp) -> None:
     """New runs work and are stopped as always; runs of dead workers end with their text."""
     served = serve(APP, abandon_after=0.5)
-    pulse = Pulse(served.address)
+    with Pulse(served.address) as pulse:
+        everything_goes_wrong(served)
+    assert median(pulse.waits) < 1.0  # it never hung; how fast is for the benchmarks to say
+
+
+def everything_goes_wrong(served: Served) -> None:
     victims = harm(served)
     for _ in range(5):
         a_new_run_is_stopped_as_always(served.client)
@@ -142,7 +159,6 @@ def test_the_cord_is_in_reach_while_everything_goes_wrong(serve: ServeApp) -> No
             assert run.state is RunState.CANCELLED
     a_new_run_is_stopped_as_always(served.client)
     served.freed()
-    assert median(pulse.stop()) < 1.0  # it never hung; how fast is for the benchmarks to say
 
 
 def test_processes_of_their_own_harm_nobody(serve: ServeApp) -> None:
