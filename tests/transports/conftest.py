@@ -1,18 +1,32 @@
-"""Servers for one test each, and the check that nothing of them is left behind."""
+"""Servers for one test each, and the check that nothing of them is left behind.
+
+`@in_both_modes` runs a test once more with its runnables in a worker process.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pullcord.control import ControlServer
 from pullcord.server import RunServer
 from pullcord.stores.memory import MemoryStore
 
-from tests.transports.harness import Served, make_settings, threads_of_ours, until
+from tests.transports.harness import (
+    WORKERS,
+    Served,
+    app_of,
+    make_settings,
+    threads_of_ours,
+    until,
+)
 
 
 @pytest.fixture
-def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Served]]:
+def serve(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> Iterator[Callable[..., Served]]:
     """Serves runnables, engine options as keywords.
 
     Afterwards no thread of ours may be left, and neither we nor gRPC may have logged an error
@@ -20,12 +34,20 @@ def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., Served]]:
     """
     made: list[Served] = []
     before = threads_of_ours()
+    in_workers = getattr(request, "param", "") == WORKERS
 
     def start(
         *agents: Any, observer: Any = None, store: Any = MemoryStore, **options: Any
     ) -> Served:
         settings = make_settings(**options)
-        server = RunServer(agents=agents, settings=settings, observer=observer, store=store)
+        server: RunServer
+        if in_workers:
+            assert (observer, store) == (None, MemoryStore), "a control process makes its own"
+            app = tmp_path / f"app{len(made)}.py"
+            app.write_text(app_of(agents))
+            server = ControlServer(f"{app}:server", settings)
+        else:
+            server = RunServer(agents=agents, settings=settings, observer=observer, store=store)
         made.append(Served(server))
         return made[-1]
 

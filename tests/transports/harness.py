@@ -6,12 +6,14 @@ waits for that.
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -197,6 +199,30 @@ class Stream:
 
 Serve = Callable[..., Served]
 """The fixture `serve`."""
+
+WORKERS = "workers"
+
+in_both_modes = pytest.mark.parametrize("serve", ["in-process", WORKERS], indirect=True)
+"""For a test that serves runnables of its module only: a worker process has to import them."""
+
+
+def app_of(agents: Iterable[Any]) -> str:
+    """The source of a module that serves these runnables as `server`; AssertionError if a worker
+    cannot import one of them."""
+    lines, names = ["from pullcord import RunServer"], []
+    for number, agent in enumerate(agents):
+        module = next(
+            (m for m in list(sys.modules) if m.startswith("tests.") and _name_in(m, agent)), None
+        )
+        assert module, f"{agent.id!r} is made in a test: no worker can import it"
+        names.append(f"agent_{number}")
+        lines.append(f"from {module} import {_name_in(module, agent)} as {names[-1]}")
+    return "\n".join([*lines, f"server = RunServer(agents=[{', '.join(names)}])", ""])
+
+
+def _name_in(module: str, agent: Any) -> str:
+    found = vars(sys.modules[module])
+    return next((name for name, value in found.items() if value is agent), "")
 
 
 def kind_of(event: event_pb2.RunEvent) -> str:

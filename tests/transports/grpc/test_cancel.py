@@ -15,6 +15,7 @@ from tests.transports.harness import (
     Served,
     Signal,
     State,
+    in_both_modes,
     kind_of,
     make_spec,
     refusal,
@@ -124,6 +125,7 @@ class TestOutcomes:
         assert receipt.outcome == Outcome.CANCEL_OUTCOME_REQUESTED
         release.set()
 
+    @in_both_modes
     def test_promise_02_a_cancel_after_the_end_changes_nothing(self, serve: Serve) -> None:
         """Of a completed run the receipt says ALREADY_FINISHED, and the run stays as it is."""
         served = serve(echo)
@@ -189,6 +191,7 @@ class TestOutcomes:
         stream.end()
         assert [kind_of(e) for e in stream.events].count("cancel_requested") == 2
 
+    @in_both_modes
     def test_an_unknown_run_is_not_found(self, serve: Serve) -> None:
         """A cancel of a run that is not there is NOT_FOUND, unless it says before_start."""
         served = serve(echo)
@@ -305,12 +308,14 @@ class TestBeforeStart:
         )
         assert served.engine.occupied == 0
 
+    @in_both_modes
     def test_promise_06_by_start_run_too(self, serve: Serve) -> None:
         """StartRun of a run whose cancel came first answers with the run, CANCELLED."""
         served = serve(echo)
         served.cancel("r", before_start=True)
         assert served.start("echo", run_id="r").state == State.RUN_STATE_CANCELLED
 
+    @in_both_modes
     def test_promise_07_the_first_of_two_early_cancels_stands(self, serve: Serve) -> None:
         """Two cancels before the run: both are RECORDED, and the first one's words stand."""
         served = serve(echo)
@@ -348,6 +353,7 @@ class TestBeforeStart:
         release.set()
         assert not ran.is_set()
 
+    @in_both_modes
     def test_promise_11_early_cancels_are_bounded(self, serve: Serve) -> None:
         """More early cancels than the server keeps are refused with SERVER_BUSY and RetryInfo."""
         served = serve(echo, max_tombstones=2)
@@ -360,6 +366,7 @@ class TestBeforeStart:
         )
         assert refused.retry.retry_delay.ToNanoseconds() > 0
 
+    @in_both_modes
     def test_promise_06_early_cancels_expire(self, serve: Serve) -> None:
         """A run that comes after its cancel has expired does its work."""
         served = serve(echo, tombstone_ttl=0.001)
@@ -476,6 +483,7 @@ class TestCancelRuns:
         assert all(not served.get(r).HasField("cancellation") for r in ("r0", "r1", "r2"))
 
 
+@in_both_modes
 def test_promise_02_in_a_thousand_races_the_receipt_is_true(serve: Serve) -> None:
     """Where completion and a cancel race, the receipt and the run's end never contradict."""
     served = serve(echo, max_live_runs=5000)

@@ -24,6 +24,7 @@ from tests.transports.harness import (
     Served,
     Signal,
     State,
+    in_both_modes,
     kind_of,
     refusal,
     seconds,
@@ -60,6 +61,7 @@ def paused(served: Served, run_id: str) -> None:
 
 
 class TestContinuing:
+    @in_both_modes
     def test_a_run_pauses_and_goes_on(self, serve: Serve) -> None:
         """The stream shows what is asked, by whom it was decided, and what came of it."""
         served = serve(asking)
@@ -80,6 +82,7 @@ class TestContinuing:
         (continued,) = [e.run_continued for e in stream.events if kind_of(e) == "run_continued"]
         assert continued.actor == "ann"
 
+    @in_both_modes
     def test_who_does_not_say_its_name_is_known_by_its_address(self, serve: Serve) -> None:
         """Without pullcord-actor the one who decided is the caller's address."""
         served = serve(asking)
@@ -89,6 +92,7 @@ class TestContinuing:
         assert stream.until("run_continued").run_continued.actor.startswith("ipv4:127.0.0.1:")
         stream.end()
 
+    @in_both_modes
     @pytest.mark.parametrize(
         ("decision", "output", "state"),
         [
@@ -123,6 +127,7 @@ class TestContinuing:
         assert run.output == output
         assert [call.state for call in run.tool_calls] == [state]
 
+    @in_both_modes
     def test_what_is_asked_survives_a_client_that_reconnects(self, serve: Serve) -> None:
         """A client that lost its line finds the question by watching and by asking for the run,
         and its decision reaches a run that nobody watches."""
@@ -143,6 +148,7 @@ class TestContinuing:
         assert rest[0] == "run_continued"
         assert rest[-1] == "run_completed"
 
+    @in_both_modes
     def test_a_member_is_continued_by_its_own_run(self, serve: Serve) -> None:
         """In the root's stream the question bears the member's run_id; the root stays RUNNING."""
         served = serve(leading, asking)
@@ -159,6 +165,7 @@ class TestContinuing:
 
 
 class TestRefusals:
+    @in_both_modes
     def test_every_wrong_field_is_named(self, serve: Serve) -> None:
         """What is wrong with a request is told at once, by path, before any run is looked for."""
         request = v1.ContinueRunRequest(
@@ -179,6 +186,7 @@ class TestRefusals:
             "run_id",
         ]
 
+    @in_both_modes
     def test_decisions_must_be_those_that_are_asked_for(self, serve: Serve) -> None:
         """An unknown call is named by its place, a missing decision by the call."""
         served = serve(asking)
@@ -194,6 +202,7 @@ class TestRefusals:
         go_on(served, "r", YES)
         served.wait("r")
 
+    @in_both_modes
     def test_a_run_that_does_not_wait(self, serve: Serve) -> None:
         """RUN_NOT_PAUSED is FAILED_PRECONDITION; it has the state, and says what was repeated."""
         served = serve(asking)
@@ -210,6 +219,7 @@ class TestRefusals:
         refused = refusal(lambda: go_on(served, "r", v1.Decision(tool_call_id="pay")))
         assert refused.info.metadata == {"run_id": "r", "state": "COMPLETED"}
 
+    @in_both_modes
     def test_a_cancelled_run_is_never_continued(self, serve: Serve) -> None:
         """After a cancel, also one that was accepted only just now, no decision is taken."""
         served = serve(asking)
@@ -221,6 +231,7 @@ class TestRefusals:
         refused = refusal(lambda: go_on(served, "r", YES))
         assert refused.info.metadata["state"] == "CANCELLED"
 
+    @in_both_modes
     def test_any_decisions_get_an_answer_with_details(self, serve: Serve) -> None:
         """Whatever is sent to a paused run is taken, or refused with what is wrong."""
         served = serve(asking)
@@ -250,6 +261,7 @@ class TestRefusals:
 
 
 class TestClients:
+    @in_both_modes
     def test_the_blocking_client(self, serve: Serve) -> None:
         """RunClient.continue_run brings decisions, and raises RunNotPaused as the server does."""
         served = serve(asking)
@@ -268,6 +280,7 @@ class TestClients:
                 client.continue_run("r", [Decision("pay", answer="")])
             assert (refused.value.state, refused.value.repeated) == (RunState.COMPLETED, True)
 
+    @in_both_modes
     async def test_the_asyncio_client(self, serve: Serve) -> None:
         """AsyncRunClient.continue_run does the same."""
         served = serve(asking)
@@ -281,6 +294,7 @@ class TestClients:
             with pytest.raises(errors.RunNotPaused):
                 await client.continue_run("r", [Decision("pay")])
 
+    @in_both_modes
     def test_of_two_clients_one_decides(self, serve: Serve) -> None:
         """Two clients decide at once: one is taken, the other told that the run goes on."""
         served = serve(asking)
@@ -307,6 +321,7 @@ class TestClients:
 
 
 class TestSessions:
+    @in_both_modes
     def test_a_busy_session_rejects(self, serve: Serve) -> None:
         """SESSION_BUSY is ABORTED, and names the session and the run that it is busy with."""
         served = serve(asking)
@@ -321,12 +336,14 @@ class TestSessions:
         assert refusal(lambda: served.get("b")).reason == "RUN_NOT_FOUND"
         served.cancel("a", wait=seconds(30))
 
+    @in_both_modes
     def test_a_policy_needs_a_session(self, serve: Serve) -> None:
         """A session_policy without a session_id is a mistake of the caller's."""
         queue = Session.SESSION_POLICY_QUEUE
         refused = refusal(lambda: serve(asking).start("asking", session_policy=queue))
         assert refused.fields == ["spec.session_policy"]
 
+    @in_both_modes
     def test_a_queued_run_is_pending_and_can_be_stopped(self, serve: Serve) -> None:
         """A run that waits for its session is PENDING, has its first event, and obeys a cancel."""
         served = serve(asking)
@@ -344,6 +361,7 @@ class TestSessions:
         paused(served, "c")
         served.cancel("c", wait=seconds(30))
 
+    @in_both_modes
     def test_leaving_a_queued_run_stops_it(self, serve: Serve) -> None:
         """Run's default disconnect policy holds while the run waits for its session."""
         served = serve(asking)
@@ -355,6 +373,7 @@ class TestSessions:
         assert served.wait("b").cancellation.cause == Cause.CANCEL_CAUSE_DISCONNECT
         served.cancel("a", wait=seconds(30))
 
+    @in_both_modes
     def test_a_newer_run_takes_the_place(self, serve: Serve) -> None:
         """SUPERSEDE stops the session's run, whose stream ends with that cause and the reason."""
         served = serve(asking)

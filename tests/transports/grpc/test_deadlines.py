@@ -5,9 +5,12 @@ from collections.abc import Iterator
 import pytest
 from pullcord import RunContext, RunServer, runnable
 from pullcord.client import RunClient
+from pullcord.control import ControlServer
 from pullcord.run.events import RunCompleted
+from pullcord.settings import read_settings
 
 from tests.steady import steady
+from tests.transports.harness import WORKERS
 
 
 @runnable
@@ -16,9 +19,15 @@ async def tells(ctx: RunContext) -> dict[str, float | None]:
     return {"remaining": ctx.cancel_token.time_remaining()}
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[RunClient]:
-    with RunServer(agents=[tells]) as address, RunClient(address) as client:
+def served() -> RunServer:
+    return RunServer(agents=[tells])
+
+
+@pytest.fixture(scope="module", params=["in-process", WORKERS])
+def client(request: pytest.FixtureRequest) -> Iterator[RunClient]:
+    in_worker = request.param == WORKERS
+    server = ControlServer(f"{__name__}:served", read_settings()) if in_worker else served()
+    with server as address, RunClient(address) as client:
         yield client
 
 

@@ -13,6 +13,7 @@ from tests.transports.harness import (
     Served,
     Signal,
     State,
+    in_both_modes,
     refusal,
     seconds,
     v1,
@@ -76,6 +77,7 @@ class TestGetRun:
         assert run.expire_time.ToSeconds() > run.end_time.ToSeconds()
         assert run == served.get("r")
 
+    @in_both_modes
     def test_promise_03_a_failed_run_keeps_its_output(self, serve: Serve) -> None:
         """GetRun of a run that failed shows the error's class and words beside the output."""
         served = serve(fails)
@@ -84,6 +86,7 @@ class TestGetRun:
         assert (run.state, run.output) == (State.RUN_STATE_FAILED, "some")
         assert (run.error.type, run.error.message) == ("KeyError", "'it'")
 
+    @in_both_modes
     def test_an_unknown_or_forgotten_run_is_not_found(self, serve: Serve) -> None:
         """A run that never was, or whose retention is over, is NOT_FOUND."""
         served = serve(echo, max_finished_runs=1)
@@ -172,6 +175,7 @@ class TestWaitRun:
         go.set()
         assert served.wait("r").state == State.RUN_STATE_COMPLETED
 
+    @in_both_modes
     def test_an_unknown_run_cannot_be_waited_for(self, serve: Serve) -> None:
         """WaitRun of a run that is not there is NOT_FOUND at once."""
         refused = refusal(lambda: serve(echo).stub.WaitRun(v1.WaitRunRequest(run_id="nobody")))
@@ -246,6 +250,7 @@ class TestListRuns:
         assert seen == [f"r{n}" for n in reversed(range(20))]
         assert token == ""
 
+    @in_both_modes
     @pytest.mark.parametrize("token", ["?", "AAAA", "e30=", "WzEsMiwzXQ==", "[1,2,3]", "W10=", "ü"])
     def test_a_token_that_is_none_is_refused(self, serve: Serve, token: str) -> None:
         """A page_token that no list gave is INVALID_ARGUMENT."""
@@ -255,6 +260,7 @@ class TestListRuns:
             ["page_token"],
         )
 
+    @in_both_modes
     def test_a_token_of_another_list_is_refused(self, serve: Serve) -> None:
         """A page_token goes with the filter it was given for; the page_size may change."""
         served = serve(echo)
@@ -264,6 +270,7 @@ class TestListRuns:
         assert [r.run_id for r in served.list(user_id="ada", page_token=token).runs] == ["r1", "r0"]
         assert refusal(lambda: served.list(page_token=token)).fields == ["page_token"]
 
+    @in_both_modes
     def test_sizes_of_pages_are_bounded(self, serve: Serve) -> None:
         """page_size is 0 to 1000."""
         served = serve(echo)

@@ -9,6 +9,7 @@ from tests.transports.harness import (
     Serve,
     Signal,
     State,
+    in_both_modes,
     kind_of,
     make_spec,
     numbered,
@@ -37,6 +38,7 @@ def fails(input: str):
 
 
 class TestRun:
+    @in_both_modes
     def test_a_run_is_followed_from_run_started_to_its_end(self, serve: Serve) -> None:
         """Run streams the run's events, run_started first, and ends OK after the terminal one."""
         stream = serve(echo).run("echo", "hello", run_id="r1")
@@ -50,6 +52,7 @@ class TestRun:
         assert {event.run_id for event in stream.events} == {"r1"}
         assert end.run_completed.output == stream.text() == "hello"
 
+    @in_both_modes
     def test_the_server_mints_a_run_id_where_the_client_did_not(self, serve: Serve) -> None:
         """A run without a run_id gets one, which run_started carries."""
         served = serve(echo)
@@ -59,6 +62,7 @@ class TestRun:
         assert first.events[0].run_id != second.events[0].run_id
         assert served.get(first.events[0].run_id).state == State.RUN_STATE_COMPLETED
 
+    @in_both_modes
     def test_sequences_rise_by_one_for_each_event(self, serve: Serve) -> None:
         """A message that merges deltas carries the last one's number and says how many it holds."""
         stream = serve(letters).run("letters", "abcdefgh")
@@ -69,6 +73,7 @@ class TestRun:
             assert event.sequence == made
         assert made == 8 + 2
 
+    @in_both_modes
     def test_a_failed_run_is_no_failed_call(self, serve: Serve) -> None:
         """A run that raises ends its stream with run_failed and status OK, and keeps its output."""
         stream = serve(fails).run("fails", "wrong word")
@@ -225,6 +230,7 @@ class TestAgain:
 
 
 class TestListRunnables:
+    @in_both_modes
     def test_it_says_what_is_on_offer(self, serve: Serve) -> None:
         """ListRunnables lists every runnable in order of name, with the author's description."""
         found = serve(letters, echo).stub.ListRunnables(v1.ListRunnablesRequest()).runnables
@@ -233,6 +239,7 @@ class TestListRunnables:
             ("agents/letters", "letters", ""),
         ]
 
+    @in_both_modes
     def test_a_runnable_that_is_not_on_offer_is_not_found(self, serve: Serve) -> None:
         """A spec that names something else is NOT_FOUND, RUNNABLE_NOT_FOUND, with its name."""
         refused = refusal(lambda: serve(echo).run("agents/other").rest())

@@ -23,6 +23,7 @@ from tests.transports.harness import (
     Signal,
     State,
     Stream,
+    in_both_modes,
     kind_of,
     make_spec,
     numbered,
@@ -69,6 +70,7 @@ def waiting(begun: Signal, go: Signal):
 
 
 class TestReplay:
+    @in_both_modes
     def test_promise_10_a_watcher_resumes_after_any_event(self, serve: Serve) -> None:
         """From every sequence, also within merged deltas, exactly the events after it come."""
         served = serve(mixed)
@@ -89,6 +91,7 @@ class TestReplay:
             assert len(stream.text()) <= len(text) - len(seen)
         assert served.watch("r", 0).end() == whole.events[-1]
 
+    @in_both_modes
     def test_watching_from_the_last_event_ends_at_once(self, serve: Serve) -> None:
         """A watcher that has seen the terminal event gets nothing, and the stream ends with OK."""
         served = serve(mixed)
@@ -114,6 +117,7 @@ class TestReplay:
         )
         go.set()
 
+    @in_both_modes
     def test_an_unknown_run_cannot_be_watched(self, serve: Serve) -> None:
         """WatchRun of a run that is not there is NOT_FOUND."""
         refused = refusal(lambda: serve(mixed).watch("nobody").rest())
