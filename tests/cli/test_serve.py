@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from pullcord.client import RunClient
 from pullcord.probe import is_serving
+from pullcord.run.cancel import CancelMode
 from pullcord.run.errors import Draining
 from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
+from pullcord.run.state import RunState
 
 from tests.cli.commands import Command, call
 from tests.steady import PATIENCE
@@ -27,7 +29,18 @@ def gate(ctx: RunContext):
             ctx.cancel_token.raise_if_cancelled()
     yield "gone on"
 
-server = RunServer(agents=[gate])
+@runnable
+async def swallows(input: str):
+    """Swallows everything that could end it, GeneratorExit too."""
+    import asyncio
+    yield "at work"
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            pass
+
+server = RunServer(agents=[gate, swallows])
 
 def make():
     return server
@@ -147,6 +160,22 @@ def test_sigterm_drains(app: Path) -> None:
         code, _, log = command.end()
         assert code == 0
         assert "draining: 1 run is at work, for at most 30 s; another signal cancels" in log
+
+
+@pytest.mark.parametrize("mode", [(), ("--in-process",)], ids=["worker", "in-process"])
+def test_sigterm_ends_a_server_whose_code_swallows_every_stop(
+    app: Path, mode: tuple[str, ...]
+) -> None:
+    """A server exits after SIGTERM, also if a cancelled run's code never stops."""
+    serve = ("serve", "app:server", "--listen", "127.0.0.1:0", *mode)
+    with Command(*serve, cwd=app, PULLCORD_ENGINE__ABANDON_AFTER="0.2") as command:
+        with RunClient(_address(command)) as client:
+            stream = client.run("agents/swallows", "", run_id="r")
+            next(event for event in stream if isinstance(event.payload, ContentDelta))
+            client.cancel("r", mode=CancelMode.IMMEDIATE, wait=PATIENCE)
+            assert client.get("r").state is RunState.CANCELLED
+        command.process.terminate()
+        assert command.end()[0] == 0
 
 
 def _until_draining(client: RunClient) -> None:
