@@ -28,7 +28,7 @@ _TOGETHER = 16
 
 @dataclass(frozen=True)
 class Weight:
-    """What the control process holds."""
+    """What the control process holds, and below it the worker that is alive now."""
 
     runs: int
     mebibytes: float
@@ -36,6 +36,11 @@ class Weight:
     descriptors: int
     children: int
     """Processes, zombies included."""
+    worker_mebibytes: float
+    worker_threads: int
+    worker_descriptors: int
+    worker_pid: int
+    """Weights of a worker can be compared only as long as it is the same one."""
 
 
 class Soak:
@@ -49,13 +54,19 @@ class Soak:
         self.deaths = 0
 
     def weight(self, runs: int) -> Weight:
-        with self._control.oneshot():
+        children = self._control.children()
+        (worker,) = children
+        with self._control.oneshot(), worker.oneshot():
             return Weight(
                 runs,
                 self._control.memory_info().rss / 2**20,
                 self._control.num_threads(),
                 self._control.num_fds(),
-                len(self._control.children()),
+                len(children),
+                worker.memory_info().rss / 2**20,
+                worker.num_threads(),
+                worker.num_fds(),
+                worker.pid,
             )
 
     async def play(self, count: int, rounds: int, deaths: int, pause: float = 0.5) -> list[Weight]:
