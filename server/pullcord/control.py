@@ -37,6 +37,9 @@ class ControlServer(RunServer):
     ) -> None:
         """`reload`: fresh workers take over whenever a Python file beneath this folder changes."""
         self._reload = reload
+        self._is_healthy = True
+        self._saying: set[asyncio.Future[None]] = set()
+        self._transport = None
         self.on_startup = self.on_shutdown = ()  # each worker calls those of its module
         self.settings = settings
         self._given: list[str] = []
@@ -104,10 +107,15 @@ class ControlServer(RunServer):
         if self._first is not None and not self._first.done():
             self._first.set_exception(ImportFailed(words))
         else:
-            _log.error("the changed files cannot be served; the workers before go on:\n%s", words)
+            _log.error("a worker could not begin; those that have go on:\n%s", words)
 
     def healthy(self, is_so: bool) -> None:
-        """Whether runs can be executed now."""
+        """Whether runs can be executed now; health says so."""
+        if is_so is not self._is_healthy and self._transport is not None:
+            self._is_healthy = is_so
+            said = asyncio.ensure_future(self._transport.set_serving(is_so))
+            self._saying.add(said)
+            said.add_done_callback(self._saying.discard)
 
     def output(self, name: str, pid: int, data: bytes) -> None:
         """A worker wrote to its stdout or stderr."""

@@ -95,6 +95,7 @@ class RunServer:
             isolate_all=self.settings.isolation == "process",
         )
         self.engine = make_engine(options, clock, observer, executor, store)
+        self._transport: GrpcServer | None = None
         self.on_startup, self.on_shutdown = tuple(on_startup), tuple(on_shutdown)
         self._background: _Background | None = None
         self._begun = False
@@ -149,6 +150,7 @@ class RunServer:
     ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         server = GrpcServer(self.engine, self.catalog, self._grpc_options(), self._credentials())
+        self._transport = server
         try:
             await _in_thread(call_hooks, self.on_startup)
             on_ready(await server.start(listen))

@@ -4,7 +4,9 @@ import os
 import signal
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord.client import RunClient, RunStream
 from pullcord.run.cancel import CancelMode, StopStage
 from pullcord.run.events import ContentDelta, RunCancelled, RunFailed, ToolCallState
@@ -15,6 +17,9 @@ from tests.executors.workers.conftest import ServeApp, Served
 from tests.transports.harness import until
 
 APP = """
+import os
+if os.path.exists("broken"):
+    os._exit(3)
 import asyncio, ctypes, os, resource, signal, threading, time
 from pullcord import RunContext, RunServer, runnable
 from pullcord.agent import Agent
@@ -287,3 +292,23 @@ def test_workers_that_died_leave_nothing_behind(serve: ServeApp) -> None:
     served.freed()
     until(lambda: len(served.workers()) == 1)
     until(lambda: descriptors() <= before + 2)
+
+
+def test_health_says_when_workers_crash_one_after_the_other(serve: ServeApp) -> None:
+    """NOT_SERVING while no worker comes up any more, and SERVING once one does."""
+    served = serve(APP)
+    with grpc.insecure_channel(served.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        def status() -> int:
+            return int(stub.Check(health_pb2.HealthCheckRequest()).status)
+
+        assert status() == health_pb2.HealthCheckResponse.SERVING
+        Path("broken").touch()
+        os.kill(served.worker(), signal.SIGKILL)
+        until(lambda: status() == health_pb2.HealthCheckResponse.NOT_SERVING)
+        waiting = served.client.start("agents/quick").run_id
+        assert served.client.get(waiting).state is RunState.PENDING
+        Path("broken").unlink()
+        until(lambda: status() == health_pb2.HealthCheckResponse.SERVING)
+        assert served.client.wait(waiting, 60).output == "done"

@@ -64,6 +64,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        self._drains = False
         self._tickers: list[asyncio.Task[None]] = []
 
     async def start(self, listen: str) -> str:
@@ -84,13 +85,20 @@ class GrpcServer:
         await self._server.start()
         for tick in (self._notifier.tick, self._readers.watch):
             self._tickers.append(asyncio.create_task(tick()))
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self.set_serving(True)
         host = listen.rpartition(":")[0]
         return listen if listen.startswith("unix:") else f"{host}:{port}"
 
     async def drain(self) -> None:
         """Tells load balancers that no new runs are taken; every call is still served."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.set_serving(False)
+        self._drains = True
+
+    async def set_serving(self, is_so: bool) -> None:
+        """Says by health whether new runs can be executed; no for good, once it drains."""
+        if not self._drains:
+            status = health_pb2.HealthCheckResponse
+            await self._set_health(status.SERVING if is_so else status.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls now, and ends those under way after `grace` seconds."""
