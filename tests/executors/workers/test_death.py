@@ -230,6 +230,22 @@ def test_a_worker_that_is_frozen_is_replaced(serve: ServeApp) -> None:
     served.freed()
 
 
+def test_a_worker_that_is_retired_for_its_silence_is_killed_with_its_last_run(
+    serve: ServeApp,
+) -> None:
+    """A run that is abandoned in a worker which takes no runs any more does not keep it alive."""
+    served = serve(APP, abandon_after=0.5)
+    stream = speaking(served.client, "agents/speaks")
+    frozen = served.worker()
+    os.kill(frozen, signal.SIGSTOP)
+    until(lambda: len(served.workers()) == 2)  # it is retired, and another takes its place
+    served.client.cancel(stream.run_id, "enough", mode=CancelMode.IMMEDIATE)
+    *_, end = stream
+    assert isinstance(end.payload, RunCancelled)
+    until(lambda: frozen not in served.workers())
+    served.freed()
+
+
 def test_code_that_does_not_stop_is_killed_with_its_worker(serve: ServeApp) -> None:
     """The worker is retired: the run beside it goes on and ends, then the worker is killed."""
     served = serve(APP, abandon_after=0.2)

@@ -423,7 +423,8 @@ class WorkerExecutor:
 
     def retire(self, connection: Connection, reason: str) -> None:
         """A worker takes no new runs; it is killed once its other runs have ended."""
-        if connection.retiring:
+        if connection.retiring:  # for another reason; but this one may concern its last run
+            self._let_go(connection)
             return
         connection.retiring = reason
         self.move(connection)
