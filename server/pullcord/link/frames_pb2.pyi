@@ -19,7 +19,7 @@ class Up(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[UpFrame, _Mapping]]] = ...) -> None: ...
 
 class UpFrame(_message.Message):
-    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back")
+    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "texts")
     READY_FIELD_NUMBER: _ClassVar[int]
     SAID_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class UpFrame(_message.Message):
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     TAKEN_BACK_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     said: Said
     used: Used
@@ -54,7 +55,8 @@ class UpFrame(_message.Message):
     closed: int
     released: int
     taken_back: int
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ...) -> None: ...
+    texts: Texts
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("version", "offers")
@@ -93,6 +95,14 @@ class Said(_message.Message):
     source: _event_pb2.Source
     reasoning: bool
     def __init__(self, run: _Optional[int] = ..., text: _Optional[str] = ..., lengths: _Optional[_Iterable[int]] = ..., source: _Optional[_Union[_event_pb2.Source, _Mapping]] = ..., reasoning: _Optional[bool] = ...) -> None: ...
+
+class Texts(_message.Message):
+    __slots__ = ("runs", "texts")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedScalarFieldContainer[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, runs: _Optional[_Iterable[int]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Used(_message.Message):
     __slots__ = ("run", "usage")

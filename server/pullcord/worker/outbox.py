@@ -148,7 +148,7 @@ class _Batch:
                 text = self._texts.get(port.tree)
                 if text is None or not text.is_of(port, source, reasoning):
                     if text is not None:
-                        text.fill(self._up.frames.add())
+                        text.add_to(self._up.frames)
                     text = self._texts[port.tree] = _Text(port, source, reasoning)
                 text.parts.append(what)
             elif isinstance(what, Usage):
@@ -166,7 +166,7 @@ class _Batch:
         """Text and usage of a tree, before what comes next of it."""
         text = self._texts.pop(tree, None)
         if text is not None:
-            text.fill(self._up.frames.add())
+            text.add_to(self._up.frames)
         for port, usage in self._used.pop(tree, {}).items():
             frame = self._up.frames.add().used
             frame.run = port.number
@@ -191,12 +191,21 @@ class _Text:
             and (self._source is source or self._source == source)
         )
 
-    def fill(self, frame: pb.UpFrame) -> None:
-        parts, said = self.parts, frame.said
-        said.run = self._port.number
+    def add_to(self, frames: Any) -> None:
+        """Becomes the last of these frames, or one of the texts of the last."""
+        parts = self.parts
         text = parts[0] if len(parts) == 1 else "".join(parts)
         if not text.isascii():  # a lone surrogate could not be sent
             text = text.encode("utf-8", "replace").decode()
+        if len(parts) == 1 and self._source is None and not self._reasoning:
+            if not frames or not frames[-1].HasField("texts"):
+                frames.add()
+            texts = frames[-1].texts
+            texts.runs.append(self._port.number)
+            texts.texts.append(text)
+            return
+        said = frames.add().said
+        said.run = self._port.number
         said.text = text
         if len(parts) > 1:
             said.lengths.extend(map(len, parts))

@@ -248,13 +248,28 @@ class EventLog:
     def _seal(self) -> None:
         pending = self._pending
         while pending:
-            items = [pending.popleft() for _ in range(len(pending))]
+            first = pending.popleft()
             if self.closed:
                 continue  # written by code that outlived its run
+            if not pending and type(first) is str and self._seal_one(first):
+                return
+            items = [first] + [pending.popleft() for _ in range(len(pending))]
             try:
                 self._seal_text(items, None, False)  # nearly always: all of one voice
             except TypeError:
                 self._seal_mixed(items)
+
+    def _seal_one(self, text: str) -> bool:
+        """A single short delta, which is nearly all that a reader who keeps up sees; False: it
+        takes the long way."""
+        size = len(text)
+        if size > _SEAL_CHARS or not text.isascii() or size >= self._max_output - self._output_size:
+            return False
+        self._output_size += size
+        self._output.append(text)
+        self.last_sequence += 1
+        self._keep(Record(self.last_sequence, 1, time(), None, text), size + 4)
+        return True
 
     def _seal_mixed(self, items: list[Item]) -> None:
         group: list[str] = []

@@ -171,6 +171,13 @@ class Connection:
 
     def _take(self, frame: pb.UpFrame) -> None:
         kind = frame.WhichOneof("frame")
+        if kind == "texts":  # the hot path
+            texts, runs = frame.texts, self.runs
+            for number, text in zip(texts.runs, texts.texts, strict=True):
+                execution = runs.get(number)
+                if execution is not None:
+                    execution.write(text)
+            return
         if kind is None:
             return
         part = getattr(frame, kind)

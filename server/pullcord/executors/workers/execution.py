@@ -35,6 +35,8 @@ class RemoteExecution:
     ) -> None:
         self._pool = pool
         self.port = port
+        self.write = port.write
+        """Adds a content delta of the run's own: the hot path."""
         self.offer = offer
         self.trace = trace
         self.parent = parent if isinstance(parent, RemoteExecution) else None
@@ -114,6 +116,7 @@ class RemoteExecution:
         self.number = 0
         with suppress(IllegalTransition):
             self.port = self.port.moved()
+            self.write = self.port.write
             return True
         self.release()
         return False
