@@ -1,15 +1,25 @@
 """What operators read and count, from a server that a client calls."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Iterator
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import grpc
+import pullcord.lines
 import pytest
+import structlog
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from pullcord import RunContext, RunServer, runnable
+from pullcord import RunContext, RunServer, runnable, telemetry
+from pullcord.lines import LineWriter
 from pullcord.telemetry import Telemetry, configure_logging
 
 from tests.steady import PATIENCE
@@ -182,30 +192,39 @@ def test_abandoned_runs_and_blocked_loops_are_counted_and_shown(
 
 
 class Lines:
-    """What is written to stderr."""
+    """A log that goes to a file."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self._text = ""
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("wb") as file:
+            self._writer = LineWriter(file.fileno())
+
+    def configure(self, level: str, as_json: bool) -> None:
+        configure_logging(level, as_json, self._writer)
 
     def getvalue(self) -> str:
-        self._text += self._capsys.readouterr().err
-        return self._text
+        assert self._writer.flush(PATIENCE)
+        return self._path.read_bytes().decode()
+
+    def close(self) -> None:
+        self._writer.close(PATIENCE)
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
-    """What is written to stderr; logging is afterwards as it was."""
+def lines(tmp_path: Path) -> Iterator[Lines]:
+    """What is logged; logging is afterwards as it was."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield Lines(capsys)
+    lines = Lines(tmp_path / "log")
+    yield lines
     root.handlers[:] = handlers
     root.setLevel(level)
+    lines.close()
 
 
 def test_log_lines_for_machines_are_json(counted: Counted, lines: Lines) -> None:
     """With log_json each line is one JSON object: what happened, to which run, and why."""
-    configure_logging("info", True)
+    lines.configure("info", True)
     served = serve(counted, echo, fails)
     try:
         served.run("echo", run_id="a").end()
@@ -219,37 +238,198 @@ def test_log_lines_for_machines_are_json(counted: Counted, lines: Lines) -> None
     assert ended["a"]["state"] == "completed"
     assert ended["a"]["level"] == "info"
     assert ended["a"]["timestamp"]
-    assert ended["b"]["error"] == {"type": "ValueError", "message": "secret-free words"}
+    assert ended["b"]["error_type"] == "ValueError"
     assert [line["reason"] for line in found if line["event"] == "run refused"] == ["RunExists"]
 
 
-def test_log_lines_for_people_are_one_line_each(counted: Counted, lines: Lines) -> None:
-    """Without log_json a line reads as text, and a caller's words cannot make another line."""
-    configure_logging("info", False)
-    begun = Signal()
+TRICKS = [
+    "over\n2026-01-01T00:00:00Z [info     ] run ended forged",
+    "\r2026-01-01T00:00:00Z [info     ] run ended forged",
+    "\x1b]0;owned\x07\x1b[2J",
+    "\x9b2J \x7f \x08\x08",
+    "\u202egnp.exe \u2066x\u2069 \u200b \ufeff",
+    "\x85 \u2028 \u2029 \x0b \x0c \x1c",
+    "\udc1b \ud800",
+]
 
-    @runnable
-    async def waits(ctx: RunContext):
-        begun.set()
-        await Signal().come()
 
-    served = serve(counted, waits)
+@pytest.mark.parametrize("words", TRICKS)
+def test_nobody_s_words_make_a_line_or_move_a_terminal(lines: Lines, words: str) -> None:
+    """Wherever words stand in a log line, what is no printable character is written as an escape:
+    there is one line, and what a terminal or an editor would obey is not in it."""
+    lines.configure("debug", False)
+    log = logging.getLogger("pullcord.test")
+    structured = structlog.wrap_logger(log, processors=[structlog.stdlib.render_to_log_kwargs])
+    log.info("run %s", words)
+    log.info(words)
+    log.info("x", extra={"reason": words, words: 1, "of": {words: [words]}, "odd": Odd(words)})
+    structured.info("run ended", run_id=words, reason=words)
+    text = lines.getvalue()
+    assert text.endswith("\n")
+    assert len(text.splitlines()) == 4
+    assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("words", TRICKS)
+def test_nobody_s_words_leave_a_stack(lines: Lines, words: str) -> None:
+    """The lines of a traceback are indented, whatever the exception's words are."""
+    lines.configure("debug", False)
     try:
-        stream = served.run("waits", run_id="r")
-        begun.wait()
-        served.cancel("r", reason="over\n2026-01-01 [info] run ended forged\x1b[2J")
-        stream.end()
+        raise ValueError(words)
+    except ValueError:
+        logging.getLogger("pullcord.test").exception("it failed", extra={"stack": words})
+    first, *more = lines.getvalue().splitlines()
+    assert "it failed" in first
+    assert any("ValueError" in line for line in more)
+    assert all(not line or line.startswith("    ") for line in more)
+    assert all(line.isprintable() for line in [first, *more])
+
+
+@pytest.mark.parametrize("words", TRICKS)
+def test_json_holds_words_unchanged_in_one_printable_line(lines: Lines, words: str) -> None:
+    """A JSON log keeps all words, in ASCII without a control character."""
+    lines.configure("debug", True)
+    log = logging.getLogger("pullcord.test")
+    try:
+        raise ValueError(words)
+    except ValueError:
+        log.exception("run %s", words, extra={"reason": words, words: [words], "odd": Odd(words)})
+    [line] = lines.getvalue().splitlines()
+    assert line.isascii()
+    assert line.isprintable()
+    fields = json.loads(line)
+    assert fields["event"] == f"run {words}"
+    assert (fields["reason"], fields[words]) == (words, [words])
+    assert fields["exception"].endswith(f"ValueError: {words}")
+
+
+class Odd:
+    """Something whose words are given."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __repr__(self) -> str:
+        return self._words
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_cannot_be_formatted_is_named(lines: Lines, as_json: bool) -> None:
+    """A log line whose argument raises costs its caller nothing, and names the place."""
+    lines.configure("info", as_json)
+
+    class Raises:
+        def __str__(self) -> str:
+            raise KeyError("words")
+
+    logging.getLogger("pullcord.test").info("%s", Raises())
+    [line] = lines.getvalue().splitlines()
+    assert "a log line could not be written: KeyError at" in line
+    assert "test_telemetry.py" in line
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_long_fields_are_cut(lines: Lines, as_json: bool) -> None:
+    """A megabyte of a caller's words does not fill the log."""
+    lines.configure("info", as_json)
+    logging.getLogger("pullcord.test").info("said", extra={"reason": "x" * 1_000_000})
+    [line] = lines.getvalue().splitlines()
+    assert len(line) < 70_000
+    assert "characters more" in line
+
+
+def test_words_of_callers_and_exceptions_are_logged_at_debug_only(
+    counted: Counted, lines: Lines
+) -> None:
+    """At level info a run's end shows ids and types; why it ended stands in a line at debug."""
+    lines.configure("info", True)
+    served = serve(counted, fails)
+    try:
+        served.run("fails", "my-diary").end()
         until(lambda: "run ended" in lines.getvalue())
+        assert "ValueError" in lines.getvalue()
+        assert "secret-free" not in lines.getvalue()
+        lines.configure("debug", True)
+        served.run("fails", "my-diary").end()
+        until(lambda: "secret-free words" in lines.getvalue())
     finally:
         served.close()
-    [line] = lines.getvalue().splitlines()
-    assert "run_id=r" in line
-    assert "\x1b" not in line
+    assert "my-diary" not in lines.getvalue()
+
+
+def test_dropped_lines_are_reported_in_the_log_s_own_form() -> None:
+    """A JSON log stays JSON where lines are missing."""
+    reading, writing = os.pipe()
+    writer = LineWriter(writing, "stderr", max_lines=1)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        configure_logging("info", True, writer)
+        log = logging.getLogger("pullcord.test")
+        for _ in range(1000):
+            log.info("x" * 1000)
+        with os.fdopen(reading) as file:
+            events = (json.loads(line)["event"] for line in file)
+            event = next(event for event in events if "dropped" in event)
+            assert re.fullmatch(
+                r"pullcord: \d+ lines of stderr were dropped, because nobody read them", event
+            )
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        os.close(writing)
+        writer.close(PATIENCE)
+
+
+class Stop(BaseException):
+    """Interrupts a thread."""
+
+
+def _stopped_at(nth: int, files: set[str], act: Callable[[], None]) -> bool:
+    """Acts in a thread that is interrupted at the nth instruction in these files; True if so."""
+    passed = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal passed
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            passed += 1
+            if passed == nth:
+                raise Stop
+        return trace
+
+    def run() -> None:
+        sys.settrace(trace)
+        with contextlib.suppress(Stop):
+            act()
+        sys.settrace(None)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return passed >= nth
+
+
+def test_an_interrupt_anywhere_inside_logging_leaves_it_usable(lines: Lines) -> None:
+    """Wherever a thread is stopped while it logs, it keeps no lock, and others can still log."""
+    lines.configure("info", True)
+    log = logging.getLogger("pullcord.test")
+    log.info("before")
+    files = {logging.__file__, telemetry.__file__, pullcord.lines.__file__}
+    nth = 1
+    while _stopped_at(nth, files, lambda: log.info("interrupted")):
+        log.info("after %d", nth)
+        nth += 1
+    assert nth > 100
+    text = lines.getvalue()
+    assert [n for n in range(1, nth) if f'"after {n}"' not in text] == []
 
 
 def test_a_level_leaves_lesser_lines_out(counted: Counted, lines: Lines) -> None:
     """At level error the ends of runs are not logged; they are still counted."""
-    configure_logging("error", True)
+    lines.configure("error", True)
     served = serve(counted, echo)
     try:
         served.run("echo").end()
@@ -261,7 +441,7 @@ def test_a_level_leaves_lesser_lines_out(counted: Counted, lines: Lines) -> None
 
 def test_text_that_no_terminal_takes_is_logged_all_the_same(counted: Counted, lines: Lines) -> None:
     """A run's error with lone surrogates is one log line like any other."""
-    configure_logging("info", True)
+    lines.configure("info", True)
 
     @runnable
     async def odd(input: str):
@@ -274,4 +454,4 @@ def test_text_that_no_terminal_takes_is_logged_all_the_same(counted: Counted, li
     finally:
         served.close()
     [line] = lines.getvalue().splitlines()
-    assert json.loads(line)["error"]["type"] == "ValueError"
+    assert json.loads(line)["error_type"] == "ValueError"

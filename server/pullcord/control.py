@@ -8,11 +8,11 @@ import asyncio
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pullcord import lines
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
 from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
@@ -79,7 +79,8 @@ class ControlServer(RunServer):
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if self._first.done():
                 self._first.result()
-                await super()._serve_until(stop, listen, on_ready, flush)
+                with lines.standard_streams():  # nothing that is printed here waits for a reader
+                    await super()._serve_until(stop, listen, on_ready, flush)
         finally:
             stopping.cancel()
             watching.cancel()
@@ -107,7 +108,7 @@ class ControlServer(RunServer):
         if self._first is not None and not self._first.done():
             self._first.set_exception(ImportFailed(words))
         else:
-            _log.error("a worker could not begin; those that have go on:\n%s", words)
+            _log.error("a worker could not begin; those that have go on", extra={"stack": words})
 
     def healthy(self, is_so: bool) -> None:
         """Whether runs can be executed now; health says so."""
@@ -119,4 +120,5 @@ class ControlServer(RunServer):
 
     def output(self, name: str, pid: int, data: bytes) -> None:
         """A worker wrote to its stdout or stderr."""
-        os.write(1 if name == "stdout" else 2, data)
+        writer = lines.stdout() if name == "stdout" else lines.stderr()
+        writer.write(data, (name, pid))

@@ -1,15 +1,18 @@
 """What operators read and count: log lines by structlog, metrics by OpenTelemetry's API.
 
-Without an OpenTelemetry SDK the metrics cost nothing and go nowhere. Nothing here decides anything.
+Without an OpenTelemetry SDK the metrics cost nothing and go nowhere. Nothing here decides anything,
+and nothing here waits for whoever reads the log.
 """
 
 import logging
-import sys
-from dataclasses import asdict
+import os
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 from opentelemetry import metrics
 
+from pullcord import lines
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 
@@ -54,10 +57,14 @@ class Telemetry:
         line = {"run_id": run.run_id, **kind, "seconds": round(run.end_time - run.create_time, 3)}
         if stop is not None and cause:
             self._stop.record(run.end_time - stop.accept_time, {"cause": cause})
-            line |= {"actor": stop.actor, "reason": stop.reason}
+            line |= {"actor": stop.actor}
         if run.error is not None:
-            line |= {"error": asdict(run.error)}
+            line |= {"error_type": run.error.type}
         self._log.info("run ended", **line)
+        # Words of callers and exceptions may hold inputs and secrets.
+        reason, message = stop.reason if stop else "", run.error.message if run.error else ""
+        if reason or message:
+            self._log.debug("why a run ended", run_id=run.run_id, reason=reason, error=message)
 
     def run_refused(self, reason: str) -> None:
         """A run was not admitted."""
@@ -92,21 +99,123 @@ def _logger() -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def configure_logging(level: str, as_json: bool) -> None:
-    """Sends log lines to stderr, for people or, as JSON, for machines."""
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
+def configure_logging(level: str, as_json: bool, writer: lines.LineWriter | None = None) -> None:
+    """Sends log lines to stderr, for people or, as JSON, for machines. No caller waits for it.
+
+    `writer` takes them instead of stderr's.
+    """
+    writer = writer or lines.stderr()
+    handler = _LineHandler(writer)
+    handler.setFormatter(_json_formatter() if as_json else _text_formatter())
+    writer.on_dropped = handler.dropped
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _LineHandler(logging.Handler):
+    """Hands each record, formatted, to a LineWriter.
+
+    It has no lock: the standard library's would stay locked forever if a run's thread were
+    interrupted between taking it and `try`.
+    """
+
+    def __init__(self, writer: lines.LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        passed = bool(self.filter(record))
+        if passed:
+            self.emit(record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._line(record)
+        except Exception as error:  # of an argument's __str__, for example
+            words = f"a log line could not be written: {type(error).__name__} at"
+            line = self._line(_record(f"{words} {record.pathname}:{record.lineno}"))
+        self._writer.write(line)
+
+    def dropped(self, missing: int, name: str) -> bytes:
+        """The line that stands where lines are missing."""
+        return self._line(_record(lines.dropped_in_words(missing, name).decode().strip()))
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode(errors="backslashreplace") + b"\n"
+
+
+def _record(words: str) -> logging.LogRecord:
+    return logging.LogRecord("pullcord", logging.WARNING, __file__, 0, words, None, None)
+
+
+def _json_formatter() -> logging.Formatter:
+    """Each line is a JSON object in ASCII, so that a terminal obeys nothing in it."""
+
+    def render(logger: Any, name: str, fields: MutableMapping[str, Any]) -> str:
+        text = structlog.processors.JSONRenderer()(logger, name, fields)
+        assert isinstance(text, str)
+        return text.replace("\x7f", "\\u007f")  # the one control character that JSON permits
+
+    return _formatter(render)
+
+
+def _text_formatter() -> logging.Formatter:
+    """Each line begins with a time; the lines of a stack that follow it are indented.
+
+    Whatever is no printable character is written as an escape: newlines, terminal sequences, bidi
+    characters, wherever they come from.
+    """
+    console = structlog.dev.ConsoleRenderer(colors=os.isatty(2))
+
+    def render(logger: Any, name: str, fields: MutableMapping[str, Any]) -> str:
+        blocks = [str(fields.pop(key)) for key in ("stack", "exception") if key in fields]
+        clean = {_printable(key): _without_controls(value) for key, value in fields.items()}
+        shown = [console(logger, name, clean)]
+        shown += [f"    {_printable(line)}" for block in blocks for line in block.split("\n")]
+        return "\n".join(shown)
+
+    return _formatter(render)
+
+
+def _formatter(render: structlog.typing.Processor) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso"),
         ],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _cut,
+            render,
+        ],
     )
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+_LONGEST = 64 * 1024
+"""Characters of one field of a log line."""
+
+
+def _cut(logger: Any, name: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in fields.items():
+        if isinstance(value, str) and len(value) > _LONGEST:
+            fields[key] = f"{value[:_LONGEST]}… ({len(value) - _LONGEST} characters more)"
+    return fields
+
+
+def _without_controls(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _printable(value if isinstance(value, str) else repr(value))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

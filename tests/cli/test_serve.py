@@ -1,10 +1,14 @@
 """`pullcord serve`."""
 
+import contextlib
 import json
+import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
+import grpc
 import pytest
 from pullcord.client import RunClient
 from pullcord.probe import is_serving
@@ -13,7 +17,7 @@ from pullcord.run.errors import Draining
 from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
 from pullcord.run.state import RunState
 
-from tests.cli.commands import Command, call
+from tests.cli.commands import PULLCORD, Command, call, environment
 from tests.steady import PATIENCE
 
 APP = '''
@@ -200,3 +204,123 @@ def test_the_second_signal_cancels(app: Path) -> None:
             assert stream.result.cancellation.cause.name == "SHUTDOWN"
             assert stream.result.output == "waiting "
         assert command.end()[0] == 0
+
+
+def _full_pipe() -> tuple[int, int]:
+    """A pipe that has no room for a single byte."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for size in (65536, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"." * size)
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+LOUD = """
+import logging, os, sys
+from pullcord import RunServer, runnable
+
+@runnable
+def loud(input: str):
+    for n in range(int(input)):
+        print("out" * 1000)
+        print("err" * 1000, file=sys.stderr)
+        logging.getLogger("app").warning("log" * 1000)
+        os.system("echo from a child; echo from a child >&2")
+    return "done"
+
+server = RunServer(agents=[loud])
+"""
+
+
+@pytest.mark.parametrize("mode", [(), ("--in-process",)])
+def test_output_that_nobody_reads_keeps_nobody_waiting(
+    tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """A server whose stdout and stderr are full pipes answers, executes, and ends in time.
+
+    In one process the author's own `print` would wait, as in any program, so only the log is loud.
+    """
+    (tmp_path / "app.py").write_text(LOUD if not mode else QUIET)
+    reading, writing = _full_pipe()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    process = subprocess.Popen(
+        [*PULLCORD, "serve", "app", "--listen", address, *mode],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=writing if not mode else subprocess.DEVNULL,
+        stderr=writing,
+    )
+    try:
+        with grpc.insecure_channel(address) as channel:
+            grpc.channel_ready_future(channel).result(PATIENCE)
+        with RunClient(address) as client:
+            for _ in range(5):
+                run = client.start("agents/loud", "100")
+                assert client.wait(run.run_id, PATIENCE).output == "done"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_output_of_runs_passes_through_unchanged(tmp_path: Path) -> None:
+    """What an author's code and its children print comes out line by line, byte for byte."""
+    (tmp_path / "app.py").write_text(LOUD)
+    with Command("serve", "app", "--listen", "127.0.0.1:0", cwd=tmp_path) as command:
+        with RunClient(_address(command)) as client:
+            assert client.wait(client.start("agents/loud", "5").run_id, PATIENCE).output == "done"
+        command.process.terminate()
+        code, output, errors = command.end()
+    assert code == 0
+    assert output.splitlines()[1:] == ["out" * 1000, "from a child"] * 5
+    lines = errors.splitlines()
+    assert lines.count("err" * 1000) == lines.count("from a child") == 5
+    assert sum("log" * 1000 in line for line in lines) == 5
+
+
+def test_a_log_line_right_before_a_worker_dies_is_kept(tmp_path: Path) -> None:
+    """The last words of a worker stand in the log, before the line that says how it died."""
+    (tmp_path / "app.py").write_text(DYING)
+    with Command("serve", "app", "--listen", "127.0.0.1:0", cwd=tmp_path) as command:
+        with RunClient(_address(command)) as client:
+            run = client.wait(client.start("agents/dies").run_id, PATIENCE)
+            assert run.error is not None
+            assert run.error.type == "WorkerDied"
+        command.process.terminate()
+        _, _, errors = command.end()
+    assert "last words" in errors
+
+
+QUIET = """
+import logging
+from pullcord import RunServer, runnable
+
+@runnable
+def loud(input: str):
+    for n in range(int(input)):
+        logging.getLogger("app").warning("log" * 1000)
+    return "done"
+
+server = RunServer(agents=[loud])
+"""
+
+DYING = """
+import logging, os
+from pullcord import RunServer, runnable
+
+@runnable
+def dies(input: str):
+    logging.getLogger("app").warning("last words")
+    os._exit(1)
+
+server = RunServer(agents=[dies])
+"""

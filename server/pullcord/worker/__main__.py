@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from pullcord import lines
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.options import EngineOptions
 from pullcord.executors.processes import adopt_orphans, descendants, kill_all
@@ -74,6 +75,7 @@ def main() -> None:
     kill_all(lambda: descendants(os.getpid()))
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    lines.stderr().flush(lines.EXIT)
     os._exit(0)  # also where threads of an author's do not end
 
 
