@@ -57,6 +57,8 @@ class Connection:
         self.runs: dict[int, RemoteExecution] = {}
         """By assignment; also those whose run is over while their code still holds something."""
         self.ready = False
+        self.used = False
+        """Whether a run was ever assigned to it."""
         self.generation = 0
         """Which state of the author's files it has imported."""
         self.retiring = ""
@@ -122,6 +124,7 @@ class Connection:
         execution.number = number
         execution.connection = self
         self.runs[number] = execution
+        self.used = True
         frame = pb.DownFrame()
         start = frame.start
         start.run = number
@@ -279,7 +282,6 @@ class Connection:
         for name, fd in (("stdout", self.process.stdout), ("stderr", self.process.stderr)):
             self._drain(name, fd)
         words = self.process.reap()
-        self.answers.close()
         self.process.close()
         self._pool.died(self, words)
 

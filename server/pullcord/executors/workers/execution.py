@@ -105,9 +105,9 @@ class RemoteExecution:
 
     def die(self, how: str) -> None:
         """The process that executed its code is dead; `how`, in words for callers."""
+        self.release()
         if not self.ended:
             self.ended = True
-            self.release()
             self.port.died(how)
 
     def move(self) -> bool:

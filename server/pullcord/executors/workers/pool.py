@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 from opentelemetry import propagate
@@ -26,6 +27,7 @@ from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.process import start_process
 from pullcord.executors.workers.pulse import Pulse
+from pullcord.executors.workers.restarts import Restarts
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import VERSION, Offer, PinnedOffer, offer_of
 from pullcord.run.errors import ServerBusy
@@ -35,12 +37,10 @@ _log = logging.getLogger("pullcord.workers")
 
 _LEAVING = 3.0
 """Seconds that a worker has to end by itself, for its shutdown hooks."""
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 30.0
-"""Seconds until a worker is started again, after one that died soon after its start."""
 _MOST_LINGERING = 8
 """Ended runs of a worker that have left something at work which does not end."""
-_SOON = 10.0
-"""Seconds: a worker that died sooner than this after its start counts as a crash loop."""
+_TURN = 64
+"""Waiting runs that are given to workers in one turn of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,15 @@ class WorkerExecutor:
         self._connections: set[Connection] = set()
         self._starting = {False: 0, True: 0}
         """Processes on their way, shared and exclusive."""
-        self._waiting: deque[RemoteExecution] = deque()
-        self._crashes = 0
+        self._waiting: dict[bool, dict[RemoteExecution, None]] = {False: {}, True: {}}
+        """Runs without a worker, in their order: those that share one, and those that do not."""
+        self._restarts = {False: Restarts(), True: Restarts()}
+        """Of shared and exclusive workers."""
+        self._is_healthy = True
+        self._ending = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pulse: Pulse | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._counting = threading.Lock()
         self._sync_runs = 0
         self._closing = False
@@ -122,7 +127,7 @@ class WorkerExecutor:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._pulse = Pulse(self, self._options.silence, self._options.slow_after)
-        self._spawn_task(self._pulse.beat())
+        self._beating = self._loop.create_task(self._pulse.beat())
         self._fill()
 
     def close(self) -> None:
@@ -133,15 +138,18 @@ class WorkerExecutor:
         if self._closing:
             return
         self._closing = True
-        for task in self._tasks:
-            task.cancel()
+        self._ending.set()
+        if self._beating is not None:
+            self._beating.cancel()
         for connection in list(self._connections):
             self._end(connection, "the server ends")
         if not self._connections:
             self._all_dead.set()
 
     async def closed(self) -> None:
-        """Returns once every worker is dead and reaped."""
+        """Returns once every worker is dead and reaped, also those that were being started."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         if self._connections:
             await self._all_dead.wait()
 
@@ -214,21 +222,24 @@ class WorkerExecutor:
                 return
             connection.start(execution, next(self._numbers), offer.key)
             return
-        self._waiting.append(execution)
+        self._wait(execution)
         self._assign()
+
+    def _wait(self, execution: RemoteExecution) -> None:
+        self._waiting[execution.is_alone][execution] = None
 
     def _assign(self) -> None:
         """Gives waiting runs to workers, as far as there are any."""
-        still: deque[RemoteExecution] = deque()
-        while self._waiting:
-            execution = self._waiting.popleft()
-            connection = self._pick(execution.is_alone)
-            if connection is None:
-                still.append(execution)
-            else:
+        left = _TURN
+        for exclusive, waiting in self._waiting.items():
+            while waiting and left and (connection := self._pick(exclusive)) is not None:
+                execution = next(iter(waiting))
+                del waiting[execution]
                 connection.start(execution, next(self._numbers), 0)
-        self._waiting = still
-        if still or any(e.is_alone for e in still):
+                left -= 1
+        if not left:
+            self._loop_soon(self._assign)
+        elif any(self._waiting.values()):
             self._fill()
 
     def is_alone(self, offer: Offer) -> bool:
@@ -243,28 +254,47 @@ class WorkerExecutor:
                     self._loop_soon(self._fill)  # a new spare
                     return connection
             return None
-        free = [c for c in self._connections if c.takes_runs and not c.exclusive]
-        quick = [c for c in free if not self._is_slow(c)]
-        if free and not quick and self._can_grow():
-            self._spawn(exclusive=False)
-        best = min(quick or free, key=lambda c: len(c.runs), default=None)
-        if best is not None and not quick and self._starting[False]:
-            return None  # a fresh one is about to take it
-        return best
+        free = self._free()
+        quick = [c for c in free if not self.is_slow(c)]
+        if not quick and free and self._can_grow():
+            if not self._coming(exclusive=False):
+                self._spawn(exclusive=False)
+            return None  # the fresh one is about to take it
+        return min(quick or free, key=lambda c: len(c.runs), default=None)
 
-    def _is_slow(self, connection: Connection) -> bool:
+    def _free(self) -> list[Connection]:
+        """Shared workers that take runs."""
+        return [c for c in self._connections if c.takes_runs and not c.exclusive]
+
+    def is_slow(self, connection: Connection) -> bool:
+        """Whether threads that compute keep a worker from answering quickly."""
         return self._pulse is not None and self._pulse.is_slow(connection)
 
+    def has_room_beside(self, connection: Connection) -> bool:
+        """Whether runs of this worker could go to a quicker one."""
+        others = (c for c in self._free() if c is not connection)
+        return self._can_grow() or any(not self.is_slow(other) for other in others)
+
+    def _coming(self, *, exclusive: bool) -> int:
+        """Workers that are being started, or import what they will serve."""
+        importing = sum(
+            1
+            for c in self._connections
+            if c.exclusive is exclusive and not c.ready and not c.retiring
+        )
+        return self._starting[exclusive] + importing
+
     def _can_grow(self) -> bool:
-        return not self._starting[False] and self._count() < self._options.max_processes
+        """Whether a shared worker more comes, or may be started."""
+        coming = self._coming(exclusive=False) > 0
+        return coming or self._count() < self._options.max_processes
 
     def _count(self) -> int:
         return len(self._connections) + sum(self._starting.values())
 
     def forget(self, execution: RemoteExecution) -> None:
         """It no longer waits for a worker."""
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(execution)
+        self._waiting[execution.is_alone].pop(execution, None)
 
     def move(self, connection: Connection) -> None:
         """Runs that have not begun on this worker go to another."""
@@ -273,7 +303,7 @@ class WorkerExecutor:
                 del connection.runs[execution.number]
                 connection.drop(execution)
                 if execution.move():
-                    self._waiting.append(execution)
+                    self._wait(execution)
         self._assign()
 
     # --- how many workers
@@ -288,7 +318,7 @@ class WorkerExecutor:
         if options.isolate_all:
             wanted = min(wanted, 1 - shared - self._starting[False])  # it reports the catalog
         idle = sum(1 for c in self._connections if c.exclusive and not c.runs and not c.retiring)
-        waiting = sum(1 for e in self._waiting if e.is_alone)
+        waiting = len(self._waiting[True])
         warm = options.spares if options.isolate_all or self._isolates else 0
         spares = warm + waiting - idle - self._starting[True]
         for exclusive, number in ((False, wanted), (True, spares)):
@@ -307,15 +337,18 @@ class WorkerExecutor:
         task.add_done_callback(self._tasks.discard)
 
     async def _start_worker(self, exclusive: bool) -> None:
+        restarts = self._restarts[exclusive]
         try:
-            if self._crashes:
-                backoff = min(_FIRST_BACKOFF * 2 ** (self._crashes - 1), _LONGEST_BACKOFF)
-                await asyncio.sleep(backoff)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), restarts.delay())
+            if self._closing:
+                return
             generation = self._generation  # as it was before the import began
             process = await asyncio.to_thread(start_process)
         except OSError as error:
-            self._crashes += 1
+            restarts.failed(0.0)
             _log.error("no worker process can be started: %s", error)
+            self._look_at_health()
             self._loop_soon(self._fill)
             return
         finally:
@@ -343,7 +376,8 @@ class WorkerExecutor:
     def reload(self) -> None:
         """The author's files have changed: fresh workers take over once they have imported them."""
         self._generation += 1
-        self._crashes = 0
+        for restarts in self._restarts.values():
+            restarts.reset()
         if not self._closing:
             self._spawn(exclusive=False)
 
@@ -365,15 +399,27 @@ class WorkerExecutor:
         offers = [offer_of(message) for message in ready.offers]
         self._isolates = any(offer.isolation for offer in offers)
         self._listener.offered(offers)
-        self._listener.healthy(True)
+        if connection.exclusive:
+            self._restarts[True].reset()
+        self._look_at_health()
         self._assign()
         self._fill()
 
     def became_unready(self, connection: Connection, words: str) -> None:
         """A worker could not import what it must serve."""
-        self._crashes += 1  # or a module that cannot be imported would be imported all the time
+        # A failure, or a module that cannot be imported would be imported all the time.
+        self._restarts[connection.exclusive].failed(0.0)
         self._listener.unready(words)
         self.retire(connection, "it has nothing to serve")
+        self._look_at_health()
+
+    def _look_at_health(self) -> None:
+        """Runs cannot be executed while workers fail one after the other and none takes runs."""
+        shared, exclusive = self._restarts[False], self._restarts[True]
+        able = not exclusive.is_looping and (not shared.is_looping or bool(self._free()))
+        if able is not self._is_healthy:
+            self._is_healthy = able
+            self._listener.healthy(able)
 
     def ponged(self, connection: Connection, number: int) -> None:
         """A worker answered a ping."""
@@ -388,8 +434,16 @@ class WorkerExecutor:
         """A run of this worker holds nothing there any more."""
         if connection.retiring:
             self._let_go(connection)
-        elif connection.exclusive and not connection.runs:
-            self.retire(connection, "its run has ended")
+        elif connection.exclusive:
+            if _is_done(connection):
+                self.retire(connection, "its run has ended")
+        elif not connection.runs and self._is_one_too_many(connection):
+            self.retire(connection, "others are enough")
+
+    def _is_one_too_many(self, connection: Connection) -> bool:
+        """Whether it was started because others were slow, and there are enough without it."""
+        others = [c for c in self._free() if c is not connection and not self.is_slow(c)]
+        return len(others) >= self._options.workers
 
     def run_lingers(self, connection: Connection) -> None:
         """A run of this worker has ended, and left something at work that does not end."""
@@ -423,16 +477,16 @@ class WorkerExecutor:
 
     def retire(self, connection: Connection, reason: str) -> None:
         """A worker takes no new runs; it is killed once its other runs have ended."""
-        if connection.retiring:  # for another reason; but this one may concern its last run
-            self._let_go(connection)
+        if connection not in self._connections:
             return
-        connection.retiring = reason
-        self.move(connection)
-        self._fill()
+        if not connection.retiring:
+            connection.retiring = reason
+            self.move(connection)
+            self._fill()
         self._let_go(connection)
 
     def _let_go(self, connection: Connection) -> None:
-        if all(execution.ended or execution.is_abandoned for execution in connection.runs.values()):
+        if _is_done(connection) and connection not in self._reasons:
             self._end(connection, connection.retiring)
 
     def _end(self, connection: Connection, reason: str) -> None:
@@ -451,33 +505,45 @@ class WorkerExecutor:
         self._connections.discard(connection)
         reason = self._reasons.pop(connection, "")
         words = f"the worker process {words}" + (f": {reason}" if reason else "")
-        waiting = [e for e in connection.runs.values() if not e.begun and not e.ended]
         # Children first, so that a parent's stream has their end before its own.
-        for execution in sorted(connection.runs.values(), key=lambda e: -e.number):
-            if execution.begun or isinstance(execution.offer, PinnedOffer):
-                execution.die(words)
-            elif execution.ended:
-                execution.release()
-        for execution in waiting:
-            if not isinstance(execution.offer, PinnedOffer) and execution.move():
-                self._waiting.append(execution)
+        runs = deque(sorted(connection.runs.values(), key=lambda run: -run.number))
         connection.runs.clear()
+        self._bury(connection, runs, words)
         if self._closing:
-            if not self._connections:
-                self._all_dead.set()
             return
         if not connection.ready and not connection.retiring:
             self._listener.unready(f"{words}, while it imported {self._options.target}")
         if not connection.retiring:
             self._crashed(connection, words)
         self._fill()
+
+    def _bury(self, connection: Connection, runs: deque[RemoteExecution], words: str) -> None:
+        """Ends or moves the runs of a dead worker; thousands would keep the loop: some a turn."""
+        for _ in range(min(len(runs), _TURN)):
+            run = runs.popleft()
+            if run.begun or isinstance(run.offer, PinnedOffer):
+                run.die(words)
+            elif run.ended:
+                run.release()
+            elif run.move():
+                self._wait(run)
+        if runs:
+            self._loop_soon(partial(self._bury, connection, runs, words))
+            return
+        connection.answers.close()
         self._assign()
+        if self._closing and not self._connections:
+            self._all_dead.set()
 
     def _crashed(self, connection: Connection, words: str) -> None:
         _log.error("worker %d died: %s", connection.process.pid, words)
-        if time.monotonic() - connection.started_at < _SOON:
-            self._crashes += 1
-        else:
-            self._crashes = 1
-        if not any(c.takes_runs for c in self._connections) and self._crashes > 2:
-            self._listener.healthy(False)
+        # A process that its run has for itself is replaced by nothing: only its import can loop.
+        if not (connection.exclusive and connection.used):
+            lived = time.monotonic() - connection.started_at
+            self._restarts[connection.exclusive].failed(lived)
+            self._look_at_health()
+
+
+def _is_done(connection: Connection) -> bool:
+    """Whether no run of it is live any more; code that does not stop may still be at work."""
+    return all(run.ended or run.is_abandoned for run in connection.runs.values())

@@ -84,10 +84,12 @@ def start_process() -> Process:
     Raises OSError where the system gives no more processes or descriptors.
     """
     ours, theirs = socket.socketpair()
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
+    opened: list[int] = []
     mark = uuid.uuid4().hex
     try:
+        for _ in ("stdout", "stderr"):
+            opened += os.pipe()
+        out_read, out_write, err_read, err_write = opened
         path = os.environ.get("PYTHONPATH", "")
         process = subprocess.Popen(
             [sys.executable, "-m", "pullcord.worker", str(theirs.fileno())],
@@ -100,15 +102,25 @@ def start_process() -> Process:
             | {"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}" if path else _ROOT, WORKER_MARK: mark},
         )
     except BaseException:
-        ours.close()
-        os.close(out_read)
-        os.close(err_read)
+        _close(ours, *opened[::2])
         raise
     finally:
-        theirs.close()
-        os.close(out_write)
-        os.close(err_write)
-    for fd in (out_read, err_read):
-        os.set_blocking(fd, False)
-    ours.setblocking(False)
-    return Process(process, ours, out_read, err_read, os.pidfd_open(process.pid), mark)
+        _close(theirs, *opened[1::2])
+    try:
+        for fd in (out_read, err_read):
+            os.set_blocking(fd, False)
+        ours.setblocking(False)
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # no descriptor is left: the worker ends, as its socket is closed
+        process.kill()
+        process.wait()
+        _close(ours, out_read, err_read)
+        raise
+    return Process(process, ours, out_read, err_read, pidfd, mark)
+
+
+def _close(sock: socket.socket, *fds: int) -> None:
+    sock.close()
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -74,7 +74,10 @@ class Pulse:
             self._look(connection, beats)
 
     def _look(self, connection: "Connection", beats: _Beats) -> None:
-        if self.is_slow(connection) and any(not e.begun for e in connection.runs.values()):
+        if connection.exclusive or not self.is_slow(connection):
+            return
+        waits = any(not execution.begun for execution in connection.runs.values())
+        if waits and self._pool.has_room_beside(connection):
             self._pool.move(connection)
 
     def is_slow(self, connection: "Connection") -> bool:
