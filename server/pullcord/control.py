@@ -53,6 +53,8 @@ class ControlServer(RunServer):
             isolate_all=settings.isolation == "process",
             threads=settings.engine.workers,
             queue=settings.engine.worker_queue,
+            max_silence=settings.max_silence,
+            max_memory=settings.max_worker_memory,
             engine=json.dumps(dataclasses.asdict(settings.engine)),
             log_level=settings.log_level,
             log_json=settings.log_json,

@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     """Warm processes kept ready for runs that have one for themselves; each takes memory."""
     max_processes: int = Field(64, ge=1, le=4096)
     """Worker processes alive at once. A run that needs one more waits, PENDING."""
+    max_silence: float = Field(60.0, gt=0, le=86400)
+    """A worker process that answers nothing for so long is killed, as its runs can neither say
+    anything nor be stopped; they end FAILED, WorkerDied. After 5 s it takes no new runs."""
+    max_worker_memory: int | None = Field(None, ge=1024 * 1024)
+    """Bytes of memory that a worker process may hold. One that holds more is killed, and its runs
+    end FAILED, WorkerDied. Unset: as much as the machine gives."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_json: bool = False

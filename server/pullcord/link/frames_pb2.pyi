@@ -273,7 +273,7 @@ class Down(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[DownFrame, _Mapping]]] = ...) -> None: ...
 
 class DownFrame(_message.Message):
-    __slots__ = ("hello", "start", "stop", "answer", "drop", "ping", "leave")
+    __slots__ = ("hello", "start", "stop", "answer", "drop", "ping", "leave", "forget")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
@@ -281,6 +281,7 @@ class DownFrame(_message.Message):
     DROP_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     start: Start
     stop: Stop
@@ -288,7 +289,8 @@ class DownFrame(_message.Message):
     drop: int
     ping: int
     leave: bool
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., drop: _Optional[int] = ..., ping: _Optional[int] = ..., leave: _Optional[bool] = ...) -> None: ...
+    forget: int
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., drop: _Optional[int] = ..., ping: _Optional[int] = ..., leave: _Optional[bool] = ..., forget: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "target", "options", "log_level", "log_json", "exclusive")

@@ -25,6 +25,9 @@ from pullcord.wire.values import StructData, duration, seconds_of, struct_bytes
 VERSION = f"{zlib.crc32(pb.DESCRIPTOR.serialized_pb):08x}"
 """Of the frames: both ends of a link must have the same."""
 
+IMPORT_SHOWN_AFTER = 5.0
+"""Seconds after which a worker that still imports the author's module shows where it is."""
+
 
 @dataclass
 class Offer:
@@ -51,6 +54,8 @@ class PinnedOffer(Offer):
     place: object = None
     """The connection to that worker."""
     key: int = 0
+    started: bool = False
+    """Whether the worker was told to start it; that forgets the key by then."""
 
 
 # --- specs

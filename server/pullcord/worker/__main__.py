@@ -26,6 +26,7 @@ from pullcord.engine.options import EngineOptions
 from pullcord.executors.processes import adopt_orphans, descendants, kill_all
 from pullcord.hooks import Hook, call_hooks
 from pullcord.link import frames_pb2 as pb
+from pullcord.link.values import IMPORT_SHOWN_AFTER
 from pullcord.run import place
 from pullcord.worker.collecting import collect_aside
 from pullcord.worker.host import Host
@@ -47,7 +48,10 @@ def main() -> None:
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are text files
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the control process decides when runs stop
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The control process decides when runs stop, also where a service manager sends SIGTERM to
+        # every process. Not SIG_IGN, which the commands of tools would inherit.
+        signal.signal(number, lambda *_: None)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     link = Link(sock)
     hello: list[pb.Hello] = []
@@ -95,6 +99,7 @@ def _prepare(host: Host, hello: pb.Hello, link: Link) -> Sequence[Hook]:
     try:
         from pullcord.worker.loading import TargetError, find_server
 
+        faulthandler.dump_traceback_later(IMPORT_SHOWN_AFTER)  # unless that is over before
         try:
             server = find_server(hello.target)
             server.begin_in_worker()
@@ -104,6 +109,8 @@ def _prepare(host: Host, hello: pb.Hello, link: Link) -> Sequence[Hook]:
         except BaseException:
             _unready(link, _authors_traceback())
             return ()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         gc.collect()
         gc.freeze()
         collect_aside()

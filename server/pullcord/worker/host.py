@@ -87,7 +87,7 @@ class Host:
         return key
 
     def forget(self, key: int) -> None:
-        """It was refused."""
+        """It was refused, or ended before it was its turn."""
         with self._lock:
             self._expected.pop(key, None)
 
@@ -114,6 +114,8 @@ class Host:
                 self._stop(frame.stop)
             elif kind == "drop":
                 self._drop(frame.drop)
+            elif kind == "forget":
+                self.forget(frame.forget)
             elif kind == "leave":
                 self.leaving.set()
             elif kind == "ping":

@@ -6,6 +6,7 @@ What the frames mean is for `host` and `port`; this file only knows who waits fo
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from pullcord.run.errors import RunCancelledError
 from pullcord.worker.outbox import Outbox
 from pullcord.worker.port import LinkPort
 
+_log = logging.getLogger("pullcord.worker")
+
 _SLICE = 0.1
 """Seconds that a thread waits at a stretch where an interrupt must be able to reach it."""
 
@@ -32,6 +35,8 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        # A process that an author forks must not speak for this one.
+        os.register_at_fork(after_in_child=sock.close)
         self.outbox = Outbox(sock)
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -65,7 +70,10 @@ class Link:
         with self._lock:
             then = self._waiting.pop(answer.id, None)
         if then is not None:
-            then(answer)
+            try:
+                then(answer)
+            except Exception:  # the thread that reads must go on
+                _log.exception("an answer of the control process could not be handed over")
 
     def ask_then(self, port: "LinkPort | None", frame: pb.UpFrame, then: Answered) -> None:
         """Asks, and calls `then` with the answer, in the thread that reads."""

@@ -5,12 +5,18 @@ voice that come meanwhile go out as one frame. What is sent, and why, is not kno
 
 1. Items of one tree of runs leave in the order in which they were put in.
 2. A thread that puts in an item waits only where more than `_MOST` items are not sent yet.
+3. An author's thread may be at Python's recursion limit, or without memory, at any call in here.
+   Then it gets the error, but no item is lost, and the flusher sends what that thread did not. So
+   only locks in C are taken there: one in Python could be left locked.
 """
 
+import contextlib
+import os
+import signal
 import socket
 import threading
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from pullcord.link import frames_pb2 as pb
@@ -29,6 +35,10 @@ _AT_ONCE = 3
 """Items that are sent at once after an idle moment; those that follow wait for one another."""
 _MOST = 4096
 """Items not sent yet, from which on who puts in another sends them."""
+_LOOK = 0.1
+"""Seconds after which the flusher looks by itself whether something was left unsent."""
+_ATTEMPTS = 50
+"""Failures in a row to send what there is, with a look between two, until the worker ends."""
 _LONG = 4096
 """Characters of a text that is sent at once."""
 _CHUNK = 256 * 1024
@@ -47,7 +57,9 @@ class Outbox:
         self._sending = threading.Lock()
         self._flushed_at = 0.0
         self._at_once = _AT_ONCE
-        self._wake = threading.Event()
+        self._bell = threading.Lock()
+        """Locked, except when the flusher must wake."""
+        self._bell.acquire()
         self.pending = False
         """Whether the flusher is about to send; what is put in meanwhile goes with it."""
         self._flusher = threading.Thread(target=self._run, name="pullcord-link-out", daemon=True)
@@ -96,7 +108,8 @@ class Outbox:
                 self._sending.release()
         elif not self.pending:
             self.pending = True
-            self._wake.set()
+            with contextlib.suppress(RuntimeError):  # it is rung already
+                self._bell.release()
 
     def _may_send_at_once(self) -> bool:
         # A few in a row, too: code that says something and then holds the interpreter in one long
@@ -107,20 +120,31 @@ class Outbox:
         return self._at_once >= 0
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            wait = self._flushed_at + _SOON - monotonic()
-            if wait > 0:
-                threading.Event().wait(wait)
-            # Lowered before the items are taken, so that one put in now is sent by somebody.
-            self.pending = False
-            self.flush()
+        failures = 0
+        while failures < _ATTEMPTS:
+            try:
+                self._bell.acquire(timeout=_LOOK)
+                wait = self._flushed_at + _SOON - monotonic()
+                if wait > 0:
+                    sleep(wait)
+                # Lowered before the items are taken, so that one put in now is sent by somebody.
+                self.pending = False
+                if self._items:
+                    self.flush()
+                failures = 0
+            except Exception:  # no memory, most likely; what was taken is back in its place
+                failures += 1
+        os.killpg(0, signal.SIGKILL)  # nothing can be said any more
 
     def _send(self) -> None:
         items = self._items
         while items:
-            data = _Batch().pack(items)
+            taken: list[Item] = []
+            try:
+                data = _Batch().pack(items, taken)
+            except BaseException:
+                items.extendleft(reversed(taken))
+                raise
             try:
                 self._sock.sendall(data)
             except OSError:  # the control process is gone, and this one ends by that
@@ -136,10 +160,11 @@ class _Batch:
         self._texts: dict[LinkPort, _Text] = {}  # the last frame of a tree, while it is text
         self._used: dict[LinkPort, dict[LinkPort, Usage]] = {}  # by tree
 
-    def pack(self, items: "deque[Item]") -> bytes:
-        """Takes items out, as many as make a message of a sound size."""
+    def pack(self, items: "deque[Item]", taken: list[Item]) -> bytes:
+        """Takes items out, as many as make a message of a sound size; `taken` gets them."""
         room = _CHUNK
         while items and room > 0:
+            taken.append(items[0])
             port, what, source, reasoning = items.popleft()
             if port is None:
                 self._up.frames.append(what)

@@ -1,15 +1,18 @@
 """What a worker's code asks, answered by the engine: one handler for each question.
 
-An answer that must wait (for a decision, an event, an end) is sent when it has come; nothing here
-blocks the loop. What the link carries is `connection`'s.
+An answer that must wait (for a decision, an event, an end) is sent when it has come. What may wait
+for the store is asked in a thread, so nothing here blocks the loop. What the link carries is
+`connection`'s.
 """
 
 import asyncio
 import itertools
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pullcord.engine.directory import RunHandle
 from pullcord.engine.log.watch import Watcher
 from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.link import frames_pb2 as pb
@@ -44,12 +47,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("pullcord.workers")
 
-_PAGE = 50
-"""Runs of a session's history in one answer."""
+_PAGE = 4 * 1024 * 1024
+"""Bytes of a session's history in one answer, if it is more than one run."""
 
 
 class Host(Runs, Protocol):
     """The engine, as code in a worker reaches it."""
+
+    blocking: bool
+    """Whether calls may wait for the store, so that no loop must make them."""
+
+    def find_here(self, run_id: str) -> RunHandle | None:
+        """The run of this id, if it is live here. Never waits for the store."""
+
+    def find(self, run_id: str) -> RunHandle:
+        """The run of this id, live or ended. Raises RunNotFound."""
 
     def get(self, run_id: str) -> Run:
         """A run as it is now. Raises RunNotFound."""
@@ -58,13 +70,22 @@ class Host(Runs, Protocol):
 class Answers:
     """The open questions and watches of one worker."""
 
-    def __init__(self, connection: "Connection", host: Host) -> None:
+    def __init__(
+        self, connection: "Connection", host: Host, cancels: Executor, lookups: Executor
+    ) -> None:
+        """`cancels` and `lookups` are threads, where what may wait for the store is asked."""
         self._connection = connection
         self._host = host
+        self._cancels = cancels
+        self._lookups = lookups
         self._loop = asyncio.get_running_loop()
         self._watches: dict[int, Watcher] = {}
         self._ids = itertools.count(1)
         self._asking: dict[int, asyncio.Task[None]] = {}
+        self._waits: dict[int, Callable[[], None]] = {}
+        """Unsubscribes from the end of runs."""
+        self._histories: dict[int, list[Run]] = {}
+        """By assignment, of those who have not read all of theirs yet."""
         self._closed = False
 
     def answer(self, ask: pb.Ask) -> None:
@@ -79,19 +100,44 @@ class Answers:
             if kind in _OF_RUN and (execution is None or execution.ended):
                 raise RunCancelledError("the run has ended, or is assigned to another worker")
             handler = _OF_RUN.get(kind) or _OF_NONE[kind]
-            if handler(self, execution, getattr(ask, kind), frame.answer):
-                self._connection.send(frame)
+            part = getattr(ask, kind)
+            if self._host.blocking and self._may_wait(kind, part):
+                threads = self._cancels if kind == "cancel" else self._lookups
+                threads.submit(self._handle, handler, execution, part, frame)
+                return
         except RunCancelledError:
             frame.answer.must_stop = True
             self._connection.send(frame)
+            return
+        self._handle(handler, execution, part, frame)
+
+    def _may_wait(self, kind: str, part: Any) -> bool:
+        """Whether the question may wait for the store."""
+        if kind in {"get", "wait"}:
+            return self._host.find_here(part) is None
+        if kind in {"cancel", "continue_run"}:
+            return self._host.find_here(part.run_id) is None
+        return kind in {"history", "follow_run"}
+
+    def _handle(self, handler: "Handler", execution: Any, part: Any, frame: pb.DownFrame) -> None:
+        """In any thread."""
+        try:
+            if handler(self, execution, part, frame.answer):
+                self._send(frame)
+        except RunCancelledError:
+            frame.answer.must_stop = True
+            self._send(frame)
         except Exception as error:
             self._refuse(frame, error)
+
+    def _send(self, frame: pb.DownFrame) -> None:
+        self._connection.post(lambda: self._connection.send(frame))
 
     def _refuse(self, frame: pb.DownFrame, error: BaseException) -> None:
         if not isinstance(error, PullcordError | ValueError | TypeError):
             _log.error("a question of a worker could not be answered", exc_info=error)
         fill_refusal(frame.answer.refusal, error)
-        self._connection.send(frame)
+        self._send(frame)
 
     def close(self) -> None:
         """The worker is gone: its watches end, and nobody waits for an answer."""
@@ -99,6 +145,10 @@ class Answers:
         for watcher in self._watches.values():
             watcher.close()
         self._watches.clear()
+        for unsubscribe in self._waits.values():
+            unsubscribe()
+        self._waits.clear()
+        self._histories.clear()
         for task in self._asking.values():
             task.cancel()
 
@@ -179,21 +229,42 @@ class Answers:
         return True
 
     def _history(self, execution: RemoteExecution, after: int, answer: pb.Answer) -> bool:
-        runs = execution.port.history()
-        answer.runs.more = len(runs) > after + _PAGE
-        answer.runs.runs.extend(map(run_message, runs[after : after + _PAGE]))
+        runs = self._histories.pop(execution.number, None) if after else None
+        if runs is None:
+            runs = execution.port.history()[after:]
+        size = 0
+        for number, run in enumerate(runs):
+            message = run_message(run)
+            size += message.ByteSize()
+            if number and size > _PAGE:
+                self._histories[execution.number] = runs[number:]
+                answer.runs.more = True
+                break
+            answer.runs.runs.append(message)
         return True
+
+    def left(self, execution: RemoteExecution) -> None:
+        """The code of this run asks nothing more."""
+        self._histories.pop(execution.number, None)
 
     # --- of code that may be outside every run
 
     def _follow_run(self, _: object, ask: pb.FollowRun, answer: pb.Answer) -> bool:
         offer = self._pinned(ask.offer, ask.key)
         watcher = self._host.follow(offer, spec_of(ask.spec), parent_run_id=ask.parent_run_id)
+        if not offer.started:  # it waits for its session, or was started before by another
+            self._host.on_end(watcher.run_id, self._in_loop(lambda: self._forget(offer)))
         number = next(self._ids)
         self._watches[number] = watcher
+        if self._closed:
+            watcher.close()
         answer.following.run_id = watcher.run_id
         answer.following.watch = number
         return True
+
+    def _forget(self, offer: PinnedOffer) -> None:
+        if not offer.started:
+            self._connection.send(pb.DownFrame(forget=offer.key))
 
     def _pinned(self, message: pb.Offer, key: int) -> PinnedOffer:
         offer = offer_of(message)
@@ -206,16 +277,23 @@ class Answers:
     def _wait(self, _: object, run_id: str, answer: pb.Answer) -> bool:
         frame = pb.DownFrame(answer=answer)
 
+        run = self._host.find(run_id)  # held, so that it answers also once it is forgotten
+
         def ended() -> None:
-            try:
-                frame.answer.run.CopyFrom(run_message(self._host.get(run_id)))
-            except RunNotFound as error:
-                self._refuse(frame, error)
-                return
+            self._waits.pop(answer.id, None)
+            frame.answer.run.CopyFrom(run_message(run.snapshot()))
             self._connection.send(frame)
 
-        self._host.on_end(run_id, self._in_loop(ended))
+        self._waits[answer.id] = _nothing
+        unsubscribe = run.on_end(self._in_loop(ended))
+        self._connection.post(lambda: self._keep_wait(answer.id, unsubscribe))
         return False
+
+    def _keep_wait(self, ask_id: int, unsubscribe: Callable[[], None]) -> None:
+        if self._closed:
+            unsubscribe()
+        elif ask_id in self._waits:  # else the run has ended, and the answer was sent
+            self._waits[ask_id] = unsubscribe
 
     def _in_loop(self, call: Callable[[], None]) -> Callable[[], None]:
         """The same call, made on this loop by whichever thread makes it."""
@@ -254,6 +332,10 @@ class Answers:
         run = self._host.continue_run(ask.run_id, decisions_of(ask.decisions), ask.actor)
         answer.run.CopyFrom(run_message(run))
         return True
+
+
+def _nothing() -> None:
+    pass
 
 
 Handler = Callable[[Answers, Any, Any, pb.Answer], bool]

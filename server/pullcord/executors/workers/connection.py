@@ -252,6 +252,7 @@ class Connection:
 
     def _forget(self, execution: RemoteExecution) -> None:
         self.runs.pop(execution.number, None)
+        self.answers.left(execution)
         self._pool.run_left(self)
 
     def _pass_on(self, name: str, fd: int) -> None:

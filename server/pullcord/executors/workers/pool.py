@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
@@ -39,6 +40,8 @@ _LEAVING = 3.0
 """Seconds that a worker has to end by itself, for its shutdown hooks."""
 _MOST_LINGERING = 8
 """Ended runs of a worker that have left something at work which does not end."""
+_ASIDE = 4
+"""Threads that wait for a store for workers' cancels, and again for all else they ask."""
 _TURN = 64
 """Waiting runs that are given to workers in one turn of the loop."""
 
@@ -63,6 +66,10 @@ class WorkerOptions:
     """Sync runs that wait for a thread of one; more are refused."""
     silence: float = 5.0
     """A worker that answers no ping for so long is retired."""
+    max_silence: float = 60.0
+    """One that answers none for so long is killed."""
+    max_memory: int | None = None
+    """Bytes; a worker that holds more is killed."""
     slow_after: float = 1.0
     """A worker whose answers are slow for so long gets no new runs until they are quick again."""
     engine: str = "{}"
@@ -106,6 +113,8 @@ class WorkerExecutor:
         self._restarts = {False: Restarts(), True: Restarts()}
         """Of shared and exclusive workers."""
         self._is_healthy = True
+        self._cancels = ThreadPoolExecutor(_ASIDE, "pullcord-asked-cancels")
+        self._lookups = ThreadPoolExecutor(_ASIDE, "pullcord-asked")
         self._ending = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pulse: Pulse | None = None
@@ -126,7 +135,7 @@ class WorkerExecutor:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._pulse = Pulse(self, self._options.silence, self._options.slow_after)
+        self._pulse = Pulse(self, self._options)
         self._beating = self._loop.create_task(self._pulse.beat())
         self._fill()
 
@@ -152,6 +161,8 @@ class WorkerExecutor:
             await asyncio.wait(self._tasks)
         if self._connections:
             await self._all_dead.wait()
+        for threads in (self._cancels, self._lookups):
+            threads.shutdown(wait=False)
 
     def post(self, call: Callable[..., None], *args: Any) -> None:
         """Makes a call on the loop: now, if this is its thread."""
@@ -164,7 +175,7 @@ class WorkerExecutor:
     def answers(self, connection: Connection) -> Answers:
         """Who answers the questions of a worker."""
         assert self._host is not None
-        return Answers(connection, self._host)
+        return Answers(connection, self._host, self._cancels, self._lookups)
 
     # --- the port that the engine calls
 
@@ -220,6 +231,7 @@ class WorkerExecutor:
             if connection is None:
                 execution.die("the worker process that had to execute it has died")
                 return
+            offer.started = True
             connection.start(execution, next(self._numbers), offer.key)
             return
         self._wait(execution)
@@ -464,6 +476,8 @@ class WorkerExecutor:
     def kill(self, connection: Connection, reason: str) -> None:
         """Ends a worker now, with everything that descends from it."""
         if connection in self._connections:
+            if connection.ready and not _is_done(connection):
+                _log.warning("worker %d is killed: %s", connection.process.pid, reason)
             self._reasons.setdefault(connection, reason)
             connection.retiring = connection.retiring or reason
             self._name_killed(connection, connection.process.kill())

@@ -1,20 +1,27 @@
 """The pulse of workers: pings, and what slow and missing answers mean.
 
 Slow for a while: threads there compute and share one interpreter, so new runs go elsewhere. Silent
-for seconds: something holds the interpreter, and the worker is retired. A late loop of our own is
-held against nobody.
+for seconds: something holds the interpreter, and the worker is retired; silent for much longer: it
+is killed, because none of its runs can say anything or be stopped. A late loop of our own is held
+against nobody. Here is also the look at how much memory workers hold.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pullcord.executors.workers.memory import in_words, resident
 from pullcord.link import frames_pb2 as pb
+from pullcord.link.values import IMPORT_SHOWN_AFTER
 
 if TYPE_CHECKING:
     from pullcord.executors.workers.connection import Connection
-    from pullcord.executors.workers.pool import WorkerExecutor
+    from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
+
+_log = logging.getLogger("pullcord.workers")
 
 _EVERY = 0.2
 """Seconds between two pings."""
@@ -24,8 +31,13 @@ _LATE = 0.02
 """Seconds by which our own loop may be late for its measurements to count."""
 
 
+_WEIGH_EVERY = 5
+"""Beats between two looks at the memory that workers hold."""
+
+
 class _Beats:
     def __init__(self, samples: int) -> None:
+        self.import_is_shown = False
         self.sent: dict[int, float] = {}
         self.recent: deque[float] = deque(maxlen=samples)
 
@@ -33,12 +45,13 @@ class _Beats:
 class Pulse:
     """Pings every worker and remembers how it answers."""
 
-    def __init__(self, pool: "WorkerExecutor", silence: float, slow_after: float) -> None:
+    def __init__(self, pool: "WorkerExecutor", options: "WorkerOptions") -> None:
         self._pool = pool
-        self._silence = silence
-        self._samples = max(2, round(slow_after / _EVERY))
+        self._options = options
+        self._samples = max(2, round(options.slow_after / _EVERY))
         self._beats: dict[Connection, _Beats] = {}
         self._number = 0
+        self._beat = 0
 
     async def beat(self) -> None:
         """Goes on until it is cancelled."""
@@ -51,19 +64,48 @@ class Pulse:
             self._beats = {c: self._beats.get(c) or _Beats(self._samples) for c in alive}
             for connection, beats in self._beats.items():
                 if not connection.ready:
+                    self._show_import(connection, beats, now)
                     continue
-                oldest = min(beats.sent.values(), default=now)
-                if on_time and now - oldest > 2 * _EVERY:
-                    beats.recent.append(now - oldest)
+                silent = now - min(beats.sent.values(), default=now)
+                if on_time and silent > 2 * _EVERY:
+                    beats.recent.append(silent)
                     self._look(connection, beats)
-                if on_time and now - oldest > self._silence:
-                    self._pool.retire(
-                        connection, f"it did not answer for {self._silence:g} seconds"
-                    )
+                if on_time and silent > self._options.silence:
+                    self._silent(connection, silent)
                 if len(beats.sent) < 64:
                     self._number += 1
                     beats.sent[self._number] = now
                     connection.send(pb.DownFrame(ping=self._number))
+            self._weigh_now_and_then(alive)
+
+    def _silent(self, connection: "Connection", seconds: float) -> None:
+        options = self._options
+        if not connection.retiring:
+            words = f"it did not answer for {options.silence:g} seconds"
+            _log.warning("worker %d takes no new runs: %s", connection.process.pid, words)
+            self._pool.retire(connection, words)
+        if seconds > options.max_silence:
+            self._pool.kill(connection, f"it did not answer for {options.max_silence:g} seconds")
+
+    def _show_import(self, connection: "Connection", beats: _Beats, now: float) -> None:
+        if now - connection.started_at > IMPORT_SHOWN_AFTER and not beats.import_is_shown:
+            beats.import_is_shown = True
+            _log.warning(
+                "worker %d has been importing %s for %g seconds; its stderr shows where it is",
+                connection.process.pid,
+                self._options.target,
+                IMPORT_SHOWN_AFTER,
+            )
+
+    def _weigh_now_and_then(self, connections: "Iterable[Connection]") -> None:
+        most = self._options.max_memory
+        self._beat += 1
+        if most is None or self._beat % _WEIGH_EVERY:
+            return
+        for connection in connections:
+            if (held := resident(connection.process.pid)) > most:
+                words = f"it held {in_words(held)} of memory, and may hold {in_words(most)}"
+                self._pool.kill(connection, f"{words} (PULLCORD_MAX_WORKER_MEMORY)")
 
     def ponged(self, connection: "Connection", number: int) -> None:
         """An answer has come."""
