@@ -1,7 +1,7 @@
 """The blocking face of the client: RunClient, and RunStream, which follows one run.
 
-It calls and waits. What a broken stream does next is decided in `resume`, what the messages say
-in the wire layer.
+It calls and waits. The calls are described in `verbs`; what a stream does after it broke is decided
+in `resume`.
 """
 
 import contextlib
@@ -14,89 +14,37 @@ from typing import Any, Self, Unpack
 import grpc
 from grpc.experimental import ChannelOptions
 
-from pullcord.client.calls import (
-    CALL_TIMEOUT,
-    DEFAULT_TARGET,
-    Metadata,
-    SpecOptions,
-    call_metadata,
-    channel_options,
-    new_spec,
-    starting_metadata,
+from pullcord.client import verbs
+from pullcord.client.calls import SpecOptions
+from pullcord.client.face import Face, refusals
+from pullcord.client.following import Following
+from pullcord.client.resume import Resume
+from pullcord.client.verbs import (
+    Answer,
+    Call,
+    CancelManyOptions,
+    CancelOptions,
+    StreamCancelOptions,
 )
-from pullcord.client.resume import Pace, Result, Resume
-from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.errors import PullcordError
-from pullcord.run.events import Event, Heartbeat
+from pullcord.run.events import Event
 from pullcord.run.record import CancelResult, Decision, Receipt, Run, RunFilter, RunSpec
-from pullcord.run.requests import (
-    DEFAULT_MAX_AFFECTED,
-    DEFAULT_PAGE_SIZE,
-    CancelManyRequest,
-    CancelRequest,
-    ContinueRequest,
-    ListRequest,
-    WaitRequest,
-)
+from pullcord.run.requests import DEFAULT_PAGE_SIZE
 from pullcord.run.runnable import RunnableInfo
-from pullcord.v1 import run_service_pb2 as v1
-from pullcord.v1.run_service_pb2_grpc import RunServiceStub
-from pullcord.wire.actor import with_actor
 from pullcord.wire.errors import from_rpc_error
-from pullcord.wire.event import event_of
-from pullcord.wire.requests import (
-    cancel_many_message,
-    cancel_message,
-    continue_message,
-    list_message,
-    wait_message,
-)
-from pullcord.wire.run import cancel_results_of, receipt_of, run_of, runnable_of
-from pullcord.wire.spec import spec_message
-
-# Streams are read in the thread that iterates, without one of gRPC's own in between: two fifths
-# less CPU a message.
-_SYNC_OPTIONS = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
 
 
-class RunClient:
+class RunClient(Face["RunStream", grpc.Channel]):
     """Starts, follows, looks at and stops the runs of a server, from any thread.
 
-    Close it, or use it in `with`. Every refusal is raised as its class in `pullcord.run.errors`;
-    what has no class of its own is a `CallFailed`.
-
-    Args:
-        target: the server's address, as gRPC takes it.
-        credentials: for TLS; None: the line is not encrypted.
-        metadata: goes with every call.
-        actor: who asks, as receipts and events will say; None: `user@host` of this process.
-        options: gRPC channel options, over the client's own.
-        pace: how a broken stream is taken up again.
-        channel: to be used instead of a new one; it stays its owner's to close.
+    Close it, or use it in `with`. An error of the server is raised as its class in
+    `pullcord.run.errors`, and as `CallFailed` if it has none.
     """
 
-    def __init__(
-        self,
-        target: str = DEFAULT_TARGET,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Iterable[tuple[str, str | bytes]] = (),
-        actor: str | None = None,
-        options: Iterable[tuple[str, Any]] = (),
-        pace: Pace = Pace(),  # noqa: B008  # a frozen value
-        channel: grpc.Channel | None = None,
-    ) -> None:
-        self._owned: grpc.Channel | None = None
-        if channel is None:
-            settings = channel_options([*_SYNC_OPTIONS, *options])
-            if credentials is None:
-                channel = grpc.insecure_channel(target, settings)
-            else:
-                channel = grpc.secure_channel(target, credentials, settings)
-            self._owned = channel
-        self._stub: Any = RunServiceStub(channel)
-        self._metadata = call_metadata(metadata, actor)
-        self.pace = pace
+    _grpc = grpc
+    # A stream is read in the thread that iterates, without another thread of gRPC's in between:
+    # two fifths less CPU per message.
+    _options = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
 
     def __enter__(self) -> Self:
         return self
@@ -111,210 +59,98 @@ class RunClient:
 
     def close(self) -> None:
         """Ends every stream and closes the channel. Runs go on as their disconnect policy says."""
-        if self._owned is not None:
-            self._owned.close()
-
-    # --- starting and following
-
-    def run(
-        self,
-        runnable: str,
-        input: str = "",
-        *,
-        timeout: float | None = None,
-        heartbeats: bool = False,
-        **options: Unpack[SpecOptions],
-    ) -> "RunStream":
-        """Starts a run and follows it.
-
-        `timeout` seconds from now the run ends with cause DEADLINE, a little before the call does.
-        """
-        spec = new_spec(runnable, input, options)
-        resume = Resume(spec.run_id, self.pace, starting=True, timeout=timeout)
-        return RunStream(self, resume, spec, heartbeats)
+        if self._owns_channel:
+            self._channel.close()
 
     def start(self, runnable: str, input: str = "", **options: Unpack[SpecOptions]) -> Run:
         """Starts a run in the background."""
-        request = v1.StartRunRequest(spec=spec_message(new_spec(runnable, input, options)))
-        metadata = starting_metadata(self._metadata)
-        return run_of(self._call(self._stub.StartRun, request, metadata=metadata).run)
-
-    def watch(
-        self,
-        run_id: str,
-        after_sequence: int = 0,
-        *,
-        timeout: float | None = None,
-        heartbeats: bool = False,
-    ) -> "RunStream":
-        """Follows a run from any point to its end; `timeout` seconds from now the watching ends."""
-        resume = Resume(run_id, self.pace, after_sequence=after_sequence, timeout=timeout)
-        return RunStream(self, resume, None, heartbeats)
+        return self._ask(verbs.start(runnable, input, options))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
-        """The run once it has ended, or as it is after `timeout` seconds."""
+        """Returns the run once it has ended, or as it is after `timeout` seconds."""
         resume = Resume(run_id, self.pace, timeout=timeout)
         left = timeout
         while True:
             try:
-                request = wait_message(WaitRequest(run_id, left))
-                limit = None if left is None else left + CALL_TIMEOUT
-                return run_of(self._call(self._stub.WaitRun, request, limit).run)
+                return self._ask(verbs.wait(run_id, left))
             except PullcordError as error:
                 (self.pace.sleep or time.sleep)(resume.lost(error))
             left = resume.opening()
 
-    # --- looking
-
     def get(self, run_id: str) -> Run:
-        """A run as it is now."""
-        return run_of(self._call(self._stub.GetRun, v1.GetRunRequest(run_id=run_id)).run)
+        """Returns a run as it is now."""
+        return self._ask(verbs.get(run_id))
 
     def list(
         self, matching: RunFilter | None = None, *, page_size: int = DEFAULT_PAGE_SIZE
     ) -> Iterator[Run]:
-        """All runs that match, the newest first, without input and output, page by page."""
-        token = ""
-        while True:
-            request = ListRequest(matching or RunFilter(), page_size, token)
-            page = self._call(self._stub.ListRuns, list_message(request))
-            yield from map(run_of, page.runs)
-            token = page.next_page_token
-            if not token:
-                return
+        """Yields all runs that match, newest first, without input and output, page by page."""
+        token, is_more = "", True
+        while is_more:
+            page = self._ask(verbs.page(matching, page_size, token))
+            yield from page.runs
+            token, is_more = page.next_token, bool(page.next_token)
 
     def runnables(self) -> tuple[RunnableInfo, ...]:
-        """What can be run, in order of name."""
-        response = self._call(self._stub.ListRunnables, v1.ListRunnablesRequest())
-        return tuple(map(runnable_of, response.runnables))
-
-    # --- going on
+        """Returns what can be run, in order of name."""
+        return self._ask(verbs.runnables())
 
     def continue_run(self, run_id: str, decisions: Iterable[Decision]) -> Run:
-        """Brings a paused run the decision on every call that waits; the run as it then is.
+        """Sends a paused run a decision for each waiting call; returns the run afterwards.
 
-        Raises RunNotPaused where it does not wait, also because somebody else has decided.
+        Raises RunNotPaused if it does not wait, for example because somebody else has decided.
         """
-        request = continue_message(ContinueRequest(run_id, tuple(decisions)))
-        return run_of(self._call(self._stub.ContinueRun, request).run)
+        return self._ask(verbs.continue_run(run_id, decisions))
 
-    # --- stopping
+    def cancel(self, run_id: str, reason: str = "", **options: Unpack[CancelOptions]) -> Receipt:
+        """Stops a run, gracefully unless `mode` says otherwise; returns the receipt.
 
-    def cancel(
-        self,
-        run_id: str,
-        reason: str = "",
-        *,
-        mode: CancelMode = CancelMode.GRACEFUL,
-        grace_period: float | None = None,
-        wait: float = 0.0,
-        before_start: bool = False,
-        cause: CancelCause = CancelCause.USER,
-        actor: str | None = None,
-    ) -> Receipt:
-        """Stops a run. The answer waits at most `wait` seconds for the stop.
-
-        `grace_period` is how many seconds a tool call in flight may take to finish; None: the
-        server's default. With `before_start` a run is stopped that has not come yet. `cause` is
-        USER, or PARENT where the run is part of one elsewhere; `actor` is on whose behalf this is
-        asked, None: the client's own.
+        Options: mode, grace_period, wait, before_start, cause, actor; see `CancelOptions`.
         """
-        request = CancelRequest(run_id, reason, mode, grace_period, wait, before_start, cause)
-        limit = CALL_TIMEOUT + wait
-        metadata = None if actor is None else with_actor(self._metadata, actor)
-        message = cancel_message(request)
-        return receipt_of(self._call(self._stub.CancelRun, message, limit, metadata))
+        return self._ask(verbs.cancel(run_id, reason, options))
 
     def cancel_many(
-        self,
-        matching: RunFilter,
-        reason: str = "",
-        *,
-        mode: CancelMode = CancelMode.GRACEFUL,
-        validate_only: bool = False,
-        max_affected: int = DEFAULT_MAX_AFFECTED,
+        self, matching: RunFilter, reason: str = "", **options: Unpack[CancelManyOptions]
     ) -> tuple[CancelResult, ...]:
-        """Stops every live run that the filter matches, by session, user, runnable and labels."""
-        request = CancelManyRequest(matching, reason, mode, validate_only, max_affected)
-        response = self._call(self._stub.CancelRuns, cancel_many_message(request))
-        return tuple(cancel_results_of(response))
+        """Stops every live run that the filter matches, by session, user, runnable and labels.
 
-    # --- calling
+        Options: mode, validate_only, max_affected; see `CancelManyOptions`.
+        """
+        return self._ask(verbs.cancel_many(matching, reason, options))
 
-    def _call(
-        self,
-        method: Any,
-        request: Any,
-        timeout: float | None = CALL_TIMEOUT,
-        metadata: Metadata | None = None,
-    ) -> Any:
-        try:
-            return method(request, timeout=timeout, metadata=metadata or self._metadata)
-        except grpc.RpcError as error:
-            run_id = getattr(request, "run_id", "")
-            raise from_rpc_error(error, run_id) from error
+    def _ask(self, call: Call[Answer]) -> Answer:
+        with refusals(call):
+            return call.read(self._send(call))
 
-    def open(self, resume: Resume, spec: RunSpec | None) -> Any:
-        """A connection's responses: of Run while the run may not be known, else of WatchRun."""
-        timeout = resume.opening()
-        if spec is not None and not resume.begun:
-            request: Any = v1.RunRequest(spec=spec_message(spec))
-            metadata = starting_metadata(self._metadata)
-            return self._stub.Run(request, timeout=timeout, metadata=metadata)
-        request = v1.WatchRunRequest(run_id=resume.run_id, after_sequence=resume.after_sequence)
-        return self._stub.WatchRun(request, timeout=timeout, metadata=self._metadata)
+    def _follow(self, resume: Resume, spec: RunSpec | None, heartbeats: bool) -> "RunStream":
+        return RunStream(self, resume, spec, heartbeats)
 
 
-class RunStream:
+class RunStream(Following[RunClient]):
     """The events of one run, in order, each once, over as many connections as it takes.
 
     It ends after the terminal event. Closing or dropping it leaves the run to its disconnect
-    policy; `cancel` stops the run. One thread iterates; any may cancel or close.
+    policy; `cancel` stops the run. One thread iterates; any thread may cancel or close.
     """
 
     def __init__(
         self, client: RunClient, resume: Resume, spec: RunSpec | None, heartbeats: bool
     ) -> None:
-        self.run_id = resume.run_id
-        self._client = client
-        self._resume = resume
-        self._spec = spec
-        self._heartbeats = heartbeats
+        super().__init__(client, resume, spec, heartbeats)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._responses: Any = None
         self._connect()
 
-    @property
-    def result(self) -> Result | None:
-        """What the run came to; None before its terminal event was seen."""
-        return self._resume.result
+    def cancel(self, reason: str = "", **options: Unpack[StreamCancelOptions]) -> Receipt:
+        """Stops the run, also before it has begun; its last events then come as usual.
 
-    @property
-    def after_sequence(self) -> int:
-        """The number of the last event seen: what another watch can go on with."""
-        return self._resume.after_sequence
-
-    def cancel(
-        self,
-        reason: str = "",
-        *,
-        mode: CancelMode = CancelMode.GRACEFUL,
-        grace_period: float | None = None,
-        wait: float = 0.0,
-    ) -> Receipt:
-        """Stops the run, also where it has not begun; its last events then come as usual."""
-        return self._client.cancel(
-            self.run_id,
-            reason,
-            mode=mode,
-            grace_period=grace_period,
-            wait=wait,
-            before_start=not self._resume.begun,
-        )
+        Options: mode, grace_period, wait; see `StreamCancelOptions`.
+        """
+        return self._client._ask(self._stop(reason, options))
 
     def close(self) -> None:
-        """Leaves the stream; whoever waits for its next event sees it end."""
+        """Leaves the stream; a thread that waits for its next event sees it end."""
         with self._lock:
             self._closed.set()
             if self._responses is not None:
@@ -351,24 +187,19 @@ class RunStream:
         raise StopIteration
 
     def _receive(self) -> Event | None:
-        """The next event that is new to the caller; None where something else happened."""
+        """Returns the next event for the caller; None if something else happened."""
         try:
             if self._responses is None:
                 self._connect()
             if self._responses is None:  # closed meanwhile
                 return None
-            message = next(self._responses).event
+            response = next(self._responses)
         except StopIteration:
             self._recover(None)
         except grpc.RpcError as error:
             self._recover(from_rpc_error(error, self.run_id))
         else:
-            event = event_of(message)
-            if event is None:
-                self._resume.skip(message.sequence)
-            elif self._resume.admit(event):
-                is_shown = self._heartbeats or not isinstance(event.payload, Heartbeat)
-                return event if is_shown else None
+            return self._shown(response.event)
         return None
 
     def _connect(self) -> None:
@@ -377,7 +208,7 @@ class RunStream:
                 self._responses = self._client.open(self._resume, self._spec)
 
     def _recover(self, error: PullcordError | None) -> None:
-        """Waits until it is time for the next connection. Raises what the caller is to see."""
+        """Waits until it is time for the next connection. Raises what the caller must see."""
         self._responses = None
         if self._closed.is_set():
             return

@@ -1,0 +1,136 @@
+"""What both faces of the client share: where calls go, as whom, and how a run is followed.
+
+A face only adds how it waits: by blocking a thread, or by awaiting. Nothing here waits.
+"""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any, Generic, TypeVar, Unpack
+
+import grpc
+
+from pullcord.client.calls import (
+    DEFAULT_TARGET,
+    Options,
+    SpecOptions,
+    call_metadata,
+    channel_options,
+    new_spec,
+    starting_metadata,
+)
+from pullcord.client.resume import Pace, Resume
+from pullcord.client.verbs import Call
+from pullcord.run.record import RunSpec
+from pullcord.v1 import run_service_pb2 as v1
+from pullcord.v1.run_service_pb2_grpc import RunServiceStub
+from pullcord.wire.actor import with_actor
+from pullcord.wire.errors import from_rpc_error
+from pullcord.wire.spec import spec_message
+
+StreamT = TypeVar("StreamT")
+ChannelT = TypeVar("ChannelT")
+
+
+class Face(ABC, Generic[StreamT, ChannelT]):
+    """A client of one server."""
+
+    _grpc: ModuleType
+    """Where this face's channels are made: `grpc` or `grpc.aio`."""
+    _options: Options = ()
+    """Channel options that this face needs."""
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Iterable[tuple[str, str | bytes]] = (),
+        actor: str | None = None,
+        options: Iterable[tuple[str, Any]] = (),
+        pace: Pace = Pace(),  # noqa: B008  # a frozen value
+        channel: ChannelT | None = None,
+    ) -> None:
+        """
+        Args:
+            target: the server's address, in gRPC's form.
+            credentials: for TLS; None: the connection is not encrypted.
+            metadata: sent with every call.
+            actor: who calls, shown in receipts and events; None: `user@host` of this process.
+            options: gRPC channel options; they replace the client's own.
+            pace: how the client reconnects to a stream that broke.
+            channel: used instead of a new one; its owner closes it.
+        """
+        self._channel: Any = channel
+        self._owns_channel = channel is None
+        if channel is None:
+            settings = channel_options([*self._options, *options])
+            if credentials is None:
+                self._channel = self._grpc.insecure_channel(target, settings)
+            else:
+                self._channel = self._grpc.secure_channel(target, credentials, settings)
+        self._stub: Any = RunServiceStub(self._channel)
+        self._metadata = call_metadata(metadata, actor)
+        self.pace = pace
+
+    def run(
+        self,
+        runnable: str,
+        input: str = "",
+        *,
+        timeout: float | None = None,
+        heartbeats: bool = False,
+        **options: Unpack[SpecOptions],
+    ) -> StreamT:
+        """Starts a run and follows it.
+
+        After `timeout` seconds the run ends with cause DEADLINE, a little before the call does.
+        """
+        spec = new_spec(runnable, input, options)
+        resume = Resume(spec.run_id, self.pace, starting=True, timeout=timeout)
+        return self._follow(resume, spec, heartbeats)
+
+    def watch(
+        self,
+        run_id: str,
+        after_sequence: int = 0,
+        *,
+        timeout: float | None = None,
+        heartbeats: bool = False,
+    ) -> StreamT:
+        """Follows a run from any event to its end, for at most `timeout` seconds."""
+        resume = Resume(run_id, self.pace, after_sequence=after_sequence, timeout=timeout)
+        return self._follow(resume, None, heartbeats)
+
+    @abstractmethod
+    def _follow(self, resume: Resume, spec: RunSpec | None, heartbeats: bool) -> StreamT: ...
+
+    def open(self, resume: Resume, spec: RunSpec | None) -> Any:
+        """Opens a connection for a stream: by Run until the run has begun, else by WatchRun."""
+        timeout = resume.opening()
+        if spec is not None and not resume.begun:
+            request = v1.RunRequest(spec=spec_message(spec))
+            metadata = starting_metadata(self._metadata)
+            return self._stub.Run(request, timeout=timeout, metadata=metadata)
+        watch = v1.WatchRunRequest(run_id=resume.run_id, after_sequence=resume.after_sequence)
+        return self._stub.WatchRun(watch, timeout=timeout, metadata=self._metadata)
+
+    def _send(self, call: Call[Any]) -> Any:
+        """Makes a call: the response, or what is awaited for it."""
+        metadata = self._metadata
+        if call.actor is not None:
+            metadata = with_actor(metadata, call.actor)
+        if call.is_start:
+            metadata = starting_metadata(metadata)
+        method = getattr(self._stub, call.method)
+        return method(call.request, timeout=call.timeout, metadata=metadata)
+
+
+@contextlib.contextmanager
+def refusals(call: Call[Any]) -> Iterator[None]:
+    """Raises a failed call's error as its class in `pullcord.run.errors`."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, call.run_id) from error
