@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.record import Record
 from pullcord.run.cancel import Cancellation
 from pullcord.run.cancel import CancelRequest as CancelRequest
 from pullcord.run.place import Runs
 from pullcord.run.port import Execution, RunPort
-from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
 from pullcord.run.runnable import Runnable
 
 
@@ -49,6 +50,25 @@ class Finish:
     ended: EndedRun
     log: EventLog
     """Closed, so it never changes again."""
+    after: int = 0
+    """The number of the last event that the store has, as far as its owner knows."""
+
+
+UNBOUNDED = 1 << 62
+"""The `reserved` of a store that does not outlive its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for a run beside its spec. Whoever takes the run over needs both."""
+
+    policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
+    deadline: float = 0.0
+    """Seconds since the epoch at which the run must have ended; 0: none."""
+    parent_run_id: str = ""
+    begins: bool = True
+    """Whether its code may begin as soon as the run is admitted. If not, `begin` is called first,
+    and until then the run can be taken over without running anything twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +77,49 @@ class Admitted:
 
     cancellation: Cancellation | None = None
     """A cancel that came before its run; the run ends CANCELLED without doing anything."""
+    reserved: int = UNBOUNDED
+    """No event above this number may be shown to anybody before a `write` has reserved more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one live run has made since its store was last asked to write."""
+
+    scope: Scope
+    spec: RunSpec
+    records: Sequence[Record]
+    """In order, as they stand in the log. The terminal event is never among them."""
+    after: int
+    """The number of the last event before them, which the store has."""
+    reserve: int
+    """Events up to this number may be shown once this is written."""
+    base: Run | None = None
+    """The run at `after`. Set where the log has been trimmed since: the store may have fewer
+    events than `after`, drops all of them, and goes on from here."""
+    opens: Terms | None = None
+    """Set for a child that its store has not heard of: the row is made, live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a store has of a live run."""
+
+    last_sequence: int
+    """Of the last event it has. Other than the last one asked for: go on from here."""
+    reserved: int
+    stop: CancelRequest | None = None
+    """The stop that is recorded, whoever asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that was admitted by a process that is gone, and had not begun. It is live, and belongs
+    to the process that asked."""
+
+    scope: Scope
+    spec: RunSpec
+    terms: Terms
+    reserved: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +150,9 @@ class StoreSize:
     """Memory or disk that ended runs take, roughly."""
 
 
+DEFAULT_TERMS = Terms()
+
+
 class RunStore(Protocol):
     """What all processes that share runs must agree on. Each verb is one transaction.
 
@@ -101,11 +167,25 @@ class RunStore(Protocol):
 
     An expired row counts as absent in every verb, whether or not the store has deleted it yet. The
     store deletes expired rows by itself, also while nobody calls.
+
+    A *durable* store outlives its process, and is asked to write what live runs make. Then:
+
+    1. No event is shown above the number that the store has reserved, and no end before `finish`
+       has returned. Other events may be shown before they are written.
+    2. An accepted cancel is answered once `request_stop` has returned.
+    3. Only the incarnation of the process that owns a run writes for it, and each write proves in
+       the same transaction that this incarnation lives.
+    4. A run whose owner is gone ends FAILED, cause LOST, one above what was reserved, behind a gap,
+       with all that was written; CANCELLED if a stop had been recorded. One that had not begun is
+       `Waiting` instead, and begins elsewhere.
     """
 
     blocking: bool
+    durable: bool
 
-    def admit(self, scope: Scope, spec: RunSpec) -> Admitted | AlreadyLive | EndedRun:
+    def admit(
+        self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
+    ) -> Admitted | AlreadyLive | EndedRun:
         """Makes a live row, or returns what the row is already. Takes a tombstone with it.
 
         Raises:
@@ -114,6 +194,22 @@ class RunStore(Protocol):
 
     def withdraw(self, scope: Scope, run_id: str) -> None:
         """Takes back `admit`: the run was refused after all. A tombstone that it took is back."""
+
+    def recover(self) -> Sequence[Waiting]:
+        """Ends the runs of processes that are gone, and takes over those that had not begun."""
+
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+        """The code of this run is about to begin, and from now on nobody begins it again.
+
+        Returns the stop that came meanwhile: then the run ends without beginning.
+        """
+
+    def write(self, entries: Sequence[Entry]) -> list[Written | None]:
+        """Appends what live runs have made, all in one transaction, and reserves numbers.
+
+        None: the run does not belong to this process, or no longer. Nothing was written for it.
+        An entry that comes again, with more or fewer records, stores each event once.
+        """
 
     def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
         """Turns live rows into ended ones, all in one transaction; makes missing rows.
@@ -153,6 +249,9 @@ class RunStore(Protocol):
 
     def size(self) -> StoreSize:
         """What the store holds, expired rows not counted."""
+
+    def close(self) -> None:
+        """Writes what waits, and lets go of files and connections."""
 
 
 class Executor(Protocol):

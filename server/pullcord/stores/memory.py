@@ -20,14 +20,19 @@ from pullcord.engine.log.log import EventLog
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import age
 from pullcord.engine.ports import (
+    DEFAULT_TERMS,
     Admitted,
     AlreadyLive,
     CancelRequest,
     EndedRun,
+    Entry,
     Finish,
     Recorded,
     Scope,
     StoreSize,
+    Terms,
+    Waiting,
+    Written,
 )
 from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.errors import RunExists, ServerBusy
@@ -68,6 +73,7 @@ class MemoryStore:
     """A RunStore of this process alone. When it is full, the runs that ended first go first."""
 
     blocking = False
+    durable = False
 
     def __init__(self, clock: Clock, options: EngineOptions) -> None:
         self._clock = clock
@@ -83,7 +89,9 @@ class MemoryStore:
 
     # --- one transaction each
 
-    def admit(self, scope: Scope, spec: RunSpec) -> Admitted | AlreadyLive | EndedRun:
+    def admit(
+        self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
+    ) -> Admitted | AlreadyLive | EndedRun:
         """Makes a live row, or returns what the row is already."""
         key = _key(scope, spec.run_id)
         with self._lock:
@@ -108,6 +116,20 @@ class MemoryStore:
                 self._tombstones[key] = live.tombstone
                 self._tombstones.move_to_end(key, last=False)  # it is an old one
                 self._arm()
+
+    def recover(self) -> Sequence[Waiting]:
+        """Nothing: no run here has outlived its process."""
+        return ()
+
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+        """The stop that came meanwhile."""
+        with self._lock:
+            live = self._live.get(_key(scope, run_id))
+            return None if live is None else live.stop
+
+    def write(self, entries: Sequence[Entry]) -> list[Written | None]:
+        """Not called: what live runs make is in this memory already."""
+        return [None for _ in entries]
 
     def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
         """Keeps ended runs; returns the stops that stand against an end."""
@@ -219,6 +241,9 @@ class MemoryStore:
             tombstones = sum(self._find_tombstone(key) is not None for key in self._tombstones)
             nbytes = sum(row.nbytes for row in ended)
             return StoreSize(len(self._live), tombstones, len(ended), nbytes)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     # --- expiry and room: under the lock
 

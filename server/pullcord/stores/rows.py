@@ -1,0 +1,109 @@
+"""What durable stores write: specs, runs, stops and events as bytes, and back.
+
+One form for all of them: the messages of the API, so that a row outlives the code that wrote it.
+Nothing here knows a table.
+"""
+
+import hashlib
+from array import array
+from dataclasses import dataclass
+
+from pullcord.engine.log.record import Record
+from pullcord.engine.ports import CancelRequest
+from pullcord.run.events import ContentDelta, ReasoningDelta
+from pullcord.run.record import Run, RunSpec
+from pullcord.v1 import cancel_pb2, run_pb2, run_service_pb2
+from pullcord.wire.event import event_of, response_bytes
+from pullcord.wire.run import cancellation_of, fill_cancellation, run_message, run_of
+from pullcord.wire.spec import parse_spec, spec_message
+
+_NO_BOUND = 1 << 40
+"""Specs were checked when their runs were started; bounds may have changed since."""
+_DIGEST_VERSION = b"1"
+"""Changes with what a digest is made of, so that servers of two releases never compare them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One record of a log."""
+
+    sequence: int
+    """Of the last event in it."""
+    count: int
+    data: bytes
+    """A RunResponse: what every watcher is sent."""
+    lengths: bytes | None
+    """Of merged deltas, in characters, four bytes each, little endian; None: it is one event."""
+
+
+def event_row(run_id: str, record: Record) -> EventRow:
+    """A record as it is stored."""
+    if record.wire is None:
+        record.wire = response_bytes(run_id, record)
+    lengths = record.lengths.tobytes() if record.lengths is not None else None
+    return EventRow(record.sequence, record.count, record.wire, lengths)
+
+
+def record_of(row: EventRow) -> Record | None:
+    """A stored record; None: its payload is of a newer release."""
+    event = event_of(run_service_pb2.RunResponse.FromString(row.data).event)
+    if event is None:
+        return None
+    payload = event.payload
+    if not isinstance(payload, (ContentDelta, ReasoningDelta)):
+        record = Record(row.sequence, row.count, event.create_time, payload, source=event.source)
+    else:
+        lengths = None
+        if row.lengths is not None:
+            lengths = array("I")
+            lengths.frombytes(row.lengths)
+        record = Record(
+            row.sequence,
+            row.count,
+            event.create_time,
+            None,
+            payload.text,
+            event.source,
+            isinstance(payload, ReasoningDelta),
+            lengths,
+        )
+    record.wire = row.data
+    return record
+
+
+def spec_bytes(spec: RunSpec) -> bytes:
+    """A spec, the same bytes for equal specs."""
+    return spec_message(spec).SerializeToString(deterministic=True)
+
+
+def spec_of(data: bytes) -> RunSpec:
+    """A stored spec."""
+    return parse_spec(run_pb2.RunSpec.FromString(data), _NO_BOUND)
+
+
+def digest_of(spec: RunSpec) -> bytes:
+    """What says whether two specs ask for the same run."""
+    return _DIGEST_VERSION + hashlib.sha256(spec_bytes(spec)).digest()
+
+
+def run_bytes(run: Run) -> bytes:
+    """A run as it is stored."""
+    return run_message(run).SerializeToString()
+
+
+def stored_run(data: bytes) -> Run:
+    """A stored run."""
+    return run_of(run_pb2.Run.FromString(data))
+
+
+def stop_bytes(request: CancelRequest) -> bytes:
+    """A stop without its grace period, which has a column of its own."""
+    message = cancel_pb2.Cancellation()
+    fill_cancellation(message, request.cancellation)
+    return message.SerializeToString()
+
+
+def stop_of(data: bytes, grace_period: float | None) -> CancelRequest:
+    """A stored stop."""
+    cancellation = cancellation_of(cancel_pb2.Cancellation.FromString(data))
+    return CancelRequest(cancellation, grace_period)
