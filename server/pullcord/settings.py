@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PREFIX = "PULLCORD_"
+STATM = Path("/proc/self/statm")
+"""Where Linux tells how much memory this process holds."""
 
 
 class SettingsError(ValueError):
@@ -83,6 +85,16 @@ class Settings(BaseSettings):
         host, _, port = value.rpartition(":")
         if not value.startswith("unix:") and not (host and port.isdecimal() and int(port) < 2**16):
             raise ValueError("must be host:port, or unix:path")
+        return value
+
+    @field_validator("max_worker_memory")
+    @classmethod
+    def _can_be_seen(cls, value: int | None) -> int | None:
+        if value is not None and not STATM.exists():
+            raise ValueError(
+                f"cannot be held here: it needs {STATM}, where Linux tells how much memory a "
+                "process holds; leave it unset"
+            )
         return value
 
     @field_validator("engine", mode="before")

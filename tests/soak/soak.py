@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,16 +53,24 @@ class Soak:
         self.ends: dict[str, int] = {}
         self.deaths = 0
 
+    def _workers(self) -> list[psutil.Process]:
+        """Beside them the control process has a guard, which ends them if it dies."""
+        found = []
+        for child in self._control.children():
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if "pullcord.worker" in child.cmdline():
+                    found.append(child)
+        return found
+
     def weight(self, runs: int) -> Weight:
-        children = self._control.children()
-        (worker,) = children
+        (worker,) = self._workers()
         with self._control.oneshot(), worker.oneshot():
             return Weight(
                 runs,
                 self._control.memory_info().rss / 2**20,
                 self._control.num_threads(),
                 self._control.num_fds(),
-                len(children),
+                len(self._control.children()),
                 worker.memory_info().rss / 2**20,
                 worker.num_threads(),
                 worker.num_fds(),
@@ -104,14 +112,14 @@ class Soak:
                     await _a_moment()
                 await client.cancel(run.run_id, mode=CancelMode.IMMEDIATE, wait=30)
             else:
-                for worker in self._control.children():
+                for worker in self._workers():
                     os.kill(worker.pid, signal.SIGKILL)
             self.deaths += 1
 
     async def _settled(self, client: AsyncRunClient) -> None:
         """Until no run is live, and as many workers are there as there should be."""
         live = RunFilter(states=frozenset(s for s in RunState if not s.is_terminal))
-        while [r async for r in client.list(live)] or len(self._control.children()) != 1:
+        while [r async for r in client.list(live)] or len(self._workers()) != 1:
             await _a_moment()
 
 

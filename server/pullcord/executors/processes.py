@@ -5,15 +5,16 @@ must end, is not known here.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pullcord.run.events import Custom
+if TYPE_CHECKING:
+    from pullcord.run.events import Custom
 
 WORKER_MARK = "PULLCORD_WORKER"
 """An environment variable that all processes have which descend from one worker."""
@@ -35,8 +36,10 @@ class Killed:
     """Its command line, cut; in brackets its name, if it has none."""
 
 
-def killed_event(killed: Iterable[Killed]) -> Custom:
+def killed_event(killed: Iterable[Killed]) -> "Custom":
     """The event that names what had to be killed."""
+    from pullcord.run.events import Custom  # here, so that the guard of workers stays small
+
     named = [{"pid": one.pid, "command": one.command} for one in killed]
     return Custom("processes_killed", {"processes": named[:_MAX_NAMED], "count": len(named)})
 
@@ -44,6 +47,8 @@ def killed_event(killed: Iterable[Killed]) -> Custom:
 def adopt_orphans() -> None:
     """From now on processes that descend from this one stay its descendants, detached or not."""
     if sys.platform == "linux":
+        import ctypes  # here, so that the guard of workers stays small
+
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -100,6 +105,20 @@ def kill_all(find: Callable[[], Iterable[int]]) -> list[Killed]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
     return list(killed.values())
+
+
+def kill_tree(pid: int) -> list[Killed]:
+    """Kills the leader of a group, with its group and all that descends from it, which is returned.
+
+    Never waits.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGSTOP)  # or it would start more while we look
+    killed = kill_all(lambda: descendants(pid))
+    for end in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            end(pid, signal.SIGKILL)
+    return killed
 
 
 def _command(pid: int) -> str:

@@ -70,7 +70,7 @@ class Connection:
         self._unsent_bytes = 0
         self._dead = False
         self._loop.add_reader(process.sock.fileno(), self._read)
-        self._loop.add_reader(process.pidfd, self._died)
+        self._loop.add_reader(process.exit_fd, self._died)
         for name, fd in (("stdout", process.stdout), ("stderr", process.stderr)):
             self._loop.add_reader(fd, self._pass_on, name, fd)
 
@@ -113,9 +113,7 @@ class Connection:
                 self._unsent.popleft()
         except BlockingIOError:
             return
-        except (
-            OSError
-        ):  # it is dead: what it has said is still read, its death is told by the pidfd
+        except OSError:  # it is dead: what it has said is still read, then its death is seen
             self._unsent.clear()
         self._loop.remove_writer(self.process.sock.fileno())
 
@@ -272,7 +270,7 @@ class Connection:
         """Its process has ended; what is still in the socket is read before anybody is told."""
         if not self._dead:
             self._dead = True
-            self._loop.remove_reader(self.process.pidfd)
+            self._loop.remove_reader(self.process.exit_fd)
             with contextlib.suppress(Exception):
                 self._loop.remove_writer(self.process.sock.fileno())
         if self._read():

@@ -26,7 +26,8 @@ from pullcord.executors.processes import Killed, killed_event
 from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
-from pullcord.executors.workers.process import start_process
+from pullcord.executors.workers.guardian import Guardian
+from pullcord.executors.workers.process import ROOT, start_process
 from pullcord.executors.workers.pulse import Pulse
 from pullcord.executors.workers.restarts import Restarts
 from pullcord.link import frames_pb2 as pb
@@ -106,6 +107,7 @@ class WorkerExecutor:
         self._thread = 0
         self._numbers = itertools.count(1)
         self._connections: set[Connection] = set()
+        self._guardian = Guardian(ROOT)
         self._starting = {False: 0, True: 0}
         """Processes on their way, shared and exclusive."""
         self._waiting: dict[bool, dict[RemoteExecution, None]] = {False: {}, True: {}}
@@ -137,6 +139,7 @@ class WorkerExecutor:
         self._thread = threading.get_ident()
         self._pulse = Pulse(self, self._options)
         self._beating = self._loop.create_task(self._pulse.beat())
+        self._guardian.open()
         self._fill()
 
     def close(self) -> None:
@@ -161,6 +164,7 @@ class WorkerExecutor:
             await asyncio.wait(self._tasks)
         if self._connections:
             await self._all_dead.wait()
+        await asyncio.to_thread(self._guardian.close)
         for threads in (self._cancels, self._lookups):
             threads.shutdown(wait=False)
 
@@ -356,7 +360,7 @@ class WorkerExecutor:
             if self._closing:
                 return
             generation = self._generation  # as it was before the import began
-            process = await asyncio.to_thread(start_process)
+            process = await asyncio.to_thread(start_process, self._guardian)
         except OSError as error:
             restarts.failed(0.0)
             _log.error("no worker process can be started: %s", error)

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 
 import pullcord
-from pullcord.executors.processes import WORKER_MARK, Killed, descendants, kill_all, marked
+from pullcord.executors.processes import WORKER_MARK, Killed, kill_all, kill_tree, marked
+from pullcord.executors.workers.guardian import Guardian
 
-_ROOT = str(Path(pullcord.__file__).resolve().parents[1])
+ROOT = str(Path(pullcord.__file__).resolve().parents[1])
+"""Where Python finds this package."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Process:
     sock: socket.socket
     stdout: int
     stderr: int
-    pidfd: int
+    exit_fd: int
+    """Readable once it is dead."""
+    guardian: Guardian
     mark: str
     """What its processes have in their environment."""
 
@@ -43,13 +47,7 @@ class Process:
 
         A worker with one run adopts what its code detaches, so that is found, too.
         """
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGSTOP)  # or it would start more while we look
-        killed = kill_all(lambda: descendants(self.pid))
-        for end in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                end(self.pid, signal.SIGKILL)
-        return killed
+        return kill_tree(self.pid)
 
     def reap(self) -> str:
         """After its death: ends what is left of its group, and says in words how it died.
@@ -59,6 +57,7 @@ class Process:
         """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self.guardian.forget(self.pid)
         code = self.process.wait()
         if code != 0:
             find = partial(marked, WORKER_MARK, self.mark)
@@ -73,12 +72,12 @@ class Process:
     def close(self) -> None:
         """Closes what is open of it. After the reap."""
         self.sock.close()
-        for fd in (self.stdout, self.stderr, self.pidfd):
+        for fd in (self.stdout, self.stderr, self.exit_fd):
             with contextlib.suppress(OSError):
                 os.close(fd)
 
 
-def start_process() -> Process:
+def start_process(guardian: Guardian) -> Process:
     """Starts a worker. Blocks for some milliseconds, so not on an event loop.
 
     Raises OSError where the system gives no more processes or descriptors.
@@ -99,24 +98,49 @@ def start_process() -> Process:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
             env=os.environ
-            | {"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}" if path else _ROOT, WORKER_MARK: mark},
+            | {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}" if path else ROOT, WORKER_MARK: mark},
         )
     except BaseException:
         _close(ours, *opened[::2])
         raise
     finally:
         _close(theirs, *opened[1::2])
+    guardian.watch(process.pid, mark)
     try:
         for fd in (out_read, err_read):
             os.set_blocking(fd, False)
         ours.setblocking(False)
-        pidfd = os.pidfd_open(process.pid)
+        exit_fd = _exit_of(process)
     except OSError:  # no descriptor is left: the worker ends, as its socket is closed
         process.kill()
+        guardian.forget(process.pid)
         process.wait()
         _close(ours, out_read, err_read)
         raise
-    return Process(process, ours, out_read, err_read, pidfd, mark)
+    return Process(process, ours, out_read, err_read, exit_fd, guardian, mark)
+
+
+def _exit_of(process: "subprocess.Popen[bytes]") -> int:
+    """A descriptor that becomes readable once the process is dead.
+
+    That is a pidfd, or, where the system has none, a pipe that a waiting thread closes.
+    """
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(process.pid)
+    readable, written = os.pipe()
+    waits = threading.Thread(
+        target=_wait_for, args=(process, written), name="pullcord-exit", daemon=True
+    )
+    waits.start()
+    return readable
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", fd: int) -> None:
+    if hasattr(os, "waitid"):  # not reaped by this: until it is, its id means no other process
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    else:
+        process.wait()
+    os.close(fd)
 
 
 def _close(sock: socket.socket, *fds: int) -> None:
