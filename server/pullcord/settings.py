@@ -22,6 +22,15 @@ STATM = Path("/proc/self/statm")
 """Where Linux tells how much memory this process holds."""
 
 
+NO_ADDRESS = "must be host:port, or unix:path"
+
+
+def is_address(text: str) -> bool:
+    """Whether a server can listen there: host:port, or unix:path."""
+    host, _, port = text.rpartition(":")
+    return text.startswith("unix:") or bool(host and port.isdecimal() and int(port) < 2**16)
+
+
 class SettingsError(ValueError):
     """A setting is wrong; the message names its variable, a line each."""
 
@@ -82,9 +91,8 @@ class Settings(BaseSettings):
     @field_validator("listen")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not value.startswith("unix:") and not (host and port.isdecimal() and int(port) < 2**16):
-            raise ValueError("must be host:port, or unix:path")
+        if not is_address(value):
+            raise ValueError(NO_ADDRESS)
         return value
 
     @field_validator("max_worker_memory")

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from pullcord.cli.app import app
+from pullcord.cli.output import seconds
 from pullcord.client import RunClient
 from typer.testing import CliRunner
 
@@ -21,10 +22,11 @@ def test_ps_shows_live_runs(address: str, client: RunClient, session: str) -> No
     live = client.start("agents/forever", session_id=session, labels={"team": "blue"}).run_id
     ended = client.start("agents/say", "hi", session_id=session).run_id
     client.wait(ended)
-    (line,) = call("ps", "--session", session, address=address).stdout.splitlines()
+    header, line = call("ps", "--session", session, address=address).stdout.splitlines()
+    assert header.split() == ["run", "runnable", "state", "age", "duration"]
     for word in (live, "agents/forever", "running", f"session {session}", "team=blue"):
         assert word in line
-    both = call("ps", "--session", session, "--all", address=address).stdout.splitlines()
+    _, *both = call("ps", "--session", session, "--all", address=address).stdout.splitlines()
     assert [line.split()[0] for line in both] == [ended, live]
     one = call("ps", "--session", session, "-A", "--limit", "1", "--json", address=address)
     assert json.loads(one.stdout)["run_id"] == ended
@@ -40,13 +42,13 @@ def test_ps_shows_what_is_beneath_a_run(address: str, client: RunClient, session
     for event in client.watch(top):
         if event.source is not None and event.source.id == "forever":
             break
-    lines = call("ps", "--session", session, address=address).stdout.splitlines()
+    _, *lines = call("ps", "--session", session, address=address).stdout.splitlines()
     assert lines[0].startswith(top)
     (beneath,) = (line for line in lines if "agents/forever" in line)
     assert beneath.startswith("  ")
     assert "part of" not in beneath
     args = ("ps", "--session", session, "--runnable", "agents/forever")
-    (alone,) = call(*args, address=address).stdout.splitlines()
+    _, alone = call(*args, address=address).stdout.splitlines()
     assert f"part of {top}" in alone
     assert alone.split()[0] == beneath.split()[0]
     client.cancel(top, wait=30)
@@ -63,6 +65,28 @@ def test_get_shows_all_of_a_run(address: str, client: RunClient) -> None:
     assert done.stdout.splitlines()[-1] == "hi there"
     told = json.loads(call("get", run.run_id, "--json", address=address).stdout)
     assert told["output"] == "hi there"
+
+
+def test_ps_says_how_long_an_ended_run_worked_and_why_it_failed(
+    address: str, client: RunClient, session: str
+) -> None:
+    """The duration of an ended run does not grow with its age, and a failure has its words."""
+    failed = client.start("agents/fails", session_id=session).run_id
+    client.wait(failed)
+    args = ("ps", "--session", session, "-A")
+    _, line = call(*args, address=address).stdout.splitlines()
+    assert "ValueError: no more" in line
+    run = client.get(failed)
+    assert seconds(run.end_time - run.start_time) in line
+
+
+def test_output_into_a_pipe_is_what_the_run_said(address: str, client: RunClient) -> None:
+    """Neither lines nor tabs of an output are changed, and `get --output` prints nothing else."""
+    said = "abcd\tefgh " * 600
+    run = client.start("agents/say", said)
+    client.wait(run.run_id)
+    assert call("get", run.run_id, "--output", address=address).stdout == f"{said}\n"
+    assert call("get", run.run_id, address=address).stdout.endswith(f"\n\n{said}\n")
 
 
 def test_wait_exits_as_the_run_ended(address: str, client: RunClient) -> None:

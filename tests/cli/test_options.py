@@ -46,3 +46,19 @@ def test_an_address_with_tls() -> None:
     encrypted = connection("tls://host:1")
     assert encrypted["target"] == "host:1"
     assert encrypted["credentials"] is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("127.0.0.1", "127.0.0.1:50051"),
+        ("tls://runs.example.com", "runs.example.com:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("localhost:1234", "localhost:1234"),
+        ("unix:/run/pullcord.sock", "unix:/run/pullcord.sock"),
+        ("dns:///runs.example.com", "dns:///runs.example.com"),
+    ],
+)
+def test_an_address_without_a_port_means_the_usual_port(address: str, target: str) -> None:
+    """gRPC alone would dial 443."""
+    assert connection(address)["target"] == target

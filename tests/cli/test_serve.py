@@ -136,6 +136,14 @@ def test_a_port_in_use() -> None:
             assert listen in done.stderr
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0", "127.0.0.1:99999", "localhost:"])
+def test_an_address_without_a_port_is_refused(listen: str) -> None:
+    """The flag is checked as the variable is: gRPC would serve on 443."""
+    done = call("serve", "--listen", listen)
+    assert done.returncode == 2
+    assert f"--listen: {listen!r} must be host:port" in done.stderr
+
+
 def test_wrong_settings() -> None:
     """Every wrong variable is named, also one that does not exist; the exit code is 2."""
     done = call("serve", PULLCORD_HEARTBEAT="-1", PULLCORD_ENGINE__WORKERS="0")

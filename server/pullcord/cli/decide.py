@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pullcord.cli.exits import refusals
+from pullcord.cli.exits import refusals, wrong_usage
 from pullcord.cli.options import Address, AsJson, RunId, connection
 from pullcord.cli.output import console, print_json, print_run
 from pullcord.client import RunClient
@@ -46,7 +46,7 @@ def go_on(
         *(_answer(text, note) for text in answer or ()),
     ]
     if not decisions:
-        raise typer.BadParameter("is needed: --approve, --decline or --answer", param_hint="one")
+        raise wrong_usage("give a decision: --approve, --decline or --answer")
     with refusals(as_json), RunClient(**connection(address)) as client:
         run = client.continue_run(run_id, decisions)
     if as_json:

@@ -83,6 +83,12 @@ def refusals(as_json: bool) -> Iterator[None]:
         raise typer.Exit(exit_of_error(error)) from None
 
 
+def wrong_usage(words: str) -> typer.Exit:
+    """Says on stderr what is wrong with the command itself; to be raised."""
+    print(f"pullcord: {words}", file=sys.stderr)
+    return typer.Exit(Exit.USAGE)
+
+
 def tell(error: PullcordError, as_json: bool) -> None:
     """Shows an error on stderr: in words, or as a JSON object with its reason."""
     if as_json:

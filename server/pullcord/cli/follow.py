@@ -46,7 +46,10 @@ class Follower:
         progress: Progress,
         stop: Stop | None,
         look: Look,
+        where: str = "",
     ) -> None:
+        """`where` is the option that a command needs to reach the same server, if it needs one."""
+        self._where = where
         self._stream = stream
         self._view = view
         self._progress = progress
@@ -196,7 +199,7 @@ class Follower:
         for call in paused.tool_calls:
             self._view.note(f"  {call.tool_name}({_short(call.arguments, 1000)})")
         ids = " ".join(f"--approve {call.tool_call_id}" for call in paused.tool_calls)
-        self._view.note(f"  pullcord continue {run_id} {ids}")
+        self._view.note(f"  pullcord continue {run_id} {ids}{self._where}")
 
     async def _plan(self) -> None:
         """Has the steps shown that are yet to come: a workflow's run knows them once it began."""
@@ -272,7 +275,8 @@ class Follower:
             view.note(f"left run {place.run_id}, which is stopping", "yellow")
             return Exit.CANCELLED
         view.note(f"left run {place.run_id}; its disconnect policy holds. To come back:")
-        view.note(f"  pullcord watch {place.run_id} --after {place.after_sequence}")
+        command = f"pullcord watch {place.run_id} --after {place.after_sequence}"
+        view.note(f"  {command}{self._where}")
         return Exit.UNFINISHED
 
     async def _receipt(self) -> Receipt | None:

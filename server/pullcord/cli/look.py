@@ -18,7 +18,14 @@ from pullcord.cli.options import (
     duration,
     filter_of,
 )
-from pullcord.cli.output import console, name_table, print_json, print_run, print_runs
+from pullcord.cli.output import (
+    console,
+    name_table,
+    print_json,
+    print_output,
+    print_run,
+    print_runs,
+)
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
 from pullcord.run.record import Run
@@ -40,7 +47,7 @@ def ps(
     user: User = "",
     runnable: OfRunnable = "",
     label: Labels = None,
-    most: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 100,
+    most: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most runs to list.")] = 100,
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
@@ -57,10 +64,21 @@ def ps(
         print_runs(runs, console())
 
 
-def get(run_id: RunId, address: Address = DEFAULT_TARGET, as_json: AsJson = False) -> None:
+def get(
+    run_id: RunId,
+    only_output: Annotated[
+        bool, typer.Option("--output", "-o", help="Print its text alone, unchanged.")
+    ] = False,
+    address: Address = DEFAULT_TARGET,
+    as_json: AsJson = False,
+) -> None:
     """Show a run as it is now, with all that it has made so far."""
     with refusals(as_json), RunClient(**connection(address)) as client:
-        _show(client.get(run_id), as_json)
+        run = client.get(run_id)
+    if only_output and not as_json:
+        print_output(run.output, console())
+    else:
+        _show(run, as_json)
 
 
 def wait(

@@ -4,6 +4,7 @@ Only the shape of a value is checked here; what a run may be asked is the server
 """
 
 import math
+import os
 import re
 from typing import Annotated, TypedDict
 
@@ -11,6 +12,7 @@ import grpc
 import typer
 
 from pullcord.client import Pace
+from pullcord.client.calls import DEFAULT_TARGET
 from pullcord.run.cancel import CancelMode
 from pullcord.run.record import RunFilter
 from pullcord.run.state import RunState
@@ -18,6 +20,10 @@ from pullcord.run.state import RunState
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d|)")
 _TLS = "tls://"
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
+"""An address without a port: gRPC would take 443."""
+_ADDRESS_VARIABLE = "PULLCORD_ADDRESS"
+_PORT = DEFAULT_TARGET.rpartition(":")[2]
 
 
 class Connection(TypedDict):
@@ -35,9 +41,16 @@ def connection(address: str) -> Connection:
     """
     is_tls = address.startswith(_TLS)
     credentials = grpc.ssl_channel_credentials() if is_tls else None
-    return Connection(
-        target=address.removeprefix(_TLS), credentials=credentials, pace=Pace(reconnect_for=20.0)
-    )
+    target = address.removeprefix(_TLS)
+    if _PLAIN_HOST.fullmatch(target):
+        target = f"{target}:{_PORT}"
+    return Connection(target=target, credentials=credentials, pace=Pace(reconnect_for=20.0))
+
+
+def address_option(address: str) -> str:
+    """The option by which another command reaches this server, after a space; empty if none."""
+    known = os.environ.get(_ADDRESS_VARIABLE) or DEFAULT_TARGET
+    return "" if address == known else f" --address {address}"
 
 
 def duration(text: str | float) -> float:
@@ -82,8 +95,9 @@ Address = Annotated[
     typer.Option(
         "--address",
         "-a",
-        envvar="PULLCORD_ADDRESS",
-        help="The server, host:port; tls://host:port for an encrypted line.",
+        envvar=_ADDRESS_VARIABLE,
+        help="The server: host:port, or tls://host:port for an encrypted connection. "
+        f"Without a port: {_PORT}.",
     ),
 ]
 AsJson = Annotated[

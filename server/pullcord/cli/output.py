@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -47,14 +48,29 @@ _TOOL_NOTES = {
 }
 
 
+_PIPE_WIDTH = 1_000_000
+"""Columns of a pipe: no table is wrapped there."""
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is; into a pipe, lines are never cut."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
-    return (
-        made
-        if made.is_terminal
-        else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=2000)
-    )
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
+
+
+def print_output(text: str, to: Console) -> None:
+    """What a run has said, with a line end behind it. Into a pipe it goes unchanged.
+
+    Not by way of rich, which would wrap it and make spaces of its tabs.
+    """
+    if not text:
+        return
+    to.file.write(plain(text) if to.is_terminal else text)
+    if not text.endswith("\n"):
+        to.file.write("\n")
+    to.file.flush()
 
 
 def print_json(message: Message) -> None:
@@ -136,6 +152,10 @@ def print_receipt(receipt: Receipt, to: Console) -> None:
 
 def print_rows(rows: Iterable[tuple[str, str]], to: Console) -> None:
     """Pairs of a word and what it is about, one a line."""
+    if not to.is_terminal:
+        for word, about in rows:
+            to.file.write(f"  {word:<9}  {about}\n")
+        return
     table = Table.grid(padding=(0, 2))
     for word, about in rows:
         table.add_row(Text(f"  {word}", "dim"), Text(about, overflow="fold"))
@@ -191,10 +211,10 @@ def print_run(run: Run, to: Console) -> None:
         rows.append(("note", "its code did not stop, and may still be at work"))
     print_rows(rows, to)
     if run.output_data is not None:
-        to.print(Text(json.dumps(run.output_data, ensure_ascii=False, indent=2)))
+        print_output(json.dumps(run.output_data, ensure_ascii=False, indent=2), to)
     if run.output:
         to.print()
-        to.print(Text(plain(run.output)))
+        print_output(run.output, to)
 
 
 def usage_words(run: Run) -> str:
@@ -212,23 +232,26 @@ def usage_words(run: Run) -> str:
 
 
 def print_runs(runs: Iterable[Run], to: Console) -> None:
-    """Runs in columns, each with those beneath it below it, indented.
+    """Runs in columns under a header, each with its children below it, indented.
 
-    What else is known of a run stands below it or, in a pipe, behind it.
+    What else is known of a run stands behind it, or below it if the terminal is too narrow.
     """
     now = time.time()
     rows = []
     listed = list(runs)
     known = {run.run_id for run in listed}
-    for depth, run in _with_those_beneath(listed):
+    for depth, run in _with_children(listed):
         name, age = "  " * depth + run.run_id, seconds(max(0.0, now - run.create_time))
-        rows.append((run, (name, run.runnable, run.state.value, age)))
+        rows.append((run, (name, run.runnable, run.state.value, age, _duration(run, now))))
     if not rows:
         to.print(Text("No runs.", "dim"))
         return
-    widths = [max(len(cells[column]) for _, cells in rows) for column in range(4)]
+    columns = len(_HEADER)
+    every = [_HEADER, *(cells for _, cells in rows)]
+    widths = [max(len(cells[column]) for cells in every) for column in range(columns)]
+    to.print(_columns(_HEADER, widths, "dim"))
     for run, cells in rows:
-        line = Text("  ".join(f"{c:<{width}}" for c, width in zip(cells, widths, strict=True)))
+        line = _columns(cells, widths)
         line.highlight_words([run.state.value], STYLES[run.state])
         details = "  ".join(
             plain(about)
@@ -241,29 +264,46 @@ def print_runs(runs: Iterable[Run], to: Console) -> None:
                 *(f"{key}={value}" for key, value in run.labels.items()),
                 usage_words(run),
                 why(run.cancellation) if run.cancellation else "",
+                f"{run.error.type}: {_cut(run.error.message)}" if run.error else "",
             )
             if about
         )
         if details:
-            line.append("\n    " if to.is_terminal else "  ").append(details, "dim")
+            fits = line.cell_len + 2 + cell_len(details) <= to.width
+            line.append("  " if fits else "\n    ").append(details, "dim")
         to.print(line)
 
 
-def _with_those_beneath(runs: list[Run]) -> Iterator[tuple[int, Run]]:
-    """How deep a run stands among these, and the run: the tops as given, what is beneath as begun.
+_HEADER = ("run", "runnable", "state", "age", "duration")
 
-    Where the one above is not among them, a run stands at the top.
+
+def _columns(cells: tuple[str, ...], widths: list[int], style: str = "") -> Text:
+    padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+    return Text("  ".join(padded), style)
+
+
+def _duration(run: Run, now: float) -> str:
+    """How long it has worked, or did; a dash if it has not begun."""
+    if not run.start_time:
+        return "-"
+    return seconds(max(0.0, (run.end_time or now) - run.start_time))
+
+
+def _with_children(runs: list[Run]) -> Iterator[tuple[int, Run]]:
+    """How deep a run stands among these, and the run: roots as given, children as they began.
+
+    A run whose parent is not among them is a root.
     """
     known = {run.run_id for run in runs}
-    beneath: dict[str, list[Run]] = {}
+    children: dict[str, list[Run]] = {}
     for run in runs:
-        above = run.parent_run_id if run.parent_run_id in known else ""
-        beneath.setdefault(above, []).append(run)
-    todo = [(0, run) for run in reversed(beneath.get("", ()))]
+        parent = run.parent_run_id if run.parent_run_id in known else ""
+        children.setdefault(parent, []).append(run)
+    todo = [(0, run) for run in reversed(children.get("", ()))]
     while todo:
         depth, run = todo.pop()
         yield depth, run
-        todo += [(depth + 1, child) for child in beneath.get(run.run_id, ())]
+        todo += [(depth + 1, child) for child in children.get(run.run_id, ())]
 
 
 def name_table(rows: Iterable[tuple[str, ...]], *columns: str) -> Table:

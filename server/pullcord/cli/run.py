@@ -19,6 +19,7 @@ from pullcord.cli.options import (
     RunId,
     Session,
     User,
+    address_option,
     connection,
     duration,
     labels_of,
@@ -159,7 +160,8 @@ async def _run(
                 )
 
             view = choose_view(as_json)
-            return await Follower(stream, view, progress, stop, client.get).follow()
+            follower = Follower(stream, view, progress, stop, client.get, address_option(address))
+            return await follower.follow()
 
 
 async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
@@ -174,4 +176,5 @@ async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
         progress = Progress(began, start_time=start_time, state=known.state, tree=tree)
         async with client.watch(run_id, after) as stream:
             view = choose_view(as_json)
-            return await Follower(stream, view, progress, None, client.get).follow()
+            follower = Follower(stream, view, progress, None, client.get, address_option(address))
+            return await follower.follow()

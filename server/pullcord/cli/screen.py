@@ -212,7 +212,8 @@ class ScreenView:
     def note(self, line: str, style: str = "dim") -> None:
         """A line of its own, above what still grows."""
         self._end_line()
-        self._console.print(Text(plain(line), style))
+        # The terminal wraps it, so that a command in it can be copied whole.
+        self._console.print(Text(plain(line), style), soft_wrap=True)
 
     def tick(self, progress: Progress) -> None:
         """Paints, if anything has changed."""

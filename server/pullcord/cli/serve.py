@@ -52,9 +52,12 @@ def serve(
     One line on stdout tells the address once calls are answered; log lines go to stderr. A second
     signal cancels the runs, a third one at once.
     """
+    from pullcord.settings import NO_ADDRESS, SettingsError, is_address
     from pullcord.telemetry import configure_logging
 
     try:
+        if listen is not None and not is_address(listen):
+            raise SettingsError(f"--listen: {listen!r} {NO_ADDRESS}")
         server = _server(target or "pullcord.demo:server", workers, in_process, reload)
         configure_logging(server.settings.log_level, server.settings.log_json)
         server.serve(listen, lambda address: _ready(address, as_json))

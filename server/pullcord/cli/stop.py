@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pullcord.cli.exits import Exit, refusals
+from pullcord.cli.exits import Exit, refusals, wrong_usage
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -25,7 +25,7 @@ from pullcord.cli.options import (
 from pullcord.cli.output import OUTCOMES, console, count, name_table, print_json, print_receipt
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
-from pullcord.run.record import CancelResult
+from pullcord.run.record import CancelResult, RunFilter
 from pullcord.run.requests import DEFAULT_MAX_AFFECTED
 from pullcord.wire.run import cancel_results_message, receipt_message
 
@@ -97,6 +97,8 @@ def cancel_all(
     On a terminal it shows the runs and asks first; elsewhere --yes is needed.
     """
     matching = filter_of(session, user, runnable, label)
+    if matching == RunFilter():
+        raise wrong_usage("say which runs: --session, --user, --runnable or --label")
     if not (dry_run or yes or sys.stdin.isatty()):
         raise typer.BadParameter("needed where nobody can be asked", param_hint="--yes")
     with refusals(as_json), RunClient(**connection(address)) as client:
