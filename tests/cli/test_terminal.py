@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
@@ -162,3 +163,32 @@ def test_asking_before_many_are_stopped(address: str, client: RunClient) -> None
         code, _, _ = command.end()
     assert code == 0
     assert client.wait(run.run_id, 30).state is RunState.CANCELLED
+
+
+def test_a_server_that_died_is_shown_as_such(tmp_path: Path) -> None:
+    """Within seconds the screen says that the connection is lost, and a stop that nobody answered
+    is no cancelled run: exit code 4, and the run's fate is unknown."""
+    (tmp_path / "app.py").write_text(
+        "import time\n"
+        "from pullcord import RunServer, runnable\n"
+        "@runnable\n"
+        "def ticks(ctx):\n"
+        "    while True:\n"
+        "        yield 'tick '\n"
+        "        ctx.cancel_token.wait(0.02)\n"
+        "server = RunServer(agents=[ticks])\n"
+    )
+    with Command("serve", "app:server", "--listen", "127.0.0.1:0", cwd=tmp_path) as server:
+        address = server.until("\n").split()[-1]
+        with Command("run", "agents/ticks", address=address, terminal=True) as command:
+            command.until("tick tick")
+            server.process.kill()
+            command.until("connection lost; trying again")
+            command.until("no connection")
+            for hint in ("Ctrl-C again interrupts", "Ctrl-C again leaves"):
+                command.type("\x03")
+                command.until(hint)
+            command.type("\x03")
+            code, seen, _ = command.end()
+    assert code == 4
+    assert "its fate is unknown" in seen

@@ -86,8 +86,18 @@ class Follower:
 
     async def _tick(self) -> None:
         while True:
+            self._look_at_connection()
             self._view.tick(self._progress)
             await asyncio.sleep(_TICK)
+
+    def _look_at_connection(self) -> None:
+        """Says once that the connection is lost, and once that it is back."""
+        lost = self._stream.reconnecting
+        if lost == self._progress.offline:
+            return
+        self._progress.offline = lost
+        words = "connection lost; trying again" if lost else "connected again"
+        self._view.note(words, "yellow" if lost else "dim")
 
     def _interrupt(self) -> None:
         self._interrupts += 1
@@ -272,6 +282,10 @@ class Follower:
     def _left(self) -> Exit:
         view, place = self._view, self._stream
         if self._stop is not None and self._stopping:
+            if not self._told and not any(map(_is_answered, self._stopping)):
+                unknown = "the stop was not answered, and its fate is unknown"
+                view.note(f"left run {place.run_id}: {unknown}", "red")
+                return Exit.UNAVAILABLE
             view.note(f"left run {place.run_id}, which is stopping", "yellow")
             return Exit.CANCELLED
         view.note(f"left run {place.run_id}; its disconnect policy holds. To come back:")
@@ -292,6 +306,10 @@ class Follower:
             elif task.exception() is None:
                 receipt = task.result()
         return receipt
+
+
+def _is_answered(asking: "asyncio.Task[Receipt]") -> bool:
+    return asking.done() and not asking.cancelled() and asking.exception() is None
 
 
 def _json_of(text: str) -> Any:

@@ -41,6 +41,8 @@ class Progress:
     words: int = 0
     tokens: int = 0
     hint: str = ""
+    offline: bool = False
+    """Whether the connection to the server is lost."""
     tree: Tree = field(default_factory=Tree)
 
     def now(self) -> float:
@@ -302,6 +304,8 @@ def _status(progress: Progress) -> Text:
     if progress.tree:
         line.append(f"{plain(progress.tree.root.name)}  ", "bold")
     line.append(f"● {state_words(progress.state)}", style(progress.state))
+    if progress.offline:
+        line.append("  no connection", "yellow")
     line.append("".join(f"  {part}" for part in parts))
     line.append(f"  {progress.hint}", "dim")
     return line

@@ -38,6 +38,11 @@ class Following(Generic[ClientT]):
         """The number of the last event seen: where another watch can continue."""
         return self._resume.after_sequence
 
+    @property
+    def reconnecting(self) -> bool:
+        """Whether the connection was lost and is being made again; nothing has come since."""
+        return self._resume.reconnecting
+
     def _shown(self, message: event_pb2.RunEvent) -> Event | None:
         """Takes note of an event; None if the caller has seen it, or is not to see it."""
         event = event_of(message)

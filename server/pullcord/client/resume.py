@@ -85,6 +85,11 @@ class Resume:
         self._lost_at: float | None = None
         self._attempts = 0
 
+    @property
+    def reconnecting(self) -> bool:
+        """Whether the connection was lost, and nothing has come since."""
+        return self._lost_at is not None and not self._heard and not self.ended
+
     def opening(self) -> float | None:
         """A connection is about to be made; the seconds it may take (None: any).
 
@@ -147,6 +152,7 @@ class Resume:
         now = pace.clock()
         if self._heard and now - self._opened >= pace.max_delay:
             self._be_patient_again()
+        self._heard = False
         if self._lost_at is None:
             self._lost_at = now
         left = self._lost_at + pace.reconnect_for - now
