@@ -14,6 +14,7 @@ import pytest
 from pullcord.engine.clock import Clock
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.options import EngineOptions
+from pullcord.engine.paging import age
 from pullcord.engine.ports import (
     LOCAL,
     Admitted,
@@ -30,6 +31,7 @@ from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.events import RunCompleted, RunStarted
 from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 from pullcord.stores.memory import MemoryStore
 from pullcord.testing import ManualClock
@@ -103,7 +105,11 @@ def put(store: RunStore, *ends: Finish) -> None:
 
 
 def listed(store: RunStore, matching: RunFilter = RunFilter(), size: int = 100) -> list[str]:
-    return [run.run_id for run in store.page(LOCAL, matching, None, size)]
+    return [run.run_id for run in store.page(Reach(*LOCAL), matching, None, size)]
+
+
+def listed_by(store: RunStore, reach: Reach) -> list[str]:
+    return [run.run_id for run in store.page(reach, RunFilter(), None, 100)]
 
 
 def past(store: RunStore, session_id: str = "s", limit: int = 100) -> list[str]:
@@ -153,11 +159,16 @@ class TestAdmitting:
             put(store, ends("e", session_id="s", scope=other))
             assert store.find(LOCAL, "e") is store.log(LOCAL, "e") is None
             assert (listed(store), past(store)) == ([], [])
-            assert [run.run_id for run in store.page(other, RunFilter(), None, 5)] == ["e"]
+            assert [run.run_id for run in store.page(Reach(*other), RunFilter(), None, 5)] == ["e"]
             assert len(store.history(other, "s", "agents/a", 5)) == 1
+            assert store.owners(Reach(*other), "e") == [other]
+            assert store.owners(Reach(*LOCAL), "e") == []
+            assert set(store.owners(Reach(), "r")) >= {LOCAL, other}
+            assert "e" in listed_by(store, Reach(other.tenant))
             store.withdraw(LOCAL, "s")
             store.withdraw(other, "r")
             assert store.admit(LOCAL, spec()) == AlreadyLive()
+        assert listed_by(store, Reach()) == ["e", "e"]
 
 
 class TestStopping:
@@ -375,9 +386,7 @@ class TestLists:
         for n in range(10):
             put(store, ends(f"r{n}", create_time=100.0 + n // 3))
         seen: list[Run] = []
-        while page := store.page(
-            LOCAL, RunFilter(), (seen[-1].create_time, seen[-1].run_id) if seen else None, 4
-        ):
+        while page := store.page(Reach(*LOCAL), RunFilter(), age(seen[-1]) if seen else None, 4):
             assert len(page) <= 4
             seen += page
             put(store, ends(f"new{len(seen)}", create_time=200.0))

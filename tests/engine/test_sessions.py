@@ -16,6 +16,7 @@ from pullcord.run.context import RunContext
 from pullcord.run.errors import Draining, ServerBusy, SessionBusy
 from pullcord.run.events import RunCancelled, RunStarted
 from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec, SessionPolicy
+from pullcord.run.scope import LOCAL
 from pullcord.run.state import RunState
 from pullcord.testing import (
     Gate,
@@ -535,7 +536,7 @@ class Waiting:
     """A run as its session sees it."""
 
     def __init__(self, run_id: str, policy: SessionPolicy) -> None:
-        self.run_id = run_id
+        self.run_id, self.scope = run_id, LOCAL
         self.spec = RunSpec("agents/new", run_id=run_id, session_id="s", session_policy=policy)
 
 

@@ -851,7 +851,12 @@ type Run struct {
 	// The text it was given. Unset: empty.
 	Input string `protobuf:"bytes,20,opt,name=input,proto3" json:"input,omitempty"`
 	// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
-	FinishReason  FinishReason `protobuf:"varint,21,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
+	FinishReason FinishReason `protobuf:"varint,21,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
+	// The tenant that it belongs to. Unset: the server is older than this field.
+	Tenant string `protobuf:"bytes,22,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The caller within the tenant that it belongs to: the one that started it, or its parent's owner.
+	// Unset: the server is older than this field.
+	Owner         string `protobuf:"bytes,23,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1033,6 +1038,20 @@ func (x *Run) GetFinishReason() FinishReason {
 	return FinishReason_FINISH_REASON_UNSPECIFIED
 }
 
+func (x *Run) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Run) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1084,7 +1103,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\xd5\a\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\x83\b\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1113,7 +1132,9 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\rlast_sequence\x18\x12 \x01(\x03R\flastSequence\x12\x1c\n" +
 	"\tabandoned\x18\x13 \x01(\bR\tabandoned\x12\x14\n" +
 	"\x05input\x18\x14 \x01(\tR\x05input\x12>\n" +
-	"\rfinish_reason\x18\x15 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\x1a9\n" +
+	"\rfinish_reason\x18\x15 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\x12\x16\n" +
+	"\x06tenant\x18\x16 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x17 \x01(\tR\x05owner\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +

@@ -466,6 +466,13 @@ pub struct Run {
     /// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
     #[prost(enumeration = "FinishReason", tag = "21")]
     pub finish_reason: i32,
+    /// The tenant that it belongs to. Unset: the server is older than this field.
+    #[prost(string, tag = "22")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The caller within the tenant that it belongs to: the one that started it, or its parent's owner.
+    /// Unset: the server is older than this field.
+    #[prost(string, tag = "23")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

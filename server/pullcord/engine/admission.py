@@ -7,7 +7,7 @@ own business, and when its turn comes is its session's.
 
 import contextvars
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from pullcord.engine.live.live import LiveRun
 from pullcord.engine.live.port import LivePort
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
-    LOCAL,
     Admitted,
     AlreadyLive,
     CancelRequest,
@@ -44,6 +43,7 @@ from pullcord.run.events import Source
 from pullcord.run.place import Runs
 from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
 from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.scope import Scope
 
 _MAX_HISTORY = 1000
 """Runs of its session that a run can read, the last ones. No model takes more."""
@@ -54,7 +54,7 @@ class Admission:
 
     def __init__(
         self,
-        runs: Runs,
+        runs: Callable[[Scope], Runs],
         options: EngineOptions,
         clock: Clock,
         store: RunStore,
@@ -62,7 +62,7 @@ class Admission:
         executor: Executor,
         directory: Directory,
     ) -> None:
-        """`runs` is what the code of admitted runs reaches."""
+        """`runs` is what the code of a run of this scope reaches."""
         self._runs = runs
         self._options = options
         self._clock = clock
@@ -84,7 +84,7 @@ class Admission:
             InvalidArgument, RunExists, ServerBusy, SessionBusy, Draining, StoreUnavailable.
         """
         try:
-            parent = self._directory.here(start.parent_run_id)
+            parent = self._directory.here(start.scope, start.parent_run_id)
             if start.parent_run_id and parent is None:
                 ended = f"run {start.parent_run_id} has ended: it starts nothing more"
                 raise RunCancelledError(ended)
@@ -92,8 +92,8 @@ class Admission:
             if not spec.run_id:
                 spec = replace(spec, run_id=str(uuid.uuid4()))
                 return self._admit(start, spec, parent, ask=parent is None)
-            with self._directory.deciding(spec.run_id):
-                live = self._directory.here(spec.run_id)
+            with self._directory.deciding(start.scope, spec.run_id):
+                live = self._directory.here(start.scope, spec.run_id)
                 if live is None:
                     return self._admit(start, spec, parent)
             _must_be_same(live.spec, spec)
@@ -109,35 +109,36 @@ class Admission:
         try:
             self.capacity.take(for_child=parent is not None)
         except PullcordError:  # a retry finds its run also in a server that is full
-            found = self._store.find(LOCAL, spec.run_id)
+            found = self._store.find(start.scope, spec.run_id)
             if found is None:
                 raise
             _must_be_same(found.spec, spec)
-            return self._directory.ended(found)
+            return self._directory.ended(start.scope, found)
         answer: Admitted | EndedRun = Admitted()
         if ask:
             try:
-                answer = self._ask_store(spec)
+                answer = self._ask_store(start.scope, spec)
             except BaseException:
                 self.capacity.release()
                 raise
         if isinstance(answer, EndedRun):
             self.capacity.release()
-            return self._directory.ended(answer)
-        live = self._live_run(spec, spec.on_disconnect or start.default_policy, parent)
+            return self._directory.ended(start.scope, answer)
+        policy = spec.on_disconnect or start.default_policy
+        live = self._live_run(start.scope, spec, policy, parent)
         try:
             self._announce(live)
             self._begin(live, start, answer.cancellation)
         except BaseException:
             if ask:
-                self.completer.withdraw(spec.run_id)
+                self.completer.withdraw(live.key)
             raise
         live.presence.start_lease()
         self.completer.started(live)
         return LiveHandle(live)
 
-    def _ask_store(self, spec: RunSpec) -> Admitted | EndedRun:
-        answer = self._store.admit(LOCAL, spec)
+    def _ask_store(self, scope: Scope, spec: RunSpec) -> Admitted | EndedRun:
+        answer = self._store.admit(scope, spec)
         if isinstance(answer, AlreadyLive):
             raise StoreUnavailable(f"run {spec.run_id!r} is live in another process")
         return answer
@@ -200,13 +201,14 @@ class Admission:
         _, _, name = above.runnable.partition("/")
         whole_path = (name, *path, info.id)
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
-        live = self._live_run(spec, DisconnectPolicy.CONTINUE, parent, source)
+        live = self._live_run(parent.scope, spec, DisconnectPolicy.CONTINUE, parent, source)
         self.capacity.take(for_child=True)
         self._announce(live)
         try:
             beside = parent.execution
             loop = beside.loop if beside is not None else None
-            self._executor.start(self._port(live), runnable, self._runs, loop=loop, parent=beside)
+            runs = self._runs(live.scope)
+            self._executor.start(self._port(live), runnable, runs, loop=loop, parent=beside)
         except BaseException as error:
             self._refuse(live, error)
             raise
@@ -217,6 +219,7 @@ class Admission:
 
     def _live_run(
         self,
+        scope: Scope,
         spec: RunSpec,
         policy: DisconnectPolicy,
         parent: LiveRun | None = None,
@@ -224,6 +227,7 @@ class Admission:
     ) -> LiveRun:
         return LiveRun(
             spec,
+            scope=scope,
             options=self._options,
             clock=self._clock,
             policy=policy,
@@ -240,7 +244,7 @@ class Admission:
             live,
             start_child=self.start_child,
             history=lambda: (
-                self._store.history(LOCAL, spec.session_id, spec.runnable, _MAX_HISTORY)
+                self._store.history(live.scope, spec.session_id, spec.runnable, _MAX_HISTORY)
                 if spec.session_id
                 else []
             ),
@@ -253,7 +257,8 @@ class Admission:
         context = contextvars.copy_context()  # its own, not that of the run whose end begins it
 
         def execute() -> None:
-            self._executor.start(self._port(live), start.runnable, self._runs, loop=start.loop)
+            runs = self._runs(live.scope)
+            self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
 
         def begin() -> None:
             try:

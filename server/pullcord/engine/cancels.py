@@ -8,13 +8,14 @@ from dataclasses import replace
 from pullcord.engine.aside import in_batches
 from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory
-from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.paging import age
-from pullcord.engine.ports import LOCAL, CancelRequest, EndedRun, RunStore
+from pullcord.engine.ports import CancelRequest, EndedRun, RunStore
 from pullcord.engine.sessions import Sessions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.errors import RunNotFound, TooManyAffected
 from pullcord.run.record import Receipt, RunFilter
+from pullcord.run.scope import Reach, Scope
 
 
 class Cancels:
@@ -28,36 +29,47 @@ class Cancels:
         self._store = store
         self._clock = clock
 
-    def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool) -> Receipt:
+    def cancel(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return.
 
         Raises:
             RunNotFound: there is none, and `before_start` is not set.
             ServerBusy: `before_start`, and too many cancels wait already.
         """
-        live = self._directory.here(run_id)
+        live = self._directory.here(scope, run_id)
         if live is None:
-            with self._directory.deciding(run_id):
-                live = self._directory.here(run_id)
+            with self._directory.deciding(scope, run_id):
+                live = self._directory.here(scope, run_id)
                 if live is None:
-                    return self._ask_store(run_id, request, before_start=before_start)
+                    return self._ask_store(scope, run_id, request, before_start=before_start)
         return live.cancel(request)
 
-    def _ask_store(self, run_id: str, request: CancelRequest, *, before_start: bool) -> Receipt:
+    def _ask_store(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Receipt:
         accepted = replace(request.cancellation, accept_time=self._clock.time())
         request = replace(request, cancellation=accepted)
-        answer = self._store.request_stop(LOCAL, run_id, request, before_start=before_start)
+        answer = self._store.request_stop(scope, run_id, request, before_start=before_start)
         if answer is None:
             raise RunNotFound(run_id)
         if isinstance(answer, EndedRun):
-            return self._directory.ended(answer).receipt()
+            return self._directory.ended(scope, answer).receipt()
         outcome = CancelOutcome.RECORDED if answer.before_start else CancelOutcome.REQUESTED
         return Receipt(outcome, accept_time=answer.request.cancellation.accept_time)
 
     def cancel_many(
-        self, matching: RunFilter, request: CancelRequest, *, validate_only: bool, max_affected: int
+        self,
+        reach: Reach,
+        matching: RunFilter,
+        request: CancelRequest,
+        *,
+        validate_only: bool,
+        max_affected: int,
     ) -> list[tuple[str, CancelOutcome | None]]:
-        """Stops every live run that matches; run ids, the newest first, with what was achieved.
+        """Stops every live run within reach that matches; run ids, the newest first, with what was
+        achieved.
 
         Raises:
             TooManyAffected: more match than `max_affected`; nothing was stopped.
@@ -65,19 +77,20 @@ class Cancels:
         found = [
             (live, run)
             for live in self._directory.all_here()
-            if not live.state.is_terminal
+            if reach.covers(live.scope)
+            and not live.state.is_terminal
             and matching.matches(run := live.snapshot(with_output=False))
         ]
         if len(found) > max_affected:
             raise TooManyAffected(len(found), max_affected)
-        outcomes: dict[str, CancelOutcome | None] = {}
+        outcomes: dict[Key, CancelOutcome | None] = {}
         if not validate_only:
             # Parents first, so that no run learns that a child of its was stopped, and goes on.
             ordered = sorted((live for live, _ in found), key=lambda live: live.lineage.depth)
             for live in in_batches(ordered):
-                outcomes[live.run_id] = live.cancel(request).outcome
+                outcomes[live.key] = live.cancel(request).outcome
         runs = sorted((run for _, run in found), key=age, reverse=True)
-        return [(run.run_id, outcomes.get(run.run_id)) for run in runs]
+        return [(run.run_id, outcomes.get((run.scope, run.run_id))) for run in runs]
 
     def shut_down(self, mode: CancelMode, grace_period: float | None) -> None:
         """Cancels every live run with cause SHUTDOWN."""

@@ -14,8 +14,8 @@ from functools import partial
 from typing import TypeVar
 
 from pullcord.engine.clock import Clock
-from pullcord.engine.live.live import LiveRun
-from pullcord.engine.ports import LOCAL, EndedRun, Finish, Observer, RunStore
+from pullcord.engine.live.live import Key, LiveRun
+from pullcord.engine.ports import EndedRun, Finish, Observer, RunStore
 from pullcord.run.errors import StoreUnavailable
 
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
@@ -55,9 +55,9 @@ class Completer:
         self._on_kept = on_kept
         self._on_done = on_done
         self._changed = threading.Condition()
-        self._starting: dict[str, LiveRun | None] = {}  # with the run, if it has ended meanwhile
+        self._starting: dict[Key, LiveRun | None] = {}  # with the run, if it has ended meanwhile
         self._waiting: deque[_Item] = deque()
-        self._withdrawn: deque[str] = deque()  # run_ids of refused runs
+        self._withdrawn: deque[Key] = deque()  # of refused runs
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -66,43 +66,43 @@ class Completer:
     def starting(self, live: LiveRun) -> None:
         """The run's end is held back until `started`, or `refused`."""
         with self._changed:
-            self._starting[live.run_id] = None
+            self._starting[live.key] = None
 
     def started(self, live: LiveRun) -> None:
         """The run was admitted: the observer receives its start, and then its end."""
         self._observer.run_started(live.snapshot(with_output=False))
         with self._changed:
-            over = self._starting.pop(live.run_id, None)
+            over = self._starting.pop(live.key, None)
         if over is not None:
             self._complete(over)
 
     def refused(self, live: LiveRun) -> None:
         """The run was not admitted: its end is nobody's business."""
         with self._changed:
-            self._starting.pop(live.run_id, None)
+            self._starting.pop(live.key, None)
 
-    def withdraw(self, run_id: str) -> None:
+    def withdraw(self, key: Key) -> None:
         """Takes a refused run's row back, later if the store does not answer now."""
         try:
-            self._store.withdraw(LOCAL, run_id)
+            self._store.withdraw(*key)
         except Exception:
-            _log.exception("the store did not take back run %s", run_id)
-            self._clock.call_later(_LONGEST_RETRY, partial(self._enqueue, self._withdrawn, run_id))
+            _log.exception("the store did not take back run %s", key[1])
+            self._clock.call_later(_LONGEST_RETRY, partial(self._enqueue, self._withdrawn, key))
 
     # --- ends
 
     def ended(self, live: LiveRun) -> None:
         """The run has its terminal event."""
         with self._changed:
-            if live.run_id in self._starting:
-                self._starting[live.run_id] = live
+            if live.key in self._starting:
+                self._starting[live.key] = live
                 return
         self._complete(live)
 
     def _complete(self, live: LiveRun) -> None:
         machine = live.machine
         ended = EndedRun(live.spec, live.snapshot(), machine.deliver_time, machine.decided)
-        item = _Item(live, Finish(LOCAL, ended, live.log))
+        item = _Item(live, Finish(live.scope, ended, live.log))
         if self._store.blocking:
             self._enqueue(self._waiting, item)
         else:
@@ -138,10 +138,10 @@ class Completer:
             batch, refused = work
             if batch:
                 self._keep(batch)
-            for run_id in refused:
-                self.withdraw(run_id)
+            for key in refused:
+                self.withdraw(key)
 
-    def _next(self) -> tuple[list[_Item], list[str]] | None:
+    def _next(self) -> tuple[list[_Item], list[Key]] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._withdrawn or self._closed)
             if self._closed:

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.live.question import digest
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.paging import Page, age, make_token, read_token
-from pullcord.engine.ports import LOCAL, CancelRequest, EndedRun, RunStore
+from pullcord.engine.ports import CancelRequest, EndedRun, RunStore
 from pullcord.run.cancel import CancelOutcome
 from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, Violation
 from pullcord.run.record import Decision, Receipt, Run, RunFilter
+from pullcord.run.scope import Reach, Scope
 from pullcord.run.usage import Usage
 
 
@@ -83,7 +84,8 @@ class LiveHandle:
 class EndedHandle:
     """A run that had ended when it was found. Only `watch` asks the store again."""
 
-    def __init__(self, ended: EndedRun, store: RunStore) -> None:
+    def __init__(self, scope: Scope, ended: EndedRun, store: RunStore) -> None:
+        self._scope = scope
         self._ended = ended
         self._store = store
 
@@ -98,7 +100,7 @@ class EndedHandle:
     def watch(self, after_sequence: int = 0) -> Watcher:
         """A new watcher."""
         run = self._ended.run
-        kept = self._store.log(LOCAL, run.run_id)
+        kept = self._store.log(self._scope, run.run_id)
         if kept is None:
             raise RunNotFound(run.run_id)
         _check_after(after_sequence, run.last_sequence)
@@ -133,14 +135,14 @@ class Directory:
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self._changed = threading.Condition()
-        self._live: dict[str, LiveRun] = {}
-        self._deciding: set[str] = set()
+        self._live: dict[Key, LiveRun] = {}
+        self._deciding: set[Key] = set()
 
     # --- what is live here
 
-    def here(self, run_id: str) -> LiveRun | None:
+    def here(self, scope: Scope, run_id: str) -> LiveRun | None:
         """The live run of this id, if it is here."""
-        return self._live.get(run_id)
+        return self._live.get((scope, run_id))
 
     def all_here(self) -> list[LiveRun]:
         """The live runs that are here, the oldest first."""
@@ -150,12 +152,12 @@ class Directory:
     def add(self, live: LiveRun) -> None:
         """The run can be found from now on."""
         with self._changed:
-            self._live[live.run_id] = live
+            self._live[live.key] = live
 
     def remove(self, live: LiveRun) -> None:
         """The run is found in its store, or it was refused."""
         with self._changed:
-            self._live.pop(live.run_id, None)
+            self._live.pop(live.key, None)
             if not self._live:
                 self._changed.notify_all()
 
@@ -165,60 +167,70 @@ class Directory:
             return self._changed.wait_for(lambda: not self._live, timeout)
 
     @contextmanager
-    def deciding(self, run_id: str) -> Iterator[None]:
+    def deciding(self, scope: Scope, run_id: str) -> Iterator[None]:
         """One caller at a time decides whether the run of this id is here, or asks its store.
 
         Without this a twin, or the run of an early cancel, could come and go between the two looks.
         """
+        key = (scope, run_id)
         with self._changed:
-            self._changed.wait_for(lambda: run_id not in self._deciding)
-            self._deciding.add(run_id)
+            self._changed.wait_for(lambda: key not in self._deciding)
+            self._deciding.add(key)
         try:
             yield
         finally:
             with self._changed:
-                self._deciding.discard(run_id)
+                self._deciding.discard(key)
                 self._changed.notify_all()
 
     # --- what is live here or ended
 
-    def find_here(self, run_id: str) -> RunHandle | None:
+    def find_here(self, scope: Scope, run_id: str) -> RunHandle | None:
         """The run, if it is live here. Never waits."""
-        live = self._live.get(run_id)
+        live = self._live.get((scope, run_id))
         return None if live is None else LiveHandle(live)
 
-    def find(self, run_id: str) -> RunHandle:
+    def find(self, scope: Scope, run_id: str) -> RunHandle:
         """The run, wherever it is. Raises RunNotFound."""
-        here = self.find_here(run_id)
+        here = self.find_here(scope, run_id)
         if here is not None:
             return here
-        ended = self._store.find(LOCAL, run_id)
+        ended = self._store.find(scope, run_id)
         if ended is None:
             raise RunNotFound(run_id)
-        return self.ended(ended)
+        return self.ended(scope, ended)
 
-    def ended(self, ended: EndedRun) -> RunHandle:
+    def ended(self, scope: Scope, ended: EndedRun) -> RunHandle:
         """The handle of a run that a store returned."""
-        return EndedHandle(ended, self._store)
+        return EndedHandle(scope, ended, self._store)
 
-    def page(self, matching: RunFilter, size: int, token: str = "") -> Page:
-        """At most `size` runs, the newest first, live ones without their output.
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """The scopes within reach that have a run of this id, in order."""
+        here = {live.scope for live in self.all_here() if live.run_id == run_id}
+        found = {scope for scope in here if reach.covers(scope)}
+        return sorted(found.union(self._store.owners(reach, run_id)))
+
+    def page(self, reach: Reach, matching: RunFilter, size: int, token: str = "") -> Page:
+        """At most `size` runs within reach, the newest first, live ones without their output.
 
         Raises:
             InvalidArgument: the token is not of a page of this list.
         """
-        before = read_token(token, matching) if token else None
+        before = read_token(token, reach, matching) if token else None
         # In this order no run is missed that moves from one place to the other meanwhile.
-        here = [live.snapshot(with_output=False) for live in self.all_here()]
+        here = [
+            live.snapshot(with_output=False) for live in self.all_here() if reach.covers(live.scope)
+        ]
         runs = {
-            run.run_id: run
+            (run.scope, run.run_id): run
             for run in here
             if matching.matches(run) and (before is None or age(run) < before)
         }
-        runs |= {r.run_id: r for r in self._store.page(LOCAL, matching, before, size + 1)}
+        ended = self._store.page(reach, matching, before, size + 1)
+        runs |= {(run.scope, run.run_id): run for run in ended}
         found = heapq.nlargest(size + 1, runs.values(), key=age)
         page = found[:size]
-        return Page(page, make_token(page[-1], matching) if len(found) > size else "")
+        return Page(page, make_token(page[-1], reach, matching) if len(found) > size else "")
 
 
 def _check_after(after_sequence: int, last: int) -> None:

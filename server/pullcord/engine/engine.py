@@ -18,8 +18,10 @@ from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
 from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
 from pullcord.engine.start import Start
+from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode, CancelOutcome
 from pullcord.run.errors import InvalidArgument
+from pullcord.run.place import Runs
 from pullcord.run.record import (
     Decision,
     DisconnectPolicy,
@@ -30,6 +32,7 @@ from pullcord.run.record import (
     decision_violations,
 )
 from pullcord.run.runnable import Runnable
+from pullcord.run.scope import EVERYBODY, LOCAL, Reach, Scope
 from pullcord.run.usage import Usage
 
 
@@ -76,7 +79,7 @@ class Engine:
         self._executor = executor
         self._directory = Directory(store)
         self._admission = Admission(
-            self, options, clock, store, observer, executor, self._directory
+            self.within, options, clock, store, observer, executor, self._directory
         )
         self._cancels = Cancels(self._directory, self._admission.sessions, store, clock)
 
@@ -91,6 +94,7 @@ class Engine:
         deadline: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         parent_run_id: str = "",
+        scope: Scope = LOCAL,
     ) -> Run:
         """Admits a run, or finds the one that this spec has started already.
 
@@ -103,7 +107,7 @@ class Engine:
             RunCancelledError: the parent has ended.
             InvalidArgument, RunExists, ServerBusy, SessionBusy, Draining, StoreUnavailable.
         """
-        start = Start(runnable, default_policy, deadline, loop, parent_run_id)
+        start = Start(runnable, default_policy, deadline, loop, parent_run_id, scope)
         return self._admission.start(start, spec).snapshot()
 
     def follow(
@@ -115,64 +119,77 @@ class Engine:
         deadline: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         parent_run_id: str = "",
+        scope: Scope = LOCAL,
     ) -> Watcher:
         """The same, and a watcher from the first event on. The run cannot be forgotten in between.
 
         Without another policy in the spec, the run is cancelled when its last watcher leaves.
         """
-        start = Start(runnable, default_policy, deadline, loop, parent_run_id)
+        start = Start(runnable, default_policy, deadline, loop, parent_run_id, scope)
         return self._admission.start(start, spec).watch()
+
+    def within(self, scope: Scope) -> Runs:
+        """What the code of a run of this scope reaches: runs of the same scope."""
+        return self if scope == LOCAL else Within(self, scope)
 
     # --- finding
 
-    def find_here(self, run_id: str) -> RunHandle | None:
+    def find_here(self, run_id: str, *, scope: Scope = LOCAL) -> RunHandle | None:
         """The run of this id, if it is live here. Never waits for the store."""
-        return self._directory.find_here(run_id)
+        return self._directory.find_here(scope, run_id)
 
-    def find(self, run_id: str) -> RunHandle:
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """The scopes within reach that have a run of this id, in order."""
+        return self._directory.owners(reach, run_id)
+
+    def find(self, run_id: str, *, scope: Scope = LOCAL) -> RunHandle:
         """The run of this id, live or ended. Raises RunNotFound.
 
         The handle answers also once the run has ended and been forgotten by everybody else.
         """
-        return self._directory.find(run_id)
+        return self._directory.find(scope, run_id)
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str, *, scope: Scope = LOCAL) -> Run:
         """A run as it is now. Raises RunNotFound."""
-        return self.find(run_id).snapshot()
+        return self.find(run_id, scope=scope).snapshot()
 
-    def usage(self, run_id: str) -> Usage:
+    def usage(self, run_id: str, *, scope: Scope = LOCAL) -> Usage:
         """What a run has used so far; cheaper than all of it. Raises RunNotFound."""
-        return self.find(run_id).usage()
+        return self.find(run_id, scope=scope).usage()
 
-    def receipt(self, run_id: str) -> Receipt:
+    def receipt(self, run_id: str, *, scope: Scope = LOCAL) -> Receipt:
         """What a cancel would be answered now; asks for nothing. Raises RunNotFound."""
-        return self.find(run_id).receipt()
+        return self.find(run_id, scope=scope).receipt()
 
-    def watch(self, run_id: str, after_sequence: int = 0) -> Watcher:
+    def watch(self, run_id: str, after_sequence: int = 0, *, scope: Scope = LOCAL) -> Watcher:
         """A new watcher of a run, live or ended.
 
         Raises:
             RunNotFound, or InvalidArgument if the run has not made so many events.
         """
-        return self.find(run_id).watch(after_sequence)
+        return self.find(run_id, scope=scope).watch(after_sequence)
 
-    def on_end(self, run_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_end(
+        self, run_id: str, callback: Callable[[], None], *, scope: Scope = LOCAL
+    ) -> Callable[[], None]:
         """Calls back once, in any thread, when the run has ended; returns the unsubscribe call.
 
         Raises:
             RunNotFound: there is no such run.
         """
-        return self.find(run_id).on_end(callback)
+        return self.find(run_id, scope=scope).on_end(callback)
 
-    def list_page(self, matching: RunFilter, size: int, token: str = "") -> Page:
-        """At most `size` runs, the newest first, live ones without their output.
+    def list_page(
+        self, matching: RunFilter, size: int, token: str = "", *, reach: Reach = EVERYBODY
+    ) -> Page:
+        """At most `size` runs within reach, the newest first, live ones without their output.
 
         `token` is the `next_page_token` of the page before, with the same filter.
 
         Raises:
             InvalidArgument: the token is not of such a page.
         """
-        return self._directory.page(matching, size, token)
+        return self._directory.page(reach, matching, size, token)
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is a run loop of the engine's, which nobody may block to wait for a run."""
@@ -180,7 +197,9 @@ class Engine:
 
     # --- continuing and stopping
 
-    def continue_run(self, run_id: str, decisions: Sequence[Decision], actor: str = "") -> Run:
+    def continue_run(
+        self, run_id: str, decisions: Sequence[Decision], actor: str = "", *, scope: Scope = LOCAL
+    ) -> Run:
         """Brings a paused run the decision on every call that waits; the run as it then is.
 
         Raises:
@@ -189,16 +208,23 @@ class Engine:
         wrong = decision_violations(decisions, self.options.max_input_bytes)
         if wrong:
             raise InvalidArgument(*wrong)
-        return self.find(run_id).decide(decisions, actor)
+        return self.find(run_id, scope=scope).decide(decisions, actor)
 
-    def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool = False) -> Receipt:
+    def cancel(
+        self,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool = False,
+        scope: Scope = LOCAL,
+    ) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return.
 
         Raises:
             RunNotFound: there is none, and `before_start` is not set.
             ServerBusy: `before_start`, and too many cancels wait already.
         """
-        return self._cancels.cancel(run_id, request, before_start=before_start)
+        return self._cancels.cancel(scope, run_id, request, before_start=before_start)
 
     def cancel_many(
         self,
@@ -207,8 +233,9 @@ class Engine:
         *,
         validate_only: bool = False,
         max_affected: int = 1000,
+        reach: Reach = EVERYBODY,
     ) -> list[tuple[str, CancelOutcome | None]]:
-        """Stops every live run that matches; run ids, the newest first, with what was achieved.
+        """Stops every live run within reach that matches; ids, newest first, and the outcomes.
 
         Takes its time if they are many: not to be called on a loop.
 
@@ -216,7 +243,7 @@ class Engine:
             TooManyAffected: more match than `max_affected`; nothing was stopped.
         """
         return self._cancels.cancel_many(
-            matching, request, validate_only=validate_only, max_affected=max_affected
+            reach, matching, request, validate_only=validate_only, max_affected=max_affected
         )
 
     # --- the end of the process

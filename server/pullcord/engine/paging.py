@@ -10,8 +10,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from pullcord.engine.ports import Age
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.record import Run, RunFilter
+from pullcord.run.scope import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +24,38 @@ class Page:
     next_page_token: str
 
 
-def age(run: Run) -> tuple[float, str]:
+def age(run: Run) -> Age:
     """The key that lists are sorted by, the newest last."""
-    return run.create_time, run.run_id
+    return run.create_time, run.run_id, run.tenant, run.owner
 
 
-def make_token(last: Run, matching: RunFilter) -> str:
+def make_token(last: Run, reach: Reach, matching: RunFilter) -> str:
     """The token of the page that comes after this run."""
-    text = json.dumps([_digest(matching), last.create_time, last.run_id], separators=(",", ":"))
+    text = json.dumps([_digest(reach, matching), *age(last)], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def read_token(token: str, matching: RunFilter) -> tuple[float, str]:
+def read_token(token: str, reach: Reach, matching: RunFilter) -> Age:
     """The age of the last run of the page before.
 
     Raises:
         InvalidArgument: it is no token of ours, or one of another list.
     """
     try:
-        digest, create_time, run_id = json.loads(
+        digest, create_time, run_id, tenant, owner = json.loads(
             base64.b64decode(token, altchars=b"-_", validate=True)
         )
-        place = (float(create_time), str(run_id))
+        place = (float(create_time), str(run_id), str(tenant), str(owner))
     except (binascii.Error, ValueError, TypeError, RecursionError):
         raise InvalidArgument(Violation("page_token", "is no token of a list of runs")) from None
-    if digest != _digest(matching):
+    if digest != _digest(reach, matching):
         raise InvalidArgument(Violation("page_token", "is of a list with another filter"))
     return place
 
 
-def _digest(matching: RunFilter) -> str:
+def _digest(reach: Reach, matching: RunFilter) -> str:
     parts = [
+        reach,
         matching.session_id,
         matching.user_id,
         matching.runnable,

@@ -16,18 +16,9 @@ from pullcord.run.place import Runs
 from pullcord.run.port import Execution, RunPort
 from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
 from pullcord.run.runnable import Runnable
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose runs a call is about. The same run_id in two scopes names two runs."""
-
-    tenant: str = "default"
-    owner: str = "local"
-
-
-LOCAL = Scope()
-"""The scope of every run until callers are authenticated."""
+from pullcord.run.scope import LOCAL as LOCAL
+from pullcord.run.scope import Reach
+from pullcord.run.scope import Scope as Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +44,9 @@ class Finish:
     after: int = 0
     """The number of the last event that the store has, as far as its owner knows."""
 
+
+Age = tuple[float, str, str, str]
+"""By what lists are sorted, the newest last: create_time, run_id, tenant, owner."""
 
 UNBOUNDED = 1 << 62
 """The `reserved` of a store that does not outlive its process."""
@@ -236,12 +230,13 @@ class RunStore(Protocol):
     def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
         """The same with its events. The log is closed."""
 
-    def page(
-        self, scope: Scope, matching: RunFilter, before: tuple[float, str] | None, size: int
-    ) -> list[Run]:
-        """At most `size` ended runs that match, the newest first by create_time and run_id.
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """The scopes within reach that have a run of this id, live or ended; in any order."""
 
-        `before` is the create_time and run_id of the last run of the page before.
+    def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
+        """At most `size` ended runs within reach that match, the newest first by age.
+
+        `before` is the age of the last run of the page before.
         """
 
     def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:

@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pullcord.engine.live.live import LiveRun
 from pullcord.run.errors import SessionBusy
 from pullcord.run.record import SessionPolicy
+from pullcord.run.scope import Scope
+
+Session = tuple[Scope, str]
+"""Whose it is, and its id. Two owners may name theirs alike."""
 
 Begin = Callable[[], None]
 """Begins a run whose turn has come. Never raises."""
@@ -39,7 +43,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a finalizer may end a run within any step
-        self._places: dict[str, dict[str, _Place]] = {}  # by session and run, in order
+        self._places: dict[Session, dict[str, _Place]] = {}  # by session and run, in order
         self._begins = threading.local()
 
     def enter(self, live: LiveRun) -> None:
@@ -52,12 +56,13 @@ class Sessions:
         if not spec.session_id:
             return
         with self._lock:
-            places = self._places.get(spec.session_id, {})
+            session = _session(live)
+            places = self._places.get(session, {})
             if places and spec.session_policy is SessionPolicy.REJECT:
                 raise SessionBusy(spec.session_id, next(iter(places)))
             waits = spec.session_policy in {SessionPolicy.QUEUE, SessionPolicy.SUPERSEDE}
             places[spec.run_id] = _Place(live, waits)
-            self._places[spec.session_id] = places
+            self._places[session] = places
 
     def supersede(self, live: LiveRun) -> list[LiveRun]:
         """The runs before this one, the oldest first. From now on none of them begins.
@@ -67,7 +72,7 @@ class Sessions:
         """
         with self._lock:
             earlier = []
-            for run_id, place in self._places.get(live.spec.session_id, {}).items():
+            for run_id, place in self._places.get(_session(live), {}).items():
                 if run_id == live.run_id:
                     break
                 place.skipped = True
@@ -77,7 +82,7 @@ class Sessions:
     def is_turn(self, live: LiveRun, begin: Begin) -> bool:
         """Whether the run may begin now. If not, `begin` is called once its turn has come."""
         with self._lock:
-            places = self._places.get(live.spec.session_id, {})
+            places = self._places.get(_session(live), {})
             place = places.get(live.run_id)
             if place is None or not place.waits:
                 return True
@@ -93,7 +98,7 @@ class Sessions:
         """
         begin: Begin | None = None
         with self._lock:
-            places = self._places.get(live.spec.session_id, {})
+            places = self._places.get(_session(live), {})
             place = places.pop(live.run_id, None)
             if place is None:
                 return False
@@ -102,7 +107,7 @@ class Sessions:
                 if not first.skipped:
                     begin, first.begin = first.begin, None
             else:
-                del self._places[live.spec.session_id]
+                del self._places[_session(live)]
         if begin is not None:
             self._call(begin)
         return place.begin is not None
@@ -135,3 +140,7 @@ class Sessions:
                 ready.popleft()()
         finally:
             self._begins.ready = None
+
+
+def _session(live: LiveRun) -> Session:
+    return live.scope, live.spec.session_id

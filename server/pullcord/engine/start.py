@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.runnable import Runnable
+from pullcord.run.scope import LOCAL, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,9 @@ class Start:
     loop: asyncio.AbstractEventLoop | None = None
     """Async code runs there, instead of on a run loop."""
     parent_run_id: str = ""
-    """The run is a child of this run, if that is live here."""
+    """The run is a child of this run of the same scope, if that is live here."""
+    scope: Scope = LOCAL
+    """Whose the run is."""
 
 
 def margin(deadline: float) -> float:

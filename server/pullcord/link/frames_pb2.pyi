@@ -163,7 +163,7 @@ class Stalled(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., seconds: _Optional[float] = ..., stack: _Optional[str] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("id", "run", "began", "settle", "stop", "begin", "tool_started", "pause", "start_child", "history", "follow_run", "get", "wait", "take", "cancel", "continue_run")
+    __slots__ = ("id", "run", "began", "settle", "stop", "begin", "tool_started", "pause", "start_child", "history", "follow_run", "get", "wait", "take", "cancel", "continue_run", "tenant", "owner")
     ID_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     BEGAN_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,8 @@ class Ask(_message.Message):
     TAKE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     CONTINUE_RUN_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     id: int
     run: int
     began: bool
@@ -196,7 +198,9 @@ class Ask(_message.Message):
     take: int
     cancel: Cancel
     continue_run: Continue
-    def __init__(self, id: _Optional[int] = ..., run: _Optional[int] = ..., began: _Optional[bool] = ..., settle: _Optional[bool] = ..., stop: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., begin: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ..., tool_started: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., start_child: _Optional[_Union[StartChild, _Mapping]] = ..., history: _Optional[int] = ..., follow_run: _Optional[_Union[FollowRun, _Mapping]] = ..., get: _Optional[str] = ..., wait: _Optional[str] = ..., take: _Optional[int] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., continue_run: _Optional[_Union[Continue, _Mapping]] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, id: _Optional[int] = ..., run: _Optional[int] = ..., began: _Optional[bool] = ..., settle: _Optional[bool] = ..., stop: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., begin: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ..., tool_started: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., start_child: _Optional[_Union[StartChild, _Mapping]] = ..., history: _Optional[int] = ..., follow_run: _Optional[_Union[FollowRun, _Mapping]] = ..., get: _Optional[str] = ..., wait: _Optional[str] = ..., take: _Optional[int] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., continue_run: _Optional[_Union[Continue, _Mapping]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Pause(_message.Message):
     __slots__ = ("question", "calls")
@@ -309,7 +313,7 @@ class Hello(_message.Message):
     def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., options: _Optional[str] = ..., log_level: _Optional[str] = ..., log_json: _Optional[bool] = ..., exclusive: _Optional[bool] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("run", "spec", "key", "parent", "trace")
+    __slots__ = ("run", "spec", "key", "parent", "trace", "tenant", "owner")
     class TraceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -322,12 +326,16 @@ class Start(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run: int
     spec: _run_pb2.RunSpec
     key: int
     parent: int
     trace: _containers.ScalarMap[str, str]
-    def __init__(self, run: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., key: _Optional[int] = ..., parent: _Optional[int] = ..., trace: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., key: _Optional[int] = ..., parent: _Optional[int] = ..., trace: _Optional[_Mapping[str, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("run", "cancellation", "grace_period")

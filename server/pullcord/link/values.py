@@ -15,6 +15,7 @@ from pullcord.run.errors import InvalidArgument, PullcordError, ServerFault, Vio
 from pullcord.run.events import Custom, Payload, Source, SourceKind
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.scope import Scope
 from pullcord.run.usage import Limits
 from pullcord.v1 import event_pb2, run_pb2
 from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
@@ -242,3 +243,10 @@ def refusal_of(message: pb.Refusal) -> Exception:
         Told(metadata=dict(message.metadata), message=message.message, retry_after=retry)
     )
     return error
+
+
+def question(scope: Scope) -> pb.UpFrame:
+    """A question about runs of this scope, to be filled in."""
+    frame = pb.UpFrame()
+    frame.ask.tenant, frame.ask.owner = scope
+    return frame

@@ -15,6 +15,7 @@ from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import RunError, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
 
@@ -187,6 +188,14 @@ class Run:
     abandoned: bool = False
     finish_reason: FinishReason | None = None
     """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    tenant: str = ""
+    """With `owner`, whose it is; empty: its server does not say."""
+    owner: str = ""
+
+    @property
+    def scope(self) -> Scope:
+        """Whose it is."""
+        return Scope(self.tenant, self.owner)
 
 
 @dataclass(frozen=True, slots=True)

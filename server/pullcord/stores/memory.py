@@ -22,6 +22,7 @@ from pullcord.engine.paging import age
 from pullcord.engine.ports import (
     DEFAULT_TERMS,
     Admitted,
+    Age,
     AlreadyLive,
     CancelRequest,
     EndedRun,
@@ -37,6 +38,7 @@ from pullcord.engine.ports import (
 from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 
 _SWEEP = 16
@@ -206,14 +208,19 @@ class MemoryStore:
             row = self._find(_key(scope, run_id))
         return None if row is None else (row.ended, row.log)
 
-    def page(
-        self, scope: Scope, matching: RunFilter, before: tuple[float, str] | None, size: int
-    ) -> list[Run]:
-        """At most `size` ended runs that match, the newest first."""
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """The scopes within reach that have a run of this id."""
+        with self._lock:
+            ended = [key for key in self._ended if key[2] == run_id and self._find(key)]
+            found = {*ended, *(key for key in self._live if key[2] == run_id)}
+        return [scope for key in found if reach.covers(scope := Scope(*key[:2]))]
+
+    def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
+        """At most `size` ended runs within reach that match, the newest first."""
         with self._lock:
             rows = list(self._ended.items())
-        now, whose = self._clock.time(), (scope.tenant, scope.owner)
-        runs = (row.ended.run for key, row in rows if key[:2] == whose)
+        now = self._clock.time()
+        runs = (row.ended.run for key, row in rows if reach.covers(Scope(*key[:2])))
         return heapq.nlargest(
             size,
             (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.ports import (
     Admitted,
+    Age,
     AlreadyLive,
     CancelRequest,
     EndedRun,
@@ -16,6 +17,7 @@ from pullcord.engine.ports import (
 )
 from pullcord.run.cancel import Cancellation
 from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.scope import Reach
 
 Hook = Callable[[str], None]
 """Receives the name of a verb. It may block, or raise, such as StoreUnavailable."""
@@ -77,12 +79,17 @@ class HookedStore:
         self.after("log")
         return answer
 
-    def page(
-        self, scope: Scope, matching: RunFilter, before: tuple[float, str] | None, size: int
-    ) -> list[Run]:
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """As the store within."""
+        self.before("owners")
+        answer = self._within.owners(reach, run_id)
+        self.after("owners")
+        return answer
+
+    def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
         """As the store within."""
         self.before("page")
-        answer = self._within.page(scope, matching, before, size)
+        answer = self._within.page(reach, matching, before, size)
         self.after("page")
         return answer
 

@@ -83,6 +83,8 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
     message.abandoned = run.abandoned
     if run.finish_reason is not None:
         message.finish_reason = FINISH_REASON.numbers[run.finish_reason]
+    message.tenant = run.tenant
+    message.owner = run.owner
 
 
 def run_of(message: run_pb2.Run) -> Run:
@@ -111,6 +113,8 @@ def run_of(message: run_pb2.Run) -> Run:
         last_sequence=message.last_sequence,
         abandoned=message.abandoned,
         finish_reason=FINISH_REASON.find(message.finish_reason),
+        tenant=message.tenant,
+        owner=message.owner,
     )
 
 

@@ -24,6 +24,7 @@ from pullcord.link.values import VERSION, fill_offer, spec_of, stop_of
 from pullcord.run.errors import RunnableNotFound
 from pullcord.run.port import Failure
 from pullcord.run.runnable import Runnable
+from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.usage import Usage
 from pullcord.worker.port import LinkPort
 from pullcord.worker.runs import LinkRuns
@@ -52,7 +53,8 @@ class Host:
     def __init__(self, link: "Link", options: EngineOptions, clock: Clock) -> None:
         self._link = link
         self.executor = LocalExecutor(options, clock, self._stalled, in_worker=True)
-        self.runs = LinkRuns(self, link)
+        self.runs = LinkRuns(self, link, LOCAL)
+        """What code outside every run reaches."""
         self.leaving = threading.Event()
         """Set when this process must end: it has no run any more."""
         self._catalog: Catalog | None = None
@@ -91,13 +93,13 @@ class Host:
         with self._lock:
             self._expected.pop(key, None)
 
-    def usage(self, run_id: str) -> Usage | None:
+    def usage(self, scope: Scope, run_id: str) -> Usage | None:
         """What a run that is at work here has used; None if none of this id is."""
         with self._lock:
             ports = list(self._ports.values())
         for port in ports:
             side = getattr(port.execution, "side", None)
-            if port.run_id == run_id and side is not None:
+            if side is not None and port.run_id == run_id and port.scope == scope:
                 used: Usage = side.usage()
                 return used
         return None
@@ -132,9 +134,11 @@ class Host:
             expected = self._expected.pop(start.key, None)
         if expected is not None:
             spec = replace(spec, input=expected.input, input_data=expected.data)
-        port = LinkPort(self, self._link, start.run, spec, parent)
+        scope = Scope(start.tenant, start.owner)
+        port = LinkPort(self, self._link, start.run, scope, spec, parent)
         beside = parent.execution if parent is not None else None
-        begin = partial(self.executor.start, port, runs=self.runs, parent=beside)
+        runs = LinkRuns(self, self._link, scope)
+        begin = partial(self.executor.start, port, runs=runs, parent=beside)
         with self._lock:
             self._ports[start.run] = port
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.values import data_bytes, decisions_of, fill_happened, fill_offer
+from pullcord.link.values import data_bytes, decisions_of, fill_happened, fill_offer, question
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
@@ -18,6 +18,7 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 from pullcord.wire.enums import FINISH_REASON
@@ -35,13 +36,20 @@ class LinkPort:
     """One assignment of a run to this worker."""
 
     def __init__(
-        self, host: "Host", link: "Link", number: int, spec: RunSpec, parent: "LinkPort | None"
+        self,
+        host: "Host",
+        link: "Link",
+        number: int,
+        scope: Scope,
+        spec: RunSpec,
+        parent: "LinkPort | None",
     ) -> None:
         self._host = host
         self._link = link
         self._outbox = link.outbox
         self.number = number
         """The assignment's number, by which both ends name the run."""
+        self.scope = scope
         self.spec = spec
         self.run_id = spec.run_id
         self.tree: LinkPort = self if parent is None else parent.tree
@@ -236,7 +244,7 @@ class LinkChild:
 
     def snapshot(self) -> Run:
         """The child as it is now."""
-        frame = pb.UpFrame()
+        frame = question(self._parent.scope)
         frame.ask.get = self.run_id
         return run_of(self._link.ask(self._parent, frame).run)
 
@@ -247,7 +255,7 @@ class LinkChild:
         if the waiting task was cancelled; the child is cancelled then, cause PARENT. It has ended
         when this raises.
         """
-        frame = pb.UpFrame()
+        frame = question(self._parent.scope)
         frame.ask.wait = self.run_id
         waiting = asyncio.ensure_future(self._link.ask_async(self._parent, frame))
         try:
@@ -269,7 +277,7 @@ class LinkChild:
         return run
 
     def _stop(self) -> None:
-        frame = pb.UpFrame()
+        frame = question(self._parent.scope)
         frame.ask.cancel.run_id = self.run_id
         cancellation = Cancellation(CancelCause.PARENT, reason="what waited for it stopped")
         fill_cancellation(frame.ask.cancel.cancellation, cancellation)

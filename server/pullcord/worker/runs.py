@@ -11,13 +11,14 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.values import fill_decisions, fill_offer, fill_spec
+from pullcord.link.values import fill_decisions, fill_offer, fill_spec, question
 from pullcord.run.cancel import CancelRequest
 from pullcord.run.errors import RunNotFound
 from pullcord.run.events import Event
 from pullcord.run.gate import described
 from pullcord.run.record import Decision, Receipt, Run, RunSpec
 from pullcord.run.runnable import Runnable
+from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 from pullcord.v1 import run_service_pb2
 from pullcord.wire.event import event_of
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
 
 class LinkRuns:
-    """Fills `Runs` by the link."""
+    """Fills `Runs` by the link, for the runs of one scope."""
 
-    def __init__(self, host: "Host", link: "Link") -> None:
+    def __init__(self, host: "Host", link: "Link", scope: Scope) -> None:
         self._host = host
         self._link = link
+        self._scope = scope
 
     def follow(
         self,
@@ -45,7 +47,7 @@ class LinkRuns:
     ) -> "LinkWatcher":
         """Admits a run, or finds the one that this spec has started already; a watcher of it."""
         key = self._host.expect(runnable, spec.input, spec.input_data, loop)
-        frame = pb.UpFrame()
+        frame = question(self._scope)
         ask = frame.ask.follow_run
         ask.key = key
         ask.parent_run_id = parent_run_id
@@ -60,18 +62,18 @@ class LinkRuns:
 
     def usage(self, run_id: str) -> Usage:
         """What a run has used so far. Raises RunNotFound."""
-        here = self._host.usage(run_id)
+        here = self._host.usage(self._scope, run_id)
         return self.get(run_id).usage if here is None else here
 
     def get(self, run_id: str) -> Run:
         """A run as it is now. Raises RunNotFound."""
-        frame = pb.UpFrame()
+        frame = question(self._scope)
         frame.ask.get = run_id
         return run_of(self._link.ask(None, frame).run)
 
     def cancel(self, run_id: str, request: CancelRequest, *, before_start: bool = False) -> Receipt:
         """Stops a run, wherever it is in its life."""
-        frame = pb.UpFrame()
+        frame = question(self._scope)
         cancel = frame.ask.cancel
         cancel.run_id = run_id
         cancel.before_start = before_start
@@ -82,7 +84,7 @@ class LinkRuns:
 
     def continue_run(self, run_id: str, decisions: Sequence[Decision], actor: str = "") -> Run:
         """Brings a paused run the decision on every call that waits."""
-        frame = pb.UpFrame()
+        frame = question(self._scope)
         ask = frame.ask.continue_run
         ask.run_id = run_id
         ask.actor = actor
@@ -91,7 +93,7 @@ class LinkRuns:
 
     def on_end(self, run_id: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once, in the link's thread, when the run has ended or is unknown."""
-        frame = pb.UpFrame()
+        frame = question(self._scope)
         frame.ask.wait = run_id
         called = threading.Lock()
 

@@ -16,6 +16,7 @@ from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed, TerminalPayload
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run, RunSpec
+from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
@@ -101,7 +102,9 @@ class RunFacts:
         accepted = run.cancellation.accept_time if run.cancellation else 0.0
         return Receipt(outcome, run, accepted, self.deliver_time, run.end_time)
 
-    def run(self, spec: RunSpec, parent_run_id: str, output: str, last_sequence: int) -> Run:
+    def run(
+        self, scope: Scope, spec: RunSpec, parent_run_id: str, output: str, last_sequence: int
+    ) -> Run:
         """The run as it is now; its text and the number of its last event are the log's."""
         retention = self.rules.options.retention
         return Run(
@@ -126,4 +129,6 @@ class RunFacts:
             last_sequence=last_sequence,
             abandoned=self.abandoned,
             finish_reason=self.finish_reason,
+            tenant=scope.tenant,
+            owner=scope.owner,
         )

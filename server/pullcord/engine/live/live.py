@@ -33,9 +33,14 @@ from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import RunError, RunStarted, Source, TerminalPayload
 from pullcord.run.port import Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
+from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.state import RunState
 
 _log = logging.getLogger("pullcord.live")
+
+
+Key = tuple[Scope, str]
+"""What names a run in one process: whose it is, and its id."""
 
 
 class LiveRun:
@@ -45,6 +50,7 @@ class LiveRun:
         self,
         spec: RunSpec,
         *,
+        scope: Scope = LOCAL,
         options: EngineOptions,
         clock: Clock,
         policy: DisconnectPolicy,
@@ -54,8 +60,10 @@ class LiveRun:
         source: Source | None = None,
     ) -> None:
         """`source` says who the run is in its parent's stream; None: it is not heard there."""
+        self.scope = scope
         self.spec = spec
         self.run_id = spec.run_id
+        self.key: Key = (scope, spec.run_id)
         self.lock = threading.RLock()
         self._options = options
         self._clock = clock
@@ -101,7 +109,9 @@ class LiveRun:
                 output = self._end.output
             elif with_output:
                 output = output or self.machine.output or ""
-            return self.machine.run(self.spec, self.lineage.parent_run_id, output, sequence)
+            return self.machine.run(
+                self.scope, self.spec, self.lineage.parent_run_id, output, sequence
+            )
 
     def receipt(self) -> Receipt:
         """The answer to a canceller as of now."""

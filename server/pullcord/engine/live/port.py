@@ -23,6 +23,7 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 
 Data = Mapping[str, Any] | None
@@ -52,6 +53,11 @@ class LivePort:
     def run_id(self) -> str:
         """The run's id."""
         return self._live.run_id
+
+    @property
+    def scope(self) -> Scope:
+        """Whose the run is."""
+        return self._live.scope
 
     @property
     def spec(self) -> RunSpec:

@@ -30,6 +30,7 @@ from pullcord.run.errors import PullcordError, RunCancelledError, RunNotFound
 from pullcord.run.place import Runs
 from pullcord.run.port import Began
 from pullcord.run.record import Run
+from pullcord.run.scope import Scope
 from pullcord.wire.event import response_bytes
 from pullcord.wire.run import (
     cancellation_of,
@@ -51,20 +52,20 @@ _PAGE = 4 * 1024 * 1024
 """Bytes of a session's history in one answer, if it is more than one run."""
 
 
-class Host(Runs, Protocol):
+class Host(Protocol):
     """The engine, as code in a worker reaches it."""
 
     blocking: bool
     """Whether calls may wait for the store, so that no loop must make them."""
 
-    def find_here(self, run_id: str) -> RunHandle | None:
+    def within(self, scope: Scope) -> Runs:
+        """What the code of a run of this scope reaches."""
+
+    def find_here(self, run_id: str, *, scope: Scope) -> RunHandle | None:
         """The run of this id, if it is live here. Never waits for the store."""
 
-    def find(self, run_id: str) -> RunHandle:
+    def find(self, run_id: str, *, scope: Scope) -> RunHandle:
         """The run of this id, live or ended. Raises RunNotFound."""
-
-    def get(self, run_id: str) -> Run:
-        """A run as it is now. Raises RunNotFound."""
 
 
 class Answers:
@@ -96,33 +97,35 @@ class Answers:
         frame = pb.DownFrame()
         frame.answer.id = ask.id
         try:
-            execution = self._connection.runs.get(ask.run)
-            if kind in _OF_RUN and (execution is None or execution.ended):
+            asker: Any = self._connection.runs.get(ask.run)
+            if kind not in _OF_RUN:
+                asker = Scope(ask.tenant, ask.owner)
+            elif asker is None or asker.ended:
                 raise RunCancelledError("the run has ended, or is assigned to another worker")
             handler = _OF_RUN.get(kind) or _OF_NONE[kind]
             part = getattr(ask, kind)
-            if self._host.blocking and self._may_wait(kind, part):
+            if self._host.blocking and self._may_wait(kind, part, asker):
                 threads = self._cancels if kind == "cancel" else self._lookups
-                threads.submit(self._handle, handler, execution, part, frame)
+                threads.submit(self._handle, handler, asker, part, frame)
                 return
         except RunCancelledError:
             frame.answer.must_stop = True
             self._connection.send(frame)
             return
-        self._handle(handler, execution, part, frame)
+        self._handle(handler, asker, part, frame)
 
-    def _may_wait(self, kind: str, part: Any) -> bool:
+    def _may_wait(self, kind: str, part: Any, asker: Any) -> bool:
         """Whether the question may wait for the store."""
         if kind in {"get", "wait"}:
-            return self._host.find_here(part) is None
+            return self._host.find_here(part, scope=asker) is None
         if kind in {"cancel", "continue_run"}:
-            return self._host.find_here(part.run_id) is None
+            return self._host.find_here(part.run_id, scope=asker) is None
         return kind in {"history", "follow_run"}
 
-    def _handle(self, handler: "Handler", execution: Any, part: Any, frame: pb.DownFrame) -> None:
+    def _handle(self, handler: "Handler", asker: Any, part: Any, frame: pb.DownFrame) -> None:
         """In any thread."""
         try:
-            if handler(self, execution, part, frame.answer):
+            if handler(self, asker, part, frame.answer):
                 self._send(frame)
         except RunCancelledError:
             frame.answer.must_stop = True
@@ -247,13 +250,14 @@ class Answers:
         """The code of this run asks nothing more."""
         self._histories.pop(execution.number, None)
 
-    # --- of code that may be outside every run
+    # --- of code that may be outside every run: about runs of its scope
 
-    def _follow_run(self, _: object, ask: pb.FollowRun, answer: pb.Answer) -> bool:
+    def _follow_run(self, scope: Scope, ask: pb.FollowRun, answer: pb.Answer) -> bool:
         offer = self._pinned(ask.offer, ask.key)
-        watcher = self._host.follow(offer, spec_of(ask.spec), parent_run_id=ask.parent_run_id)
+        runs = self._host.within(scope)
+        watcher = runs.follow(offer, spec_of(ask.spec), parent_run_id=ask.parent_run_id)
         if not offer.started:  # it waits for its session, or was started before by another
-            self._host.on_end(watcher.run_id, self._in_loop(lambda: self._forget(offer)))
+            runs.on_end(watcher.run_id, self._in_loop(lambda: self._forget(offer)))
         number = next(self._ids)
         self._watches[number] = watcher
         if self._closed:
@@ -270,14 +274,16 @@ class Answers:
         offer = offer_of(message)
         return PinnedOffer(**vars(offer), place=self._connection, key=key)
 
-    def _get(self, _: object, run_id: str, answer: pb.Answer) -> bool:
-        answer.run.CopyFrom(run_message(self._host.get(run_id)))
+    def _get(self, scope: Scope, run_id: str, answer: pb.Answer) -> bool:
+        answer.run.CopyFrom(run_message(self._host.find(run_id, scope=scope).snapshot()))
         return True
 
-    def _wait(self, _: object, run_id: str, answer: pb.Answer) -> bool:
+    def _wait(self, scope: Scope, run_id: str, answer: pb.Answer) -> bool:
         frame = pb.DownFrame(answer=answer)
 
-        run = self._host.find(run_id)  # held, so that it answers also once it is forgotten
+        run = self._host.find(
+            run_id, scope=scope
+        )  # held, so that it answers also once it is forgotten
 
         def ended() -> None:
             self._waits.pop(answer.id, None)
@@ -321,15 +327,17 @@ class Answers:
         look()
         return False
 
-    def _cancel(self, _: object, cancel: pb.Cancel, answer: pb.Answer) -> bool:
+    def _cancel(self, scope: Scope, cancel: pb.Cancel, answer: pb.Answer) -> bool:
         grace = cancel.grace_period if cancel.HasField("grace_period") else None
         request = CancelRequest(cancellation_of(cancel.cancellation), grace)
-        receipt = self._host.cancel(cancel.run_id, request, before_start=cancel.before_start)
+        runs = self._host.within(scope)
+        receipt = runs.cancel(cancel.run_id, request, before_start=cancel.before_start)
         answer.receipt.CopyFrom(receipt_message(receipt))
         return True
 
-    def _continue(self, _: object, ask: pb.Continue, answer: pb.Answer) -> bool:
-        run = self._host.continue_run(ask.run_id, decisions_of(ask.decisions), ask.actor)
+    def _continue(self, scope: Scope, ask: pb.Continue, answer: pb.Answer) -> bool:
+        runs = self._host.within(scope)
+        run = runs.continue_run(ask.run_id, decisions_of(ask.decisions), ask.actor)
         answer.run.CopyFrom(run_message(run))
         return True
 

@@ -131,6 +131,7 @@ class Connection:
         if execution.parent is not None and execution.parent.connection is self:
             start.parent = execution.parent.number
         start.trace.update(execution.trace)
+        start.tenant, start.owner = execution.port.scope
         self.send(frame)
 
     def leave(self) -> None:
