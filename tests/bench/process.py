@@ -68,6 +68,11 @@ class Child:
         answer: Mapping[str, Any] = json.loads(line)
         return answer
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.returncode is not None
+
     # --- weighing
 
     def cpu(self) -> float:

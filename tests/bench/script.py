@@ -10,6 +10,8 @@ TOKEN = "tok "
 """What every delta says: about the size of a model's token."""
 CUSTOM = {"step": "search", "done": True, "share": 0.5}
 """The data of every custom event."""
+LARGE = {str(n): "x" * 20 for n in range(5000)}
+"""The data of every large one: near the bound of 256 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class Script:
     """`count` events, after each `burst` of them a pause, and what comes after the last."""
 
     says: str = "content"
-    """`content` deltas, `voices` (content and reasoning in turn, which never merge) or `custom`."""
+    """`content` deltas, `voices` (content and reasoning in turn, which never merge), `custom`, or
+    `large`: custom events with much data."""
     count: int = 1
     burst: int = 0
     """0: no pauses."""

@@ -55,9 +55,13 @@ class FunctionRunnable:
 
     def execute(self, ctx: RunContext) -> Any:
         """Calls the function for one run, and streams what it returns or yields."""
-        offers = {"input": ctx.input, "ctx": ctx, "input_data": ctx.input_data, **self._offers}
+        offers = {"ctx": ctx, **self._offers}
         call = partial(
-            self.function, **{parameter: offers[offer] for parameter, offer in self._takes.items()}
+            self.function,
+            **{
+                parameter: offers[offer] if offer in offers else getattr(ctx, offer)
+                for parameter, offer in self._takes.items()
+            },
         )
         if self.is_async:
             return _drain_async(call, ctx)

@@ -113,12 +113,14 @@ class Used(_message.Message):
     def __init__(self, run: _Optional[int] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ...) -> None: ...
 
 class Happened(_message.Message):
-    __slots__ = ("run", "event")
+    __slots__ = ("run", "event", "data")
     RUN_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     run: int
     event: _event_pb2.RunEvent
-    def __init__(self, run: _Optional[int] = ..., event: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ...) -> None: ...
+    data: bytes
+    def __init__(self, run: _Optional[int] = ..., event: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("run", "text", "data", "finish_reason")
@@ -187,7 +189,7 @@ class Ask(_message.Message):
     began: bool
     settle: bool
     stop: _cancel_pb2.Cancellation
-    begin: _event_pb2.RunEvent
+    begin: Happened
     tool_started: _run_pb2.ToolCall
     pause: Pause
     start_child: StartChild
@@ -200,7 +202,7 @@ class Ask(_message.Message):
     continue_run: Continue
     tenant: str
     owner: str
-    def __init__(self, id: _Optional[int] = ..., run: _Optional[int] = ..., began: _Optional[bool] = ..., settle: _Optional[bool] = ..., stop: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., begin: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ..., tool_started: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., start_child: _Optional[_Union[StartChild, _Mapping]] = ..., history: _Optional[int] = ..., follow_run: _Optional[_Union[FollowRun, _Mapping]] = ..., get: _Optional[str] = ..., wait: _Optional[str] = ..., take: _Optional[int] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., continue_run: _Optional[_Union[Continue, _Mapping]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., run: _Optional[int] = ..., began: _Optional[bool] = ..., settle: _Optional[bool] = ..., stop: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., begin: _Optional[_Union[Happened, _Mapping]] = ..., tool_started: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., start_child: _Optional[_Union[StartChild, _Mapping]] = ..., history: _Optional[int] = ..., follow_run: _Optional[_Union[FollowRun, _Mapping]] = ..., get: _Optional[str] = ..., wait: _Optional[str] = ..., take: _Optional[int] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., continue_run: _Optional[_Union[Continue, _Mapping]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Pause(_message.Message):
     __slots__ = ("question", "calls")
@@ -225,16 +227,18 @@ class StartChild(_message.Message):
     def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., input: _Optional[str] = ..., data: _Optional[bytes] = ..., path: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FollowRun(_message.Message):
-    __slots__ = ("key", "offer", "spec", "parent_run_id")
+    __slots__ = ("key", "offer", "spec", "parent_run_id", "data")
     KEY_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     PARENT_RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     key: int
     offer: Offer
     spec: _run_pb2.RunSpec
     parent_run_id: str
-    def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., parent_run_id: _Optional[str] = ...) -> None: ...
+    data: bytes
+    def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., parent_run_id: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("run_id", "cancellation", "grace_period", "before_start")
@@ -313,7 +317,7 @@ class Hello(_message.Message):
     def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., options: _Optional[str] = ..., log_level: _Optional[str] = ..., log_json: _Optional[bool] = ..., exclusive: _Optional[bool] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("run", "spec", "key", "parent", "trace", "tenant", "owner")
+    __slots__ = ("run", "spec", "key", "parent", "trace", "tenant", "owner", "data")
     class TraceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -328,6 +332,7 @@ class Start(_message.Message):
     TRACE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     run: int
     spec: _run_pb2.RunSpec
     key: int
@@ -335,7 +340,8 @@ class Start(_message.Message):
     trace: _containers.ScalarMap[str, str]
     tenant: str
     owner: str
-    def __init__(self, run: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., key: _Optional[int] = ..., parent: _Optional[int] = ..., trace: _Optional[_Mapping[str, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+    data: bytes
+    def __init__(self, run: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., key: _Optional[int] = ..., parent: _Optional[int] = ..., trace: _Optional[_Mapping[str, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("run", "cancellation", "grace_period")

@@ -12,15 +12,16 @@ from typing import Any
 from pullcord.link import frames_pb2 as pb
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import InvalidArgument, PullcordError, ServerFault, Violation
-from pullcord.run.events import Custom, Payload, Source, SourceKind
+from pullcord.run.events import Payload, Source, SourceKind
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.usage import Limits
-from pullcord.v1 import event_pb2, run_pb2
+from pullcord.v1 import run_pb2
 from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
 from pullcord.wire.event import fill_body, fill_source, payload_of, source_of
 from pullcord.wire.run import cancellation_of, fill_cancellation, runnable_message, runnable_of
+from pullcord.wire.unread import with_data, without_data
 from pullcord.wire.values import StructData, duration, seconds_of, struct_bytes
 
 VERSION = f"{zlib.crc32(pb.DESCRIPTOR.serialized_pb):08x}"
@@ -63,7 +64,7 @@ class PinnedOffer(Offer):
 
 
 def fill_spec(message: run_pb2.RunSpec, spec: RunSpec, *, with_input: bool = True) -> None:
-    """Writes a spec that was checked before."""
+    """Writes a spec that was checked before, without its data, which a frame has by itself."""
     limits = spec.limits
     message.runnable = spec.runnable
     message.run_id = spec.run_id
@@ -77,9 +78,6 @@ def fill_spec(message: run_pb2.RunSpec, spec: RunSpec, *, with_input: bool = Tru
             setattr(message.limits, name, value)
     if with_input:
         message.input = spec.input
-        if spec.input_data is not None:
-            message.input_data.MergeFromString(struct_bytes(spec.input_data))
-            message.input_data.SetInParent()
     if spec.on_disconnect is not None:
         message.on_disconnect = DISCONNECT_POLICY.numbers[spec.on_disconnect]
     if spec.lease is not None:
@@ -88,15 +86,13 @@ def fill_spec(message: run_pb2.RunSpec, spec: RunSpec, *, with_input: bool = Tru
         message.session_policy = SESSION_POLICY.numbers[spec.session_policy]
 
 
-def spec_of(message: run_pb2.RunSpec) -> RunSpec:
-    """Reads a spec that was checked before."""
+def spec_of(message: run_pb2.RunSpec, data: bytes | None) -> RunSpec:
+    """Reads a spec that was checked before, and its data."""
     limits = message.limits
     return RunSpec(
         runnable=message.runnable,
         input=message.input,
-        input_data=StructData(message.input_data.SerializeToString())
-        if message.HasField("input_data")
-        else None,
+        input_data=None if data is None else StructData(data),
         run_id=message.run_id,
         session_id=message.session_id,
         user_id=message.user_id,
@@ -151,20 +147,23 @@ def offer_of(message: pb.Offer) -> Offer:
 # --- events
 
 
-def fill_happened(message: event_pb2.RunEvent, payload: Payload, source: Source | None) -> None:
+def fill_happened(message: pb.Happened, payload: Payload, source: Source | None) -> None:
     """Writes an event's payload and source; its number and time the engine gives."""
-    fill_body(message, payload)
+    bare, data = without_data(payload)
+    fill_body(message.event, bare)
+    if data is not None:
+        message.data = struct_bytes(data)
     if source is not None:
-        fill_source(message.source, source)
+        fill_source(message.event.source, source)
 
 
-def happened_of(message: event_pb2.RunEvent) -> tuple[Payload, Source | None]:
+def happened_of(message: pb.Happened) -> tuple[Payload, Source | None]:
     """Reads an event's payload and source, with its data still serialized."""
-    source = source_of(message.source) if message.HasField("source") else None
-    if message.WhichOneof("payload") == "custom":
-        custom = message.custom
-        return Custom(custom.name, StructData(custom.data.SerializeToString())), source
-    return payload_of(message), source
+    event = message.event
+    payload = payload_of(event)
+    if message.HasField("data"):
+        payload = with_data(payload, StructData(message.data))
+    return payload, source_of(event.source) if event.HasField("source") else None
 
 
 # --- stops, decisions

@@ -131,11 +131,11 @@ class RunContext:
     """One run, as its own code sees it."""
 
     __slots__ = (
+        "_input_data",
         "_sink",
         "_write",
         "cancel_token",
         "input",
-        "input_data",
         "labels",
         "run_id",
         "runnable",
@@ -159,13 +159,21 @@ class RunContext:
         self.run_id = run_id
         self.runnable = runnable
         self.input = input
-        self.input_data = input_data
+        self._input_data = input_data
         self.session_id = session_id
         self.user_id = user_id
         self.labels = labels
         self.cancel_token = cancel_token
         self._sink = sink
         self._write = sink.write  # looked up once: this is the hot path
+
+    @property
+    def input_data(self) -> Mapping[str, Any] | None:
+        """What the run was given as data, read when it is first asked for; None: nothing."""
+        data = self._input_data
+        if isinstance(data, plain.UnreadData):
+            data = self._input_data = data.plain()
+        return data
 
     def write(self, text: str) -> None:
         """Streams a piece of the output. Raises RunCancelledError if the run must stop.

@@ -16,6 +16,18 @@ MAX_DEPTH = 30
 MAX_WHOLE = 2**53
 """JSON's numbers are doubles: a larger whole number would come back as another one."""
 
+
+class UnreadData(Mapping[str, Any]):
+    """Data that is still serialized. Whoever needs its values reads them, in its own thread."""
+
+    nbytes: int
+    """What it counts as where data is bounded."""
+
+    def plain(self) -> dict[str, Any]:
+        """The data in dicts and lists. It is read here: not on a loop that serves others."""
+        raise NotImplementedError
+
+
 _VALUE = 12
 """Bytes that one value takes in a message beside its text, roughly."""
 _MAX_CLASS_NAME = 256

@@ -15,6 +15,7 @@ from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import RunError, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.plain import UnreadData
 from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
@@ -30,6 +31,8 @@ MAX_LABEL_LENGTH = 256
 MAX_REASON_LENGTH = 1024
 MAX_DECISIONS = 256
 """The most calls of one question."""
+MAX_ANSWERS = 4
+"""All answers of one decision may be so many times as long as one."""
 
 
 class DisconnectPolicy(StrEnum):
@@ -152,9 +155,8 @@ def size(text: str) -> int:
 
 
 def _data_size(data: Mapping[str, Any]) -> int:
-    """Bytes of this data as JSON; of data that is still serialized, of its message."""
-    serialized = getattr(data, "nbytes", None)
-    return serialized if isinstance(serialized, int) else size(canonical(data))
+    """Bytes of this data as JSON; of data that is still serialized, what it counts as."""
+    return data.nbytes if isinstance(data, UnreadData) else size(canonical(data))
 
 
 def canonical(data: Mapping[str, Any]) -> str:
@@ -232,6 +234,9 @@ def decision_violations(decisions: Sequence[Decision], max_answer_bytes: int) ->
         return [Violation("decisions", f"must be at most {MAX_DECISIONS}")]
     found: list[Violation] = []
     seen: set[str] = set()
+    most = MAX_ANSWERS * max_answer_bytes
+    if sum(size(decision.answer or "") for decision in decisions) > most:
+        found.append(Violation("decisions", f"must have at most {most} bytes of answers in all"))
     for index, decision in enumerate(decisions):
         where, call = f"decisions[{index}]", decision.tool_call_id
         if not call or call in seen:

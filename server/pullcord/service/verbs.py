@@ -18,6 +18,7 @@ from pullcord.engine.paging import Page
 from pullcord.run.caller import Caller
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.cancel import CancelRequest as StopRequest
+from pullcord.run.plain import UnreadData
 from pullcord.run.record import CancelResult, Receipt, Run, RunSpec
 from pullcord.run.requests import (
     CancelManyRequest,
@@ -36,6 +37,12 @@ from pullcord.service.tracing import trace_of
 from pullcord.service.turnstile import Turn
 
 T = TypeVar("T")
+
+SMALL_DATA = 2 * 1024
+"""Bytes of a run's data that the loop itself reads: they hold a thousand values at most."""
+
+_LONG_ANSWERS = 64 * 1024
+"""Characters of answers from which on a decision is brought by a thread."""
 
 ANSWER_MARGIN = 0.05
 """Seconds before a caller's deadline at which a verb that waits answers with what there is."""
@@ -82,7 +89,7 @@ class Verbs:
                 return self._engine.start(runnable, spec)
 
         runnable = self._catalog.find(spec.runnable)
-        return await self._ask(self._lanes.starts, start)
+        return await self._ask(self._lanes.starts, start, aside=_is_large(spec))
 
     async def run(
         self, caller: Caller, spec: RunSpec, begun: Callable[[], None] = lambda: None
@@ -97,7 +104,7 @@ class Verbs:
                 return self._engine.follow(runnable, spec, deadline=caller.deadline)
 
         runnable = self._catalog.find(spec.runnable)
-        watcher = await self._watcher(self._lanes.starts, follow)
+        watcher = await self._watcher(self._lanes.starts, follow, aside=_is_large(spec))
         return Following(watcher, self._notifier, self._readers, begun)
 
     # --- looking
@@ -139,7 +146,9 @@ class Verbs:
     async def continue_run(self, caller: Caller, request: ContinueRequest) -> Run:
         """Brings a paused run the decision on every call that waits; the run as it then is."""
         run = await self._find(request.run_id)
-        return run.decide(request.decisions, caller.name)
+        if sum(len(made.answer or "") for made in request.decisions) < _LONG_ANSWERS:
+            return run.decide(request.decisions, caller.name)
+        return await self._lanes.lookups.ask(run.decide, request.decisions, caller.name)
 
     async def cancel(self, caller: Caller, request: CancelRequest) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return."""
@@ -199,13 +208,15 @@ class Verbs:
             for call in forget:
                 call()
 
-    async def _ask(self, lane: Lane, call: Callable[[], T]) -> T:
-        """Calls the engine: here, unless its store may block."""
-        return await lane.ask(call) if self._engine.blocking else call()
+    async def _ask(self, lane: Lane, call: Callable[[], T], *, aside: bool = False) -> T:
+        """Calls the engine: here, unless its store may block, or `aside` the call takes long."""
+        return await lane.ask(call) if aside or self._engine.blocking else call()
 
-    async def _watcher(self, lane: Lane, call: Callable[[], Watcher]) -> Watcher:
+    async def _watcher(
+        self, lane: Lane, call: Callable[[], Watcher], *, aside: bool = False
+    ) -> Watcher:
         """The same for a watcher, which is closed if its caller has left meanwhile."""
-        if not self._engine.blocking:
+        if not aside and not self._engine.blocking:
             return call()
         made = lane.submit(call)
         try:
@@ -213,6 +224,12 @@ class Verbs:
         except asyncio.CancelledError:
             made.add_done_callback(_close)
             raise
+
+
+def _is_large(spec: RunSpec) -> bool:
+    """Whether to compare this spec with that of an earlier start may take long."""
+    data = spec.input_data
+    return isinstance(data, UnreadData) and data.nbytes > SMALL_DATA
 
 
 def _close(made: "Future[Watcher]") -> None:

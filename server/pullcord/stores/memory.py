@@ -37,6 +37,7 @@ from pullcord.engine.ports import (
 )
 from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.errors import RunExists, ServerBusy
+from pullcord.run.plain import UnreadData
 from pullcord.run.record import Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
@@ -346,5 +347,9 @@ def _size(end: Finish) -> int:
     """Bytes it takes, roughly; the caller's data as their JSON text would."""
     run, spec = end.ended.run, end.ended.spec
     calls = sum(len(call.arguments) + len(call.result) + 200 for call in run.tool_calls)
-    data = sum(len(repr(d)) for d in (run.output_data, spec.input_data) if d is not None)
+    data = sum(
+        d.nbytes if isinstance(d, UnreadData) else len(repr(d))
+        for d in (run.output_data, spec.input_data)
+        if d is not None
+    )
     return end.log.nbytes + len(run.output) + len(spec.input) + calls + data + 2048

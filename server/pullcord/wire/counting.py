@@ -1,13 +1,12 @@
 """Counts what a large request repeats before anything of it is read.
 
 Reading makes an object of each element, and 16 MiB hold millions of them. So the fields of the
-message's first levels are walked over, and what is too many is refused by name. Bytes that are no
-message at all are left to whoever reads them.
+message's first levels are walked over, and what is too many is refused by name. What a run's data
+hold is counted where they are read, in `structs`.
 """
 
 from collections.abc import Iterator
-
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from contextlib import suppress
 
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.record import MAX_DECISIONS, MAX_LABELS
@@ -20,46 +19,47 @@ MAX_VALUES = 50_000
 """Values in a run's data: objects, lists, and what they hold."""
 _VALUE_BYTES = 16
 """Bytes that a value takes in a message beside its text, at most, roughly."""
-_WALK_FROM = 256 * 1024
-"""Bytes from which on a run's data is walked over: protobuf reads in one go and lets nobody else
-run meanwhile, which is no matter for less."""
 _MAX_FIELDS = 1000
 
 _SPEC = v1.RunRequest.DESCRIPTOR.fields_by_name["spec"].number
 _DATA = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["input_data"].number
 _LABELS = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["labels"].number
 _DECISIONS = v1.ContinueRunRequest.DESCRIPTOR.fields_by_name["decisions"].number
-_WITHIN = {
-    ("struct", Struct.DESCRIPTOR.fields_by_name["fields"].number): "entry",
-    ("entry", 2): "value",  # of every map
-    ("value", Value.DESCRIPTOR.fields_by_name["struct_value"].number): "struct",
-    ("value", Value.DESCRIPTOR.fields_by_name["list_value"].number): "list",
-    ("list", ListValue.DESCRIPTOR.fields_by_name["values"].number): "value",
-}
-"""What a field of google.protobuf.Struct and its parts leads to."""
 _WIDTH = {1: 8, 5: 4}
 
 
-def check_start(data: bytes, max_input_bytes: int) -> None:
-    """Raises InvalidArgument if a RunRequest or StartRunRequest holds too many of anything."""
-    if len(data) < COUNT_FROM:
-        return
+def split_start(request: bytes, max_input_bytes: int) -> tuple[bytes, bytes | None]:
+    """Of a RunRequest or StartRunRequest, the bytes of the spec without its data, and of the data.
+
+    Raises InvalidArgument if it holds too many of anything, or is no such message.
+    """
+    try:
+        return _split_start(request, max_input_bytes)
+    except _Nonsense:
+        what = f"is not a {v1.RunRequest.DESCRIPTOR.full_name}"
+        raise InvalidArgument(Violation("", what)) from None
+
+
+def _split_start(request: bytes, max_input_bytes: int) -> tuple[bytes, bytes | None]:
     most = max_input_bytes + _VALUE_BYTES * MAX_VALUES
-    labels = values = seen = 0
-    for number, body in _fields(memoryview(data)):
+    spec = bytearray()
+    data: bytes | None = None
+    labels = seen = 0
+    for number, _, body in _fields(memoryview(request)):
         seen = _one_more(seen)
-        for inner, part in _fields(body) if number == _SPEC else ():
+        for inner, whole, part in _fields(body) if number == _SPEC else ():
             seen = _one_more(seen)
             labels += inner == _LABELS
-            values += len(part) if inner == _DATA else 0
             if labels > MAX_LABELS:
                 raise InvalidArgument(Violation("spec.labels", f"must be at most {MAX_LABELS}"))
-            if values > most:
+            if inner != _DATA:
+                spec += whole
+                continue
+            data = (data or b"") + part  # of two, protobuf makes one
+            if len(data) > most:
                 words = f"must be at most {most} bytes in a message, and {MAX_VALUES} values"
                 raise InvalidArgument(Violation("spec.input_data", words))
-            if inner == _DATA and len(part) > _WALK_FROM and _has_more_values(part, MAX_VALUES):
-                words = f"must hold at most {MAX_VALUES} values"
-                raise InvalidArgument(Violation("spec.input_data", words))
+    return bytes(spec), data
 
 
 def check_continue(data: bytes) -> None:
@@ -67,28 +67,16 @@ def check_continue(data: bytes) -> None:
     if len(data) < COUNT_FROM:
         return
     decisions = seen = 0
-    for number, _ in _fields(memoryview(data)):
-        seen = _one_more(seen)
-        decisions += number == _DECISIONS
-        if decisions > MAX_DECISIONS:
-            raise InvalidArgument(Violation("decisions", f"must be at most {MAX_DECISIONS}"))
+    with suppress(_Nonsense):  # whoever reads it says so
+        for number, _, _ in _fields(memoryview(data)):
+            seen = _one_more(seen)
+            decisions += number == _DECISIONS
+            if decisions > MAX_DECISIONS:
+                raise InvalidArgument(Violation("decisions", f"must be at most {MAX_DECISIONS}"))
 
 
-def _has_more_values(struct: memoryview, most: int) -> bool:
-    """Whether this Struct holds more values."""
-    within = [("struct", struct)]
-    values = seen = 0
-    while within:
-        kind, data = within.pop()
-        for number, body in _fields(data):
-            inner = _WITHIN.get((kind, number))
-            values += inner == "value"
-            seen += 1
-            if values > most or seen > 4 * most:
-                return True
-            if inner is not None:
-                within.append((inner, body))
-    return False
+class _Nonsense(Exception):
+    """The bytes are no message."""
 
 
 def _one_more(seen: int) -> int:
@@ -97,10 +85,11 @@ def _one_more(seen: int) -> int:
     return seen + 1
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Each field's number, and its bytes if it has a length; ends where the bytes make no sense."""
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Each field's number, all of its bytes, and those behind its length if it has one."""
     position, end = 0, len(data)
     while position < end:
+        start = position
         key, position = _varint(data, position)
         kind = key & 7
         body = data[:0]
@@ -113,8 +102,10 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         elif kind in _WIDTH:
             position += _WIDTH[kind]
         else:
-            return
-        yield key >> 3, body
+            raise _Nonsense
+        if position > end:
+            raise _Nonsense
+        yield key >> 3, data[start:position], body
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
@@ -126,4 +117,4 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return value, position
-    return value, len(data)
+    raise _Nonsense

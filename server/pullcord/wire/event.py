@@ -27,6 +27,7 @@ from pullcord.wire.run import (
     tool_calls_of,
     usage_of,
 )
+from pullcord.wire.unread import DATA, around, without_unread
 from pullcord.wire.values import data_of, set_data, set_time, time_of
 
 _log = logging.getLogger("pullcord.wire")
@@ -44,15 +45,21 @@ def response_bytes(run_id: str, record: Record) -> bytes:
     """
     message = run_service_pb2.RunResponse()
     event = message.event
+    payload = record.payload
+    unread = b""
     try:
+        if payload is not None and type(payload) in DATA:
+            payload, unread = without_unread(payload)
         _fill_head(event, run_id, record.sequence, record.create_time, record.source)
-        if record.payload is None:
+        if payload is None:
             delta = event.reasoning_delta if record.reasoning else event.content_delta
             delta.text = record.text  # an empty text, too, says which payload this is
             if record.count > 1:  # unset says one
                 delta.count = record.count
         else:
-            fill_body(event, record.payload)
+            fill_body(event, payload)
+            if unread:
+                return around(message, DATA[type(payload)], unread)
         return message.SerializeToString()
     except Exception:
         _log.exception("event %d of run %s cannot be written", record.sequence, run_id)

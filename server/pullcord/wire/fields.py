@@ -3,12 +3,11 @@
 One reader serves one request. What the fields mean together is the domain's business.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.record import (
@@ -21,7 +20,8 @@ from pullcord.run.record import (
 )
 from pullcord.wire.counting import MAX_VALUES
 from pullcord.wire.enums import D, EnumPair
-from pullcord.wire.values import data_of, faults, seconds_of
+from pullcord.wire.structs import TooManyValues, read_struct
+from pullcord.wire.values import StructData, seconds_of
 
 M = TypeVar("M", bound=Message)
 
@@ -141,36 +141,18 @@ class Fields:
             return None
         return seconds
 
-    def data(self, field: str, owner: Message, name: str) -> dict[str, Any] | None:
-        """JSON-like data; None where it is unset or wrong."""
-        if not owner.HasField(name):
+    def data(self, field: str, serialized: bytes | None) -> StructData | None:
+        """JSON-like data, from the bytes of its Struct; None where it is unset or wrong."""
+        if serialized is None:
             return None
-        message: Struct = getattr(owner, name)
-        if _has_more_values(message, MAX_VALUES):
+        try:
+            read = read_struct(serialized, MAX_VALUES)
+        except TooManyValues:
             self.wrong(field, f"must hold at most {MAX_VALUES} values")
             return None
-        found = faults(message)
-        for path, description in found:
+        except ValueError:
+            self.wrong(field, "is not a google.protobuf.Struct")
+            return None
+        for path, description in read.faults:
             self.wrong(field + path, description)
-        return None if found else data_of(message)
-
-
-def _has_more_values(message: Struct, most: int) -> bool:
-    """Whether the data holds more values. Lengths are added up before an element is touched."""
-    within: list[Struct | ListValue] = [message]
-    count = 0
-    while within:
-        node = within.pop()
-        values: Sequence[Value] | Collection[Value] = (
-            node.fields.values() if isinstance(node, Struct) else node.values
-        )
-        count += len(values)
-        if count > most:
-            return True
-        for value in values:
-            kind = value.WhichOneof("kind")
-            if kind == "struct_value":
-                within.append(value.struct_value)
-            elif kind == "list_value":
-                within.append(value.list_value)
-    return False
+        return None if read.faults else StructData(serialized, read.json_bytes)

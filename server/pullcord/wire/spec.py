@@ -12,20 +12,29 @@ from pullcord.wire.fields import Fields
 from pullcord.wire.values import duration
 
 
-def parse_spec(message: run_pb2.RunSpec, max_input_bytes: int, prefix: str = "spec.") -> RunSpec:
+def parse_spec(
+    message: run_pb2.RunSpec,
+    max_input_bytes: int,
+    prefix: str = "spec.",
+    data: bytes | None = None,
+) -> RunSpec:
     """Reads what a caller asks for. `max_input_bytes` bounds the text, and again the data.
+
+    `data`: the bytes of input_data, where the message was read without it.
 
     Raises:
         InvalidArgument: it names every wrong field, with `prefix` before its path.
     """
     fields = Fields()
+    if data is None and message.HasField("input_data"):
+        data = message.input_data.SerializeToString()
     limits = message.limits
     on_disconnect = fields.enum("on_disconnect", DISCONNECT_POLICY, message.on_disconnect)
     lease = fields.seconds("lease", message, "lease")
     spec = RunSpec(
         runnable=message.runnable,
         input=message.input,
-        input_data=fields.data("input_data", message, "input_data"),
+        input_data=fields.data("input_data", data),
         run_id=message.run_id,
         session_id=message.session_id,
         user_id=message.user_id,

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pullcord.run.plain import MAX_DEPTH as MAX_DEPTH
+from pullcord.run.plain import UnreadData
+from pullcord.wire.structs import read_struct
 
 _WHOLE = 2.0**53
 _BILLION = 1_000_000_000  # dividing ints rounds once, so that a written number comes back the same
@@ -46,46 +48,45 @@ def seconds_of(message: Duration) -> float:
     return (message.seconds * _BILLION + message.nanos) / _BILLION
 
 
-class StructData(Mapping[str, Any]):
+class StructData(UnreadData):
     """JSON-like data as the bytes of its message, read only when somebody looks into it.
 
     A process that passes data on never spends time on the values in it.
     """
 
-    __slots__ = ("_read", "serialized")
+    __slots__ = ("_read", "nbytes", "serialized")
 
-    def __init__(self, serialized: bytes) -> None:
+    def __init__(self, serialized: bytes, json_bytes: int | None = None) -> None:
+        """`json_bytes`: how long it is as JSON text, if that is known."""
         self.serialized = serialized
+        self.nbytes = len(serialized) if json_bytes is None else json_bytes
+        """What it counts as where data is bounded."""
         self._read: dict[str, Any] | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes it takes."""
-        return len(self.serialized)
-
-    def _data(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
+        """The data in dicts and lists. It is read here: not for a loop."""
         if self._read is None:
-            self._read = data_of(Struct.FromString(self.serialized))
+            self._read = read_struct(self.serialized).data
         return self._read
 
     def __getitem__(self, key: str) -> Any:
-        return self._data()[key]
+        return self.plain()[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._data())
+        return iter(self.plain())
 
     def __len__(self) -> int:
-        return len(self._data())
+        return len(self.plain())
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, StructData) and other.serialized == self.serialized:
             return True
-        return isinstance(other, Mapping) and self._data() == dict(other)
+        return isinstance(other, Mapping) and self.plain() == dict(other)
 
     __hash__ = None  # type: ignore[assignment]  # as every mapping that compares by value
 
     def __repr__(self) -> str:
-        return repr(self._data())
+        return repr(self.plain())
 
 
 def struct_bytes(data: Mapping[str, Any]) -> bytes:
@@ -150,29 +151,3 @@ def _value_of(message: Value, depth: int) -> Any:
     if depth < MAX_DEPTH and kind == "list_value":
         return [_value_of(value, depth + 1) for value in message.list_value.values]
     return None
-
-
-def faults(message: Struct) -> list[tuple[str, str]]:
-    """What JSON could not hold in this data: its path, such as `.a[2]`, and what is wrong."""
-    found: list[tuple[str, str]] = []
-    for key, value in message.fields.items():
-        _look(value, f".{key[:32]}", 1, found)
-    return found
-
-
-def _look(message: Value, path: str, depth: int, found: list[tuple[str, str]]) -> None:
-    kind = message.WhichOneof("kind")
-    if kind == "number_value" and not math.isfinite(message.number_value):
-        found.append((path, "must be a finite number"))
-    elif kind in {"struct_value", "list_value"} and depth >= MAX_DEPTH:
-        found.append((path, f"must be nested at most {MAX_DEPTH} deep"))
-    elif kind == "struct_value":
-        for key, value in message.struct_value.fields.items():
-            _look(value, f"{path}.{key[:32]}", depth + 1, found)
-    elif kind == "list_value":
-        _look_at_items(message.list_value, path, depth, found)
-
-
-def _look_at_items(message: ListValue, path: str, depth: int, found: list[tuple[str, str]]) -> None:
-    for index, value in enumerate(message.values):
-        _look(value, f"{path}[{index}]", depth + 1, found)

@@ -126,9 +126,7 @@ class Host:
             _log.exception("a frame of the control process could not be handled")
 
     def _start(self, start: pb.Start) -> None:
-        spec = spec_of(start.spec)
-        if spec.input_data is not None:
-            spec = replace(spec, input_data=dict(spec.input_data))  # authors get plain data
+        spec = spec_of(start.spec, start.data if start.HasField("data") else None)
         with self._lock:
             parent = self._ports.get(start.parent)
             expected = self._expected.pop(start.key, None)

@@ -72,14 +72,14 @@ class LinkPort:
         """Adds an event of the author's."""
         frame = pb.UpFrame()
         frame.emitted.run = self.number
-        fill_happened(frame.emitted.event, payload, source)
+        fill_happened(frame.emitted, payload, source)
         self._outbox.put(self, frame)
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds an event of the remote run that does this run's work."""
         frame = pb.UpFrame()
         frame.relayed.run = self.number
-        fill_happened(frame.relayed.event, payload, source)
+        fill_happened(frame.relayed, payload, source)
         self._outbox.put(self, frame)
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:

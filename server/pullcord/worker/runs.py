@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.values import fill_decisions, fill_offer, fill_spec, question
+from pullcord.link.values import data_bytes, fill_decisions, fill_offer, fill_spec, question
 from pullcord.run.cancel import CancelRequest
 from pullcord.run.errors import RunNotFound
 from pullcord.run.events import Event
@@ -53,6 +53,8 @@ class LinkRuns:
         ask.parent_run_id = parent_run_id
         fill_offer(ask.offer, runnable, described(runnable))
         fill_spec(ask.spec, spec)
+        if (data := data_bytes(spec.input_data)) is not None:
+            ask.data = data
         try:
             following = self._link.ask(None, frame).following
         except BaseException:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 
 from pullcord import RunContext, RunServer, runnable
 
-from tests.bench.script import CUSTOM, TOKEN, Script
+from tests.bench.script import CUSTOM, LARGE, TOKEN, Script
 
 
 def say(script: Script, number: int, ctx: RunContext) -> None:
     if script.says == "custom":
         ctx.emit("progress", CUSTOM)
+    elif script.says == "large":
+        ctx.emit("progress", LARGE)
     elif script.says == "voices" and number % 2:
         ctx.think(TOKEN)
     else:

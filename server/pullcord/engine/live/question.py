@@ -4,7 +4,6 @@ Values and rules only. When a run pauses and goes on is decided elsewhere.
 """
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -68,5 +67,11 @@ def decided(call: ToolCall, decision: Decision, now: float) -> ToolCall:
 
 def digest(decisions: Iterable[Decision]) -> str:
     """The same for the same decisions, in whatever order, and short, however long they are."""
-    made = sorted([made.tool_call_id, made.approved, made.answer, made.note] for made in decisions)
-    return sha256(json.dumps(made).encode()).hexdigest()
+    whole = sha256()
+    for made in sorted(decisions, key=lambda made: made.tool_call_id):
+        said = (made.tool_call_id, str(made.approved), str(made.answer is None), made.note)
+        for text in (*said, made.answer or ""):
+            part = text.encode("utf-8", "surrogatepass")
+            whole.update(b"%d:" % len(part))
+            whole.update(part)
+    return whole.hexdigest()

@@ -254,8 +254,9 @@ class Answers:
 
     def _follow_run(self, scope: Scope, ask: pb.FollowRun, answer: pb.Answer) -> bool:
         offer = self._pinned(ask.offer, ask.key)
+        spec = spec_of(ask.spec, ask.data if ask.HasField("data") else None)
         runs = self._host.within(scope)
-        watcher = runs.follow(offer, spec_of(ask.spec), parent_run_id=ask.parent_run_id)
+        watcher = runs.follow(offer, spec, parent_run_id=ask.parent_run_id)
         if not offer.started:  # it waits for its session, or was started before by another
             runs.on_end(watcher.run_id, self._in_loop(lambda: self._forget(offer)))
         number = next(self._ids)

@@ -17,7 +17,7 @@ from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.process import Process
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, framed
-from pullcord.link.values import fill_spec, happened_of, stop_frame
+from pullcord.link.values import data_bytes, fill_spec, happened_of, stop_frame
 from pullcord.run.cancel import Cancellation
 from pullcord.run.port import Failure
 from pullcord.wire.enums import FINISH_REASON
@@ -89,14 +89,14 @@ class Connection:
         """Sends a frame; never waits."""
         if self._dead:
             return
-        data = framed(pb.Down(frames=[frame]).SerializeToString())
+        data = memoryview(framed(pb.Down(frames=[frame]).SerializeToString()))
         if not self._unsent:
             with contextlib.suppress(BlockingIOError, OSError):
                 data = data[self.process.sock.send(data) :]
             if not data:
                 return
             self._loop.add_writer(self.process.sock.fileno(), self._write)
-        self._unsent.append(memoryview(data))
+        self._unsent.append(data)
         self._unsent_bytes += len(data)
         if self._unsent_bytes > MAX_UNSENT:
             self._pool.kill(self, "it does not read what it is sent")
@@ -127,7 +127,10 @@ class Connection:
         start = frame.start
         start.run = number
         start.key = key
-        fill_spec(start.spec, execution.port.spec, with_input=not key)
+        spec = execution.port.spec
+        fill_spec(start.spec, spec, with_input=not key)
+        if not key and (data := data_bytes(spec.input_data)) is not None:
+            start.data = data
         if execution.parent is not None and execution.parent.connection is self:
             start.parent = execution.parent.number
         start.trace.update(execution.trace)
@@ -211,10 +214,10 @@ class Connection:
         execution.port.use(usage_of(used.usage))
 
     def _emitted(self, execution: RemoteExecution, happened: pb.Happened) -> None:
-        execution.port.emit(*happened_of(happened.event))
+        execution.port.emit(*happened_of(happened))
 
     def _relayed(self, execution: RemoteExecution, happened: pb.Happened) -> None:
-        execution.port.relay(*happened_of(happened.event))
+        execution.port.relay(*happened_of(happened))
 
     def _output(self, execution: RemoteExecution, output: pb.Output) -> None:
         execution.port.set_output(

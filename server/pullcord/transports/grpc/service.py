@@ -18,14 +18,15 @@ from pullcord.run.errors import PullcordError, ServerFault
 from pullcord.run.record import RunSpec
 from pullcord.run.requests import ContinueRequest
 from pullcord.service.lanes import Lane
-from pullcord.service.verbs import Verbs
+from pullcord.service.verbs import SMALL_DATA, Verbs
 from pullcord.transports.grpc.calls import Context, caller_of
 from pullcord.transports.grpc.encoding import Encoder
 from pullcord.transports.grpc.outgoing import LARGE, PATIENCE, Outgoing
 from pullcord.transports.grpc.streams import send, weight
+from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import requests
-from pullcord.wire.counting import COUNT_FROM, check_continue, check_start
+from pullcord.wire.counting import COUNT_FROM, check_continue, split_start
 from pullcord.wire.errors import to_status
 from pullcord.wire.fields import decode
 from pullcord.wire.run import (
@@ -121,7 +122,7 @@ class RunService:
     async def _run(self, data: bytes, context: Context) -> None:
         turn = await self._verbs.turn()
         try:
-            spec = await self._read(partial(self._spec, v1.RunRequest), data)
+            spec = await self._spec(v1.RunRequest, data)
             following = await self._verbs.run(caller_of(context), spec, turn.leave)
             await send(following, context, self._outgoing, self._encoder)
         finally:
@@ -137,7 +138,7 @@ class RunService:
     async def _start_run(self, data: bytes, context: Context) -> bytes:
         turn = await self._verbs.turn()
         try:
-            spec = await self._read(partial(self._spec, v1.StartRunRequest), data)
+            spec = await self._spec(v1.StartRunRequest, data)
             run = await self._verbs.start(caller_of(context), spec)
         finally:
             turn.leave()
@@ -174,7 +175,10 @@ class RunService:
             request = replace(request, page_size=half)
 
     async def _continue_run(self, data: bytes, context: Context) -> bytes:
-        request = await self._read(self._decisions, data)
+        if len(data) < COUNT_FROM:
+            request = self._decisions(data)
+        else:
+            request = await self._requests.ask(self._decisions, data)
         run = await self._verbs.continue_run(caller_of(context), request)
         return await self._send(
             context, weight(run), lambda: v1.ContinueRunResponse(run=run_message(run))
@@ -213,15 +217,21 @@ class RunService:
         await outgoing.room(peer, size, PATIENCE)
         task.add_done_callback(lambda _: outgoing.free(peer, size))
 
-    async def _read(self, read: Callable[[bytes], T], data: bytes) -> T:
-        """Reads a request, a large one in a thread of its own."""
-        if len(data) < COUNT_FROM:
-            return read(data)
-        return await self._requests.ask(read, data)
+    async def _spec(
+        self, message: type[v1.RunRequest | v1.StartRunRequest], data: bytes
+    ) -> RunSpec:
+        """Reads what is asked for; what takes long to read, in a thread of its own."""
+        if len(data) >= COUNT_FROM:
+            return await self._requests.ask(self._large_spec, data)
+        spec = decode(message, data).spec
+        if spec.HasField("input_data") and spec.input_data.ByteSize() > SMALL_DATA:
+            return await self._requests.ask(parse_spec, spec, self._max_input_bytes)
+        return parse_spec(spec, self._max_input_bytes)
 
-    def _spec(self, message: type[v1.RunRequest | v1.StartRunRequest], data: bytes) -> RunSpec:
-        check_start(data, self._max_input_bytes)
-        return parse_spec(decode(message, data, len(data)).spec, self._max_input_bytes)
+    def _large_spec(self, data: bytes) -> RunSpec:
+        head, values = split_start(data, self._max_input_bytes)
+        spec = decode(run_pb2.RunSpec, head, len(head))
+        return parse_spec(spec, self._max_input_bytes, data=values)
 
     def _decisions(self, data: bytes) -> ContinueRequest:
         check_continue(data)
