@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pullcord.engine.log.log import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
 from pullcord.run.cancel import Cancellation
@@ -48,9 +49,6 @@ class Finish:
 Age = tuple[float, str, str, str]
 """By what lists are sorted, the newest last: create_time, run_id, tenant, owner."""
 
-UNBOUNDED = 1 << 62
-"""The `reserved` of a store that does not outlive its process."""
-
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -72,7 +70,8 @@ class Admitted:
     cancellation: Cancellation | None = None
     """A cancel that came before its run; the run ends CANCELLED without doing anything."""
     reserved: int = UNBOUNDED
-    """No event above this number may be shown to anybody before a `write` has reserved more."""
+    """No event above this number may be shown to anybody before a `write` has reserved more.
+    UNBOUNDED: the store does not outlive its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +113,8 @@ class Waiting:
     spec: RunSpec
     terms: Terms
     reserved: int
+    create_time: float
+    """When it was admitted first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class ChildHandle:
 
     def snapshot(self) -> Run:
         """The child as it is now."""
-        return self._live.snapshot()
+        return self._live.as_decided()
 
     async def wait(self) -> Run:
         """Waits until the child has ended, and returns it, in whatever state it ended.
@@ -31,7 +31,7 @@ class ChildHandle:
         when this raises.
         """
         ended = asyncio.Event()
-        self._live.on_end(_in_loop(asyncio.get_running_loop(), ended.set))
+        self._live.on_decided(_in_loop(asyncio.get_running_loop(), ended.set))
         try:
             await ended.wait()
         except asyncio.CancelledError:
@@ -42,7 +42,7 @@ class ChildHandle:
                 with suppress(asyncio.CancelledError):
                     await ended.wait()
             raise
-        run = self._live.snapshot()
+        run = self._live.as_decided()
         if run.state is RunState.CANCELLED:
             stop = self._parent.cancellation
             if stop is not None:

@@ -4,6 +4,7 @@ The machine changes them, by its rules; nothing is decided here.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pullcord.engine.live.effects import Moment, Timers
@@ -32,6 +33,8 @@ class RunFacts:
         self.run_id = run_id
         self.rules = rules
         self.state = RunState.PENDING
+        self.state_before = RunState.PENDING
+        """Where it stood when its end was decided."""
         self.deadline = deadline
         """When it will be stopped because its time is up (monotonic); None: never."""
         self.assignment = 0
@@ -101,6 +104,17 @@ class RunFacts:
             outcome = CancelOutcome.REQUESTED
         accepted = run.cancellation.accept_time if run.cancellation else 0.0
         return Receipt(outcome, run, accepted, self.deliver_time, run.end_time)
+
+    def before_end(self, run: Run) -> Run:
+        """A run that has ended, as those see it who must not see that yet."""
+        return replace(
+            run,
+            state=self.state_before,
+            error=None,
+            end_time=0.0,
+            expire_time=0.0,
+            abandoned=False,
+        )
 
     def run(
         self, scope: Scope, spec: RunSpec, parent_run_id: str, output: str, last_sequence: int

@@ -8,6 +8,9 @@ the execution's, and who may run is the engine's.
 When completion and a cancel race, the one that takes the lock first wins: a cancel that was
 accepted makes whatever end comes later CANCELLED; one that comes after the end changes nothing, and
 its receipt says ALREADY_FINISHED.
+
+Where a store outlives the process, an end that was decided is *held*: others see it, and are called
+back, once the store has it. The run's executor, its parent and its children learn of it at once.
 """
 
 import logging
@@ -25,12 +28,12 @@ from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.live.presence import Presence
 from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import PARENT_ENDED
-from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.log import UNBOUNDED, EventLog
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError, RunNotPaused
-from pullcord.run.events import RunError, RunStarted, Source, TerminalPayload
+from pullcord.run.events import CancelRequested, RunError, RunStarted, Source, TerminalPayload
 from pullcord.run.port import Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
 from pullcord.run.scope import LOCAL, Scope
@@ -58,8 +61,15 @@ class LiveRun:
         on_abandon: Callable[["LiveRun", str], None],
         parent: "LiveRun | None" = None,
         source: Source | None = None,
+        reserved: int = UNBOUNDED,
+        holds_end: bool = False,
+        create_time: float = 0.0,
     ) -> None:
-        """`source` says who the run is in its parent's stream; None: it is not heard there."""
+        """`source` says who the run is in its parent's stream; None: it is not heard there.
+
+        `reserved`: no event above it is shown, until the log is told of more. `holds_end`: the end
+        is shown once `kept` is called. `create_time`: 0 is now.
+        """
         self.scope = scope
         self.spec = spec
         self.run_id = spec.run_id
@@ -74,11 +84,14 @@ class LiveRun:
             options.max_log_records,
             options.max_output_bytes,
             self._output_full,
+            visible=reserved,
+            holds_end=holds_end,
         )
+        now = self.now()
         self.machine: RunMachine = RunMachine(
             spec.run_id,
             Rules(spec.limits, options),
-            self.now(),
+            do.Moment(create_time or now.time, now.monotonic),
             None if parent is None else parent.machine.deadline,
         )
         self.lineage = Lineage(self, parent, source)
@@ -87,7 +100,9 @@ class LiveRun:
         self.execution: Execution | None = None
         self._alarms = Alarms(clock, self._fired)
         self._end: TerminalPayload | None = None
+        self._holds_end = holds_end
         self._end_callbacks: list[Callable[[], None]] = []
+        self._own_callbacks: list[Callable[[], None]] = []
 
     # --- reading
 
@@ -101,17 +116,35 @@ class LiveRun:
         """The stop that was accepted, if one was."""
         return self.machine.cancellation
 
+    @property
+    def is_held(self) -> bool:
+        """Whether its end was decided, and its store may not have it yet."""
+        return self._holds_end and self.state.is_terminal
+
     def snapshot(self, *, with_output: bool = True) -> Run:
-        """The run as it is now."""
+        """The run as others may see it now."""
         with self.lock:
-            output, sequence = self.log.output() if with_output else ("", self.log.last_sequence)
-            if with_output and self._end is not None:
+            if with_output:
+                output, sequence = self.log.output()
+            else:
+                output, sequence = "", self.log.last_shown()
+            if with_output and self._end is not None and not self._holds_end:
                 output = self._end.output
             elif with_output:
                 output = output or self.machine.output or ""
-            return self.machine.run(
+            run = self.machine.run(
                 self.scope, self.spec, self.lineage.parent_run_id, output, sequence
             )
+            return self.machine.before_end(run) if self.is_held else run
+
+    def as_decided(self) -> Run:
+        """The run as its store and its parent see it: with its end, held or not."""
+        with self.lock:
+            if self._end is None or not self._holds_end:
+                return self.snapshot()
+            sequence = self.log.last_sequence
+            parent = self.lineage.parent_run_id
+            return self.machine.run(self.scope, self.spec, parent, self._end.output, sequence)
 
     def receipt(self) -> Receipt:
         """The answer to a canceller as of now."""
@@ -121,8 +154,16 @@ class LiveRun:
     def on_end(self, callback: Callable[[], None]) -> None:
         """Calls back once the run has ended, in any thread; at once if it has."""
         with self.lock:
-            if not self.state.is_terminal:
+            if self._holds_end or not self.state.is_terminal:
                 self._end_callbacks.append(callback)
+                return
+        callback()
+
+    def on_decided(self, callback: Callable[[], None]) -> None:
+        """The same for its parent's code, which does not wait for the store."""
+        with self.lock:
+            if not self.state.is_terminal:
+                self._own_callbacks.append(callback)
                 return
         callback()
 
@@ -181,6 +222,30 @@ class LiveRun:
         with self.lock:
             self._on_end = lambda _: None
         self.fail(error)
+        self.kept()
+
+    def put_down(self) -> None:
+        """The run waits on in its store, for another process: nothing here stops it any more."""
+        with self.lock:
+            self._on_end = lambda _: None
+            self.presence.end()
+            self._do_at_once(tuple(self.machine.timers.disarm_all()))
+
+    def kept(self) -> None:
+        """The store has the run's end, which others see from now on."""
+        with self.lock:
+            if not self._holds_end:
+                return
+            self._holds_end = False
+            self.log.show_end()
+            callbacks, self._end_callbacks = self._end_callbacks, []
+        self._call_all(callbacks)
+
+    def overrule(self, stop: Cancellation) -> None:
+        """The store refused the end that is held: a stop was accepted elsewhere before it."""
+        with self.lock:
+            end = self.machine.overruled(stop)
+            self._end = self.log.replace_end(CancelRequested(stop), end.made)
 
     def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
         """Lets the run go on, if it waits for just these decisions; returns it as it then is.
@@ -203,8 +268,16 @@ class LiveRun:
 
     def cancel(self, request: CancelRequest) -> Receipt:
         """Accepts a stop, if the run has not ended; the receipt is true when this returns."""
-        self.act(lambda at: self.machine.cancel(request, at))
+        self.stop(request)
         return self.receipt()
+
+    def stop(self, request: CancelRequest) -> None:
+        """The same without a receipt."""
+        self.act(lambda at: self.machine.cancel(request, at))
+
+    def break_off(self, error: RunError) -> None:
+        """Fails the run now, whatever its code does, which is interrupted."""
+        self.act(lambda at: self.machine.broken_off(error, at))
 
     def stop_at(self, deadline: float, margin: float) -> None:
         """Sees to it that the run has ended by `deadline` (monotonic), from `margin` before."""
@@ -315,14 +388,20 @@ class LiveRun:
 
     def _notify_of_end(self) -> None:
         with self.lock:
-            callbacks, self._end_callbacks = self._end_callbacks, []
+            callbacks, self._own_callbacks = self._own_callbacks, []
+            if not self._holds_end:
+                callbacks += self._end_callbacks
+                self._end_callbacks = []
             children = self.lineage.children()
-        for callback in (lambda: self._on_end(self), self.lineage.leave, *callbacks):
+        self._call_all([lambda: self._on_end(self), self.lineage.leave, *callbacks])
+        each(children, lambda child: child.parent_ended())
+
+    def _call_all(self, callbacks: Sequence[Callable[[], None]]) -> None:
+        for callback in callbacks:
             try:
                 callback()
             except Exception:
                 _log.exception("a callback at the end of run %s raised", self.run_id)
-        each(children, lambda child: child.parent_ended())
 
 
 def _stop_with_parent(cancellation: Cancellation, child: Kin) -> None:

@@ -25,11 +25,18 @@ from pullcord.engine.live.effects import (
     Finish,
     Moment,
     Note,
+    Stop,
     TimerName,
 )
 from pullcord.engine.live.facts import RunFacts
 from pullcord.engine.live.question import Question, digest
-from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest, StopStage
+from pullcord.run.cancel import (
+    CancelCause,
+    Cancellation,
+    CancelMode,
+    CancelRequest,
+    StopStage,
+)
 from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
     Payload,
@@ -281,6 +288,15 @@ class RunMachine(RunFacts):
         """The run was not admitted after all."""
         return () if self.state.is_terminal else self._end(Transition.FAIL, at, error)
 
+    def broken_off(self, error: RunError, at: Moment) -> Effects:
+        """The run cannot go on. Its code, which is interrupted, is at an end later than the run."""
+        if self.state.is_terminal:
+            return ()
+        if self.state is RunState.PENDING:
+            return (*self._end(Transition.FAIL, at, error), Drop())
+        stop = Cancellation(CancelCause.SHUTDOWN, reason=error.message, mode=CancelMode.IMMEDIATE)
+        return (*self._end(Transition.FAIL, at, error), Stop(stop, None))
+
     def died(self, how: str, at: Moment, assignment: int | None = None) -> Effects:
         """The process that executed the code has died; `how`, in words for callers.
 
@@ -295,6 +311,17 @@ class RunMachine(RunFacts):
         if self.state is RunState.CANCELLING:
             self.stopping.reach(StopStage.KILL)
         return self.died("its process was killed by the server", at)
+
+    def overruled(self, stop: Cancellation) -> Finish:
+        """The run has ended, but its store knows of a stop that was accepted before, elsewhere.
+
+        Nobody has seen the end, and the store has refused it: the run ends CANCELLED instead.
+        """
+        self.stopping.cancellation = stop
+        self.stopping.reach(StopStage.ASK)
+        self.error = None
+        self.state_before, self.state = RunState.CANCELLING, RunState.CANCELLED
+        return Finish(self.terminal_event(), self.output)
 
     def _is_stale(self, assignment: int | None) -> bool:
         return assignment is not None and assignment != self.assignment
@@ -313,5 +340,7 @@ class RunMachine(RunFacts):
         self.end_time = at.time
         if state is RunState.FAILED:
             self.error = error or RunError("Unknown")
+        stops = state is RunState.CANCELLED
+        self.state_before = RunState.CANCELLING if stops else before
         self.state = state
         return (*closed, Finish(self.terminal_event(), self.output), *self.timers.disarm_all())

@@ -9,6 +9,7 @@ Invariants:
  1. Sequences rise by one for each event made, in the order of the records.
  2. A record never changes once sealed, so its serialized form can be cached on it.
  3. The last record of a closed log is the terminal event, and it is never trimmed.
+ 4. No watcher is shown an event above `visible`, nor the end of a log that holds it back.
 """
 
 import itertools
@@ -17,7 +18,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import time
 from typing import TypeVar
 
@@ -40,6 +41,8 @@ _SEAL_CHARS = 256
 """A longer delta is numbered at once, so that what nobody reads is bounded in size too."""
 _OVERHEAD = 200
 """Bytes that a record takes beside its text, roughly."""
+UNBOUNDED = 1 << 62
+"""The `visible` of a log whose events are all shown."""
 P = TypeVar("P", bound=Payload)
 Item = str | tuple[str, Source | None, bool]
 
@@ -48,8 +51,16 @@ class EventLog:
     """The events of one run."""
 
     def __init__(
-        self, max_bytes: int, max_records: int, max_output: int, on_output_full: Callable[[], None]
+        self,
+        max_bytes: int,
+        max_records: int,
+        max_output: int,
+        on_output_full: Callable[[], None],
+        *,
+        visible: int = UNBOUNDED,
+        holds_end: bool = False,
     ) -> None:
+        """`holds_end`: the terminal event is shown only after `show_end`."""
         self._lock = threading.Lock()
         self._pending: deque[Item] = deque()
         self._records: list[Record] = []
@@ -62,12 +73,28 @@ class EventLog:
         self._on_output_full = on_output_full
         self._output: list[str] = []
         self._output_size = 0
+        self._hidden: deque[tuple[int, int]] = deque()  # content above `visible`: number, length
+        self._holds_end = holds_end
+        self.visible = visible
+        """No event above this number is shown. It only rises."""
         self.nbytes = 0
         """Memory that the kept records take, roughly."""
         self.last_sequence = 0
         """Of the last sealed event."""
         self.closed = False
         """Whether the terminal event is in."""
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "EventLog":
+        """A closed log of these records, the last of which is the terminal event."""
+        log = cls(UNBOUNDED, UNBOUNDED, UNBOUNDED, _nobody)
+        for record in records:
+            log.last_sequence = record.sequence
+            if record.is_content:
+                log._output.append(record.text)
+            log._keep(record, len(record.wire or record.text))
+        log.closed = True
+        return log
 
     # --- producers: any thread, never wait for a watcher
 
@@ -129,7 +156,19 @@ class EventLog:
             self._number(payload, None)
             self.closed = True
             self._on_output_full = _nobody  # or an ended run's log would keep its owner alive
+            if self._holds_end:
+                self.visible = min(self.visible, self.last_sequence - 1)
         self._ring()
+        return payload
+
+    def replace_end(self, before: Payload, make: Callable[[str], P]) -> P:
+        """Puts another terminal event, and `before` ahead of it, in place of one that is held."""
+        with self._lock:
+            self.nbytes -= self._records.pop().nbytes
+            self.last_sequence -= 1
+            self._number(before, None)
+            payload = make(self._content())
+            self._number(payload, None)
         return payload
 
     def seal(self) -> int:
@@ -144,10 +183,72 @@ class EventLog:
         return self._output_size >= self._max_output
 
     def output(self) -> tuple[str, int]:
-        """All content of the run's own runnable so far, and the number of the last event in it."""
+        """All content of the run's own runnable that may be shown, and the number of the last event
+        in it."""
         with self._lock:
             self._seal()
-            return self._content(), self.last_sequence
+            content = self._content()
+            hidden = sum(length for _, length in self._hidden)
+            return content[: len(content) - hidden], self._last_shown()
+
+    # --- what the store has
+
+    def since(
+        self, sequence: int, max_bytes: int, *, from_here: bool = False
+    ) -> tuple[list[Record], str | None]:
+        """The kept records after an event, unmerged, the terminal one not among them.
+
+        At least one, if there is any, and then no more than so many bytes. If events in between are
+        no longer kept, or with `from_here`: also all content up to the first of these records.
+        """
+        with self._lock:
+            self._seal()
+            records = self._records
+            start = bisect_right(records, sequence, lo=self._start, key=lambda r: r.sequence)
+            last = len(records) - self.closed
+            end, nbytes = start, 0
+            while end < last and (end == start or nbytes + records[end].nbytes <= max_bytes):
+                nbytes += records[end].nbytes
+                end += 1
+            found = records[start:end]
+            complete = not found or found[0].sequence - found[0].count <= sequence
+            if complete and not from_here:
+                return found, None
+            after = sum(len(record.text) for record in records[start:] if record.is_content)
+            content = self._content()
+            return found, content[: len(content) - after]
+
+    def on_more(self, sequence: int, wake: Callable[[], None]) -> bool:
+        """Calls `wake` once, in any thread, when there are events after this one, shown or not;
+        False: there are, or there will be none."""
+        with self._lock:
+            if self._pending or self.last_sequence > sequence or self.closed:
+                return False
+            self._waiting.append(wake)
+            return True
+
+    def show(self, visible: int) -> None:
+        """Events up to this number may be shown from now on."""
+        with self._lock:
+            if self._holds_end and self.closed:
+                visible = min(visible, self.last_sequence - 1)
+            if visible <= self.visible:
+                return
+            self._show(visible)
+        self._ring()
+
+    def show_end(self) -> None:
+        """All that is in the log may be shown from now on, its end too."""
+        with self._lock:
+            self._holds_end = False
+            self._show(UNBOUNDED)
+        self._ring()
+
+    def last_shown(self) -> int:
+        """Numbers what was written so far; returns the last number that may be shown."""
+        with self._lock:
+            self._seal()
+            return self._last_shown()
 
     # --- watchers
 
@@ -175,10 +276,13 @@ class EventLog:
             if self._pending:
                 self._seal()
             if self._first_sequence() > after_sequence + 1:
-                raise Trimmed(self.last_sequence - 1 if self.closed else self.last_sequence)
+                resume_at = min(self._last_shown(), self.last_sequence - self.closed)
+                if resume_at <= after_sequence:  # what comes next may not be shown yet
+                    return [], max(position, self._trimmed + self._start)
+                raise Trimmed(resume_at)
             records = self._records
             index = position - self._trimmed
-            end = len(records)
+            end = self._end()
             if end - index == 1:  # the reader keeps up: nothing to merge
                 group = records[index]
                 if group.sequence - group.count < after_sequence:
@@ -204,11 +308,10 @@ class EventLog:
         """Calls `wake` once, in any thread, when something is at `position`; False: it is there."""
         with self._lock:
             self._waiting.append(wake)
-            if (
-                not self._pending
-                and position - self._trimmed >= len(self._records)
-                and not self.closed
-            ):
+            if self._pending and self.visible != UNBOUNDED:
+                self._seal()  # whether they may be shown depends on their numbers
+            is_over = self.closed and self.last_sequence <= self.visible
+            if not self._pending and position - self._trimmed >= self._end() and not is_over:
                 return True
             self._waiting.remove(wake)
             return False
@@ -229,6 +332,25 @@ class EventLog:
                 wake()
             except Exception:
                 _log.exception("a watcher could not be woken; the run and the others go on")
+
+    def _show(self, visible: int) -> None:
+        self.visible = visible
+        while self._hidden and self._hidden[0][0] <= visible:
+            self._hidden.popleft()
+
+    def _end(self) -> int:
+        """The index one past the last record that may be shown. Merged deltas count as a whole."""
+        if self.last_sequence <= self.visible:
+            return len(self._records)
+        return bisect_right(self._records, self.visible, lo=self._start, key=lambda r: r.sequence)
+
+    def _last_shown(self) -> int:
+        if self.last_sequence <= self.visible:
+            return self.last_sequence
+        end = self._end()
+        if end > self._start:
+            return self._records[end - 1].sequence
+        return min(self.visible, self._first_sequence() - 1)
 
     def _content(self) -> str:
         self._output = ["".join(self._output)]
@@ -268,6 +390,8 @@ class EventLog:
         self._output_size += size
         self._output.append(text)
         self.last_sequence += 1
+        if self.last_sequence > self.visible:
+            self._hidden.append((self.last_sequence, size))
         self._keep(Record(self.last_sequence, 1, time(), None, text), size + 4)
         return True
 
@@ -323,6 +447,8 @@ class EventLog:
             self._output.append(text)
         lengths = array("I", map(len, items)) if len(items) > 1 else None
         self.last_sequence += len(items)
+        if self.last_sequence > self.visible and source is None and not reasoning:
+            self._hidden.append((self.last_sequence, len(text)))
         record = Record(
             self.last_sequence, len(items), time(), None, text, source, reasoning, lengths
         )

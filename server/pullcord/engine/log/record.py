@@ -11,6 +11,7 @@ from typing import Any
 from pullcord.run.events import (
     ContentDelta,
     Event,
+    Gap,
     Payload,
     ReasoningDelta,
     Source,
@@ -71,9 +72,17 @@ class Record:
             payload = made(self.text, self.count)
         return Event(run_id, self.sequence, self.create_time, payload, self.source)
 
+    @property
+    def is_content(self) -> bool:
+        """Whether these are content deltas of the run's own runnable."""
+        return self.payload is None and self.source is None and not self.reasoning
+
     def after(self, sequence: int) -> "Record":
-        """The part of these merged deltas that comes after an event within them."""
+        """The part of these merged deltas, or of this gap, that comes after an event within it."""
         seen = sequence - (self.sequence - self.count)
+        if isinstance(self.payload, Gap):
+            left = Gap(sequence + 1, self.sequence)
+            return Record(self.sequence, self.count - seen, self.create_time, left)
         assert self.lengths is not None
         return Record(
             self.sequence,
