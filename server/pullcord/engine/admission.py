@@ -6,21 +6,25 @@ own business, and when its turn comes is its session's.
 """
 
 import contextvars
+import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pullcord.engine.aside import each
 from pullcord.engine.capacity import Capacity
 from pullcord.engine.clock import Clock
 from pullcord.engine.completion import Completer
-from pullcord.engine.directory import Directory, LiveHandle, RunHandle
+from pullcord.engine.directory import Directory, RunHandle
+from pullcord.engine.journal import Journal
 from pullcord.engine.live.child import ChildHandle
-from pullcord.engine.live.live import LiveRun
+from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.live.port import LivePort
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
+    UNBOUNDED,
     Admitted,
     AlreadyLive,
     CancelRequest,
@@ -28,6 +32,8 @@ from pullcord.engine.ports import (
     Executor,
     Observer,
     RunStore,
+    Terms,
+    Waiting,
 )
 from pullcord.engine.sessions import Sessions
 from pullcord.engine.start import Start, margin
@@ -45,8 +51,13 @@ from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 
+_SOON = 1.0
+"""Seconds until a store that did not answer is asked to take a row back."""
 _MAX_HISTORY = 1000
 """Runs of its session that a run can read, the last ones. No model takes more."""
+
+
+_log = logging.getLogger("pullcord.engine")
 
 
 class Admission:
@@ -61,8 +72,9 @@ class Admission:
         observer: Observer,
         executor: Executor,
         directory: Directory,
+        journal: Journal | None = None,
     ) -> None:
-        """`runs` is what the code of a run of this scope reaches."""
+        """`runs` is what the code of a run of a scope reaches. A durable store has a `journal`."""
         self._runs = runs
         self._options = options
         self._clock = clock
@@ -70,9 +82,15 @@ class Admission:
         self._observer = observer
         self._executor = executor
         self._directory = directory
-        self.completer = Completer(store, clock, observer, directory.remove, self._leave_session)
+        self.journal = journal
+        after = self.journal.end if self.journal is not None else _nothing
+        self.completer = Completer(store, clock, observer, self._kept, self._leave_session, after)
         self.sessions = Sessions()
         self.capacity = Capacity(options.max_live_runs)
+        self._unheard = 0 if store.durable else UNBOUNDED
+        """The events of a run that may be shown before its store has heard of it."""
+        self._takeable: set[Key] = set()
+        """Runs that wait for their turn, and that another process may begin."""
 
     # --- a start of a caller's
 
@@ -97,7 +115,7 @@ class Admission:
                 if live is None:
                     return self._admit(start, spec, parent)
             _must_be_same(live.spec, spec)
-            return LiveHandle(live)
+            return self._directory.handle(live)
         except PullcordError as error:
             self._observer.run_refused(type(error).__name__)
             raise
@@ -106,6 +124,7 @@ class Admission:
         self, start: Start, spec: RunSpec, parent: LiveRun | None, *, ask: bool = True
     ) -> RunHandle:
         """`ask`: the store is asked first. A child with a new run_id can start without."""
+        terms = self._terms(start, spec)
         try:
             self.capacity.take(for_child=parent is not None)
         except PullcordError:  # a retry finds its run also in a server that is full
@@ -114,42 +133,73 @@ class Admission:
                 raise
             _must_be_same(found.spec, spec)
             return self._directory.ended(start.scope, found)
-        answer: Admitted | EndedRun = Admitted()
+        answer: Admitted | EndedRun = Admitted(reserved=self._unheard)
         if ask:
             try:
-                answer = self._ask_store(start.scope, spec)
+                answer = self._ask_store(start.scope, spec, terms)
             except BaseException:
                 self.capacity.release()
                 raise
         if isinstance(answer, EndedRun):
             self.capacity.release()
             return self._directory.ended(start.scope, answer)
-        policy = spec.on_disconnect or start.default_policy
-        live = self._live_run(start.scope, spec, policy, parent)
+        live = self._live_run(start.scope, spec, terms, parent, reserved=answer.reserved)
         try:
-            self._announce(live)
-            self._begin(live, start, answer.cancellation)
+            self._announce(live, None if ask else terms)
+            self._begin(live, start, terms, answer.cancellation)
         except BaseException:
             if ask:
-                self.completer.withdraw(live.key)
+                self._withdraw(live.key)
             raise
         live.presence.start_lease()
         self.completer.started(live)
-        return LiveHandle(live)
+        return self._directory.handle(live)
 
-    def _ask_store(self, scope: Scope, spec: RunSpec) -> Admitted | EndedRun:
-        answer = self._store.admit(scope, spec)
+    def _terms(self, start: Start, spec: RunSpec) -> Terms:
+        policy = spec.on_disconnect or start.default_policy
+        if not self._store.durable:
+            return Terms(policy)
+        deadline = 0.0 if start.deadline is None else self._clock.time() + start.deadline
+        waits = self.sessions.waits(start.scope, spec)
+        return Terms(policy, deadline, start.parent_run_id, begins=not waits)
+
+    def _ask_store(self, scope: Scope, spec: RunSpec, terms: Terms) -> Admitted | EndedRun:
+        try:
+            answer = self._store.admit(scope, spec, terms)
+        except StoreUnavailable:
+            if self._store.durable:  # it may have done it all the same
+                self.completer.again(partial(self._take_back, (scope, spec.run_id)), _SOON)
+            raise
         if isinstance(answer, AlreadyLive):
             raise StoreUnavailable(f"run {spec.run_id!r} is live in another process")
         return answer
 
-    def _announce(self, live: LiveRun) -> None:
-        """The run can be found from now on; or it is refused, and its capacity is free again."""
+    def _withdraw(self, key: Key) -> None:
+        """Takes a refused run's row back, later if the store does not answer now."""
+        try:
+            self._store.withdraw(*key)
+        except Exception:
+            _log.exception("the store did not take back run %s", key[1])
+            self.completer.again(partial(self._take_back, key))
+
+    def _take_back(self, key: Key) -> None:
+        """The same, unless the run was started again meanwhile."""
+        with self._directory.deciding(*key):
+            if self._directory.here(*key) is None:
+                self._store.withdraw(*key)
+
+    def _announce(self, live: LiveRun, opens: Terms | None) -> None:
+        """The run can be found from now on; or it is refused, and its capacity is free again.
+
+        `opens`: the terms of a run that the store has not heard of.
+        """
         try:
             live.announce(lambda: self._enter(live))
         except BaseException:
             self.capacity.release()
             raise
+        if self.journal is not None:
+            self.journal.add(live, opens)
 
     def _enter(self, live: LiveRun) -> None:
         if live.lineage.source is None:  # else the turn is its root's
@@ -157,7 +207,9 @@ class Admission:
         self.completer.starting(live)
         self._directory.add(live)
 
-    def _begin(self, live: LiveRun, start: Start, came_before: Cancellation | None) -> None:
+    def _begin(
+        self, live: LiveRun, start: Start, terms: Terms, came_before: Cancellation | None
+    ) -> None:
         """Executes the run, if nobody has stopped it already."""
         try:
             if came_before is not None:
@@ -167,10 +219,53 @@ class Admission:
                 return
             if start.deadline is not None:
                 live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
-            self._execute_in_turn(live, start)
+            self._execute_in_turn(live, start, terms)
         except BaseException as error:
             self._refuse(live, error)
             raise
+
+    # --- runs that wait for their turn, and outlive the process meanwhile
+
+    def readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
+        """Admits a run that was admitted by a process that is gone, and had not begun.
+
+        A client that followed it has the time of a lease to come back.
+        """
+        spec, terms = waiting.spec, replace(waiting.terms, begins=False)
+        if terms.policy is DisconnectPolicy.CANCEL:
+            terms = replace(terms, policy=DisconnectPolicy.LEASE)
+        self.capacity.take(for_child=True)  # it had its place already
+        live = self._live_run(
+            waiting.scope, spec, terms, reserved=waiting.reserved, create_time=waiting.create_time
+        )
+        self._announce(live, None)
+        try:
+            start = Start(find(spec.runnable))
+            if terms.parent_run_id:  # which had begun, and is lost
+                live.parent_ended()
+            elif terms.deadline:
+                left = max(0.0, terms.deadline - self._clock.time())
+                live.stop_at(self._clock.monotonic() + left, margin(left))
+            if live.state.is_terminal:
+                self.capacity.release()
+            else:
+                self._execute_in_turn(live, start, terms)
+        except Exception as error:
+            live.fail(error)
+            self.capacity.release()
+        live.presence.start_lease()
+        self.completer.started(live)
+
+    def put_down(self, live: LiveRun) -> bool:
+        """Lets go of a run that waits for its turn: it begins in a process to come, if the store
+        outlives this one. Whether it does."""
+        if live.key not in self._takeable or not self.sessions.leave(live):
+            return False
+        live.put_down()
+        self.completer.refused(live)
+        self._kept(live)
+        self.capacity.release()
+        return True
 
     # --- a start of a run's own code
 
@@ -201,9 +296,10 @@ class Admission:
         _, _, name = above.runnable.partition("/")
         whole_path = (name, *path, info.id)
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
-        live = self._live_run(parent.scope, spec, DisconnectPolicy.CONTINUE, parent, source)
+        terms = Terms(parent_run_id=parent.run_id)
+        live = self._live_run(parent.scope, spec, terms, parent, source, reserved=self._unheard)
         self.capacity.take(for_child=True)
-        self._announce(live)
+        self._announce(live, terms)
         try:
             beside = parent.execution
             loop = beside.loop if beside is not None else None
@@ -221,20 +317,26 @@ class Admission:
         self,
         scope: Scope,
         spec: RunSpec,
-        policy: DisconnectPolicy,
+        terms: Terms,
         parent: LiveRun | None = None,
         source: Source | None = None,
+        *,
+        reserved: int,
+        create_time: float = 0.0,
     ) -> LiveRun:
         return LiveRun(
             spec,
             scope=scope,
             options=self._options,
             clock=self._clock,
-            policy=policy,
+            policy=terms.policy,
             on_end=self.completer.ended,
             on_abandon=self._abandoned,
             parent=parent,
             source=source,
+            reserved=reserved,
+            holds_end=self._store.durable,
+            create_time=create_time,
         )
 
     def _port(self, live: LiveRun) -> LivePort:
@@ -251,8 +353,12 @@ class Admission:
             on_release=self.capacity.release,
         )
 
-    def _execute_in_turn(self, live: LiveRun, start: Start) -> None:
-        """Executes a run as soon as its session lets it. Raises only if nothing was changed."""
+    def _execute_in_turn(self, live: LiveRun, start: Start, terms: Terms) -> None:
+        """Executes a run as soon as its session lets it. Raises only if nothing was changed.
+
+        A run that could be taken over while it waits asks the store before it begins: in the thread
+        of whoever ended the run before it, which for a store that blocks is the completer's.
+        """
         superseded = self._supersede(live)
         context = contextvars.copy_context()  # its own, not that of the run whose end begins it
 
@@ -260,21 +366,40 @@ class Admission:
             runs = self._runs(live.scope)
             self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
 
+        asks = self._store.durable and not terms.begins
+
         def begin() -> None:
             try:
                 if start.loop is not None and start.loop.is_closed():
                     raise RuntimeError("the event loop that was to run it is closed")
+                if asks and not self._may_begin(live):
+                    self.capacity.release()
+                    return
                 context.run(execute)
+            except StoreUnavailable:
+                self.completer.again(begin, _SOON)
             except Exception as error:
                 live.fail(error)
                 self.capacity.release()
 
+        if asks:
+            self._takeable.add(live.key)
         if not self.sessions.is_turn(live, begin):
             return
-        if superseded:
+        if superseded or asks:
             begin()
         else:
             execute()
+
+    def _may_begin(self, live: LiveRun) -> bool:
+        """Whether the store lets a run begin that waited. From now on nobody takes it over."""
+        if live.state.is_terminal:
+            return False
+        stop = self._store.begin(*live.key)
+        self._takeable.discard(live.key)
+        if stop is not None:
+            live.stop(stop)
+        return not live.state.is_terminal
 
     def _supersede(self, live: LiveRun) -> bool:
         """Stops the runs whose place this one takes; whether there were any."""
@@ -288,6 +413,12 @@ class Admission:
 
     # --- the way back
 
+    def _kept(self, live: LiveRun) -> None:
+        if self.journal is not None:
+            self.journal.forget(live)
+            self._takeable.discard(live.key)
+        self._directory.remove(live)
+
     def _leave_session(self, live: LiveRun) -> None:
         # After the store has the run: this begins the next one, which must find it in its history.
         if self.sessions.leave(live):
@@ -297,12 +428,16 @@ class Admission:
         """The run was admitted, and cannot be executed."""
         live.refuse(error)
         self.completer.refused(live)
-        self._directory.remove(live)
+        self._kept(live)
         self.capacity.release()
         self.sessions.leave(live)
 
     def _abandoned(self, live: LiveRun, stack: str) -> None:
         self._observer.run_abandoned(live.snapshot(with_output=False), stack)
+
+
+def _nothing(live: LiveRun) -> int:
+    return 0
 
 
 def _must_be_same(existing: RunSpec, asked: RunSpec) -> None:

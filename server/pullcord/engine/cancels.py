@@ -3,6 +3,7 @@
 What a cancel does to a run is the run's own business.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pullcord.engine.aside import in_batches
@@ -22,8 +23,15 @@ class Cancels:
     """The cancels of one engine. Any thread may call."""
 
     def __init__(
-        self, directory: Directory, sessions: Sessions, store: RunStore, clock: Clock
+        self,
+        directory: Directory,
+        sessions: Sessions,
+        store: RunStore,
+        clock: Clock,
+        put_down: Callable[[LiveRun], bool],
     ) -> None:
+        """`put_down` lets go of a run that another process can begin."""
+        self._put_down = put_down
         self._directory = directory
         self._sessions = sessions
         self._store = store
@@ -37,6 +45,8 @@ class Cancels:
         Raises:
             RunNotFound: there is none, and `before_start` is not set.
             ServerBusy: `before_start`, and too many cancels wait already.
+            StoreUnavailable: the stop could not be recorded; whether the run is being stopped here
+                all the same, its `stopping` says.
         """
         live = self._directory.here(scope, run_id)
         if live is None:
@@ -44,7 +54,10 @@ class Cancels:
                 live = self._directory.here(scope, run_id)
                 if live is None:
                     return self._ask_store(scope, run_id, request, before_start=before_start)
-        return live.cancel(request)
+        handle = self._directory.handle(live)
+        receipt = handle.cancel(request)
+        recording = handle.recording()
+        return receipt if recording is None else recording.wait()
 
     def _ask_store(
         self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
@@ -73,6 +86,7 @@ class Cancels:
 
         Raises:
             TooManyAffected: more match than `max_affected`; nothing was stopped.
+            StoreUnavailable: not every stop could be recorded; all were delivered.
         """
         found = [
             (live, run)
@@ -87,18 +101,25 @@ class Cancels:
         if not validate_only:
             # Parents first, so that no run learns that a child of its was stopped, and goes on.
             ordered = sorted((live for live, _ in found), key=lambda live: live.lineage.depth)
+            recordings = []
             for live in in_batches(ordered):
-                outcomes[live.key] = live.cancel(request).outcome
+                handle = self._directory.handle(live)
+                outcomes[live.key] = handle.cancel(request).outcome
+                recordings.append((live.key, handle.recording()))
+            for key, recording in recordings:
+                if recording is not None:
+                    outcomes[key] = recording.wait().outcome
         runs = sorted((run for _, run in found), key=age, reverse=True)
         return [(run.run_id, outcomes.get((run.scope, run.run_id))) for run in runs]
 
     def shut_down(self, mode: CancelMode, grace_period: float | None) -> None:
-        """Cancels every live run with cause SHUTDOWN."""
+        """Cancels every live run with cause SHUTDOWN, except those that can begin elsewhere."""
         cancellation = Cancellation(
             CancelCause.SHUTDOWN, reason="the server is stopping", mode=mode
         )
         request = CancelRequest(cancellation, grace_period)
         # Runs that wait for their turn first, or the end of another would begin them.
-        live: list[LiveRun] = [*self._sessions.waiting(), *self._directory.all_here()]
+        waiting = [run for run in self._sessions.waiting() if not self._put_down(run)]
+        live: list[LiveRun] = [*waiting, *self._directory.all_here()]
         for run in in_batches(live):
             run.cancel(request)

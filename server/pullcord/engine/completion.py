@@ -2,7 +2,8 @@
 
 A store that does not take a run is asked again, until the run would have expired. One that may
 block is asked in a thread of its own, never by whoever ended the run: that may be a run's event
-loop, the clock or the RPC loop. How a run ends is not decided here.
+loop, the clock or the RPC loop. How a run ends is not decided here; where the store knows
+of a stop that stands against an end, the run makes another one.
 """
 
 import logging
@@ -37,6 +38,10 @@ class _Item:
     retry: float = _FIRST_RETRY
 
 
+Chore = Callable[[], None]
+"""Something that a store is asked, and asked again if it raises."""
+
+
 class Completer:
     """What happens between a run's end and its place in the store. Any thread may call."""
 
@@ -47,17 +52,22 @@ class Completer:
         observer: Observer,
         on_kept: Callable[[LiveRun], None],
         on_done: Callable[[LiveRun], None],
+        after: Callable[[LiveRun], int] = lambda live: 0,
     ) -> None:
-        """`on_kept` is called when the store has a run, `on_done` when the observer knows it."""
+        """`on_kept` is called when the store has a run, `on_done` when the observer knows it.
+
+        `after` is asked for the number of the last event of a run that the store has.
+        """
         self._store = store
         self._clock = clock
         self._observer = observer
         self._on_kept = on_kept
         self._on_done = on_done
+        self._after = after
         self._changed = threading.Condition()
         self._starting: dict[Key, LiveRun | None] = {}  # with the run, if it has ended meanwhile
         self._waiting: deque[_Item] = deque()
-        self._withdrawn: deque[Key] = deque()  # of refused runs
+        self._chores: deque[Chore] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -81,13 +91,9 @@ class Completer:
         with self._changed:
             self._starting.pop(live.key, None)
 
-    def withdraw(self, key: Key) -> None:
-        """Takes a refused run's row back, later if the store does not answer now."""
-        try:
-            self._store.withdraw(*key)
-        except Exception:
-            _log.exception("the store did not take back run %s", key[1])
-            self._clock.call_later(_LONGEST_RETRY, partial(self._enqueue, self._withdrawn, key))
+    def again(self, chore: Chore, after: float = _LONGEST_RETRY) -> None:
+        """Does a chore after so many seconds, in a thread that may block, and again if it fails."""
+        self._clock.call_later(after, partial(self._enqueue, self._chores, chore))
 
     # --- ends
 
@@ -100,13 +106,16 @@ class Completer:
         self._complete(live)
 
     def _complete(self, live: LiveRun) -> None:
-        machine = live.machine
-        ended = EndedRun(live.spec, live.snapshot(), machine.deliver_time, machine.decided)
-        item = _Item(live, Finish(live.scope, ended, live.log))
+        item = _Item(live, self._finish(live))
         if self._store.blocking:
             self._enqueue(self._waiting, item)
         else:
             self._keep([item])
+
+    def _finish(self, live: LiveRun) -> Finish:
+        machine = live.machine
+        ended = EndedRun(live.spec, live.as_decided(), machine.deliver_time, machine.decided)
+        return Finish(live.scope, ended, live.log, self._after(live))
 
     def _enqueue(self, queue: deque[T], item: T) -> None:
         with self._changed:
@@ -125,7 +134,7 @@ class Completer:
         with self._changed:
             self._closed = True
             self._waiting.clear()
-            self._withdrawn.clear()
+            self._chores.clear()
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -135,18 +144,22 @@ class Completer:
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            batch, refused = work
+            batch, chores = work
             if batch:
                 self._keep(batch)
-            for key in refused:
-                self.withdraw(key)
+            for chore in chores:
+                try:
+                    chore()
+                except Exception:
+                    _log.exception("the store was asked in vain, and is asked again")
+                    self.again(chore)
 
-    def _next(self) -> tuple[list[_Item], list[Key]] | None:
+    def _next(self) -> tuple[list[_Item], list[Chore]] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._withdrawn or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._chores or self._closed)
             if self._closed:
                 return None
-            return _some(self._waiting), _some(self._withdrawn)
+            return _some(self._waiting), _some(self._chores)
 
     def _keep(self, batch: Sequence[_Item]) -> None:
         try:
@@ -158,10 +171,19 @@ class Completer:
             else:
                 self._try_again(batch)
             return
+        overruled = []
         for item, stop in zip(batch, refusals, strict=True):
-            if stop is not None:
+            if stop is None:
+                self._let_go(item)
+            elif item.live.is_held:
+                item.live.overrule(stop)
+                item.end = self._finish(item.live)
+                overruled.append(item)
+            else:
                 _log.error("run %s ended although a stop was recorded", item.live.run_id)
-            self._let_go(item)
+                self._let_go(item)
+        if overruled:
+            self._keep(overruled)
 
     def _try_again(self, batch: Sequence[_Item]) -> None:
         others = f" and {len(batch) - 1} others" if len(batch) > 1 else ""
@@ -169,6 +191,7 @@ class Completer:
         for item in batch:
             run = item.end.ended.run
             if self._clock.time() >= run.expire_time:
+                _log.error("run %s has expired, and its store never took it", run.run_id)
                 self._let_go(item)
                 continue
             self._clock.call_later(item.retry, partial(self._enqueue, self._waiting, item))
@@ -176,6 +199,7 @@ class Completer:
 
     def _let_go(self, item: _Item) -> None:
         steps: list[Callable[[], None]] = [
+            item.live.kept,
             partial(self._on_kept, item.live),
             partial(self._observer.run_ended, item.end.ended.run),
             partial(self._on_done, item.live),

@@ -19,6 +19,7 @@ from pullcord.engine.live.question import digest
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.paging import Page, age, make_token, read_token
 from pullcord.engine.ports import CancelRequest, EndedRun, RunStore
+from pullcord.engine.recording import Recorder, Recording
 from pullcord.run.cancel import CancelOutcome
 from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, Violation
 from pullcord.run.record import Decision, Receipt, Run, RunFilter
@@ -47,7 +48,11 @@ class RunHandle(Protocol):
         """Calls back once, in any thread, when the run has ended; returns the unsubscribe call."""
 
     def cancel(self, request: CancelRequest) -> Receipt:
-        """Stops the run, unless it has ended."""
+        """Stops the run, unless it has ended. Never waits; see `recording`."""
+
+    def recording(self) -> Recording | None:
+        """Has a stop recorded that was delivered by `cancel`: its receipt must not be answered
+        before. None: it may be."""
 
     def receipt(self) -> Receipt:
         """What a cancel would be answered now; asks for nothing."""
@@ -59,8 +64,9 @@ class RunHandle(Protocol):
 class LiveHandle:
     """A run that was live when it was found. Nothing here waits for a store."""
 
-    def __init__(self, live: LiveRun) -> None:
+    def __init__(self, live: LiveRun, recorder: Recorder | None) -> None:
         self._live = live
+        self._recorder = recorder
         self.snapshot = live.snapshot
         self.cancel = live.cancel
         self.receipt = live.receipt
@@ -70,9 +76,13 @@ class LiveHandle:
         """What the run has used so far."""
         return self._live.machine.usage
 
+    def recording(self) -> Recording | None:
+        """Has a delivered stop recorded."""
+        return None if self._recorder is None else self._recorder.record(self._live)
+
     def watch(self, after_sequence: int = 0) -> Watcher:
         """A new watcher."""
-        _check_after(after_sequence, self._live.log.seal())
+        _check_after(after_sequence, self._live.log.last_shown())
         return self._live.watch(after_sequence)
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -115,6 +125,10 @@ class EndedHandle:
         """Changes nothing."""
         return self.receipt()
 
+    def recording(self) -> Recording | None:
+        """None: the end stands in the store."""
+        return None
+
     def receipt(self) -> Receipt:
         """What a cancel after the end is answered."""
         run = self._ended.run
@@ -132,8 +146,10 @@ class EndedHandle:
 class Directory:
     """The runs of one engine. Any thread may call."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, recorder: Recorder | None = None) -> None:
+        """A durable store has a `recorder`."""
         self._store = store
+        self._recorder = recorder
         self._changed = threading.Condition()
         self._live: dict[Key, LiveRun] = {}
         self._deciding: set[Key] = set()
@@ -188,7 +204,7 @@ class Directory:
     def find_here(self, scope: Scope, run_id: str) -> RunHandle | None:
         """The run, if it is live here. Never waits."""
         live = self._live.get((scope, run_id))
-        return None if live is None else LiveHandle(live)
+        return None if live is None else self.handle(live)
 
     def find(self, scope: Scope, run_id: str) -> RunHandle:
         """The run, wherever it is. Raises RunNotFound."""
@@ -199,6 +215,10 @@ class Directory:
         if ended is None:
             raise RunNotFound(run_id)
         return self.ended(scope, ended)
+
+    def handle(self, live: LiveRun) -> RunHandle:
+        """The handle of a live run."""
+        return LiveHandle(live, self._recorder)
 
     def ended(self, scope: Scope, ended: EndedRun) -> RunHandle:
         """The handle of a run that a store returned."""

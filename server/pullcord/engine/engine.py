@@ -13,10 +13,12 @@ from pullcord.engine.admission import Admission
 from pullcord.engine.cancels import Cancels
 from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory, RunHandle
+from pullcord.engine.journal import Journal
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
 from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
+from pullcord.engine.recording import Recorder
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode, CancelOutcome
@@ -77,11 +79,26 @@ class Engine:
         self._clock = clock
         self._store = store
         self._executor = executor
-        self._directory = Directory(store)
+        self._journal = Journal(store, options) if store.durable else None
+        self._recorder = Recorder(store, self._journal) if self._journal is not None else None
+        self._directory = Directory(store, self._recorder)
         self._admission = Admission(
-            self.within, options, clock, store, observer, executor, self._directory
+            self.within, options, clock, store, observer, executor, self._directory, self._journal
         )
-        self._cancels = Cancels(self._directory, self._admission.sessions, store, clock)
+        self._cancels = Cancels(
+            self._directory, self._admission.sessions, store, clock, self._admission.put_down
+        )
+
+    def recover(self, find: Callable[[str], Runnable]) -> int:
+        """Ends what earlier processes have left in the store, and admits what they had not begun.
+
+        To be called before anything is started. `find` returns the runnable of a full name, or
+        raises RunnableNotFound, which fails the run. Returns how many runs were admitted. Blocks.
+        """
+        waiting = self._store.recover()
+        for one in waiting:
+            self._admission.readmit(one, find)
+        return len(waiting)
 
     # --- starting
 
@@ -223,6 +240,8 @@ class Engine:
         Raises:
             RunNotFound: there is none, and `before_start` is not set.
             ServerBusy: `before_start`, and too many cancels wait already.
+            StoreUnavailable: the stop could not be recorded; its `stopping` says whether the run is
+                being stopped here all the same.
         """
         return self._cancels.cancel(scope, run_id, request, before_start=before_start)
 
@@ -286,4 +305,8 @@ class Engine:
         self.wait_idle(self.options.abandon_after + 1.0)
         self._executor.close()
         self._admission.completer.close()
+        if self._journal is not None and self._recorder is not None:
+            self._journal.close()
+            self._recorder.close()
         self._clock.close()
+        self._store.close()

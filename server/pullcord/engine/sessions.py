@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 from pullcord.engine.live.live import LiveRun
 from pullcord.run.errors import SessionBusy
-from pullcord.run.record import SessionPolicy
+from pullcord.run.record import RunSpec, SessionPolicy
 from pullcord.run.scope import Scope
 
 Session = tuple[Scope, str]
 """Whose it is, and its id. Two owners may name theirs alike."""
 
+_WAITING = {SessionPolicy.QUEUE, SessionPolicy.SUPERSEDE}
 Begin = Callable[[], None]
 """Begins a run whose turn has come. Never raises."""
 
@@ -46,6 +47,13 @@ class Sessions:
         self._places: dict[Session, dict[str, _Place]] = {}  # by session and run, in order
         self._begins = threading.local()
 
+    def waits(self, scope: Scope, spec: RunSpec) -> bool:
+        """Whether a run of this spec would wait for its turn, as it looks now."""
+        if spec.session_policy not in _WAITING:
+            return False
+        with self._lock:
+            return bool(self._places.get((scope, spec.session_id)))
+
     def enter(self, live: LiveRun) -> None:
         """Takes the last place in the run's session, if it has one.
 
@@ -60,7 +68,7 @@ class Sessions:
             places = self._places.get(session, {})
             if places and spec.session_policy is SessionPolicy.REJECT:
                 raise SessionBusy(spec.session_id, next(iter(places)))
-            waits = spec.session_policy in {SessionPolicy.QUEUE, SessionPolicy.SUPERSEDE}
+            waits = spec.session_policy in _WAITING
             places[spec.run_id] = _Place(live, waits)
             self._places[session] = places
 

@@ -80,10 +80,14 @@ class Draining(PullcordError):
 
 
 class StoreUnavailable(PullcordError):
-    """The shared store does not answer. Nothing was changed."""
+    """The store does not answer. What was asked may have been done all the same: ask again."""
 
-    def __init__(self, why: str = "the shared store does not answer") -> None:
+    def __init__(
+        self, why: str = "the store does not answer; ask again", stopping: bool = False
+    ) -> None:
         super().__init__(why)
+        self.stopping = stopping
+        """Whether the run is being stopped all the same: only that is not recorded yet."""
 
 
 class SessionBusy(PullcordError):

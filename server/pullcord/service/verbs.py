@@ -162,6 +162,8 @@ class Verbs:
                 ),
             )
         receipt = run.cancel(stop)
+        if (recording := run.recording()) is not None:
+            receipt = await recording.receipt()
         if request.wait and receipt.outcome is CancelOutcome.REQUESTED:
             await self._end_of(run, request.wait, caller)
             receipt = run.receipt()

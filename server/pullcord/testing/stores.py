@@ -4,16 +4,21 @@ from collections.abc import Callable, Sequence
 
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.ports import (
+    DEFAULT_TERMS,
     Admitted,
     Age,
     AlreadyLive,
     CancelRequest,
     EndedRun,
+    Entry,
     Finish,
     Recorded,
     RunStore,
     Scope,
     StoreSize,
+    Terms,
+    Waiting,
+    Written,
 )
 from pullcord.run.cancel import Cancellation
 from pullcord.run.record import Run, RunFilter, RunSpec
@@ -30,17 +35,44 @@ def _nothing(verb: str) -> None:
 class HookedStore:
     """A RunStore that calls `before` and `after` around each verb of the store within."""
 
-    def __init__(self, within: RunStore, *, blocking: bool = False) -> None:
+    def __init__(
+        self, within: RunStore, *, blocking: bool | None = None, durable: bool | None = None
+    ) -> None:
+        """`blocking` and `durable` are those of the store within, unless they are given."""
         self._within = within
-        self.blocking = blocking
+        self.blocking = within.blocking if blocking is None else blocking
+        self.durable = within.durable if durable is None else durable
         self.before: Hook = _nothing
         self.after: Hook = _nothing
 
-    def admit(self, scope: Scope, spec: RunSpec) -> Admitted | AlreadyLive | EndedRun:
+    def admit(
+        self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
+    ) -> Admitted | AlreadyLive | EndedRun:
         """As the store within."""
         self.before("admit")
-        answer = self._within.admit(scope, spec)
+        answer = self._within.admit(scope, spec, terms)
         self.after("admit")
+        return answer
+
+    def recover(self) -> Sequence[Waiting]:
+        """As the store within."""
+        self.before("recover")
+        answer = self._within.recover()
+        self.after("recover")
+        return answer
+
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+        """As the store within."""
+        self.before("begin")
+        answer = self._within.begin(scope, run_id)
+        self.after("begin")
+        return answer
+
+    def write(self, entries: Sequence[Entry]) -> list[Written | None]:
+        """As the store within."""
+        self.before("write")
+        answer = self._within.write(entries)
+        self.after("write")
         return answer
 
     def withdraw(self, scope: Scope, run_id: str) -> None:
@@ -103,3 +135,7 @@ class HookedStore:
     def size(self) -> StoreSize:
         """As the store within. No hook: tests look with this."""
         return self._within.size()
+
+    def close(self) -> None:
+        """As the store within."""
+        self._within.close()

@@ -120,8 +120,8 @@ TABLE: dict[str, Row[Any]] = {
     "STORE_UNAVAILABLE": Row(
         errors.StoreUnavailable,
         grpc.StatusCode.UNAVAILABLE,
-        lambda e: Told(),
-        lambda told: errors.StoreUnavailable(told.message),
+        lambda e: Told({"stopping": "true"} if e.stopping else {}),
+        lambda told: errors.StoreUnavailable(told.message, told.metadata.get("stopping") == "true"),
     ),
     "SESSION_BUSY": Row(
         errors.SessionBusy,

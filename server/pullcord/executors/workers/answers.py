@@ -8,7 +8,7 @@ for the store is asked in a thread, so nothing here blocks the loop. What the li
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -331,10 +331,36 @@ class Answers:
     def _cancel(self, scope: Scope, cancel: pb.Cancel, answer: pb.Answer) -> bool:
         grace = cancel.grace_period if cancel.HasField("grace_period") else None
         request = CancelRequest(cancellation_of(cancel.cancellation), grace)
-        runs = self._host.within(scope)
-        receipt = runs.cancel(cancel.run_id, request, before_start=cancel.before_start)
-        answer.receipt.CopyFrom(receipt_message(receipt))
-        return True
+        here = self._host.find_here(cancel.run_id, scope=scope)
+        if here is None:
+            runs = self._host.within(scope)
+            receipt = runs.cancel(cancel.run_id, request, before_start=cancel.before_start)
+            answer.receipt.CopyFrom(receipt_message(receipt))
+            return True
+        receipt = here.cancel(request)
+        recording = here.recording()
+        if recording is None:
+            answer.receipt.CopyFrom(receipt_message(receipt))
+            return True
+        frame = pb.DownFrame(answer=answer)
+
+        async def record() -> None:
+            try:
+                frame.answer.receipt.CopyFrom(receipt_message(await recording.receipt()))
+            except PullcordError as error:
+                self._refuse(frame, error)
+            else:
+                self._connection.send(frame)
+            self._asking.pop(answer.id, None)
+
+        self._connection.post(lambda: self._ask_later(answer.id, record()))
+        return False
+
+    def _ask_later(self, ask_id: int, asking: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            asking.close()
+        else:
+            self._asking[ask_id] = self._loop.create_task(asking)
 
     def _continue(self, scope: Scope, ask: pb.Continue, answer: pb.Answer) -> bool:
         runs = self._host.within(scope)

@@ -1,0 +1,277 @@
+"""The journal: brings what live runs make to a store that outlives the process, while they make it.
+
+One thread asks the store to write for all runs that have something new, in one transaction, as soon
+as the last one was answered. Nobody waits for it but those who must not show an event before its
+number is reserved. How a run ends, and how the store gets to know that, is the completer's.
+
+1. Producers notice nothing: a log calls back once, and again only after it was read here.
+2. A number is shown once the store has reserved it. That is asked for ahead, in blocks that grow
+   while a run uses them up quickly.
+3. What waits for a store that is away is bounded: it is what the log keeps, and the run's text.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from pullcord.engine.live.live import Key, LiveRun
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import Entry, RunStore, Terms, Written
+from pullcord.run.cancel import CancelMode, CancelRequest
+from pullcord.run.events import RunError
+
+_PAUSE = 0.005
+"""Seconds between the beginnings of two writes, at least."""
+_FIRST_RETRY, _LONGEST_RETRY = 0.05, 5.0
+"""Seconds until a store is asked again that did not write."""
+_BLOCK, _LARGEST_BLOCK = 256, 1 << 20
+"""Numbers that are reserved at a time. Twice as many while a block lasts less than `_QUICK`."""
+_QUICK = 1.0
+_ENTRY_BYTES, _WRITE_BYTES = 256 * 1024, 4 * 1024 * 1024
+"""What one run may add to a write, and all of them together; the rest comes with the next one."""
+PATIENCE = 30.0
+"""Seconds that a run may make more than its log keeps while none of it can be stored. Then it ends
+FAILED, with the text that it has."""
+
+_log = logging.getLogger("pullcord.engine")
+
+
+class _Book:
+    """What the store has of one run. Only the journal's thread changes it."""
+
+    __slots__ = (
+        "after",
+        "block",
+        "block_since",
+        "ended",
+        "full_since",
+        "live",
+        "nbytes",
+        "opens",
+        "records",
+        "reserved",
+        "ring",
+    )
+
+    def __init__(self, live: LiveRun, opens: Terms | None, changed: Callable[["_Book"], None]):
+        self.live = live
+        self.opens = opens
+        self.ring = lambda: changed(self)
+        self.ended = False
+        self.after = 0
+        """The number of the last event that the store has."""
+        self.reserved = live.log.visible
+        self.block = _BLOCK
+        self.block_since = 0.0
+        self.nbytes = self.records = 0
+        """What the store keeps of its events, roughly."""
+        self.full_since: float | None = None
+        """Since when events have been trimmed that the store does not have."""
+
+    def reserve(self, last: int) -> int:
+        """The numbers to ask for: half a block ahead, at least."""
+        if self.reserved - last >= self.block // 2:
+            return self.reserved
+        now = time.monotonic()
+        if now - self.block_since < _QUICK:
+            self.block = min(2 * self.block, _LARGEST_BLOCK)
+        self.block_since = now
+        return last + self.block
+
+
+class Journal:
+    """The live runs of one engine, as their store is brought them. Any thread may call."""
+
+    def __init__(self, store: RunStore, options: EngineOptions, patience: float = PATIENCE) -> None:
+        self._store = store
+        self._options = options
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._written = threading.Condition(self._lock)
+        self._books: dict[Key, _Book] = {}
+        self._dirty: deque[_Book] = deque()
+        self._awake = threading.Event()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.is_away = False
+        """Whether the store did not write when it was asked last."""
+
+    def add(self, live: LiveRun, opens: Terms | None = None) -> None:
+        """From now on the store is brought what this run makes.
+
+        `opens`: the store has not heard of the run, and holds it on these terms.
+        """
+        book = _Book(live, opens, self._changed)
+        with self._lock:
+            self._books[live.key] = book
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="pullcord-journal", daemon=True
+                )
+                self._thread.start()
+        self._changed(book)
+
+    def end(self, live: LiveRun) -> int:
+        """The run has ended, and the completer brings the rest; the number of the last event that
+        the store has."""
+        book = self._books.get(live.key)
+        if book is None:
+            return 0
+        book.ended = True
+        return book.after
+
+    def forget(self, live: LiveRun) -> None:
+        """The store has the run's end, or the run was refused."""
+        with self._lock:
+            if (book := self._books.pop(live.key, None)) is not None:
+                book.ended = True
+            self._written.notify_all()
+
+    def wait_written(self, live: LiveRun, timeout: float) -> bool:
+        """Blocks until the store has all that the run has made so far, or its end; False if that
+        took longer than `timeout` seconds."""
+        last = live.log.seal()
+
+        def is_written() -> bool:
+            book = self._books.get(live.key)
+            return book is None or (book.opens is None and book.after >= last)
+
+        with self._written:
+            return self._written.wait_for(is_written, timeout)
+
+    def close(self) -> None:
+        """Asks the store for nothing more."""
+        self._closed.set()
+        self._awake.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(1.0)  # a store that hangs does not keep the program
+
+    # --- inside
+
+    def _changed(self, book: _Book) -> None:
+        """Called by whoever writes to a log, once after each time it was read here."""
+        self._dirty.append(book)
+        if not self._awake.is_set():
+            self._awake.set()
+
+    def _run(self) -> None:
+        failures = 0
+        while self._next():
+            begun = time.monotonic()
+            if self._flush():
+                failures = 0
+                pause = _PAUSE - (time.monotonic() - begun)
+            else:
+                failures += 1
+                pause = min(_FIRST_RETRY * 2**failures, _LONGEST_RETRY) * random.uniform(0.5, 1.0)
+            if pause > 0 and self._closed.wait(pause):
+                return
+
+    def _next(self) -> bool:
+        self._awake.wait()
+        self._awake.clear()  # before the queue is read, so that nothing is left behind
+        return not self._closed.is_set()
+
+    def _flush(self) -> bool:
+        """Writes what there is, as far as one write takes it; whether the store answered."""
+        books: list[_Book] = []
+        entries: list[Entry] = []
+        room = _WRITE_BYTES
+        for _ in range(len(self._dirty)):
+            book = self._dirty.popleft()
+            if book.ended:
+                continue
+            if room <= 0:
+                self._changed(book)
+                continue
+            entry = self._entry(book)
+            if entry is None:
+                self._rest(book)
+                continue
+            room -= sum(record.nbytes for record in entry.records) + 200
+            books.append(book)
+            entries.append(entry)
+        if not entries:
+            return True
+        try:
+            answers = self._store.write(entries)
+        except Exception as error:
+            self._failed(books, error)
+            return False
+        if self.is_away:
+            self.is_away = False
+            _log.warning("the store writes again")
+        for book, entry, answer in zip(books, entries, answers, strict=True):
+            self._apply(book, entry, answer)
+        with self._written:
+            self._written.notify_all()
+        return True
+
+    def _entry(self, book: _Book) -> Entry | None:
+        """What there is to write of a run; None: nothing."""
+        live, options = book.live, self._options
+        too_much = (
+            book.nbytes > 2 * options.max_log_bytes or book.records > 2 * options.max_log_records
+        )
+        records, text = live.log.since(book.after, _ENTRY_BYTES, from_here=too_much)
+        reserve = book.reserve(live.log.last_sequence)
+        if not records and reserve == book.reserved and book.opens is None:
+            return None
+        after, base = book.after, None
+        if text is not None:
+            after = records[0].sequence - records[0].count if records else book.after
+            run = live.snapshot(with_output=False)
+            base = replace(run, output=text, last_sequence=after)
+        return Entry(live.scope, live.spec, records, after, reserve, base, book.opens)
+
+    def _apply(self, book: _Book, entry: Entry, answer: Written | None) -> None:
+        live = book.live
+        if answer is None:
+            if not book.ended:
+                _log.error("the store does not take run %s for one of ours", live.run_id)
+            return
+        if entry.base is not None:
+            book.nbytes = book.records = 0
+        book.nbytes += sum(record.nbytes for record in entry.records)
+        book.records += len(entry.records)
+        book.opens = None
+        book.full_since = None
+        book.after, book.reserved = answer.last_sequence, answer.reserved
+        live.log.show(answer.reserved)
+        if answer.stop is not None and _is_news(live, answer.stop):
+            live.stop(answer.stop)
+        self._rest(book)
+
+    def _rest(self, book: _Book) -> None:
+        """Nothing is to be done for a run until it makes more; of a closed log, nothing at all."""
+        log = book.live.log
+        if not log.on_more(book.after, book.ring) and not log.closed:
+            self._changed(book)
+
+    def _failed(self, books: list[_Book], error: Exception) -> None:
+        if not self.is_away:
+            self.is_away = True
+            _log.error("the store does not write; it is asked again", exc_info=error)
+        now = time.monotonic()
+        for book in books:
+            self._changed(book)
+            if book.live.log.first_sequence() <= book.after + 1:
+                continue
+            if book.full_since is None:
+                book.full_since = now
+            elif now - book.full_since >= self._patience and not book.ended:
+                words = "it has made more than can be held here while the store is away"
+                book.live.break_off(RunError("StoreUnavailable", words))
+
+
+def _is_news(live: LiveRun, stop: CancelRequest) -> bool:
+    standing = live.cancellation
+    if standing is None:
+        return True
+    immediate = CancelMode.IMMEDIATE
+    return stop.cancellation.mode is immediate and standing.mode is not immediate
