@@ -100,6 +100,14 @@ class CancelRequest:
     grace_period: float | None = None
     """Seconds; None: the engine's default."""
 
+    def hastened_by(self, later: "CancelRequest") -> "CancelRequest":
+        """The first one stands; a later one can only hasten it."""
+        graces = [g for g in (self.grace_period, later.grace_period) if g is not None]
+        cancellation = self.cancellation
+        if later.cancellation.mode is CancelMode.IMMEDIATE:
+            cancellation = cancellation.hastened()
+        return CancelRequest(cancellation, min(graces, default=None))
+
 
 class CancelToken:
     """Tells a run's code, in any thread, that it must stop.

@@ -35,7 +35,7 @@ from pullcord.engine.ports import (
     Waiting,
     Written,
 )
-from pullcord.run.cancel import Cancellation, CancelMode
+from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.plain import UnreadData
 from pullcord.run.record import Run, RunFilter, RunSpec
@@ -171,7 +171,7 @@ class MemoryStore:
             if (row := self._find(key)) is not None:
                 return row.ended
             if (live := self._live.get(key)) is not None:
-                live.stop = _merged(live.stop, request)
+                live.stop = live.stop.hastened_by(request) if live.stop is not None else request
                 return Recorded(live.stop, before_start=False)
             tombstone = self._find_tombstone(key)
             if tombstone is None:
@@ -179,7 +179,7 @@ class MemoryStore:
                     return None
                 tombstone = self._bury(key, request)
             else:
-                tombstone.request = _merged(tombstone.request, request)
+                tombstone.request = tombstone.request.hastened_by(request)
             return Recorded(tombstone.request, before_start=True)
 
     def _bury(self, key: Key, request: CancelRequest) -> _Tombstone:
@@ -330,17 +330,6 @@ def _same(existing: RunSpec, asked: RunSpec, answer: T) -> T:
     if existing != asked:
         raise RunExists(asked.run_id)
     return answer
-
-
-def _merged(standing: CancelRequest | None, later: CancelRequest) -> CancelRequest:
-    """The first one stands; a later one can only hasten it."""
-    if standing is None:
-        return later
-    graces = [g for g in (standing.grace_period, later.grace_period) if g is not None]
-    cancellation = standing.cancellation
-    if later.cancellation.mode is CancelMode.IMMEDIATE:
-        cancellation = cancellation.hastened()
-    return CancelRequest(cancellation, min(graces, default=None))
 
 
 def _size(end: Finish) -> int:

@@ -218,6 +218,15 @@ class EventLog:
             content = self._content()
             return found, content[: len(content) - after]
 
+    def records(self, after_sequence: int = 0) -> list[Record]:
+        """The kept records after an event, unmerged; of a closed log, the terminal one too."""
+        with self._lock:
+            self._seal()
+            start = bisect_right(
+                self._records, after_sequence, lo=self._start, key=lambda r: r.sequence
+            )
+            return self._records[start:]
+
     def on_more(self, sequence: int, wake: Callable[[], None]) -> bool:
         """Calls `wake` once, in any thread, when there are events after this one, shown or not;
         False: there are, or there will be none."""

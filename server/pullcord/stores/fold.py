@@ -1,0 +1,195 @@
+"""What a run came to, from what a durable store has of it: its terms and its events.
+
+Used where the process that executed it cannot be asked: it is gone, or another one. One function
+reads the events; nothing here knows a table.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pullcord.engine.live.ledger import Ledger
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.record import Record
+from pullcord.engine.ports import CancelRequest, EndedRun, Terms
+from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, StopStage
+from pullcord.run.events import (
+    CancelRequested,
+    Gap,
+    RunCancelled,
+    RunContinued,
+    RunError,
+    RunFailed,
+    RunPaused,
+    RunStarted,
+    Snapshot,
+    Source,
+    TerminalPayload,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallStarted,
+    UsageUpdated,
+)
+from pullcord.run.record import Run, RunSpec
+from pullcord.run.scope import Scope
+from pullcord.run.state import RunState
+
+_WORDS = "the server process that executed the run is gone"
+_LOST = RunError("RunLost", _WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a store has of a run that has not ended."""
+
+    scope: Scope
+    spec: RunSpec
+    terms: Terms
+    create_time: float
+    begun: bool
+    reserved: int
+    records: Sequence[Record]
+    """Its events, those after `base` where there is one."""
+    base: Run | None = None
+    """The run at its last event before these records, without those that came before it."""
+    stop: CancelRequest | None = None
+    """The stop that is recorded."""
+
+
+def fold(left: Left, max_ledger: int) -> Run:
+    """The run as of the last event that the store has."""
+    return _fold(left, max_ledger)[0]
+
+
+def lost(left: Left, now: float, retention: float, max_ledger: int) -> tuple[EndedRun, Record]:
+    """The end of a run whose process is gone, and its terminal event.
+
+    FAILED with cause LOST; CANCELLED where a stop had been accepted, since it was stopped by that.
+    What its tools did that had not ended is not known.
+    """
+    run, ledger = _fold(left, max_ledger)
+    ledger.close()
+    run = replace(
+        run,
+        tool_calls=ledger.calls(),
+        end_time=now,
+        expire_time=now + retention,
+        last_sequence=max(left.reserved, run.last_sequence) + 1,
+    )
+    payload: TerminalPayload
+    if (stop := run.cancellation) is not None:
+        run = replace(run, state=RunState.CANCELLED)
+        payload = RunCancelled(
+            stop,
+            run.output,
+            run.output_data,
+            run.usage,
+            run.tool_calls,
+            stage=StopStage.ASK if left.begun else None,
+            finish_reason=run.finish_reason,
+        )
+    else:
+        cause = Cancellation(CancelCause.LOST, reason=_WORDS)
+        run = replace(run, state=RunState.FAILED, cancellation=cause, error=_LOST)
+        payload = RunFailed(
+            _LOST,
+            run.output,
+            run.usage,
+            run.tool_calls,
+            cause,
+            run.output_data,
+            run.finish_reason,
+        )
+    return EndedRun(left.spec, run), Record(run.last_sequence, 1, now, payload)
+
+
+def ended_log(ended: EndedRun, records: Iterable[Record]) -> EventLog:
+    """The log of an ended run, whose events may lack some: those who come for them are told."""
+    return EventLog.of(_with_gaps(ended.run, records))
+
+
+def _with_gaps(run: Run, records: Iterable[Record]) -> Iterator[Record]:
+    last = 0
+    for record in records:
+        before = record.sequence - record.count
+        if last and before > last:
+            gap = Gap(last + 1, before)
+            yield Record(before, before - last, record.create_time, gap)
+            yield Record(before, 0, record.create_time, Snapshot(run))
+        yield record
+        last = record.sequence
+
+
+def _fold(left: Left, max_ledger: int) -> tuple[Run, Ledger]:
+    spec, base = left.spec, left.base
+    run = base or Run(
+        spec.run_id,
+        spec.runnable,
+        RunState.PENDING,
+        session_id=spec.session_id,
+        user_id=spec.user_id,
+        parent_run_id=left.terms.parent_run_id,
+        input=spec.input,
+        labels=spec.labels,
+        create_time=left.create_time,
+        tenant=left.scope.tenant,
+        owner=left.scope.owner,
+    )
+    ledger = Ledger(max_ledger)
+    for call in run.tool_calls:
+        ledger.begin(call)
+    texts = [run.output]
+    state, start_time, usage = run.state, run.start_time, run.usage
+    cancellation, last = run.cancellation, run.last_sequence
+    for record in left.records:
+        payload, source, last = record.payload, record.source, record.sequence
+        if not isinstance(payload, RunStarted | CancelRequested):
+            start_time = start_time or record.create_time
+        if record.is_content:
+            texts.append(record.text)
+        match payload:
+            case ToolCallStarted(call):
+                ledger.begin(_whose(call, source))
+            case ToolCallCompleted(call):
+                ledger.enter(_whose(call, source))
+            case RunPaused(_, calls):
+                for call in calls:
+                    ledger.begin(_whose(call, source))
+                state = RunState.PAUSED if source is None else state
+            case RunContinued() if source is None:
+                state = RunState.RUNNING
+            case UsageUpdated(used) if source is None:
+                usage = used
+            case CancelRequested(stop) if source is None:
+                cancellation = stop
+    if left.begun and not start_time:
+        start_time = left.create_time
+    if left.begun and state is RunState.PENDING:
+        state = RunState.RUNNING
+    if left.stop is not None:
+        cancellation = _hastened(cancellation, left.stop.cancellation)
+    if cancellation is not None:
+        state = RunState.CANCELLING
+    return (
+        replace(
+            run,
+            state=state,
+            output="".join(texts),
+            start_time=start_time,
+            usage=usage,
+            tool_calls=ledger.calls(),
+            cancellation=cancellation,
+            last_sequence=last,
+        ),
+        ledger,
+    )
+
+
+def _whose(call: ToolCall, source: Source | None) -> ToolCall:
+    """A call that was heard from a child is listed as the child's."""
+    return call if call.run_id or source is None else replace(call, run_id=source.run_id)
+
+
+def _hastened(standing: Cancellation | None, recorded: Cancellation) -> Cancellation:
+    if standing is None:
+        return recorded
+    return standing.hastened() if recorded.mode is CancelMode.IMMEDIATE else standing
