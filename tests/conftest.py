@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from pullcord import local
 from pullcord.engine.options import EngineOptions
 
+from tests.postgres import Database, Postgres, started
 from tests.steady import PATIENCE
 
 # The same examples each time, and none is too slow: whoever looks for new ones says
@@ -44,3 +45,17 @@ def hurry() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that all tests of this process share; none stops it or stands in its way."""
+    yield from started()
+
+
+@pytest.fixture(scope="session")
+def database(postgres: Postgres) -> Iterator[Database]:
+    """One of its databases, with the store's tables."""
+    made = Database(postgres, "stores")
+    yield made
+    made.close()

@@ -34,26 +34,59 @@ from pullcord.run.record import Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 from pullcord.stores.memory import MemoryStore
+from pullcord.stores.postgres import PostgresStore
 from pullcord.testing import ManualClock
 
-STORES: dict[str, Callable[[Clock, EngineOptions], RunStore]] = {"memory": MemoryStore}
+from tests.postgres import Database
+
+STORES = ("memory", "postgres")
 RETENTION, TTL = 60.0, 30.0
 
 Make = Callable[..., RunStore]
 FinishOf = Callable[..., Finish]
 
 
+class SharedClock(ManualClock):
+    """A clock that a database may go by, too."""
+
+    database: Database | None = None
+
+    def advance(self, seconds: float = 0.0) -> int:
+        if self.database is not None:
+            self.database.set_time(self.time() + seconds)
+        return super().advance(seconds)
+
+
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> SharedClock:
+    return SharedClock()
 
 
 @pytest.fixture(params=STORES)
-def make(request: pytest.FixtureRequest, clock: ManualClock) -> Make:
-    def make_one(**bounds: Any) -> RunStore:
-        return STORES[request.param](clock, EngineOptions(tombstone_ttl=TTL, **bounds))
+def make(request: pytest.FixtureRequest, clock: SharedClock) -> Iterator[Make]:
+    made: list[RunStore] = []
 
-    return make_one
+    def make_one(**bounds: Any) -> RunStore:
+        options = EngineOptions(tombstone_ttl=TTL, **bounds)
+        if request.param == "memory":
+            made.append(MemoryStore(clock, options))
+        else:
+            database: Database = request.getfixturevalue("database")
+            database.clear(clock.time())
+            clock.database = database
+            made.append(PostgresStore(database.address, clock, options))
+        return made[-1]
+
+    yield make_one
+    for store in made:
+        store.close()
+
+
+def swept(store: RunStore) -> RunStore:
+    """The store, after what one that many share does in the background now and then."""
+    if isinstance(store, PostgresStore):
+        store.sweep()
+    return store
 
 
 @pytest.fixture
@@ -100,6 +133,12 @@ def ends(clock: ManualClock) -> FinishOf:
     return make_end
 
 
+def admit(store: RunStore, scope: Scope, asked: RunSpec) -> Any:
+    """What admission answers, however many numbers it reserves."""
+    answer = store.admit(scope, asked)
+    return Admitted(answer.cancellation) if isinstance(answer, Admitted) else answer
+
+
 def put(store: RunStore, *ends: Finish) -> None:
     assert store.finish(ends) == [None] * len(ends)
 
@@ -119,29 +158,29 @@ def past(store: RunStore, session_id: str = "s", limit: int = 100) -> list[str]:
 class TestAdmitting:
     def test_one_start_is_admitted(self, store: RunStore) -> None:
         """The first start of a run_id owns the run; the same start again finds it live."""
-        assert store.admit(LOCAL, spec()) == Admitted()
-        assert store.admit(LOCAL, spec()) == AlreadyLive()
+        assert admit(store, LOCAL, spec()) == Admitted()
+        assert admit(store, LOCAL, spec()) == AlreadyLive()
         with pytest.raises(RunExists):
-            store.admit(LOCAL, spec(input="other"))
-        assert store.admit(LOCAL, spec("other")) == Admitted()
+            admit(store, LOCAL, spec(input="other"))
+        assert admit(store, LOCAL, spec("other")) == Admitted()
 
     def test_a_start_of_an_ended_run_finds_it(self, store: RunStore, ends: FinishOf) -> None:
         """The same spec finds the ended run; another spec is refused; nothing is changed."""
         end = ends()
-        store.admit(LOCAL, end.ended.spec)
+        admit(store, LOCAL, end.ended.spec)
         put(store, end)
-        assert store.admit(LOCAL, end.ended.spec) == end.ended
+        assert admit(store, LOCAL, end.ended.spec) == end.ended
         with pytest.raises(RunExists):
-            store.admit(LOCAL, spec(input="other"))
+            admit(store, LOCAL, spec(input="other"))
         assert store.size().live == 0
 
     def test_a_refused_run_was_never_there(self, store: RunStore) -> None:
         """A withdrawn run_id is free again; withdrawing what is not there changes nothing."""
-        store.admit(LOCAL, spec())
+        admit(store, LOCAL, spec())
         store.withdraw(LOCAL, "r")
         store.withdraw(LOCAL, "r")
         assert stop(store) is None
-        assert store.admit(LOCAL, spec(input="other")) == Admitted()
+        assert admit(store, LOCAL, spec(input="other")) == Admitted()
 
     def test_withdrawing_leaves_ended_runs_alone(self, store: RunStore, ends: FinishOf) -> None:
         """Only a live run can be withdrawn."""
@@ -152,10 +191,10 @@ class TestAdmitting:
     def test_scopes_do_not_meet(self, store: RunStore, ends: FinishOf) -> None:
         """Every verb sees the runs of its own scope only."""
         for other in (Scope("acme"), Scope(owner="bob")):
-            store.admit(LOCAL, spec())
-            assert store.admit(other, spec(input="other")) == Admitted()
+            admit(store, LOCAL, spec())
+            assert admit(store, other, spec(input="other")) == Admitted()
             assert store.request_stop(other, "s", ask(), before_start=True) is not None
-            assert store.admit(LOCAL, spec("s")) == Admitted()
+            assert admit(store, LOCAL, spec("s")) == Admitted()
             put(store, ends("e", session_id="s", scope=other))
             assert store.find(LOCAL, "e") is store.log(LOCAL, "e") is None
             assert (listed(store), past(store)) == ([], [])
@@ -167,7 +206,7 @@ class TestAdmitting:
             assert "e" in listed_by(store, Reach(other.tenant))
             store.withdraw(LOCAL, "s")
             store.withdraw(other, "r")
-            assert store.admit(LOCAL, spec()) == AlreadyLive()
+            assert admit(store, LOCAL, spec()) == AlreadyLive()
         assert listed_by(store, Reach()) == ["e", "e"]
 
 
@@ -178,7 +217,7 @@ class TestStopping:
         first = stop(store, early=True)
         assert first == Recorded(ask(), before_start=True)
         assert stop(store, actor="bob", early=True) == stop(store) == first
-        assert store.admit(LOCAL, spec()) == Admitted(ask().cancellation)
+        assert admit(store, LOCAL, spec()) == Admitted(ask().cancellation)
         assert store.size().tombstones == 0
 
     def test_promise_06_a_refused_run_gives_its_early_cancel_back(
@@ -187,11 +226,11 @@ class TestStopping:
         """A run that was refused after all is still cancelled when it is started again."""
         stop(store, early=True)
         for _ in range(3):
-            assert store.admit(LOCAL, spec()) == Admitted(ask().cancellation)
+            assert admit(store, LOCAL, spec()) == Admitted(ask().cancellation)
             store.withdraw(LOCAL, "r")
         clock.advance(TTL)
         assert store.size() == StoreSize(0, 0, 0, 0)
-        assert store.admit(LOCAL, spec()) == Admitted()
+        assert admit(store, LOCAL, spec()) == Admitted()
 
     def test_promise_06_early_cancels_expire(self, store: RunStore, clock: ManualClock) -> None:
         """An early cancel is forgotten after its time, counted from the first."""
@@ -200,7 +239,7 @@ class TestStopping:
         stop(store, actor="bob", early=True)
         clock.advance(TTL / 2)
         assert stop(store) is None
-        assert store.admit(LOCAL, spec()) == Admitted()
+        assert admit(store, LOCAL, spec()) == Admitted()
 
     def test_promise_11_early_cancels_are_bounded(self, make: Make, clock: ManualClock) -> None:
         """More than the bound are refused, and none is dropped; time and starts make room."""
@@ -209,7 +248,7 @@ class TestStopping:
             stop(store, f"r{n}", early=True)
         with pytest.raises(ServerBusy):
             stop(store, "more", early=True)
-        assert store.admit(LOCAL, spec("r0")) == Admitted(ask().cancellation)
+        assert admit(store, LOCAL, spec("r0")) == Admitted(ask().cancellation)
         stop(store, "more", early=True)
         clock.advance(TTL)
         for n in range(3):
@@ -218,7 +257,7 @@ class TestStopping:
     @pytest.mark.parametrize("early", [False, True])
     def test_a_live_run_is_stopped(self, store: RunStore, early: bool) -> None:
         """A stop is recorded for a live run, whether or not it might have come before it."""
-        store.admit(LOCAL, spec())
+        admit(store, LOCAL, spec())
         assert stop(store, early=early) == Recorded(ask(), before_start=False)
 
     @pytest.mark.parametrize("live", [False, True])
@@ -227,7 +266,7 @@ class TestStopping:
     ) -> None:
         """Cause, actor and reason are the first's; mode is the stricter, grace the shorter."""
         if live:
-            store.admit(LOCAL, spec())
+            admit(store, LOCAL, spec())
 
         def request(*args: Any, **fields: Any) -> CancelRequest:
             made = store.request_stop(LOCAL, "r", ask(*args, **fields), before_start=True)
@@ -263,7 +302,7 @@ class TestEnding:
 
     def test_a_live_run_becomes_an_ended_one(self, store: RunStore, ends: FinishOf) -> None:
         """Many runs end in one step, admitted or not."""
-        store.admit(LOCAL, spec("a"))
+        admit(store, LOCAL, spec("a"))
         put(store, ends("a"), ends("b"))
         assert listed(store) == ["b", "a"]
         assert store.size().live == 0
@@ -286,7 +325,7 @@ class TestEnding:
             run_id = f"r{n}"
             if early:
                 stop(store, run_id, early=True)
-            store.admit(LOCAL, spec(run_id))
+            admit(store, LOCAL, spec(run_id))
             if not early:
                 stop(store, run_id)
             proposed = [ends("other"), ends(run_id, state=RunState.FAILED)]
@@ -300,6 +339,7 @@ class TestEnding:
         store = make(max_finished_runs=3)
         for n in range(10):
             put(store, ends(f"r{n}", session_id="s"))
+        swept(store)
         assert [store.find(LOCAL, f"r{n}") is not None for n in range(10)] == [False] * 7 + [
             True
         ] * 3
@@ -320,6 +360,7 @@ class TestEnding:
                     output_data=data if where == "output_data" else None,
                 ),
             )
+        swept(store)
         kept = [n for n in range(10) if store.find(LOCAL, f"r{n}") is not None]
         assert 0 < len(kept) <= 3
         assert kept == list(range(10 - len(kept), 10))
@@ -339,7 +380,7 @@ class TestExpiring:
         assert store.find(LOCAL, "r") is store.log(LOCAL, "r") is None
         assert (listed(store), past(store)) == ([], [])
         assert stop(store) is None
-        assert store.admit(LOCAL, spec(input="other")) == Admitted()
+        assert admit(store, LOCAL, spec(input="other")) == Admitted()
 
     def test_promise_12_rows_are_deleted_while_nobody_calls(
         self, make: Make, ends: FinishOf, clock: ManualClock
@@ -363,9 +404,9 @@ class TestExpiring:
     def test_live_runs_do_not_expire(self, store: RunStore, clock: ManualClock) -> None:
         """A live row stays until its run has ended, however long that takes."""
         stop(store, early=True)
-        store.admit(LOCAL, spec())
+        admit(store, LOCAL, spec())
         clock.advance(1e9)
-        assert store.admit(LOCAL, spec()) == AlreadyLive()
+        assert admit(store, LOCAL, spec()) == AlreadyLive()
 
 
 class TestLists:
@@ -410,14 +451,14 @@ Race = Callable[[RunStore, str, FinishOf, ManualClock], None]
 
 def twin_starts(store: RunStore, run_id: str, ends: FinishOf, clock: ManualClock) -> None:
     """Of two starts at once, one is admitted and the other finds it."""
-    answers = at_once(*[lambda: store.admit(LOCAL, spec(run_id))] * 2)
+    answers = at_once(*[lambda: admit(store, LOCAL, spec(run_id))] * 2)
     assert sorted(answers, key=repr) == [Admitted(), AlreadyLive()]
 
 
 def start_against_cancel(store: RunStore, run_id: str, ends: FinishOf, clock: ManualClock) -> None:
     """A cancel before start is found by the start, or finds it: one of the two."""
     admitted, recorded = at_once(
-        lambda: store.admit(LOCAL, spec(run_id)), lambda: stop(store, run_id, early=True)
+        lambda: admit(store, LOCAL, spec(run_id)), lambda: stop(store, run_id, early=True)
     )
     assert recorded.before_start == (admitted.cancellation is not None)
     assert store.finish([ends(run_id)]) == [ask().cancellation]
@@ -425,7 +466,7 @@ def start_against_cancel(store: RunStore, run_id: str, ends: FinishOf, clock: Ma
 
 def finish_against_cancel(store: RunStore, run_id: str, ends: FinishOf, clock: ManualClock) -> None:
     """A stop is recorded and the end is refused, or the end is kept and the stop finds it."""
-    store.admit(LOCAL, spec(run_id))
+    admit(store, LOCAL, spec(run_id))
     end = ends(run_id)
     [refused], asked = at_once(lambda: store.finish([end]), lambda: stop(store, run_id))
     kept = refused is None
@@ -457,9 +498,9 @@ def expiry_against_start(store: RunStore, run_id: str, ends: FinishOf, clock: Ma
     stop(store, f"{run_id}-late", early=True)
 
     def start(name: str, before: Any) -> None:
-        answer = store.admit(LOCAL, RunSpec("agents/b", run_id=name))
+        answer = admit(store, LOCAL, RunSpec("agents/b", run_id=name))
         assert answer in (Admitted(), Admitted(ask().cancellation) if before else None)
-        assert store.admit(LOCAL, RunSpec("agents/b", run_id=name)) == AlreadyLive()
+        assert admit(store, LOCAL, RunSpec("agents/b", run_id=name)) == AlreadyLive()
 
     def look() -> None:
         found = store.find(LOCAL, run_id)
@@ -474,8 +515,8 @@ def expiry_against_start(store: RunStore, run_id: str, ends: FinishOf, clock: Ma
     at_once(lambda: clock.advance(1.0), begin, lambda: start(f"{run_id}-late", before=True))
     clock.advance(RETENTION)
     for name in (run_id, f"{run_id}-late"):
-        store.admit(LOCAL, RunSpec("agents/b", run_id=name))
-        assert store.admit(LOCAL, RunSpec("agents/b", run_id=name)) == AlreadyLive()
+        admit(store, LOCAL, RunSpec("agents/b", run_id=name))
+        assert admit(store, LOCAL, RunSpec("agents/b", run_id=name)) == AlreadyLive()
         store.withdraw(LOCAL, name)
 
 

@@ -1,0 +1,5 @@
+"""A store that many replicas share: PostgreSQL, through asyncpg. Needs the extra `postgres`."""
+
+from pullcord.stores.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

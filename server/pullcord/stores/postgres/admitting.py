@@ -1,0 +1,194 @@
+"""Rows that come and go: admission and what takes it back, and stops, also before their runs.
+
+What live runs make is not written here.
+"""
+
+import secrets
+
+import asyncpg
+
+from pullcord.engine.ports import (
+    Admitted,
+    AlreadyLive,
+    CancelRequest,
+    EndedRun,
+    Recorded,
+    Scope,
+    Terms,
+)
+from pullcord.run.cancel import CancelCause, Cancellation
+from pullcord.run.errors import RunExists, ServerBusy, StoreUnavailable
+from pullcord.run.record import RunSpec
+from pullcord.stores.postgres import statements as sql
+from pullcord.stores.postgres.connections import Connection
+from pullcord.stores.postgres.core import (
+    ENDED,
+    RESERVED,
+    Core,
+    Own,
+    ended_in,
+    key_of,
+    spec_columns,
+    stop_columns,
+    stop_in,
+)
+from pullcord.stores.rows import digest_of
+
+_TRIES = 10
+"""Looks at a row that others change at the same time."""
+
+_GONE = Cancellation(CancelCause.LOST, reason="its replica was taken for dead")
+
+
+class Admitting:
+    """The verbs of one store that make rows live, and record stops."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def admit(
+        self, scope: Scope, spec: RunSpec, terms: Terms, create_time: float
+    ) -> Admitted | AlreadyLive | EndedRun:
+        """As the port says."""
+        claim = secrets.randbits(62)
+        return await self._core.control.ask(
+            lambda connection: self._admit(connection, scope, spec, terms, claim, create_time)
+        )
+
+    async def _admit(
+        self,
+        connection: Connection,
+        scope: Scope,
+        spec: RunSpec,
+        terms: Terms,
+        claim: int,
+        create_time: float,
+    ) -> Admitted | AlreadyLive | EndedRun:
+        core = self._core
+        for _ in range(_TRIES):
+            row = await connection.fetchrow(
+                sql.ADMIT,
+                core.incarnation,
+                *spec_columns(scope, spec, terms.parent_run_id),
+                create_time,
+                claim,
+                terms.begins,
+                terms.policy,
+                terms.deadline,
+                spec.session_policy or "",
+                False,
+                RESERVED,
+            )
+            if row is not None:
+                core.own[key_of(scope, spec.run_id)] = Own(row["id"], row["reserved"])
+                stop = stop_in(row)
+                return Admitted(stop.cancellation if stop else None, row["reserved"])
+            there = await connection.fetchrow(sql.ROW, scope.tenant, scope.owner, spec.run_id)
+            if there is None or there["state"] == 0:
+                await self._must_live(connection)
+                continue
+            if there["digest"] != digest_of(spec):
+                raise RunExists(spec.run_id)
+            if there["state"] < ENDED:
+                return AlreadyLive()
+            found = await find(connection, scope, spec.run_id)
+            if found is not None:
+                return found
+        raise StoreUnavailable(f"run {spec.run_id!r} changed too often to be started")
+
+    async def withdraw(self, scope: Scope, run_id: str) -> None:
+        """As the port says."""
+        core = self._core
+        await core.control.ask(
+            lambda connection: connection.execute(
+                sql.WITHDRAW, core.incarnation, scope.tenant, scope.owner, run_id
+            )
+        )
+        core.own.pop(key_of(scope, run_id), None)
+
+    async def begin(self, scope: Scope, run_id: str, now: float) -> CancelRequest | None:
+        """As the port says. A run that is not this process's must not begin: it is answered a stop
+        with cause LOST."""
+        return await self._core.control.ask(
+            lambda connection: self._begin(connection, scope, run_id, now)
+        )
+
+    async def _begin(
+        self, connection: Connection, scope: Scope, run_id: str, now: float
+    ) -> CancelRequest | None:
+        core, key = self._core, key_of(scope, run_id)
+        if await connection.fetchrow(sql.BEGIN, core.incarnation, *key, now) is not None:
+            return None
+        row = await connection.fetchrow(sql.ROW, *key)
+        stop = None
+        if row is not None and row["incarnation"] == core.incarnation:
+            stop = stop_in(row)
+        return stop or CancelRequest(_GONE)
+
+    # --- stops
+
+    async def request_stop(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Recorded | EndedRun | None:
+        """As the port says."""
+        return await self._core.control.ask(
+            lambda connection: self._request_stop(
+                connection, scope, run_id, request, before_start=before_start
+            )
+        )
+
+    async def _request_stop(
+        self,
+        connection: Connection,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+    ) -> Recorded | EndedRun | None:
+        options, key = self._core.options, key_of(scope, run_id)
+        columns = stop_columns(request)
+        for _ in range(_TRIES):
+            row = await connection.fetchrow(sql.STOP, *key, *columns)
+            if row is not None:
+                return _recorded(row)
+            found = await find(connection, scope, run_id)
+            if found is not None:
+                return found
+            if await connection.fetchrow(sql.ROW, *key) is not None:
+                continue  # it came, or ended, meanwhile
+            if not before_start:
+                return None
+            buried = await connection.fetchrow(
+                sql.BURY, *key, *columns, options.tombstone_ttl, options.max_tombstones
+            )
+            if buried is not None:
+                if buried["prior"] is not None:
+                    await connection.execute(sql.FORGET_EVENTS, buried["prior"])
+                return Recorded(request, before_start=True)
+            size = await connection.fetchrow(sql.SIZE)
+            if size is not None and size["tombstones"] >= options.max_tombstones:
+                limit = options.max_tombstones
+                raise ServerBusy(f"{limit} cancels wait for runs that have not come")
+        raise StoreUnavailable(f"run {run_id!r} changed too often to be stopped")
+
+    # --- inside
+
+    async def _must_live(self, connection: Connection) -> None:
+        incarnation = self._core.incarnation
+        if not await connection.fetchval(
+            "select alive from replica where incarnation = $1", incarnation
+        ):
+            raise StoreUnavailable("this replica was taken for dead, and has not come back yet")
+
+
+def _recorded(row: asyncpg.Record) -> Recorded:
+    stop = stop_in(row)
+    assert stop is not None
+    return Recorded(stop, before_start=row["state"] == 0)
+
+
+async def find(connection: Connection, scope: Scope, run_id: str) -> EndedRun | None:
+    """The ended run of this run_id."""
+    row = await connection.fetchrow(sql.FIND, scope.tenant, scope.owner, run_id)
+    return None if row is None else ended_in(row)

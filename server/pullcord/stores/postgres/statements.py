@@ -1,0 +1,293 @@
+"""Every statement of the store's verbs, each one transaction. Nothing is executed here.
+
+`$1` is this process's incarnation wherever a statement writes for runs that it executes. Times are
+the server's, read once a statement by `clock_timestamp()`.
+"""
+
+FENCE = "f as materialized (select 1 from replica where incarnation = $1 and alive for key share)"
+"""Proves that this process has not been declared dead. It does not hold up beats; a death waits for
+it, and it for a death."""
+
+LAZY_FENCE = (
+    "f as materialized (select set_config('synchronous_commit', 'off', true)"
+    " from replica where incarnation = $1 and alive for key share)"
+)
+"""The same for what may be lost with the server's machine, as what comes later is lost with it."""
+
+EXPIRED = "r.expire_time <= clock_timestamp()"
+_SAME = "r.tenant = $1 and r.owner = $2 and r.run_id = $3"
+_LIVE = "r.state between 1 and 4"
+
+_COLUMNS = (
+    "tenant, owner, run_id, spec, digest, session_id, user_id, runnable, parent_run_id, labels,"
+    " create_time"
+)
+
+RESET = """
+    id = default, prior = case when r.state >= 5 then r.id end,
+    state = excluded.state, incarnation = excluded.incarnation, claim = excluded.claim,
+    begun = excluded.begun, spec = excluded.spec, digest = excluded.digest,
+    policy = excluded.policy, deadline = excluded.deadline, parent_run_id = excluded.parent_run_id,
+    reserved = excluded.reserved, last_seq = excluded.last_seq, base = null, base_seq = 0,
+    session_id = excluded.session_id, session_policy = excluded.session_policy,
+    place = excluded.place, user_id = excluded.user_id, runnable = excluded.runnable,
+    labels = excluded.labels, question = 0, decision = null, decider = '',
+    decided = excluded.decided, record = excluded.record, output = excluded.output,
+    nbytes = excluded.nbytes, deliver_time = excluded.deliver_time, ending = excluded.ending,
+    watched_until = null, create_time = excluded.create_time, start_time = 0,
+    expire_time = excluded.expire_time
+"""
+
+ADMIT = f"""
+with {FENCE},
+a as (
+    insert into run as r ({_COLUMNS}, incarnation, claim, state, begun, policy, deadline,
+        session_policy, place, reserved)
+    select $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $1, $13,
+        case when $14::boolean then 2 else 1 end, $14, $15, $16, $17,
+        case when $18::boolean then nextval('place') end, $19
+    from f
+    on conflict (tenant, owner, run_id) do update set {RESET},
+        early_until = case when r.state = 0 and not ({EXPIRED}) then r.expire_time
+            when {_LIVE} then r.early_until end,
+        stop = case when {_LIVE} or (r.state = 0 and not ({EXPIRED})) then r.stop end,
+        stop_grace = case when {_LIVE} or (r.state = 0 and not ({EXPIRED})) then r.stop_grace end,
+        stop_now = ({_LIVE} or (r.state = 0 and not ({EXPIRED}))) and r.stop_now
+    where r.state = 0 or {EXPIRED} or ({_LIVE} and r.incarnation = $1 and r.claim = $13)
+    returning id, prior, stop, stop_grace, stop_now, reserved, place
+),
+d as (delete from event using a where event.id = a.prior)
+select a.id, a.stop, a.stop_grace, a.stop_now, a.reserved, a.place from a
+"""
+"""A live row, where there is none, or only a tombstone or an expired one; or one that this call has
+made, whose first answer never came. $13: the call's own number."""
+
+WITHDRAW = f"""
+with {FENCE},
+w as (
+    select id, early_until from run r, f
+    where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1 and {_LIVE}
+    for update of r
+),
+b as (
+    update run r set state = 0, incarnation = null, spec = null, digest = null, place = null,
+        begun = false, claim = 0, expire_time = w.early_until
+    from w where r.id = w.id and w.early_until is not null
+),
+g as (delete from run r using w where r.id = w.id and w.early_until is null)
+delete from event using w where event.id = w.id
+"""
+
+BEGIN = f"""
+with {FENCE}
+update run r set begun = true, state = 2, start_time = $5 from f
+where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1
+    and r.state between 1 and 3 and r.stop is null
+returning r.id
+"""
+
+OPEN = f"""
+with {FENCE},
+o as (
+    insert into run ({_COLUMNS}, incarnation, state, begun, policy, deadline)
+    select $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $1, 2, true, $13, $14
+    from f
+    on conflict (tenant, owner, run_id) do nothing
+    returning id
+)
+select id from o
+"""
+"""A row for a child that began before the store heard of it."""
+
+APPEND = """
+with {fence},
+e as (
+    select * from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[],
+        $7::bigint[]) as e(id, after, last, reserve, state, question)
+),
+u as (
+    update run r set last_seq = e.last, reserved = greatest(r.reserved, e.reserve),
+        state = case when r.state between 1 and 3 and e.state > 0 then e.state else r.state end,
+        question = case when e.state = 0 then r.question else e.question end,
+        decision = case when e.state = 0 then r.decision end
+    from e, f
+    where r.id = e.id and r.incarnation = $1 and r.state between 1 and 4 and r.last_seq = e.after
+    returning r.id, r.last_seq, r.reserved, r.stop, r.stop_grace, r.stop_now, r.decision,
+        r.decider, r.question, coalesce(r.watched_until > clock_timestamp(), false) as watched
+),
+i as (
+    insert into event (id, prev, seq, data, lengths)
+    select v.id, v.prev, v.seq, v.data, v.lengths
+    from unnest($8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[])
+        as v(id, prev, seq, data, lengths)
+    join u on u.id = v.id
+),
+n as materialized (
+    select pg_notify('pc_log_' || $1, '') from (select 1 from u where watched limit 1) as one
+)
+select u.*, (select count(*) from n) from u
+"""
+"""Events, each of whose predecessor is the last one there is, and numbers to be shown."""
+
+REBASE = f"""
+with {FENCE},
+u as (
+    update run r set base = $3, base_seq = $4, last_seq = $4 from f
+    where r.id = $2 and r.incarnation = $1 and {_LIVE} and r.last_seq <= $4 and r.base_seq < $4
+    returning r.id
+)
+delete from event using u where event.id = u.id
+"""
+"""A run in place of its events up to a number, where the owner has dropped some of them."""
+
+STANDING = f"""
+select r.id, r.last_seq, r.reserved, r.stop, r.stop_grace, r.stop_now, r.decision, r.decider,
+    r.question
+from run r join replica on replica.incarnation = r.incarnation and replica.alive
+where r.id = any($2) and r.incarnation = $1 and {_LIVE}
+"""
+
+MINE = f"""
+select r.id, r.reserved, r.last_seq from run r
+where {_SAME} and r.incarnation = $4 and {_LIVE}
+"""
+
+END = f"""
+with {FENCE},
+e as (
+    select * from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[],
+        $7::bytea[], $8::double precision[], $9::text[], $10::double precision[], $11::bigint[])
+        as e(id, after, last, state, record, output, deliver_time, decided, keep, nbytes)
+),
+u as (
+    update run r set state = e.state, last_seq = e.last, record = e.record, output = e.output,
+        deliver_time = e.deliver_time, decided = e.decided, nbytes = e.nbytes,
+        question = 0, decision = null, base = null,
+        ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => e.keep)
+    from e, f
+    where r.id = e.id and r.incarnation = $1 and {_LIVE} and r.last_seq = e.after
+        and (r.stop is null or e.state = 6)
+    returning r.id
+),
+i as (
+    insert into event (id, prev, seq, data, lengths)
+    select v.id, v.prev, v.seq, v.data, v.lengths
+    from unnest($12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[], $16::bytea[])
+        as v(id, prev, seq, data, lengths)
+    join u on u.id = v.id
+)
+select u.id, pg_notify('pc_end', u.id::text) from u
+"""
+"""Ends, each with the events that the store did not have."""
+
+END_MISSING = f"""
+with {FENCE},
+a as (
+    insert into run as r ({_COLUMNS}, incarnation, state, begun, last_seq, reserved, record, output,
+        deliver_time, decided, nbytes, ending, expire_time)
+    select $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $1, $13, true, $14, $14, $15,
+        $16, $17, $18, $19, nextval('ending'), clock_timestamp() + make_interval(secs => $20)
+    from f
+    on conflict (tenant, owner, run_id) do update set {RESET}
+    where r.state = 0 or {EXPIRED}
+    returning id, prior
+),
+d as (delete from event using a where event.id = a.prior),
+i as (
+    insert into event (id, prev, seq, data, lengths)
+    select a.id, v.prev, v.seq, v.data, v.lengths
+    from a, unnest($21::bigint[], $22::bigint[], $23::bytea[], $24::bytea[])
+        as v(prev, seq, data, lengths)
+)
+select a.id, pg_notify('pc_end', a.id::text) from a
+"""
+"""The end of a run that the store has not heard of."""
+
+STOP = f"""
+with u as (
+    update run r set stop = coalesce(r.stop, $4), stop_grace = least(r.stop_grace, $5),
+        stop_now = r.stop_now or $6, state = case when r.state = 0 then 0 else 4 end
+    where {_SAME} and r.state <= 4 and not coalesce({EXPIRED}, false)
+    returning r.id, r.state, r.incarnation, r.stop, r.stop_grace, r.stop_now
+)
+select u.*, case when u.incarnation is not null
+    then pg_notify('pc_run_' || u.incarnation, u.id::text) end from u
+"""
+"""A cancel: the first one stands, a later one can only hasten it. Its owner is notified."""
+
+BURY = f"""
+insert into run as r (tenant, owner, run_id, state, stop, stop_grace, stop_now, expire_time)
+select $1, $2, $3, 0, $4, $5, $6, clock_timestamp() + make_interval(secs => $7)
+where (select count(*) from run t
+    where t.state = 0 and t.expire_time > clock_timestamp()) < $8
+on conflict (tenant, owner, run_id) do update set id = default,
+    prior = case when r.state >= 5 then r.id end, state = 0, stop = excluded.stop,
+    stop_grace = excluded.stop_grace, stop_now = excluded.stop_now, spec = null, digest = null,
+    record = null, output = null, ending = null, place = null,
+    expire_time = excluded.expire_time
+where {EXPIRED}
+returning r.prior
+"""
+"""A cancel that waits for its run, unless too many do."""
+
+FORGET_EVENTS = "delete from event where id = $1"
+
+ROW = f"""
+select r.id, r.state, r.incarnation, r.digest, r.stop, r.stop_grace, r.stop_now, r.last_seq
+from run r where {_SAME} and not coalesce({EXPIRED}, false)
+"""
+
+_KEPT = f"r.state >= 5 and not ({EXPIRED})"
+_ENDED = "r.id, r.spec, r.record, r.output, r.deliver_time, r.decided"
+
+FIND = f"select {_ENDED} from run r where {_SAME} and {_KEPT}"
+
+OWNERS = f"""
+select r.tenant, r.owner from run r
+where r.run_id = $1 and ($2 = '' or r.tenant = $2) and ($3 = '' or r.owner = $3) and r.state > 0
+    and not coalesce({EXPIRED}, false)
+"""
+
+EVENTS = """
+select seq, prev, data, lengths from event where id = $1 and seq > $2 order by prev limit $3
+"""
+
+HISTORY = f"""
+select r.record, r.output from run r
+where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.session_id <> ''
+    and r.runnable = $4 and {_KEPT}
+order by r.ending desc limit $5
+"""
+
+SIZE = """
+select count(*) filter (where state between 1 and 4) as live,
+    count(*) filter (where state = 0 and expire_time > clock_timestamp()) as tombstones,
+    count(*) filter (where state >= 5 and expire_time > clock_timestamp()) as ended,
+    coalesce(sum(nbytes) filter (where state >= 5 and expire_time > clock_timestamp()), 0) as bytes
+from run
+"""
+
+# --- sweeping
+
+SWEEP_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('pullcord sweep', 0))"
+EXPIRED_IDS = """
+select id from run where expire_time <= clock_timestamp() order by expire_time limit $1
+"""
+TOO_MANY = """
+select id from (
+    select id, sum(nbytes) over newest as bytes, row_number() over newest as place
+    from run where state >= 5 window newest as (order by ending desc)
+) as kept
+where place > $1 or bytes > $2 limit $3
+"""
+DELETE = """
+with x as (
+    select id from run
+    where id = any($1) and (state >= 5 or expire_time <= clock_timestamp())
+    order by id for update skip locked
+)
+delete from run where id = any (array (select id from x)) returning id
+"""
+"""Looks again: a tombstone may have become a run since it was seen."""
+DELETE_EVENTS = "delete from event where id = any($1)"
+"""Of runs that are gone: their ids never come back."""

@@ -1,0 +1,170 @@
+"""The RunStore in PostgreSQL: the port's verbs, for any thread, over a loop of the store's own.
+
+A face: what each verb does is in the modules beside this one.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Sequence
+
+from pullcord.engine.clock import Clock
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import (
+    DEFAULT_TERMS,
+    Admitted,
+    Age,
+    AlreadyLive,
+    CancelRequest,
+    EndedRun,
+    Entry,
+    Finish,
+    Recorded,
+    Scope,
+    StoreSize,
+    Terms,
+    Waiting,
+    Written,
+)
+from pullcord.run.cancel import Cancellation
+from pullcord.run.errors import StoreUnavailable
+from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.scope import Reach
+from pullcord.stores.postgres import migrations
+from pullcord.stores.postgres.admitting import Admitting
+from pullcord.stores.postgres.connections import Address, Connections
+from pullcord.stores.postgres.core import Core
+from pullcord.stores.postgres.loop import LoopThread
+from pullcord.stores.postgres.membership import LEASE, Lease, Membership
+from pullcord.stores.postgres.reading import Reading
+from pullcord.stores.postgres.sweeping import sweep
+from pullcord.stores.postgres.writing import Writing
+
+_CONTROL = 3
+"""Connections for all that is not a live run's writing."""
+_OPENING = 60.0
+"""Seconds in which the tables must be there."""
+
+
+class PostgresStore:
+    """A RunStore that any number of processes share."""
+
+    blocking = True
+    durable = True
+
+    def __init__(
+        self, address: Address, clock: Clock, options: EngineOptions, lease: Lease = LEASE
+    ) -> None:
+        """Connects, and makes the tables if they are missing.
+
+        Raises:
+            StoreError: it cannot be used as it is set up.
+            StoreUnavailable: it does not answer.
+        """
+        incarnation = secrets.token_hex(8)
+        address = address.named(f"pullcord {incarnation}")
+        self._clock = clock
+        self._address = address
+        self._loop = LoopThread("pullcord-postgres")
+        self._beats = Connections(address, 1)
+        self._core = Core(
+            options, incarnation, Connections(address, _CONTROL), Connections(address, 1)
+        )
+        self._membership = Membership(self._core, self._beats, lease)
+        self._admitting = Admitting(self._core)
+        self._writing = Writing(self._core)
+        self._reading = Reading(self._core)
+        try:
+            self._loop.call(self._open(), _OPENING)
+        except BaseException:
+            self._loop.close()
+            raise
+        self._loop.begin(self._membership.keep(self._upkeep))
+
+    async def _open(self) -> None:
+        connection = await self._address.connect()
+        try:
+            await migrations.require(connection)
+        finally:
+            connection.terminate()
+        await self._membership.join()
+
+    async def _upkeep(self) -> None:
+        pass
+
+    # --- the port
+
+    def admit(
+        self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
+    ) -> Admitted | AlreadyLive | EndedRun:
+        """As the port says."""
+        return self._loop.call(self._admitting.admit(scope, spec, terms, self._clock.time()))
+
+    def withdraw(self, scope: Scope, run_id: str) -> None:
+        """As the port says."""
+        self._loop.call(self._admitting.withdraw(scope, run_id))
+
+    def recover(self) -> Sequence[Waiting]:
+        """As the port says."""
+        return ()
+
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+        """As the port says."""
+        return self._loop.call(self._admitting.begin(scope, run_id, self._clock.time()))
+
+    def write(self, entries: Sequence[Entry]) -> list[Written | None]:
+        """As the port says."""
+        return self._loop.call(self._writing.write(entries))
+
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+        """As the port says."""
+        return self._loop.call(self._writing.finish(ends))
+
+    def request_stop(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Recorded | EndedRun | None:
+        """As the port says."""
+        return self._loop.call(
+            self._admitting.request_stop(scope, run_id, request, before_start=before_start)
+        )
+
+    def find(self, scope: Scope, run_id: str) -> EndedRun | None:
+        """As the port says."""
+        return self._loop.call(self._reading.find(scope, run_id))
+
+    def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
+        """As the port says."""
+        return self._loop.call(self._reading.log(scope, run_id))
+
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """As the port says."""
+        return self._loop.call(self._reading.owners(reach, run_id))
+
+    def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
+        """As the port says; the runs without their output."""
+        return self._loop.call(self._reading.page(reach, matching, before, size))
+
+    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+        """As the port says."""
+        return self._loop.call(self._reading.history(scope, session_id, runnable, limit))
+
+    def size(self) -> StoreSize:
+        """As the port says, of all processes together."""
+        return self._loop.call(self._reading.size())
+
+    def sweep(self) -> int:
+        """Deletes what has expired now, instead of a little later; how many runs that were."""
+        return self._loop.call(sweep(self._core), 60.0)
+
+    def close(self) -> None:
+        """Leaves: what this process still executes is lost to the others at once."""
+        with contextlib.suppress(StoreUnavailable):
+            self._loop.call(self._membership.leave())
+        for connections in (self._core.control, self._core.append, self._beats):
+            with contextlib.suppress(StoreUnavailable):
+                self._loop.call(_give_up(connections))
+        self._loop.close()
+
+
+async def _give_up(connections: Connections) -> None:
+    connections.close()

@@ -1,0 +1,270 @@
+"""What live runs make, and how they end, on its way to the tables.
+
+All writes of one process go over one connection, one after the other. Which events there are is the
+engine's business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import asyncpg
+
+from pullcord.engine.log.record import Record
+from pullcord.engine.ports import Entry, Finish, Written
+from pullcord.run.cancel import Cancellation
+from pullcord.run.errors import StoreUnavailable
+from pullcord.run.events import RunContinued, RunPaused
+from pullcord.run.state import RunState
+from pullcord.stores.postgres import statements as sql
+from pullcord.stores.postgres.connections import Connection
+from pullcord.stores.postgres.core import (
+    CANCELLED,
+    ENDED,
+    STATES,
+    Core,
+    Key,
+    Own,
+    key_of,
+    labels_json,
+    spec_columns,
+    stop_in,
+)
+from pullcord.stores.rows import event_row, run_bytes, spec_bytes
+
+_TRIES = 10
+
+EventColumns = tuple[int, int, int, bytes, bytes | None]
+"""The run's id, the numbers before the first and of the last event, data, lengths."""
+
+
+@dataclass(slots=True)
+class _Writing:
+    entry: Entry
+    own: Own
+
+
+@dataclass(slots=True)
+class _Ending:
+    end: Finish
+    key: Key
+    after: int
+    """The number of the last event that the store has."""
+    id: int = 0
+
+
+class Writing:
+    """The verbs of one store that write for the runs of this process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    # --- what live runs have made
+
+    async def write(self, entries: Sequence[Entry]) -> list[Written | None]:
+        """As the port says."""
+        return await self._core.append.ask(lambda connection: self._write(connection, entries))
+
+    async def _write(
+        self, connection: Connection, entries: Sequence[Entry]
+    ) -> list[Written | None]:
+        known: dict[int, _Writing] = {}
+        ids: list[int] = []
+        for entry in entries:
+            own = await self._own(connection, entry)
+            ids.append(0 if own is None else own.id)
+            if own is not None:
+                known[own.id] = _Writing(entry, own)
+        for id, writing in known.items():
+            if writing.entry.base is not None:
+                base, after = run_bytes(writing.entry.base), writing.entry.after
+                await connection.execute(sql.REBASE, self._core.incarnation, id, base, after)
+        rows = {row["id"]: row for row in await self._append(connection, known)}
+        if missing := [id for id in known if id not in rows]:
+            standing = await connection.fetch(sql.STANDING, self._core.incarnation, missing)
+            rows |= {row["id"]: row for row in standing}
+        for id, row in rows.items():
+            known[id].own.reserved = row["reserved"]
+        return [_written(rows.get(id)) for id in ids]
+
+    async def _own(self, connection: Connection, entry: Entry) -> Own | None:
+        core, key = self._core, key_of(entry.scope, entry.spec.run_id)
+        own = core.own.get(key)
+        if own is None and (terms := entry.opens) is not None:
+            id = await connection.fetchval(
+                sql.OPEN,
+                core.incarnation,
+                *spec_columns(entry.scope, entry.spec, terms.parent_run_id),
+                entry.records[0].create_time if entry.records else 0.0,
+                terms.policy,
+                terms.deadline,
+            )
+            if id is not None:
+                own = core.own[key] = Own(id, 0)
+        if own is None:
+            row = await connection.fetchrow(sql.MINE, *key, core.incarnation)
+            if row is not None:
+                own = core.own[key] = Own(row["id"], row["reserved"])
+        return own
+
+    async def _append(
+        self, connection: Connection, known: dict[int, _Writing]
+    ) -> list[asyncpg.Record]:
+        runs: list[tuple[int, int, int, int, int, int]] = []
+        events: list[EventColumns] = []
+        lazy = True
+        for id, writing in known.items():
+            entry = writing.entry
+            state, question = _standing(entry.records)
+            last = entry.records[-1].sequence if entry.records else entry.after
+            runs.append((id, entry.after, last, entry.reserve, state, question))
+            events += [_event(id, entry.spec.run_id, record) for record in entry.records]
+            lazy = lazy and entry.reserve <= writing.own.reserved
+        if not runs:
+            return []
+        fence = sql.LAZY_FENCE if lazy else sql.FENCE
+        return await connection.fetch(
+            sql.APPEND.format(fence=fence),
+            self._core.incarnation,
+            *map(list, zip(*runs, strict=True)),
+            *_columns(events),
+        )
+
+    # --- how they end
+
+    async def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+        """As the port says."""
+        return await self._core.append.ask(lambda connection: self._finish(connection, ends))
+
+    async def _finish(
+        self, connection: Connection, ends: Sequence[Finish]
+    ) -> list[Cancellation | None]:
+        core = self._core
+        answers: dict[Key, Cancellation | None] = {}
+        waiting: list[_Ending] = []
+        for end in ends:
+            key = key_of(end.scope, end.ended.run.run_id)
+            own = core.own.get(key)
+            waiting.append(_Ending(end, key, end.after, own.id if own else 0))
+        keys = [ending.key for ending in waiting]
+        for _ in range(_TRIES):
+            done = await self._end(connection, [ending for ending in waiting if ending.id])
+            waiting = [ending for ending in waiting if ending.id not in done]
+            waiting = [
+                ending for ending in waiting if not await self._settle(connection, ending, answers)
+            ]
+            if not waiting:
+                break
+        else:
+            raise StoreUnavailable(f"run {waiting[0].key[2]!r} changed too often to be ended")
+        for key in keys:
+            if answers.get(key) is None:
+                core.own.pop(key, None)
+        return [answers.get(key) for key in keys]
+
+    async def _settle(
+        self, connection: Connection, ending: _Ending, answers: dict[Key, Cancellation | None]
+    ) -> bool:
+        """Looks why a run was not ended; whether that was all there is to do."""
+        row = await connection.fetchrow(sql.ROW, *ending.key)
+        if row is None or row["state"] == 0:
+            return await self._end_missing(connection, ending)
+        if row["state"] >= ENDED or row["incarnation"] != self._core.incarnation:
+            return True
+        stop = stop_in(row)
+        if stop is not None and ending.end.ended.run.state is not RunState.CANCELLED:
+            answers[ending.key] = stop.cancellation
+            return True
+        ending.id, ending.after = row["id"], row["last_seq"]
+        return False
+
+    async def _end(self, connection: Connection, endings: list[_Ending]) -> set[int]:
+        runs, events = [], []
+        for ending in endings:
+            rows, after = _left(ending.id, ending.end, ending.after)
+            if after > ending.after:  # some of what is missing is no longer kept
+                base = run_bytes(ending.end.ended.run)
+                await connection.execute(sql.REBASE, self._core.incarnation, ending.id, base, after)
+            ended = ending.end.ended
+            state = STATES[ended.run.state]
+            runs.append((ending.id, after, ended.run.last_sequence, state, *_record(ending.end)))
+            events += rows
+        if not runs:
+            return set()
+        found = await connection.fetch(
+            sql.END,
+            self._core.incarnation,
+            *map(list, zip(*runs, strict=True)),
+            *_columns(events),
+        )
+        return {row["id"] for row in found}
+
+    async def _end_missing(self, connection: Connection, ending: _Ending) -> bool:
+        end = ending.end
+        run, spec = end.ended.run, end.ended.spec
+        rows, _ = _left(0, end, 0)
+        row = await connection.fetchrow(
+            sql.END_MISSING,
+            self._core.incarnation,
+            *spec_columns(end.scope, spec, "")[:5],
+            run.session_id,
+            run.user_id,
+            run.runnable,
+            run.parent_run_id,
+            labels_json(run.labels),
+            run.create_time,
+            STATES[run.state],
+            run.last_sequence,
+            *_record(end)[:4],
+            _record(end)[5],
+            _record(end)[4],
+            *_columns(rows)[1:],
+        )
+        return row is not None
+
+
+def _written(row: asyncpg.Record | None) -> Written | None:
+    if row is None:
+        return None
+    return Written(row["last_seq"], row["reserved"], stop_in(row))
+
+
+def _standing(records: Sequence[Record]) -> tuple[int, int]:
+    """The state that these leave a run in, and the number of its question; 0: as it was, none."""
+    for record in reversed(records):
+        if isinstance(record.payload, RunPaused):
+            return STATES[RunState.PAUSED], record.sequence
+        if isinstance(record.payload, RunContinued):
+            return STATES[RunState.RUNNING], 0
+    return 0, 0
+
+
+def _event(id: int, run_id: str, record: Record) -> EventColumns:
+    row = event_row(run_id, record)
+    return id, row.sequence - row.count, row.sequence, row.data, row.lengths
+
+
+def _columns(events: list[EventColumns]) -> list[list[object]]:
+    return [[event[n] for event in events] for n in range(5)]
+
+
+def _left(id: int, end: Finish, after: int) -> tuple[list[EventColumns], int]:
+    """The events that the store does not have, and the number of the one before them."""
+    records = end.log.records(after)
+    if records[0].sequence - records[0].count < after:
+        records[0] = records[0].after(after)
+    run_id = end.ended.run.run_id
+    return [_event(id, run_id, r) for r in records], records[0].sequence - records[0].count
+
+
+def _record(end: Finish) -> tuple[bytes, bytes, float, str, float, int]:
+    """The run without its output, its output, delivered, decided, seconds to keep, size."""
+    ended = end.ended
+    run = ended.run
+    record = run_bytes(replace(run, output=""))
+    output = run.output.encode(errors="surrogatepass")
+    keep = max(0.0, run.expire_time - run.end_time)
+    nbytes = end.log.nbytes + len(output) + len(record) + len(spec_bytes(ended.spec)) + 2048
+    return record, output, ended.deliver_time, ended.decided, keep, nbytes
+
+
+assert CANCELLED == 6, "statements name it by its number"
