@@ -109,7 +109,7 @@ lock: ## Pin the packages anew (ARGS=--upgrade for the newest versions)
 	$(PYTHON) -m venv $(UV)
 	$(UV)/bin/python -m pip install --quiet uv==0.13.8
 	$(LOCK) --extra all --extra dev --output-file requirements.lock pyproject.toml
-	$(LOCK) --extra all --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
+	$(LOCK) --extra image --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
 
 clean: ## Remove what the other verbs have made
 	@$(PYTHON) -m tools.clients clean

@@ -161,8 +161,12 @@ class Exchange:
 class OpenAIServer:
     """A scripted server; each request takes the next script, or the default one."""
 
-    def __init__(self, default: Sequence[Step] = ("Hello there",)) -> None:
+    def __init__(
+        self, default: Sequence[Step] = ("Hello there",), *, keep_alive: bool = True
+    ) -> None:
+        """Without `keep_alive` each connection serves one request."""
         self.base_url = ""
+        self._keep_alive = keep_alive
         self.exchanges: list[Exchange] = []
         self._default = tuple(default)
         self._scripts: deque[tuple[Step, ...]] = deque()
@@ -242,11 +246,11 @@ class OpenAIServer:
             self._arrived.notify_all()
         # The client has nothing more to say; what can be read now is only its leaving.
         leaving = asyncio.ensure_future(reader.read(1))
-        answering = asyncio.ensure_future(_answer(exchange, steps, writer))
+        answering = asyncio.ensure_future(_answer(exchange, steps, writer, self._keep_alive))
         try:
             await asyncio.wait({leaving, answering}, return_when=asyncio.FIRST_COMPLETED)
             if answering.done() and not isinstance(answering.exception(), ConnectionError):
-                return answering.result()
+                return answering.result() and self._keep_alive
             exchange.left_time = time.monotonic()
             exchange.left.set()
             return False
@@ -257,14 +261,17 @@ class OpenAIServer:
             exchange.ended.set()
 
 
-async def _answer(exchange: Exchange, steps: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
+async def _answer(
+    exchange: Exchange, steps: Sequence[Step], writer: asyncio.StreamWriter, keep_alive: bool
+) -> bool:
     if steps and isinstance(steps[0], Hang):
         await asyncio.Event().wait()
     if steps and isinstance(steps[0], Refuse):
         await _refuse(steps[0], writer)
         return True
     writer.write(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+        + (b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
     )
     await writer.drain()
     exchange.begun.set()

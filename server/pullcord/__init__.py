@@ -8,19 +8,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pullcord.adapters.foreign.pydantic_ai import PydanticAgent as PydanticAgent
     from pullcord.adapters.function import runnable as runnable
     from pullcord.adapters.remote import RemoteRunnable as RemoteRunnable
     from pullcord.run.context import RunContext as RunContext
     from pullcord.server import RunServer as RunServer
 
 _HOMES = {
+    "PydanticAgent": "pullcord.adapters.foreign.pydantic_ai",
     "RemoteRunnable": "pullcord.adapters.remote",
     "RunContext": "pullcord.run.context",
     "RunServer": "pullcord.server",
     "runnable": "pullcord.adapters.function",
 }
 
-__all__ = ["RemoteRunnable", "RunContext", "RunServer", "runnable"]
+__all__ = ["PydanticAgent", "RemoteRunnable", "RunContext", "RunServer", "runnable"]
 
 
 def __getattr__(name: str) -> Any:

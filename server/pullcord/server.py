@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from pullcord.adapters.foreign.recognition import foreign
 from pullcord.adapters.function import FunctionRunnable
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
@@ -65,9 +66,9 @@ class RunServer:
 
     def __init__(
         self,
-        agents: Iterable[Runnable | Callable[..., Any]] = (),
-        teams: Iterable[Runnable] = (),
-        workflows: Iterable[Runnable] = (),
+        agents: Iterable[Any] = (),
+        teams: Iterable[Any] = (),
+        workflows: Iterable[Any] = (),
         *,
         settings: Settings | None = None,
         observer: Observer | None = None,
@@ -76,7 +77,10 @@ class RunServer:
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
     ) -> None:
-        """The hooks are called in each process that executes runs, before the first and after the
+        """Serves runnables, plain functions, and objects of other frameworks: of pydantic-ai,
+        LangGraph, agno and the OpenAI Agents SDK. Which kind each is, it says by itself.
+
+        The hooks are called in each process that executes runs, before the first and after the
         last of them.
 
         Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
@@ -335,9 +339,12 @@ class _Background:
         self._ready.set()
 
 
-def _as_runnable(given: Runnable | Callable[..., Any]) -> Runnable:
+def _as_runnable(given: Any) -> Runnable:
+    if (found := foreign(given)) is not None:
+        return found
     if hasattr(given, "execute"):
-        return given  # type: ignore[return-value]  # a Runnable, by its method
+        made: Runnable = given  # by its method
+        return made
     return FunctionRunnable(given)
 
 

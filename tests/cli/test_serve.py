@@ -87,9 +87,10 @@ def test_the_demo() -> None:
     assert "run ended" in errors
 
 
-@pytest.mark.parametrize("target", ["app:server", "app:make", "app", "app.py:server", "app.py"])
+@pytest.mark.parametrize("target", ["app:server", "app:make", "app:gate", "app", "app.py:server"])
 def test_targets(app: Path, target: str) -> None:
-    """A target is a module or a file, and in it a RunServer or a function that returns one."""
+    """A target is a module or a file, and in it a RunServer, a function that returns one, or a
+    runnable, which is then served alone."""
     with Command("serve", target, "--listen", "127.0.0.1:0", "--json", cwd=app) as command:
         address = json.loads(command.until("\n"))["address"]
         assert is_serving(address, PATIENCE)
@@ -104,8 +105,7 @@ def test_targets(app: Path, target: str) -> None:
         ("app.nope:server", "there is no module 'app.nope'"),
         ("nope.py:server", "there is no file nope.py"),
         ("app:nope", "app has no 'nope'"),
-        ("app:number", "app:number is a int, and no RunServer"),
-        ("app:gate", "app:gate is a FunctionRunnable, and no RunServer"),
+        ("app:number", "app:number is a int; it must be a RunServer, a runnable, or an agent"),
         (":server", "no module"),
     ],
 )

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pullcord.adapters.foreign.recognition import foreign
 from pullcord.server import RunServer
 
 
@@ -20,6 +21,8 @@ class TargetError(Exception):
 
 def find_server(target: str) -> RunServer:
     """The server that `module:name` or `path/to/file.py:name` names.
+
+    A runnable, or an object of another framework, is served alone.
 
     Raises:
         TargetError: there is none.
@@ -31,10 +34,18 @@ def find_server(target: str) -> RunServer:
             found = getattr(found, part)
         except AttributeError:
             raise TargetError(f"{place} has no {name!r}; write {place}:NAME") from None
+    # A runnable is served by its variable's name if it has none of its own.
+    if (runnable := foreign(found, name.rpartition(".")[2])) is not None:
+        return RunServer(agents=[runnable])
     if _is_maker(found):
         found = found()
     if not isinstance(found, RunServer):
-        raise TargetError(f"{target} is a {type(found).__name__}, and no RunServer")
+        if hasattr(found, "execute"):
+            return RunServer(agents=[found])
+        raise TargetError(
+            f"{target} is a {type(found).__name__}; it must be a RunServer, a runnable, or an agent"
+            " of a framework that Pullcord knows"
+        )
     return found
 
 

@@ -1,0 +1,373 @@
+"""What an adapter reports of a foreign run, as it happens: text, model calls, tool calls, children.
+
+It counts usage, keeps the ledger, and holds a critical part while tools are at work, so that a
+GRACEFUL stop means the same as for our own agents. No method raises because the run must stop: the
+framework's task is interrupted instead, where it waits next.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from pullcord.adapters.foreign.metering import Metering
+from pullcord.adapters.foreign.values import data_of, text_of
+from pullcord.models.reading.values import reason
+from pullcord.run.context import RunContext
+from pullcord.run.errors import RunCancelledError
+from pullcord.run.events import (
+    ContentDelta,
+    Custom,
+    ReasoningDelta,
+    RunCancelled,
+    RunCompleted,
+    RunError,
+    RunFailed,
+    RunStarted,
+    Source,
+    SourceKind,
+    StepCompleted,
+    StepStarted,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallStarted,
+    ToolCallState,
+    UsageUpdated,
+)
+from pullcord.run.record import Decision
+from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
+
+
+@dataclass(slots=True)
+class _Open:
+    """A tool call that has not ended."""
+
+    call: ToolCall
+    source: Source | None
+    is_async: bool | None
+    """Whether it unwinds when it is cancelled; None: unknown."""
+
+
+@dataclass(slots=True)
+class _Child:
+    """A run of the framework's own, such as a member's, that has not ended."""
+
+    source: Source
+    text: list[str]
+
+
+class Report:
+    """One foreign run's report. All methods are called on the run's event loop.
+
+    Invariants, whatever the framework does:
+     1. A critical part is held exactly while tool calls are open, unless the stop came before them.
+     2. After `close` no call is open that is known to have unwound, and no child is live.
+     3. Once `halt` is set, only what ends is added.
+    """
+
+    def __init__(self, ctx: RunContext, own_id: str) -> None:
+        self._ctx = ctx
+        self._own_id = own_id
+        self._written: list[str] = []
+        self._open: dict[tuple[str, str], _Open] = {}
+        self._children: dict[str, _Child] = {}
+        self._critical = ExitStack()
+        self._is_critical = False
+        self._pump: asyncio.Task[None] | None = None
+        self._metering = Metering(ctx)
+        self.halt: BaseException | None = None
+        """Why the framework's run was interrupted from here."""
+
+    # --- stopping
+
+    def interrupts(self, pump: "asyncio.Task[None]") -> None:
+        """Names the task that is interrupted when the run must stop."""
+        self._pump = pump
+
+    def interrupt(self) -> None:
+        """Interrupts the framework once: a second cancel would tear the cleanup of the first."""
+        if self._pump is not None and not self._pump.cancelling():
+            self._pump.cancel()
+
+    def fail(self, error: Exception) -> None:
+        """Fails the run with this error; the framework's run is interrupted."""
+        self._halt(error)
+
+    def _halt(self, error: BaseException) -> None:
+        if self.halt is None:
+            self.halt = error
+        self.interrupt()
+
+    def _do(self, act: Callable[[], object]) -> bool:
+        """Does it unless the run must stop; whether the run continues."""
+        if self.halt is not None:
+            self.interrupt()  # the framework may have swallowed the first one
+            return False
+        try:
+            act()
+        except RunCancelledError as stop:
+            self._halt(stop)
+            return False
+        return True
+
+    async def never(self) -> NoReturn:
+        """Waits, in a task of the framework, until the interrupt arrives there."""
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets this event")
+
+    # --- text
+
+    def text(self, text: str, source: Source | None = None, *, call: str = "") -> None:
+        """A piece of text: of the run's output, or of a child. `call` names its model call."""
+        if not text:
+            return
+
+        def act() -> None:
+            if source is None:
+                self._written.append(text)
+                self._ctx.write(text)
+            else:
+                self._told_by_child(source, text)
+            self._metering.received(call, text)
+
+        self._do(act)
+
+    def reasoning(self, text: str, source: Source | None = None, *, call: str = "") -> None:
+        """A piece of a model's reasoning."""
+        if not text:
+            return
+
+        def act() -> None:
+            self._ctx.relay(ReasoningDelta(text), source=source)
+            self._metering.received(call, text, reasoning=True)
+
+        self._do(act)
+
+    def requested(self, text: str, *, call: str = "") -> None:
+        """A piece of a tool call that a model is asking for, which it is paid for as well."""
+        if text:
+            self._do(lambda: self._metering.received(call, text))
+
+    @property
+    def written(self) -> str:
+        """The text of the run's output so far."""
+        return "".join(self._written)
+
+    # --- model calls
+
+    def model_began(
+        self, call: str = "", *, said: str = "", model: str = "", provider: str = ""
+    ) -> None:
+        """A model is asked; `said` is what it reads, as far as that is known."""
+        try:
+            self._do(lambda: self._metering.began(call, said, model, provider))
+        except Exception as error:  # nobody knows the price that a limit depends on
+            self.fail(error)
+
+    def model_ended(self, usage: Usage | None, call: str = "") -> None:
+        """A model's answer has ended, with the provider's own count; None: it gave none."""
+
+        def act() -> None:
+            self._metering.ended(call, usage)
+            self._ctx.emit(UsageUpdated(self._ctx.usage))
+
+        self._do(act)
+
+    def model_failed(self, call: str = "") -> None:
+        """A model could not answer, or broke off."""
+        self._do_always(lambda: self._metering.failed(call))
+
+    def used(self, usage: Usage) -> None:
+        """Usage that no model call of this report had."""
+        self._do(lambda: self._ctx.use(usage))
+
+    def finish_reason(self, word: str | None) -> None:
+        """How a model's answer ended, in the provider's word or the framework's."""
+        if word and (known := reason(word)) is not None:
+            self._ctx.set_finish_reason(known[0])
+
+    # --- tool calls
+
+    def tool_started(
+        self,
+        id: str,
+        name: str,
+        arguments: Any = "",
+        *,
+        is_async: bool | None = None,
+        source: Source | None = None,
+    ) -> bool:
+        """A tool call begins, or has just begun. False: the run must stop, so it should not.
+
+        Args:
+            id: the model's id of the call.
+            name: the tool.
+            arguments: as JSON text, or as data.
+            is_async: whether its code unwinds when it is cancelled; None: unknown.
+            source: the child whose call it is; None: the run itself.
+        """
+        call = ToolCall(id, name, text_of(arguments), start_time=time.time())
+        if not self._do(lambda: self._begin_call(call)):
+            return False
+        self._ctx.relay(ToolCallStarted(call), source=source)
+        self._open[_key(id, source)] = _Open(call, source, is_async)
+        return True
+
+    def _begin_call(self, call: ToolCall) -> None:
+        self._ctx.use(Usage(tool_calls=1))
+        if not self._is_critical:
+            self._critical.enter_context(self._ctx.critical())
+            self._is_critical = True
+
+    def tool_ended(
+        self,
+        id: str,
+        result: Any = "",
+        state: ToolCallState = ToolCallState.COMPLETED,
+        *,
+        source: Source | None = None,
+    ) -> None:
+        """A tool call has ended; nothing happens if it is not open."""
+        open = self._open.pop(_key(id, source), None)
+        if open is None:
+            return
+        self._tell_end(open, state, text_of(result))
+        if not self._open:
+            self._do_always(self._leave_critical)
+
+    def _do_always(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except RunCancelledError as stop:
+            self._halt(stop)
+
+    def _leave_critical(self) -> None:
+        if self._is_critical:
+            self._is_critical = False
+            self._critical.pop_all().close()
+
+    def _tell_end(self, open: _Open, state: ToolCallState, result: str) -> None:
+        call = replace(open.call, state=state, result=result, end_time=time.time())
+        self._ctx.relay(ToolCallCompleted(call), source=open.source)
+
+    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+        """Pauses the run until somebody has decided about these calls."""
+        try:
+            return await self._ctx.ask(question, calls)
+        except RunCancelledError as stop:
+            self._halt(stop)
+            await self.never()
+
+    # --- steps, children, and events of the framework's own
+
+    def step_started(self, id: str, name: str, source: Source | None = None) -> None:
+        """A step begins."""
+        self._do(lambda: self._ctx.emit(StepStarted(id, name), source=source))
+
+    def step_ended(
+        self,
+        id: str,
+        name: str,
+        output: str = "",
+        error: RunError | None = None,
+        source: Source | None = None,
+    ) -> None:
+        """A step has ended."""
+        state = RunState.COMPLETED if error is None else RunState.FAILED
+        step = StepCompleted(id, name, state, output, error)
+        self._do(lambda: self._ctx.emit(step, source=source))
+
+    def child_started(
+        self,
+        run_id: str,
+        id: str,
+        name: str,
+        kind: SourceKind = SourceKind.AGENT,
+        parent: Source | None = None,
+    ) -> Source:
+        """A run within this run begins; the source of what it makes."""
+        if (known := self._children.get(run_id)) is not None:
+            return known.source
+        path = (*(parent.path if parent is not None else (self._own_id,)), id)
+        source = Source(kind, id, name, run_id, path)
+        self._children[run_id] = _Child(source, [])
+        above = parent.run_id if parent is not None else self._ctx.run_id
+        started = RunStarted(f"{kind.value}s/{id}", self._ctx.session_id, above)
+        self._ctx.relay(started, source=source)
+        return source
+
+    def child(self, run_id: str) -> Source | None:
+        """The source of a child that has not ended."""
+        child = self._children.get(run_id)
+        return None if child is None else child.source
+
+    def child_ended(self, run_id: str, output: str = "", error: RunError | None = None) -> None:
+        """A run within this run has ended."""
+        child = self._children.pop(run_id, None)
+        if child is None:
+            return
+        output = output or "".join(child.text)
+        end = RunCompleted(output) if error is None else RunFailed(error, output)
+        self._ctx.relay(end, source=child.source)
+
+    def _told_by_child(self, source: Source, text: str) -> None:
+        if (child := self._children.get(source.run_id)) is not None:
+            child.text.append(text)
+        self._ctx.relay(ContentDelta(text), source=source)
+
+    def custom(self, name: str, data: Mapping[str, Any], source: Source | None = None) -> None:
+        """An event that only the framework knows the meaning of."""
+        self._do(lambda: self._ctx.emit(Custom(name, data), source=source))
+
+    # --- the end
+
+    def output(self, result: Any) -> None:
+        """The framework's own result: text, or what becomes data.
+
+        Text that was streamed already changes nothing: what came before it stays in the output.
+        """
+        if result is None:
+            return
+
+        def act() -> None:
+            if isinstance(result, str):
+                if not self.written.endswith(result):
+                    self._ctx.set_output(result)
+                return
+            data = data_of(result)
+            self._ctx.set_output(None if self._written else text_of(result), data)
+
+        self._do(act)
+
+    def close(self) -> None:
+        """The framework's run is over: closes what it has left open. Never raises.
+
+        An async call that was cancelled has unwound. The thread of a sync one may still be at work,
+        so it stays open here, and the engine enters it as UNKNOWN.
+        """
+        self._metering.close()
+        for open in self._open.values():
+            if open.is_async:
+                self._tell_end(open, ToolCallState.INTERRUPTED, "")
+        self._open.clear()
+        for run_id in list(self._children):
+            self._close_child(run_id)
+        with suppress(RunCancelledError):
+            self._leave_critical()
+
+    def _close_child(self, run_id: str) -> None:
+        child = self._children.pop(run_id)
+        cancellation = self._ctx.cancel_token.cancellation
+        output = "".join(child.text)
+        if cancellation is not None:
+            self._ctx.relay(RunCancelled(cancellation, output), source=child.source)
+        else:
+            error = RunError("RunEnded", "its parent ended before it did")
+            self._ctx.relay(RunFailed(error, output), source=child.source)
+
+
+def _key(id: str, source: Source | None) -> tuple[str, str]:
+    return (source.run_id if source is not None else "", id)

@@ -1,0 +1,36 @@
+"""What a foreign agent is given to read: the session's earlier turns, and the input of this one.
+
+An earlier turn that was stopped is part of the conversation, with what it had made and a note that
+it was stopped. How a framework wants to be told is its adapter's business.
+"""
+
+from typing import Literal, NamedTuple
+
+from pullcord.models.base import AssistantMessage, UserMessage
+from pullcord.native.conversation import conversation
+from pullcord.run.context import RunContext
+from pullcord.run.record import Run
+
+
+class Turn(NamedTuple):
+    """One message of the conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+async def history_of(ctx: RunContext) -> list[Run]:
+    """The session's ended runs of this runnable, oldest first; none without a session."""
+    # Read in a thread, because a shared store is asked over the network.
+    return await ctx.in_thread(ctx.history) if ctx.session_id else []
+
+
+def turns_of(ctx: RunContext, history: list[Run]) -> list[Turn]:
+    """The conversation: the earlier turns, and this one's input last."""
+    turns: list[Turn] = []
+    for message in conversation("", history, ctx.input, ctx.input_data):
+        if isinstance(message, UserMessage):
+            turns.append(Turn("user", message.text))
+        elif isinstance(message, AssistantMessage):
+            turns.append(Turn("assistant", message.text))
+    return turns
