@@ -64,7 +64,7 @@ def serialized(monkeypatch: pytest.MonkeyPatch) -> Counted:
 
 def watcher(log: EventLog) -> Watcher:
     return Watcher(
-        "run", log, 0, snapshot=lambda: pytest.fail("nobody lags"), on_close=lambda: None
+        "run", log, 0, snapshot=lambda: pytest.fail("nobody lags"), on_close=lambda **_: None
     )
 
 

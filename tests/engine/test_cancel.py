@@ -456,9 +456,9 @@ def test_cancel_many_stops_what_matches(engine: Engine) -> None:
     wanted = RunFilter(labels={"odd": "1"})
     request = CancelRequest(Cancellation())
     tried = engine.cancel_many(wanted, request, validate_only=True)
-    assert {run_id for run_id, _ in tried} == {"r1", "r3", "r5"}
+    assert {result.run_id for result in tried} == {"r1", "r3", "r5"}
     done = engine.cancel_many(wanted, request)
-    assert {run_id for run_id, _ in done} == {"r1", "r3", "r5"}
+    assert {result.run_id for result in done} == {"r1", "r3", "r5"}
     for n in (1, 3, 5):
         assert ended(engine, f"r{n}").state is RunState.CANCELLED
     gate.open()

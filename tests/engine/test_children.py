@@ -402,7 +402,7 @@ def test_many_are_stopped_from_above(engine: Engine) -> None:
     gate.wait_reached()
     found = engine.cancel_many(RunFilter(session_id="s"), CancelRequest(Cancellation()))
     below = child_of(engine)
-    assert {run_id for run_id, _ in found} == {below.run_id, "r"}
+    assert {result.run_id for result in found} == {below.run_id, "r"}
     assert (ended(engine).output, kept) == ("", [])
     assert below.cancellation is not None
     assert below.cancellation.cause is CancelCause.PARENT

@@ -50,7 +50,7 @@ def make_watcher(log: EventLog, after: int = 0) -> Watcher:
         state = RunState.COMPLETED if log.closed else RunState.RUNNING
         return Run("r", "agents/a", state, output=text, last_sequence=last)
 
-    return Watcher("r", log, after, snapshot, lambda: None)
+    return Watcher("r", log, after, snapshot, lambda **_: None)
 
 
 class Reader:

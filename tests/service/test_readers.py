@@ -38,7 +38,7 @@ class Streams:
 
     async def sending(self, log: EventLog) -> Following:
         """A following whose first message is being sent."""
-        watcher = Watcher("r", log, 0, lambda: pytest.fail("nobody lags"), lambda: None)
+        watcher = Watcher("r", log, 0, lambda: pytest.fail("nobody lags"), lambda **_: None)
         following = Following(watcher, self.notifier, self.readers)
         assert await following.ready() is not None
         following.take()

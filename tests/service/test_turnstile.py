@@ -7,6 +7,7 @@ import grpc
 import pytest
 from pullcord import RunContext, runnable
 from pullcord.run.errors import ServerBusy
+from pullcord.run.scope import LOCAL, Scope
 from pullcord.service.turnstile import _TURNS, Turn, Turnstile
 
 from tests.transports.harness import Serve, Signal, kind_of, until
@@ -112,6 +113,6 @@ class Counting(Turnstile):
         super().__init__(loop, most)
         self.entered = 0
 
-    async def enter(self) -> Turn:
+    async def enter(self, owner: Scope = LOCAL) -> Turn:
         self.entered += 1
-        return await super().enter()
+        return await super().enter(owner)

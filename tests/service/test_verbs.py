@@ -18,6 +18,7 @@ from pullcord.run.record import RunFilter, RunSpec
 from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
+    GetRequest,
     ListRequest,
     WaitRequest,
     WatchRequest,
@@ -33,7 +34,7 @@ from pullcord.testing import HookedStore
 
 from tests.transports.harness import Signal
 
-ANN = Caller(actor="ann", peer="ipv4:127.0.0.1:1")
+ANN = Caller("ann", peer="ipv4:127.0.0.1:1")
 
 
 @runnable
@@ -174,7 +175,7 @@ async def test_what_is_unknown_is_refused(parts: Parts) -> None:
     with pytest.raises(RunnableNotFound):
         await parts.verbs.start(ANN, RunSpec("agents/nobody"))
     with pytest.raises(RunNotFound):
-        await parts.verbs.get(ANN, "nobody")
+        await parts.verbs.get(ANN, GetRequest("nobody"))
     with pytest.raises(RunNotFound):
         await parts.verbs.cancel(ANN, CancelRequest("nobody"))
     names = [info.name for info in await parts.verbs.runnables(ANN)]

@@ -77,6 +77,10 @@ def test_a_refusal_carries_one_error_info(reason: str) -> None:
         "RUN_NOT_PAUSED": errors.RunNotPaused("r", RunState.RUNNING, True),
         "SESSION_BUSY": errors.SessionBusy("s", "r"),
         "TOO_MANY_AFFECTED": errors.TooManyAffected(3, 2),
+        "UNAUTHENTICATED": errors.Unauthenticated("a secret reason"),
+        "PERMISSION_DENIED": errors.PermissionDenied("cancel", "run 'r'"),
+        "QUOTA_EXCEEDED": errors.QuotaExceeded("starts_per_minute", "caller", "enough", 2.0),
+        "CREDENTIAL_EXPIRED": errors.CredentialExpired("r"),
         "INTERNAL": errors.ServerFault(),
     }
     status = Status.FromString(to_status(made[reason]).trailing_metadata[0][1])  # type: ignore[index,arg-type]

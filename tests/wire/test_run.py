@@ -67,9 +67,11 @@ def test_a_run_that_cannot_be_written_is_still_shown() -> None:
 
 def test_the_results_of_a_cancel_of_many_come_back_as_they_were() -> None:
     """A cancel that was only tried out has no outcome."""
-    message = cancel_results_message([("a", CancelOutcome.STOPPED), ("b", None)])
+    message = cancel_results_message(
+        [CancelResult("a", CancelOutcome.STOPPED, "t", "o"), CancelResult("b")]
+    )
     assert cancel_results_of(message) == [
-        CancelResult("a", CancelOutcome.STOPPED),
+        CancelResult("a", CancelOutcome.STOPPED, "t", "o"),
         CancelResult("b"),
     ]
 

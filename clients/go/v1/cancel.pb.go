@@ -281,8 +281,8 @@ type Cancellation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why. Always set.
 	Cause CancelCause `protobuf:"varint,1,opt,name=cause,proto3,enum=pullcord.v1.CancelCause" json:"cause,omitempty"`
-	// Who asked: what the caller said of itself in the metadata `pullcord-actor`, else its address.
-	// Unset: nobody asked, the server decided.
+	// Who asked: the verified caller. Where the server verifies nobody: what the caller said of itself in
+	// the metadata `pullcord-actor`, else its address. Unset: nobody asked, the server decided.
 	Actor string `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The asker's own words. Unset: none were given.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -293,7 +293,10 @@ type Cancellation struct {
 	// Set with cause BUDGET only.
 	Limit string `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	// When it was accepted. Always set.
-	AcceptTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
+	AcceptTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
+	// What a verified caller said of itself in the metadata `pullcord-actor`, which nobody has checked.
+	// Unset: it said nothing, or `actor` says it.
+	ClaimedActor  string `protobuf:"bytes,7,opt,name=claimed_actor,json=claimedActor,proto3" json:"claimed_actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,11 +373,18 @@ func (x *Cancellation) GetAcceptTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Cancellation) GetClaimedActor() string {
+	if x != nil {
+		return x.ClaimedActor
+	}
+	return ""
+}
+
 var File_pullcord_v1_cancel_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_cancel_proto_rawDesc = "" +
 	"\n" +
-	"\x18pullcord/v1/cancel.proto\x12\vpullcord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x01\n" +
+	"\x18pullcord/v1/cancel.proto\x12\vpullcord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n" +
 	"\fCancellation\x12.\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x18.pullcord.v1.CancelCauseR\x05cause\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
@@ -382,7 +392,8 @@ const file_pullcord_v1_cancel_proto_rawDesc = "" +
 	"\x04mode\x18\x04 \x01(\x0e2\x17.pullcord.v1.CancelModeR\x04mode\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\tR\x05limit\x12;\n" +
 	"\vaccept_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"acceptTime*^\n" +
+	"acceptTime\x12#\n" +
+	"\rclaimed_actor\x18\a \x01(\tR\fclaimedActor*^\n" +
 	"\n" +
 	"CancelMode\x12\x1b\n" +
 	"\x17CANCEL_MODE_UNSPECIFIED\x10\x00\x12\x18\n" +

@@ -53,6 +53,16 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 10
 	// FAILED_PRECONDITION: the run does not wait for a decision; nothing was changed.
 	ErrorReason_ERROR_REASON_RUN_NOT_PAUSED ErrorReason = 11
+	// UNAUTHENTICATED: the call carries no credential, or one that is not valid; the server's log says why.
+	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 12
+	// PERMISSION_DENIED: the caller may see this, but not do it; the ErrorInfo's `verb` says what.
+	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 13
+	// RESOURCE_EXHAUSTED: the caller or its tenant has its share; google.rpc.QuotaFailure names the quota,
+	// google.rpc.RetryInfo says when to try again.
+	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 14
+	// UNAUTHENTICATED: the credential of a stream has expired or was withdrawn. The run goes on for its
+	// lease: watch it with a fresh credential, after the last event seen.
+	ErrorReason_ERROR_REASON_CREDENTIAL_EXPIRED ErrorReason = 15
 )
 
 // Enum value maps for ErrorReason.
@@ -70,6 +80,10 @@ var (
 		9:  "ERROR_REASON_TOO_MANY_AFFECTED",
 		10: "ERROR_REASON_INTERNAL",
 		11: "ERROR_REASON_RUN_NOT_PAUSED",
+		12: "ERROR_REASON_UNAUTHENTICATED",
+		13: "ERROR_REASON_PERMISSION_DENIED",
+		14: "ERROR_REASON_QUOTA_EXCEEDED",
+		15: "ERROR_REASON_CREDENTIAL_EXPIRED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":        0,
@@ -84,6 +98,10 @@ var (
 		"ERROR_REASON_TOO_MANY_AFFECTED":  9,
 		"ERROR_REASON_INTERNAL":           10,
 		"ERROR_REASON_RUN_NOT_PAUSED":     11,
+		"ERROR_REASON_UNAUTHENTICATED":    12,
+		"ERROR_REASON_PERMISSION_DENIED":  13,
+		"ERROR_REASON_QUOTA_EXCEEDED":     14,
+		"ERROR_REASON_CREDENTIAL_EXPIRED": 15,
 	}
 )
 
@@ -176,7 +194,7 @@ const file_pullcord_v1_error_proto_rawDesc = "" +
 	"\x17pullcord/v1/error.proto\x12\vpullcord.v1\"8\n" +
 	"\bRunError\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage*\x8c\x03\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage*\x98\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dERROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n" +
@@ -190,7 +208,11 @@ const file_pullcord_v1_error_proto_rawDesc = "" +
 	"\x1eERROR_REASON_TOO_MANY_AFFECTED\x10\t\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\n" +
 	"\x12\x1f\n" +
-	"\x1bERROR_REASON_RUN_NOT_PAUSED\x10\vBJ\n" +
+	"\x1bERROR_REASON_RUN_NOT_PAUSED\x10\v\x12 \n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10\f\x12\"\n" +
+	"\x1eERROR_REASON_PERMISSION_DENIED\x10\r\x12\x1f\n" +
+	"\x1bERROR_REASON_QUOTA_EXCEEDED\x10\x0e\x12#\n" +
+	"\x1fERROR_REASON_CREDENTIAL_EXPIRED\x10\x0fBJ\n" +
 	"\x0fdev.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3"
 
 var (

@@ -216,6 +216,12 @@ type WatchRunRequest struct {
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The number of the last event already seen; events after it are sent. Unset (0): all.
 	AfterSequence int64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+	// that it may see.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+	// that it may see; where several have a run of this id, the call is refused and names them.
+	Owner         string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +268,20 @@ func (x *WatchRunRequest) GetAfterSequence() int64 {
 		return x.AfterSequence
 	}
 	return 0
+}
+
+func (x *WatchRunRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WatchRunRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // One event of the run.
@@ -316,7 +336,13 @@ type WaitRunRequest struct {
 	// Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// How long to wait; never longer than the call's deadline allows. Unset: until the run has ended.
-	Timeout       *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+	// that it may see.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+	// that it may see; where several have a run of this id, the call is refused and names them.
+	Owner         string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -363,6 +389,20 @@ func (x *WaitRunRequest) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *WaitRunRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WaitRunRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // The run, ended or not.
@@ -415,7 +455,13 @@ func (x *WaitRunResponse) GetRun() *Run {
 type GetRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required.
-	RunId         string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+	// that it may see.
+	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+	// that it may see; where several have a run of this id, the call is refused and names them.
+	Owner         string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +499,20 @@ func (*GetRunRequest) Descriptor() ([]byte, []int) {
 func (x *GetRunRequest) GetRunId() string {
 	if x != nil {
 		return x.RunId
+	}
+	return ""
+}
+
+func (x *GetRunRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *GetRunRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -521,7 +581,11 @@ type ListRunsRequest struct {
 	// The next_page_token of the page before, with the same filter. Unset: the first page.
 	PageToken string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only runs that are part of this one. Unset: any.
-	ParentRunId   string `protobuf:"bytes,8,opt,name=parent_run_id,json=parentRunId,proto3" json:"parent_run_id,omitempty"`
+	ParentRunId string `protobuf:"bytes,8,opt,name=parent_run_id,json=parentRunId,proto3" json:"parent_run_id,omitempty"`
+	// Only this tenant's. Unset: any that the caller may see.
+	Tenant string `protobuf:"bytes,9,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Only this owner's. Unset: any that the caller may see.
+	Owner         string `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,6 +676,20 @@ func (x *ListRunsRequest) GetParentRunId() string {
 	return ""
 }
 
+func (x *ListRunsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ListRunsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 // One page of runs, the newest first. What can be long is left out, and GetRun has it: input, output,
 // output_data and tool_calls.
 type ListRunsResponse struct {
@@ -686,7 +764,13 @@ type CancelRunRequest struct {
 	BeforeStart bool `protobuf:"varint,6,opt,name=before_start,json=beforeStart,proto3" json:"before_start,omitempty"`
 	// Why: USER, or PARENT where the run is part of one elsewhere that is being stopped. Nothing else can
 	// be asked for. Unset: USER.
-	Cause         CancelCause `protobuf:"varint,7,opt,name=cause,proto3,enum=pullcord.v1.CancelCause" json:"cause,omitempty"`
+	Cause CancelCause `protobuf:"varint,7,opt,name=cause,proto3,enum=pullcord.v1.CancelCause" json:"cause,omitempty"`
+	// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+	// that it may see.
+	Tenant string `protobuf:"bytes,8,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+	// that it may see; where several have a run of this id, the call is refused and names them.
+	Owner         string `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,6 +852,20 @@ func (x *CancelRunRequest) GetCause() CancelCause {
 		return x.Cause
 	}
 	return CancelCause_CANCEL_CAUSE_UNSPECIFIED
+}
+
+func (x *CancelRunRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CancelRunRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // The receipt.
@@ -871,7 +969,11 @@ type CancelRunsRequest struct {
 	// Whether only to say which runs would be stopped. Unset: no.
 	ValidateOnly bool `protobuf:"varint,7,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// Refuse, and stop nothing, where more runs than this match. Unset (0): 1000.
-	MaxAffected   int32 `protobuf:"varint,8,opt,name=max_affected,json=maxAffected,proto3" json:"max_affected,omitempty"`
+	MaxAffected int32 `protobuf:"varint,8,opt,name=max_affected,json=maxAffected,proto3" json:"max_affected,omitempty"`
+	// Only this tenant's. Unset: any that the caller may see.
+	Tenant string `protobuf:"bytes,9,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Only this owner's. Unset: any that the caller may see.
+	Owner         string `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,13 +1064,31 @@ func (x *CancelRunsRequest) GetMaxAffected() int32 {
 	return 0
 }
 
+func (x *CancelRunsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CancelRunsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 // One run that a filter matched.
 type CancelRunsResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always set.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// What was achieved. Unset: nothing was asked, because of validate_only.
-	Outcome       CancelOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=pullcord.v1.CancelOutcome" json:"outcome,omitempty"`
+	Outcome CancelOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=pullcord.v1.CancelOutcome" json:"outcome,omitempty"`
+	// The tenant that the run belongs to. Unset: the server is older than this field.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The caller within the tenant that the run belongs to. Unset: the server is older than this field.
+	Owner         string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1015,6 +1135,20 @@ func (x *CancelRunsResult) GetOutcome() CancelOutcome {
 		return x.Outcome
 	}
 	return CancelOutcome_CANCEL_OUTCOME_UNSPECIFIED
+}
+
+func (x *CancelRunsResult) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CancelRunsResult) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // The receipts.
@@ -1143,7 +1277,13 @@ type ContinueRunRequest struct {
 	// The run that paused, which may be one beneath another. Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// One for each call that waits. Required.
-	Decisions     []*Decision `protobuf:"bytes,2,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	Decisions []*Decision `protobuf:"bytes,2,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+	// that it may see.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+	// that it may see; where several have a run of this id, the call is refused and names them.
+	Owner         string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1190,6 +1330,20 @@ func (x *ContinueRunRequest) GetDecisions() []*Decision {
 		return x.Decisions
 	}
 	return nil
+}
+
+func (x *ContinueRunRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ContinueRunRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // The run that goes on.
@@ -1334,21 +1488,27 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\x0fStartRunRequest\x12(\n" +
 	"\x04spec\x18\x01 \x01(\v2\x14.pullcord.v1.RunSpecR\x04spec\"6\n" +
 	"\x10StartRunResponse\x12\"\n" +
-	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"O\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"}\n" +
 	"\x0fWatchRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12%\n" +
-	"\x0eafter_sequence\x18\x02 \x01(\x03R\rafterSequence\"?\n" +
+	"\x0eafter_sequence\x18\x02 \x01(\x03R\rafterSequence\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"?\n" +
 	"\x10WatchRunResponse\x12+\n" +
-	"\x05event\x18\x01 \x01(\v2\x15.pullcord.v1.RunEventR\x05event\"\\\n" +
+	"\x05event\x18\x01 \x01(\v2\x15.pullcord.v1.RunEventR\x05event\"\x8a\x01\n" +
 	"\x0eWaitRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x123\n" +
-	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"5\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"5\n" +
 	"\x0fWaitRunResponse\x12\"\n" +
-	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"&\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"T\n" +
 	"\rGetRunRequest\x12\x15\n" +
-	"\x06run_id\x18\x01 \x01(\tR\x05runId\"4\n" +
+	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\"4\n" +
 	"\x0eGetRunResponse\x12\"\n" +
-	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"\xf1\x02\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"\x9f\x03\n" +
 	"\x0fListRunsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n" +
@@ -1359,13 +1519,16 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\tpage_size\x18\x06 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\a \x01(\tR\tpageToken\x12\"\n" +
-	"\rparent_run_id\x18\b \x01(\tR\vparentRunId\x1a9\n" +
+	"\rparent_run_id\x18\b \x01(\tR\vparentRunId\x12\x16\n" +
+	"\x06tenant\x18\t \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\n" +
+	" \x01(\tR\x05owner\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
 	"\x10ListRunsResponse\x12$\n" +
 	"\x04runs\x18\x01 \x03(\v2\x10.pullcord.v1.RunR\x04runs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x02\n" +
 	"\x10CancelRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n" +
@@ -1373,14 +1536,16 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\fgrace_period\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vgracePeriod\x12-\n" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12!\n" +
 	"\fbefore_start\x18\x06 \x01(\bR\vbeforeStart\x12.\n" +
-	"\x05cause\x18\a \x01(\x0e2\x18.pullcord.v1.CancelCauseR\x05cause\"\xa2\x02\n" +
+	"\x05cause\x18\a \x01(\x0e2\x18.pullcord.v1.CancelCauseR\x05cause\x12\x16\n" +
+	"\x06tenant\x18\b \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\t \x01(\tR\x05owner\"\xa2\x02\n" +
 	"\x11CancelRunResponse\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.pullcord.v1.CancelOutcomeR\aoutcome\x12\"\n" +
 	"\x03run\x18\x02 \x01(\v2\x10.pullcord.v1.RunR\x03run\x12;\n" +
 	"\vaccept_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptTime\x12=\n" +
 	"\fdeliver_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vdeliverTime\x127\n" +
-	"\tstop_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bstopTime\"\xf3\x02\n" +
+	"\tstop_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bstopTime\"\xa1\x03\n" +
 	"\x11CancelRunsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n" +
@@ -1390,13 +1555,18 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
 	"\x04mode\x18\x06 \x01(\x0e2\x17.pullcord.v1.CancelModeR\x04mode\x12#\n" +
 	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnly\x12!\n" +
-	"\fmax_affected\x18\b \x01(\x05R\vmaxAffected\x1a9\n" +
+	"\fmax_affected\x18\b \x01(\x05R\vmaxAffected\x12\x16\n" +
+	"\x06tenant\x18\t \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\n" +
+	" \x01(\tR\x05owner\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"_\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x01\n" +
 	"\x10CancelRunsResult\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x124\n" +
-	"\aoutcome\x18\x02 \x01(\x0e2\x1a.pullcord.v1.CancelOutcomeR\aoutcome\"M\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x1a.pullcord.v1.CancelOutcomeR\aoutcome\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"M\n" +
 	"\x12CancelRunsResponse\x127\n" +
 	"\aresults\x18\x01 \x03(\v2\x1d.pullcord.v1.CancelRunsResultR\aresults\"\x84\x01\n" +
 	"\bDecision\x12 \n" +
@@ -1405,10 +1575,12 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\bapproved\x18\x02 \x01(\bR\bapproved\x12\x1b\n" +
 	"\x06answer\x18\x03 \x01(\tH\x00R\x06answer\x88\x01\x01\x12\x12\n" +
 	"\x04note\x18\x04 \x01(\tR\x04noteB\t\n" +
-	"\a_answer\"`\n" +
+	"\a_answer\"\x8e\x01\n" +
 	"\x12ContinueRunRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x123\n" +
-	"\tdecisions\x18\x02 \x03(\v2\x15.pullcord.v1.DecisionR\tdecisions\"9\n" +
+	"\tdecisions\x18\x02 \x03(\v2\x15.pullcord.v1.DecisionR\tdecisions\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"9\n" +
 	"\x13ContinueRunResponse\x12\"\n" +
 	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"\x16\n" +
 	"\x14ListRunnablesRequest\"L\n" +

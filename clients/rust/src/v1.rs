@@ -5,8 +5,8 @@ pub struct Cancellation {
     /// Why. Always set.
     #[prost(enumeration = "CancelCause", tag = "1")]
     pub cause: i32,
-    /// Who asked: what the caller said of itself in the metadata `pullcord-actor`, else its address.
-    /// Unset: nobody asked, the server decided.
+    /// Who asked: the verified caller. Where the server verifies nobody: what the caller said of itself in
+    /// the metadata `pullcord-actor`, else its address. Unset: nobody asked, the server decided.
     #[prost(string, tag = "2")]
     pub actor: ::prost::alloc::string::String,
     /// The asker's own words. Unset: none were given.
@@ -23,6 +23,10 @@ pub struct Cancellation {
     /// When it was accepted. Always set.
     #[prost(message, optional, tag = "6")]
     pub accept_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What a verified caller said of itself in the metadata `pullcord-actor`, which nobody has checked.
+    /// Unset: it said nothing, or `actor` says it.
+    #[prost(string, tag = "7")]
+    pub claimed_actor: ::prost::alloc::string::String,
 }
 /// How a run is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -235,6 +239,16 @@ pub enum ErrorReason {
     Internal = 10,
     /// FAILED_PRECONDITION: the run does not wait for a decision; nothing was changed.
     RunNotPaused = 11,
+    /// UNAUTHENTICATED: the call carries no credential, or one that is not valid; the server's log says why.
+    Unauthenticated = 12,
+    /// PERMISSION_DENIED: the caller may see this, but not do it; the ErrorInfo's `verb` says what.
+    PermissionDenied = 13,
+    /// RESOURCE_EXHAUSTED: the caller or its tenant has its share; google.rpc.QuotaFailure names the quota,
+    /// google.rpc.RetryInfo says when to try again.
+    QuotaExceeded = 14,
+    /// UNAUTHENTICATED: the credential of a stream has expired or was withdrawn. The run goes on for its
+    /// lease: watch it with a fresh credential, after the last event seen.
+    CredentialExpired = 15,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -255,6 +269,10 @@ impl ErrorReason {
             Self::TooManyAffected => "ERROR_REASON_TOO_MANY_AFFECTED",
             Self::Internal => "ERROR_REASON_INTERNAL",
             Self::RunNotPaused => "ERROR_REASON_RUN_NOT_PAUSED",
+            Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
+            Self::PermissionDenied => "ERROR_REASON_PERMISSION_DENIED",
+            Self::QuotaExceeded => "ERROR_REASON_QUOTA_EXCEEDED",
+            Self::CredentialExpired => "ERROR_REASON_CREDENTIAL_EXPIRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -272,6 +290,10 @@ impl ErrorReason {
             "ERROR_REASON_TOO_MANY_AFFECTED" => Some(Self::TooManyAffected),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
             "ERROR_REASON_RUN_NOT_PAUSED" => Some(Self::RunNotPaused),
+            "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
+            "ERROR_REASON_PERMISSION_DENIED" => Some(Self::PermissionDenied),
+            "ERROR_REASON_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
+            "ERROR_REASON_CREDENTIAL_EXPIRED" => Some(Self::CredentialExpired),
             _ => None,
         }
     }
@@ -1164,6 +1186,14 @@ pub struct WatchRunRequest {
     /// The number of the last event already seen; events after it are sent. Unset (0): all.
     #[prost(int64, tag = "2")]
     pub after_sequence: i64,
+    /// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+    /// that it may see.
+    #[prost(string, tag = "3")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+    /// that it may see; where several have a run of this id, the call is refused and names them.
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// One event of the run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1181,6 +1211,14 @@ pub struct WaitRunRequest {
     /// How long to wait; never longer than the call's deadline allows. Unset: until the run has ended.
     #[prost(message, optional, tag = "2")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+    /// that it may see.
+    #[prost(string, tag = "3")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+    /// that it may see; where several have a run of this id, the call is refused and names them.
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// The run, ended or not.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1195,6 +1233,14 @@ pub struct GetRunRequest {
     /// Required.
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
+    /// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+    /// that it may see.
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+    /// that it may see; where several have a run of this id, the call is refused and names them.
+    #[prost(string, tag = "3")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// The run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1233,6 +1279,12 @@ pub struct ListRunsRequest {
     /// Only runs that are part of this one. Unset: any.
     #[prost(string, tag = "8")]
     pub parent_run_id: ::prost::alloc::string::String,
+    /// Only this tenant's. Unset: any that the caller may see.
+    #[prost(string, tag = "9")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Only this owner's. Unset: any that the caller may see.
+    #[prost(string, tag = "10")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// One page of runs, the newest first. What can be long is left out, and GetRun has it: input, output,
 /// output_data and tool_calls.
@@ -1271,6 +1323,14 @@ pub struct CancelRunRequest {
     /// be asked for. Unset: USER.
     #[prost(enumeration = "CancelCause", tag = "7")]
     pub cause: i32,
+    /// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+    /// that it may see.
+    #[prost(string, tag = "8")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+    /// that it may see; where several have a run of this id, the call is refused and names them.
+    #[prost(string, tag = "9")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// The receipt.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1322,6 +1382,12 @@ pub struct CancelRunsRequest {
     /// Refuse, and stop nothing, where more runs than this match. Unset (0): 1000.
     #[prost(int32, tag = "8")]
     pub max_affected: i32,
+    /// Only this tenant's. Unset: any that the caller may see.
+    #[prost(string, tag = "9")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Only this owner's. Unset: any that the caller may see.
+    #[prost(string, tag = "10")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// One run that a filter matched.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1332,6 +1398,12 @@ pub struct CancelRunsResult {
     /// What was achieved. Unset: nothing was asked, because of validate_only.
     #[prost(enumeration = "CancelOutcome", tag = "2")]
     pub outcome: i32,
+    /// The tenant that the run belongs to. Unset: the server is older than this field.
+    #[prost(string, tag = "3")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The caller within the tenant that the run belongs to. Unset: the server is older than this field.
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// The receipts.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1366,6 +1438,14 @@ pub struct ContinueRunRequest {
     /// One for each call that waits. Required.
     #[prost(message, repeated, tag = "2")]
     pub decisions: ::prost::alloc::vec::Vec<Decision>,
+    /// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+    /// that it may see.
+    #[prost(string, tag = "3")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+    /// that it may see; where several have a run of this id, the call is refused and names them.
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// The run that goes on.
 #[derive(Clone, PartialEq, ::prost::Message)]

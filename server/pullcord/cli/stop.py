@@ -114,7 +114,7 @@ def cancel_all(
 
 def _show(results: tuple[CancelResult, ...], as_json: bool) -> None:
     if as_json:
-        for result in cancel_results_message((r.run_id, r.outcome) for r in results).results:
+        for result in cancel_results_message(results).results:
             print_json(result)
         return
     to = console()

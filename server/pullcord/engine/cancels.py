@@ -15,7 +15,7 @@ from pullcord.engine.ports import CancelRequest, EndedRun, RunStore
 from pullcord.engine.sessions import Sessions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.errors import RunNotFound, TooManyAffected
-from pullcord.run.record import Receipt, RunFilter
+from pullcord.run.record import CancelResult, Receipt, RunFilter
 from pullcord.run.scope import Reach, Scope
 
 
@@ -80,9 +80,8 @@ class Cancels:
         *,
         validate_only: bool,
         max_affected: int,
-    ) -> list[tuple[str, CancelOutcome | None]]:
-        """Stops every live run within reach that matches; run ids, the newest first, with what was
-        achieved.
+    ) -> list[CancelResult]:
+        """Stops every live run within reach that matches; what was achieved, the newest first.
 
         Raises:
             TooManyAffected: more match than `max_affected`; nothing was stopped.
@@ -110,7 +109,10 @@ class Cancels:
                 if recording is not None:
                     outcomes[key] = recording.wait().outcome
         runs = sorted((run for _, run in found), key=age, reverse=True)
-        return [(run.run_id, outcomes.get((run.scope, run.run_id))) for run in runs]
+        return [
+            CancelResult(run.run_id, outcomes.get((run.scope, run.run_id)), *run.scope)
+            for run in runs
+        ]
 
     def shut_down(self, mode: CancelMode, grace_period: float | None) -> None:
         """Cancels every live run with cause SHUTDOWN, except those that can begin elsewhere."""

@@ -10,6 +10,7 @@ a run does is not decided here, nor who may start one.
 
 import heapq
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -36,8 +37,8 @@ class RunHandle(Protocol):
     def usage(self) -> Usage:
         """What the run has used so far; cheaper than all of it."""
 
-    def watch(self, after_sequence: int = 0) -> Watcher:
-        """A new watcher.
+    def watch(self, after_sequence: int = 0, *, is_guest: bool = False) -> Watcher:
+        """A new watcher. A guest may not stop the run: its coming and leaving mean nothing.
 
         Raises:
             InvalidArgument: the run has not made so many events.
@@ -80,10 +81,10 @@ class LiveHandle:
         """Has a delivered stop recorded."""
         return None if self._recorder is None else self._recorder.record(self._live)
 
-    def watch(self, after_sequence: int = 0) -> Watcher:
+    def watch(self, after_sequence: int = 0, *, is_guest: bool = False) -> Watcher:
         """A new watcher."""
         _check_after(after_sequence, self._live.log.last_shown())
-        return self._live.watch(after_sequence)
+        return self._live.watch(after_sequence, is_guest=is_guest)
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once, in any thread, when the run has ended."""
@@ -107,7 +108,7 @@ class EndedHandle:
         """What the run used."""
         return self._ended.run.usage
 
-    def watch(self, after_sequence: int = 0) -> Watcher:
+    def watch(self, after_sequence: int = 0, *, is_guest: bool = False) -> Watcher:
         """A new watcher."""
         run = self._ended.run
         kept = self._store.log(self._scope, run.run_id)
@@ -152,6 +153,7 @@ class Directory:
         self._recorder = recorder
         self._changed = threading.Condition()
         self._live: dict[Key, LiveRun] = {}
+        self._scopes: Counter[Scope] = Counter()  # of live runs
         self._deciding: set[Key] = set()
 
     # --- what is live here
@@ -169,13 +171,24 @@ class Directory:
         """The run can be found from now on."""
         with self._changed:
             self._live[live.key] = live
+            self._scopes[live.scope] += 1
 
     def remove(self, live: LiveRun) -> None:
         """The run is found in its store, or it was refused."""
         with self._changed:
-            self._live.pop(live.key, None)
+            if self._live.pop(live.key, None) is not None:
+                self._scopes[live.scope] -= 1
+                if not self._scopes[live.scope]:
+                    del self._scopes[live.scope]
             if not self._live:
                 self._changed.notify_all()
+
+    def count(self, reach: Reach) -> int:
+        """Live runs that are here, within reach."""
+        if reach.tenant and reach.owner:
+            return self._scopes.get(Scope(*reach), 0)
+        with self._changed:
+            return sum(count for scope, count in self._scopes.items() if reach.covers(scope))
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Blocks until no run is live here; False if that took longer than `timeout` seconds."""
@@ -226,9 +239,10 @@ class Directory:
 
     def owners(self, reach: Reach, run_id: str) -> list[Scope]:
         """The scopes within reach that have a run of this id, in order."""
-        here = {live.scope for live in self.all_here() if live.run_id == run_id}
-        found = {scope for scope in here if reach.covers(scope)}
-        return sorted(found.union(self._store.owners(reach, run_id)))
+        with self._changed:
+            scopes = list(self._scopes)
+        here = {s for s in scopes if reach.covers(s) and (s, run_id) in self._live}
+        return sorted(here.union(self._store.owners(reach, run_id)))
 
     def page(self, reach: Reach, matching: RunFilter, size: int, token: str = "") -> Page:
         """At most `size` runs within reach, the newest first, live ones without their output.
@@ -258,5 +272,5 @@ def _check_after(after_sequence: int, last: int) -> None:
         raise InvalidArgument(Violation("after_sequence", f"the run has made {last} events so far"))
 
 
-def _nothing() -> None:
+def _nothing(*, comes_back: bool = False) -> None:
     pass

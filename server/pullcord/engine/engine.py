@@ -21,10 +21,11 @@ from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
 from pullcord.engine.recording import Recorder
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
-from pullcord.run.cancel import CancelMode, CancelOutcome
+from pullcord.run.cancel import CancelMode
 from pullcord.run.errors import InvalidArgument
 from pullcord.run.place import Runs
 from pullcord.run.record import (
+    CancelResult,
     Decision,
     DisconnectPolicy,
     Receipt,
@@ -159,6 +160,10 @@ class Engine:
         """The scopes within reach that have a run of this id, in order."""
         return self._directory.owners(reach, run_id)
 
+    def live(self, reach: Reach) -> int:
+        """How many live runs there are here, within reach."""
+        return self._directory.count(reach)
+
     def find(self, run_id: str, *, scope: Scope = LOCAL) -> RunHandle:
         """The run of this id, live or ended. Raises RunNotFound.
 
@@ -253,8 +258,8 @@ class Engine:
         validate_only: bool = False,
         max_affected: int = 1000,
         reach: Reach = EVERYBODY,
-    ) -> list[tuple[str, CancelOutcome | None]]:
-        """Stops every live run within reach that matches; ids, newest first, and the outcomes.
+    ) -> list[CancelResult]:
+        """Stops every live run within reach that matches; what was achieved, the newest first.
 
         Takes its time if they are many: not to be called on a loop.
 

@@ -6,21 +6,32 @@ Transports make one of each call. Whether a caller may do what is asked is not d
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pullcord.run.principal import NOBODY_VERIFIED, Principal
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever calls, as the transport sees it. A verified identity will be a field of its own."""
+    """Whoever calls, as the transport sees it."""
 
-    actor: str = ""
-    """The name that the caller gave; nobody has checked it. Empty: none was given."""
+    claim: str = ""
+    """The name that the caller gave itself; nobody has checked it. Empty: it gave none."""
     peer: str = ""
     """The address the call came from; empty: the call came from this process."""
     deadline: float | None = None
     """Seconds from now after which the caller takes no answer; None: the caller waits."""
     trace: Mapping[str, str] = field(default_factory=dict)
     """What the caller's trace propagates, such as `traceparent`; empty: there is none."""
+    principal: Principal = NOBODY_VERIFIED
+    """Who it was found to be."""
 
     @property
     def name(self) -> str:
-        """Who asked, as receipts and events say it."""
-        return self.actor or self.peer
+        """Who asked, as receipts and events say it: never a claim, if somebody was verified."""
+        if self.principal.is_local:
+            return self.claim or self.peer
+        return self.principal.subject
+
+    @property
+    def unchecked_name(self) -> str:
+        """What a verified caller said of itself beside that; empty: nothing else."""
+        return "" if self.principal.is_local or self.claim == self.name else self.claim

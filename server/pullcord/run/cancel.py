@@ -82,6 +82,8 @@ class Cancellation:
     `output_bytes`, `max_pending` or `max_pause`."""
     accept_time: float = 0.0
     """Seconds since the epoch."""
+    claimed_actor: str = ""
+    """What a verified actor said of itself, which nobody has checked; empty: nothing else."""
 
     def hastened(self) -> "Cancellation":
         """The same stop, now IMMEDIATE."""

@@ -125,6 +125,50 @@ class RunNotPaused(PullcordError):
         """Whether it has continued by the same decisions, such as those of a retried call."""
 
 
+class Unauthenticated(PullcordError):
+    """The call carries no credential, or one that is not valid. `why` is for the server's log."""
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(
+            "the server knows its callers, and not this one: send a valid credential,"
+            " such as `authorization: Bearer TOKEN`"
+        )
+        self.why = why
+
+
+class PermissionDenied(PullcordError):
+    """The caller may see this, but not do it. Nothing was changed."""
+
+    def __init__(self, verb: str, what: str) -> None:
+        super().__init__(f"you may not {verb} {what}; ask the server's operator for the grant")
+        self.verb = verb
+        self.what = what
+
+
+class QuotaExceeded(PullcordError):
+    """The caller, or its tenant, has its share. Try again after `retry_after` seconds."""
+
+    def __init__(self, quota: str, subject: str, why: str, retry_after: float = 1.0) -> None:
+        super().__init__(why)
+        self.quota = quota
+        """The setting that bounds it, such as `starts_per_minute`."""
+        self.subject = subject
+        """Whose share it is: `caller` or `tenant`."""
+        self.retry_after = retry_after
+
+
+class CredentialExpired(PullcordError):
+    """The credential of a stream is not valid any more. The run goes on for its lease: watch it
+    with a fresh credential, after the last event seen."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"the credential has expired or was withdrawn; watch run {_shown(run_id)} again with"
+            " a fresh one, after the last event seen"
+        )
+        self.run_id = run_id
+
+
 class ServerFault(PullcordError):
     """The server's own fault, not the caller's or the run's. Its log says more."""
 

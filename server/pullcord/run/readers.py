@@ -294,6 +294,7 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
         "mode": _member_of(CancelMode),
         "limit": _cut_at(MAX_ID),
         "accept_time": _TIME,
+        "claimed_actor": _cut_at(MAX_ID),
     },
     Limits: {
         "timeout": _or_none(_number),

@@ -259,6 +259,9 @@ class CancelResult:
     run_id: str
     outcome: CancelOutcome | None = None
     """None: nothing was stopped, because the request was validate_only."""
+    tenant: str = ""
+    """With `owner`, whose the run is; empty: its server does not say."""
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.record import Decision, RunFilter
+from pullcord.run.scope import EVERYBODY, Reach
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
@@ -23,6 +24,16 @@ class WatchRequest:
 
     run_id: str
     after_sequence: int = 0
+    whose: Reach = EVERYBODY
+    """Whose run is meant, if several have one of this id that the caller may see."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetRequest:
+    """Asks for a run as it is now."""
+
+    run_id: str
+    whose: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class WaitRequest:
 
     run_id: str
     timeout: float | None = None
+    whose: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class CancelRequest:
     before_start: bool = False
     cause: CancelCause = CancelCause.USER
     """USER, or PARENT."""
+    whose: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,7 @@ class ContinueRequest:
 
     run_id: str
     decisions: tuple[Decision, ...]
+    whose: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,7 @@ class CancelManyRequest:
     mode: CancelMode = CancelMode.GRACEFUL
     validate_only: bool = False
     max_affected: int = DEFAULT_MAX_AFFECTED
+    whose: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +91,4 @@ class ListRequest:
     page_size: int = DEFAULT_PAGE_SIZE
     page_token: str = ""
     """Of the page before; what it says is its maker's business."""
+    whose: Reach = EVERYBODY

@@ -24,7 +24,7 @@ class Notifier:
         """`heartbeat` is in seconds."""
         self._loop = loop
         self._thread = threading.get_ident()
-        self._heartbeat = heartbeat
+        self.heartbeat = heartbeat
         self._due: deque[asyncio.Future[bool]] = deque()
         self._scheduled = False
         self._woken = 0
@@ -52,8 +52,8 @@ class Notifier:
     async def tick(self) -> None:
         """Lets every stream that was silent for too long send a heartbeat. Ends with the server."""
         while True:
-            await asyncio.sleep(self._heartbeat / 4)
-            due = self._loop.time() - self._heartbeat
+            await asyncio.sleep(self.heartbeat / 4)
+            due = self._loop.time() - self.heartbeat
             for future, since in list(self._silent.items()):
                 if since > due:
                     break

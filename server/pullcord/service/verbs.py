@@ -7,8 +7,9 @@ here knows a message, a status code or a connection.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol, TypeVar
 
 from pullcord.engine.directory import RunHandle
@@ -18,20 +19,27 @@ from pullcord.engine.paging import Page
 from pullcord.run.caller import Caller
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.cancel import CancelRequest as StopRequest
+from pullcord.run.errors import PullcordError, RunnableNotFound
 from pullcord.run.plain import UnreadData
+from pullcord.run.principal import Verb
 from pullcord.run.record import CancelResult, Receipt, Run, RunSpec
 from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
+    GetRequest,
     ListRequest,
     WaitRequest,
     WatchRequest,
 )
 from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.scope import Reach, Scope
+from pullcord.service.access import Access
+from pullcord.service.audit import Audit, NoAudit
 from pullcord.service.following import Following
 from pullcord.service.lanes import Lane, Lanes
 from pullcord.service.notifier import Notifier
+from pullcord.service.quotas import Quotas
 from pullcord.service.readers import Readers
 from pullcord.service.tracing import trace_of
 from pullcord.service.turnstile import Turn
@@ -68,28 +76,38 @@ class Verbs:
         lanes: Lanes,
         notifier: Notifier,
         readers: Readers,
+        access: Access | None = None,
+        quotas: Quotas | None = None,
+        audit: Audit | None = None,
     ) -> None:
+        """Without `access`, everybody whose grants let it may start everything."""
         self._engine = engine
         self._catalog = catalog
         self._lanes = lanes
         self._notifier = notifier
         self._readers = readers
+        self._access = access or Access(engine)
+        self._quotas = quotas or Quotas()
+        self._audit = audit or NoAudit()
 
     # --- starting
 
-    async def turn(self) -> Turn:
+    async def turn(self, caller: Caller) -> Turn:
         """A start's turn. Taken before the request is read, since reading takes the loop's time."""
-        return await self._lanes.turnstile.enter()
+        return await self._lanes.turnstile.enter(caller.principal.scope)
 
     async def start(self, caller: Caller, spec: RunSpec) -> Run:
         """Starts a run in the background; it goes on without a watcher."""
 
         def start() -> Run:
             with trace_of(caller.trace):
-                return self._engine.start(runnable, spec)
+                return self._engine.start(runnable, spec, scope=caller.principal.scope)
 
-        runnable = self._catalog.find(spec.runnable)
-        return await self._ask(self._lanes.starts, start, aside=_is_large(spec))
+        with self._told(caller, "run.start", spec.run_id, spec.runnable) as told:
+            runnable = self._admit(caller, spec)
+            run = await self._ask(self._lanes.starts, start, aside=_is_large(spec))
+            told.run_id = run.run_id
+        return run
 
     async def run(
         self, caller: Caller, spec: RunSpec, begun: Callable[[], None] = lambda: None
@@ -101,65 +119,114 @@ class Verbs:
 
         def follow() -> Watcher:
             with trace_of(caller.trace):
-                return self._engine.follow(runnable, spec, deadline=caller.deadline)
+                return self._engine.follow(
+                    runnable, spec, deadline=caller.deadline, scope=caller.principal.scope
+                )
 
+        with self._told(caller, "run.start", spec.run_id, spec.runnable) as told:
+            runnable = self._admit(caller, spec)
+            left = self._quotas.watch(caller)
+            aside = self._engine.blocking or _is_large(spec)
+            watcher = await self._watcher(self._lanes.starts, follow, left, aside=aside)
+            told.run_id = watcher.run_id
+        return Following(watcher, self._notifier, self._readers, begun, left)
+
+    def _admit(self, caller: Caller, spec: RunSpec) -> Runnable:
+        """What is to be started, if the caller may."""
+        if not self._access.starts(caller, spec.runnable):
+            raise RunnableNotFound(spec.runnable)
+        self._access.check_start(caller, spec)
         runnable = self._catalog.find(spec.runnable)
-        watcher = await self._watcher(self._lanes.starts, follow, aside=_is_large(spec))
-        return Following(watcher, self._notifier, self._readers, begun)
+        self._quotas.start(caller, self._engine.live)
+        return runnable
 
     # --- looking
 
     async def watch(self, caller: Caller, request: WatchRequest) -> Following:
         """Follows a run that exists, live or ended."""
         run_id, after_sequence = request.run_id, request.after_sequence
-        here = self._engine.find_here(run_id)
-        if here is not None:
-            watcher = here.watch(after_sequence)
-        else:
-            watcher = await self._watcher(
-                self._lanes.lookups, lambda: self._engine.watch(run_id, after_sequence)
-            )
-        return Following(watcher, self._notifier, self._readers)
+        scope = await self._scope(caller, Verb.WATCH, run_id, request.whose)
+        if scope != caller.principal.scope:
+            self._audit.record("run.watch.foreign", "ok", caller, run_id=run_id, detail=scope.owner)
+        is_guest = self._access.is_guest(caller, scope)
+        here = self._engine.find_here(run_id, scope=scope)
+
+        def watch() -> Watcher:
+            run = here or self._engine.find(run_id, scope=scope)
+            return run.watch(after_sequence, is_guest=is_guest)
+
+        left = self._quotas.watch(caller)
+        aside = here is None and self._engine.blocking
+        watcher = await self._watcher(self._lanes.lookups, watch, left, aside=aside)
+        return Following(watcher, self._notifier, self._readers, on_close=left)
 
     async def wait(self, caller: Caller, request: WaitRequest) -> Run:
         """A run once it has ended, or as it is after the request's time, or the caller's."""
-        run = await self._find(request.run_id)
+        run = await self._find(caller, Verb.WATCH, request.run_id, request.whose)
         await self._end_of(run, request.timeout, caller)
         return run.snapshot()
 
-    async def get(self, caller: Caller, run_id: str) -> Run:
+    async def get(self, caller: Caller, request: GetRequest) -> Run:
         """A run as it is now."""
-        return (await self._find(run_id)).snapshot()
+        return (await self._find(caller, Verb.WATCH, request.run_id, request.whose)).snapshot()
 
     async def list(self, caller: Caller, request: ListRequest) -> Page:
         """One page of runs, the newest first."""
+        reach = self._access.reach(caller, Verb.LIST, request.whose)
+        self._quotas.look_at_many(caller)
+        if reach is None:
+            return Page([], "")
         return await self._lanes.lists.ask(
-            self._engine.list_page, request.filter, request.page_size, request.page_token
+            self._engine.list_page,
+            request.filter,
+            request.page_size,
+            request.page_token,
+            reach=reach,
         )
 
     async def runnables(self, caller: Caller) -> Sequence[RunnableInfo]:
-        """What can be run, in order of name."""
-        return self._catalog.all()
+        """What the caller can run, in order of name."""
+        return [info for info in self._catalog.all() if self._access.starts(caller, info.name)]
 
     # --- continuing and stopping
 
     async def continue_run(self, caller: Caller, request: ContinueRequest) -> Run:
         """Brings a paused run the decision on every call that waits; the run as it then is."""
-        run = await self._find(request.run_id)
-        if sum(len(made.answer or "") for made in request.decisions) < _LONG_ANSWERS:
-            return run.decide(request.decisions, caller.name)
-        return await self._lanes.lookups.ask(run.decide, request.decisions, caller.name)
+        with self._told(caller, "run.continue", request.run_id):
+            scope = await self._scope(caller, Verb.CONTINUE, request.run_id, request.whose)
+            self._access.check_approval(caller, scope)
+            run = await self._find_in(scope, request.run_id)
+            if sum(len(made.answer or "") for made in request.decisions) < _LONG_ANSWERS:
+                return run.decide(request.decisions, caller.name)
+            return await self._lanes.lookups.ask(run.decide, request.decisions, caller.name)
 
     async def cancel(self, caller: Caller, request: CancelRequest) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return."""
+        with self._told(caller, "run.cancel", request.run_id):
+            return await self._cancel(caller, request)
+
+    async def _cancel(self, caller: Caller, request: CancelRequest) -> Receipt:
+        run_id, before_start = request.run_id, request.before_start
+        scope = self._access.at_once(caller, Verb.CANCEL, run_id, request.whose)
+        if scope is None:
+            locate = partial(
+                self._access.locate,
+                caller,
+                Verb.CANCEL,
+                run_id,
+                request.whose,
+                before_start=before_start,
+            )
+            scope = await self._ask(self._lanes.cancels, locate)
+        self._access.check_cause(caller, scope, request.cause)
         stop = _stop(caller, request.reason, request.mode, request.grace_period, request.cause)
-        run = self._engine.find_here(request.run_id)
+        run = self._engine.find_here(run_id, scope=scope)
         if run is None:
+            if before_start:
+                self._quotas.early_cancel(caller)
             return await self._ask(
                 self._lanes.cancels,
-                lambda: self._engine.cancel(
-                    request.run_id, stop, before_start=request.before_start
-                ),
+                lambda: self._engine.cancel(run_id, stop, before_start=before_start, scope=scope),
             )
         receipt = run.cancel(stop)
         if (recording := run.recording()) is not None:
@@ -173,23 +240,54 @@ class Verbs:
         self, caller: Caller, request: CancelManyRequest
     ) -> Sequence[CancelResult]:
         """Stops every live run that the filter matches; what was achieved, the newest first."""
-        results = await self._lanes.lists.ask(
-            self._engine.cancel_many,
-            request.filter,
-            _stop(caller, request.reason, request.mode),
-            validate_only=request.validate_only,
-            max_affected=request.max_affected,
-        )
-        return [CancelResult(run_id, outcome) for run_id, outcome in results]
+        with self._told(caller, "run.cancel_many", ""):
+            reach = self._access.reach(caller, Verb.CANCEL, request.whose)
+            self._quotas.look_at_many(caller)
+            if reach is None:
+                return []
+            return await self._lanes.lists.ask(
+                self._engine.cancel_many,
+                request.filter,
+                _stop(caller, request.reason, request.mode),
+                validate_only=request.validate_only,
+                max_affected=request.max_affected,
+                reach=reach,
+            )
 
     # --- inside
 
-    async def _find(self, run_id: str) -> RunHandle:
+    async def _find(self, caller: Caller, verb: Verb, run_id: str, whose: Reach) -> RunHandle:
         """The run, held: it answers though it ends and is forgotten meanwhile."""
-        here = self._engine.find_here(run_id)
+        return await self._find_in(await self._scope(caller, verb, run_id, whose), run_id)
+
+    async def _find_in(self, scope: Scope, run_id: str) -> RunHandle:
+        here = self._engine.find_here(run_id, scope=scope)
         if here is not None:
             return here
-        return await self._ask(self._lanes.lookups, lambda: self._engine.find(run_id))
+        return await self._ask(self._lanes.lookups, lambda: self._engine.find(run_id, scope=scope))
+
+    async def _scope(self, caller: Caller, verb: Verb, run_id: str, whose: Reach) -> Scope:
+        """Whose run is meant, if the caller may do this with it."""
+        scope = self._access.at_once(caller, verb, run_id, whose)
+        if scope is None:
+            locate = partial(self._access.locate, caller, verb, run_id, whose)
+            scope = await self._ask(self._lanes.lookups, locate)
+        return scope
+
+    @contextlib.contextmanager
+    def _told(
+        self, caller: Caller, action: str, run_id: str, detail: str = ""
+    ) -> Iterator["_Told"]:
+        """Operators are told how this ends."""
+        told = _Told(run_id)
+        try:
+            yield told
+        except PullcordError as error:
+            self._audit.record(
+                action, type(error).__name__, caller, run_id=told.run_id, detail=detail
+            )
+            raise
+        self._audit.record(action, "ok", caller, run_id=told.run_id, detail=detail)
 
     async def _end_of(self, run: RunHandle, timeout: float | None, caller: Caller) -> None:
         """Waits for a run's end, but not longer than the caller does."""
@@ -215,16 +313,28 @@ class Verbs:
         return await lane.ask(call) if aside or self._engine.blocking else call()
 
     async def _watcher(
-        self, lane: Lane, call: Callable[[], Watcher], *, aside: bool = False
+        self,
+        lane: Lane,
+        call: Callable[[], Watcher],
+        left: Callable[[], None],
+        *,
+        aside: bool,
     ) -> Watcher:
-        """The same for a watcher, which is closed if its caller has left meanwhile."""
-        if not aside and not self._engine.blocking:
-            return call()
-        made = lane.submit(call)
+        """Makes a watcher: here, or `aside` in a lane, if the call may wait or take long.
+
+        It is closed if its caller has left meanwhile. `left` is called if there will be none.
+        """
         try:
-            return await asyncio.wrap_future(made)
-        except asyncio.CancelledError:
-            made.add_done_callback(_close)
+            if not aside:
+                return call()
+            made = lane.submit(call)
+            try:
+                return await asyncio.wrap_future(made)
+            except asyncio.CancelledError:
+                made.add_done_callback(_close)
+                raise
+        except BaseException:
+            left()
             raise
 
 
@@ -232,6 +342,15 @@ def _is_large(spec: RunSpec) -> bool:
     """Whether to compare this spec with that of an earlier start may take long."""
     data = spec.input_data
     return isinstance(data, UnreadData) and data.nbytes > SMALL_DATA
+
+
+class _Told:
+    """What is known of a call that is under way."""
+
+    __slots__ = ("run_id",)
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
 
 
 def _close(made: "Future[Watcher]") -> None:
@@ -246,4 +365,5 @@ def _stop(
     grace_period: float | None = None,
     cause: CancelCause = CancelCause.USER,
 ) -> StopRequest:
-    return StopRequest(Cancellation(cause, caller.name, reason, mode), grace_period)
+    stop = Cancellation(cause, caller.name, reason, mode, claimed_actor=caller.unchecked_name)
+    return StopRequest(stop, grace_period)

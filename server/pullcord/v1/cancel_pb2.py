@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pullcord/v1/cancel.proto\x12\x0bpullcord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x01\n\x0c\x43\x61ncellation\x12.\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x18.pullcord.v1.CancelCauseR\x05\x63\x61use\x12\x14\n\x05\x61\x63tor\x18\x02 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12+\n\x04mode\x18\x04 \x01(\x0e\x32\x17.pullcord.v1.CancelModeR\x04mode\x12\x14\n\x05limit\x18\x05 \x01(\tR\x05limit\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime*^\n\nCancelMode\x12\x1b\n\x17\x43\x41NCEL_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NCEL_MODE_GRACEFUL\x10\x01\x12\x19\n\x15\x43\x41NCEL_MODE_IMMEDIATE\x10\x02*\xfb\x01\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41NCEL_CAUSE_USER\x10\x01\x12\x19\n\x15\x43\x41NCEL_CAUSE_DEADLINE\x10\x02\x12\x17\n\x13\x43\x41NCEL_CAUSE_BUDGET\x10\x03\x12\x1b\n\x17\x43\x41NCEL_CAUSE_DISCONNECT\x10\x04\x12\x17\n\x13\x43\x41NCEL_CAUSE_PARENT\x10\x05\x12\x1b\n\x17\x43\x41NCEL_CAUSE_SUPERSEDED\x10\x06\x12\x19\n\x15\x43\x41NCEL_CAUSE_SHUTDOWN\x10\x07\x12\x15\n\x11\x43\x41NCEL_CAUSE_LOST\x10\x08*\x82\x01\n\tStopStage\x12\x1a\n\x16STOP_STAGE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTOP_STAGE_ASK\x10\x01\x12\x18\n\x14STOP_STAGE_INTERRUPT\x10\x02\x12\x13\n\x0fSTOP_STAGE_KILL\x10\x03\x12\x16\n\x12STOP_STAGE_ABANDON\x10\x04*\xab\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_REQUESTED\x10\x01\x12\x1a\n\x16\x43\x41NCEL_OUTCOME_STOPPED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_RECORDED\x10\x03\x12#\n\x1f\x43\x41NCEL_OUTCOME_ALREADY_FINISHED\x10\x04\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pullcord/v1/cancel.proto\x12\x0bpullcord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n\x0c\x43\x61ncellation\x12.\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x18.pullcord.v1.CancelCauseR\x05\x63\x61use\x12\x14\n\x05\x61\x63tor\x18\x02 \x01(\tR\x05\x61\x63tor\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12+\n\x04mode\x18\x04 \x01(\x0e\x32\x17.pullcord.v1.CancelModeR\x04mode\x12\x14\n\x05limit\x18\x05 \x01(\tR\x05limit\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime\x12#\n\rclaimed_actor\x18\x07 \x01(\tR\x0c\x63laimedActor*^\n\nCancelMode\x12\x1b\n\x17\x43\x41NCEL_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NCEL_MODE_GRACEFUL\x10\x01\x12\x19\n\x15\x43\x41NCEL_MODE_IMMEDIATE\x10\x02*\xfb\x01\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41NCEL_CAUSE_USER\x10\x01\x12\x19\n\x15\x43\x41NCEL_CAUSE_DEADLINE\x10\x02\x12\x17\n\x13\x43\x41NCEL_CAUSE_BUDGET\x10\x03\x12\x1b\n\x17\x43\x41NCEL_CAUSE_DISCONNECT\x10\x04\x12\x17\n\x13\x43\x41NCEL_CAUSE_PARENT\x10\x05\x12\x1b\n\x17\x43\x41NCEL_CAUSE_SUPERSEDED\x10\x06\x12\x19\n\x15\x43\x41NCEL_CAUSE_SHUTDOWN\x10\x07\x12\x15\n\x11\x43\x41NCEL_CAUSE_LOST\x10\x08*\x82\x01\n\tStopStage\x12\x1a\n\x16STOP_STAGE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTOP_STAGE_ASK\x10\x01\x12\x18\n\x14STOP_STAGE_INTERRUPT\x10\x02\x12\x13\n\x0fSTOP_STAGE_KILL\x10\x03\x12\x16\n\x12STOP_STAGE_ABANDON\x10\x04*\xab\x01\n\rCancelOutcome\x12\x1e\n\x1a\x43\x41NCEL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43\x41NCEL_OUTCOME_REQUESTED\x10\x01\x12\x1a\n\x16\x43\x41NCEL_OUTCOME_STOPPED\x10\x02\x12\x1b\n\x17\x43\x41NCEL_OUTCOME_RECORDED\x10\x03\x12#\n\x1f\x43\x41NCEL_OUTCOME_ALREADY_FINISHED\x10\x04\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pullcord.v1.cancel_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.pullcord.v1P\001Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1'
-  _globals['_CANCELMODE']._serialized_start=313
-  _globals['_CANCELMODE']._serialized_end=407
-  _globals['_CANCELCAUSE']._serialized_start=410
-  _globals['_CANCELCAUSE']._serialized_end=661
-  _globals['_STOPSTAGE']._serialized_start=664
-  _globals['_STOPSTAGE']._serialized_end=794
-  _globals['_CANCELOUTCOME']._serialized_start=797
-  _globals['_CANCELOUTCOME']._serialized_end=968
+  _globals['_CANCELMODE']._serialized_start=350
+  _globals['_CANCELMODE']._serialized_end=444
+  _globals['_CANCELCAUSE']._serialized_start=447
+  _globals['_CANCELCAUSE']._serialized_end=698
+  _globals['_STOPSTAGE']._serialized_start=701
+  _globals['_STOPSTAGE']._serialized_end=831
+  _globals['_CANCELOUTCOME']._serialized_start=834
+  _globals['_CANCELOUTCOME']._serialized_end=1005
   _globals['_CANCELLATION']._serialized_start=75
-  _globals['_CANCELLATION']._serialized_end=311
+  _globals['_CANCELLATION']._serialized_end=348
 # @@protoc_insertion_point(module_scope)

@@ -66,17 +66,19 @@ CANCEL_OUTCOME_RECORDED: CancelOutcome
 CANCEL_OUTCOME_ALREADY_FINISHED: CancelOutcome
 
 class Cancellation(_message.Message):
-    __slots__ = ("cause", "actor", "reason", "mode", "limit", "accept_time")
+    __slots__ = ("cause", "actor", "reason", "mode", "limit", "accept_time", "claimed_actor")
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_TIME_FIELD_NUMBER: _ClassVar[int]
+    CLAIMED_ACTOR_FIELD_NUMBER: _ClassVar[int]
     cause: CancelCause
     actor: str
     reason: str
     mode: CancelMode
     limit: str
     accept_time: _timestamp_pb2.Timestamp
-    def __init__(self, cause: _Optional[_Union[CancelCause, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[CancelMode, str]] = ..., limit: _Optional[str] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    claimed_actor: str
+    def __init__(self, cause: _Optional[_Union[CancelCause, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[CancelMode, str]] = ..., limit: _Optional[str] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., claimed_actor: _Optional[str] = ...) -> None: ...

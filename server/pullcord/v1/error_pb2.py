@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pullcord/v1/error.proto\x12\x0bpullcord.v1\"8\n\x08RunError\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message*\x8c\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_FOUND\x10\x02\x12#\n\x1f\x45RROR_REASON_RUNNABLE_NOT_FOUND\x10\x03\x12\x1b\n\x17\x45RROR_REASON_RUN_EXISTS\x10\x04\x12\x1c\n\x18\x45RROR_REASON_SERVER_BUSY\x10\x05\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x06\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x07\x12\x1d\n\x19\x45RROR_REASON_SESSION_BUSY\x10\x08\x12\"\n\x1e\x45RROR_REASON_TOO_MANY_AFFECTED\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12\x1f\n\x1b\x45RROR_REASON_RUN_NOT_PAUSED\x10\x0b\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pullcord/v1/error.proto\x12\x0bpullcord.v1\"8\n\x08RunError\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message*\x98\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_FOUND\x10\x02\x12#\n\x1f\x45RROR_REASON_RUNNABLE_NOT_FOUND\x10\x03\x12\x1b\n\x17\x45RROR_REASON_RUN_EXISTS\x10\x04\x12\x1c\n\x18\x45RROR_REASON_SERVER_BUSY\x10\x05\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x06\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x07\x12\x1d\n\x19\x45RROR_REASON_SESSION_BUSY\x10\x08\x12\"\n\x1e\x45RROR_REASON_TOO_MANY_AFFECTED\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12\x1f\n\x1b\x45RROR_REASON_RUN_NOT_PAUSED\x10\x0b\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x0c\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\r\x12\x1f\n\x1b\x45RROR_REASON_QUOTA_EXCEEDED\x10\x0e\x12#\n\x1f\x45RROR_REASON_CREDENTIAL_EXPIRED\x10\x0f\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.pullcord.v1P\001Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1'
   _globals['_ERRORREASON']._serialized_start=99
-  _globals['_ERRORREASON']._serialized_end=495
+  _globals['_ERRORREASON']._serialized_end=635
   _globals['_RUNERROR']._serialized_start=40
   _globals['_RUNERROR']._serialized_end=96
 # @@protoc_insertion_point(module_scope)

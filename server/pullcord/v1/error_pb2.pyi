@@ -19,6 +19,10 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_TOO_MANY_AFFECTED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_RUN_NOT_PAUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
+    ERROR_REASON_QUOTA_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_CREDENTIAL_EXPIRED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason
 ERROR_REASON_RUN_NOT_FOUND: ErrorReason
@@ -31,6 +35,10 @@ ERROR_REASON_SESSION_BUSY: ErrorReason
 ERROR_REASON_TOO_MANY_AFFECTED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_RUN_NOT_PAUSED: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_PERMISSION_DENIED: ErrorReason
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason
+ERROR_REASON_CREDENTIAL_EXPIRED: ErrorReason
 
 class RunError(_message.Message):
     __slots__ = ("type", "message")

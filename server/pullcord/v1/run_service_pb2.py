@@ -30,7 +30,7 @@ from pullcord.v1 import run_pb2 as pullcord_dot_v1_dot_run__pb2
 from pullcord.v1 import runnable_pb2 as pullcord_dot_v1_dot_runnable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpullcord/v1/run_service.proto\x12\x0bpullcord.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pullcord/v1/cancel.proto\x1a\x17pullcord/v1/event.proto\x1a\x15pullcord/v1/run.proto\x1a\x1apullcord/v1/runnable.proto\"6\n\nRunRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x14.pullcord.v1.RunSpecR\x04spec\":\n\x0bRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.RunEventR\x05\x65vent\";\n\x0fStartRunRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x14.pullcord.v1.RunSpecR\x04spec\"6\n\x10StartRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"O\n\x0fWatchRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03R\rafterSequence\"?\n\x10WatchRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.RunEventR\x05\x65vent\"\\\n\x0eWaitRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\"5\n\x0fWaitRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"&\n\rGetRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\"4\n\x0eGetRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"\xf1\x02\n\x0fListRunsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n\x08runnable\x18\x03 \x01(\tR\x08runnable\x12-\n\x06states\x18\x04 \x03(\x0e\x32\x15.pullcord.v1.RunStateR\x06states\x12@\n\x06labels\x18\x05 \x03(\x0b\x32(.pullcord.v1.ListRunsRequest.LabelsEntryR\x06labels\x12\x1b\n\tpage_size\x18\x06 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageToken\x12\"\n\rparent_run_id\x18\x08 \x01(\tR\x0bparentRunId\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"`\n\x10ListRunsResponse\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x10.pullcord.v1.RunR\x04runs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x02\n\x10\x43\x61ncelRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n\x04mode\x18\x03 \x01(\x0e\x32\x17.pullcord.v1.CancelModeR\x04mode\x12<\n\x0cgrace_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bgracePeriod\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12!\n\x0c\x62\x65\x66ore_start\x18\x06 \x01(\x08R\x0b\x62\x65\x66oreStart\x12.\n\x05\x63\x61use\x18\x07 \x01(\x0e\x32\x18.pullcord.v1.CancelCauseR\x05\x63\x61use\"\xa2\x02\n\x11\x43\x61ncelRunResponse\x12\x34\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.pullcord.v1.CancelOutcomeR\x07outcome\x12\"\n\x03run\x18\x02 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime\x12=\n\x0c\x64\x65liver_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x64\x65liverTime\x12\x37\n\tstop_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08stopTime\"\xf3\x02\n\x11\x43\x61ncelRunsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n\x08runnable\x18\x03 \x01(\tR\x08runnable\x12\x42\n\x06labels\x18\x04 \x03(\x0b\x32*.pullcord.v1.CancelRunsRequest.LabelsEntryR\x06labels\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n\x04mode\x18\x06 \x01(\x0e\x32\x17.pullcord.v1.CancelModeR\x04mode\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\x12!\n\x0cmax_affected\x18\x08 \x01(\x05R\x0bmaxAffected\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"_\n\x10\x43\x61ncelRunsResult\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x34\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.pullcord.v1.CancelOutcomeR\x07outcome\"M\n\x12\x43\x61ncelRunsResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.pullcord.v1.CancelRunsResultR\x07results\"\x84\x01\n\x08\x44\x65\x63ision\x12 \n\x0ctool_call_id\x18\x01 \x01(\tR\ntoolCallId\x12\x1a\n\x08\x61pproved\x18\x02 \x01(\x08R\x08\x61pproved\x12\x1b\n\x06\x61nswer\x18\x03 \x01(\tH\x00R\x06\x61nswer\x88\x01\x01\x12\x12\n\x04note\x18\x04 \x01(\tR\x04noteB\t\n\x07_answer\"`\n\x12\x43ontinueRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x33\n\tdecisions\x18\x02 \x03(\x0b\x32\x15.pullcord.v1.DecisionR\tdecisions\"9\n\x13\x43ontinueRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"\x16\n\x14ListRunnablesRequest\"L\n\x15ListRunnablesResponse\x12\x33\n\trunnables\x18\x01 \x03(\x0b\x32\x15.pullcord.v1.RunnableR\trunnables2\xf3\x05\n\nRunService\x12:\n\x03Run\x12\x17.pullcord.v1.RunRequest\x1a\x18.pullcord.v1.RunResponse0\x01\x12G\n\x08StartRun\x12\x1c.pullcord.v1.StartRunRequest\x1a\x1d.pullcord.v1.StartRunResponse\x12I\n\x08WatchRun\x12\x1c.pullcord.v1.WatchRunRequest\x1a\x1d.pullcord.v1.WatchRunResponse0\x01\x12\x44\n\x07WaitRun\x12\x1b.pullcord.v1.WaitRunRequest\x1a\x1c.pullcord.v1.WaitRunResponse\x12\x41\n\x06GetRun\x12\x1a.pullcord.v1.GetRunRequest\x1a\x1b.pullcord.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.pullcord.v1.ListRunsRequest\x1a\x1d.pullcord.v1.ListRunsResponse\x12J\n\tCancelRun\x12\x1d.pullcord.v1.CancelRunRequest\x1a\x1e.pullcord.v1.CancelRunResponse\x12M\n\nCancelRuns\x12\x1e.pullcord.v1.CancelRunsRequest\x1a\x1f.pullcord.v1.CancelRunsResponse\x12P\n\x0b\x43ontinueRun\x12\x1f.pullcord.v1.ContinueRunRequest\x1a .pullcord.v1.ContinueRunResponse\x12V\n\rListRunnables\x12!.pullcord.v1.ListRunnablesRequest\x1a\".pullcord.v1.ListRunnablesResponseBJ\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpullcord/v1/run_service.proto\x12\x0bpullcord.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pullcord/v1/cancel.proto\x1a\x17pullcord/v1/event.proto\x1a\x15pullcord/v1/run.proto\x1a\x1apullcord/v1/runnable.proto\"6\n\nRunRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x14.pullcord.v1.RunSpecR\x04spec\":\n\x0bRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.RunEventR\x05\x65vent\";\n\x0fStartRunRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x14.pullcord.v1.RunSpecR\x04spec\"6\n\x10StartRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"}\n\x0fWatchRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03R\rafterSequence\x12\x16\n\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\x04 \x01(\tR\x05owner\"?\n\x10WatchRunResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.RunEventR\x05\x65vent\"\x8a\x01\n\x0eWaitRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x33\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x16\n\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\x04 \x01(\tR\x05owner\"5\n\x0fWaitRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"T\n\rGetRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x16\n\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\x03 \x01(\tR\x05owner\"4\n\x0eGetRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"\x9f\x03\n\x0fListRunsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n\x08runnable\x18\x03 \x01(\tR\x08runnable\x12-\n\x06states\x18\x04 \x03(\x0e\x32\x15.pullcord.v1.RunStateR\x06states\x12@\n\x06labels\x18\x05 \x03(\x0b\x32(.pullcord.v1.ListRunsRequest.LabelsEntryR\x06labels\x12\x1b\n\tpage_size\x18\x06 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x07 \x01(\tR\tpageToken\x12\"\n\rparent_run_id\x18\x08 \x01(\tR\x0bparentRunId\x12\x16\n\x06tenant\x18\t \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\n \x01(\tR\x05owner\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"`\n\x10ListRunsResponse\x12$\n\x04runs\x18\x01 \x03(\x0b\x32\x10.pullcord.v1.RunR\x04runs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x02\n\x10\x43\x61ncelRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n\x04mode\x18\x03 \x01(\x0e\x32\x17.pullcord.v1.CancelModeR\x04mode\x12<\n\x0cgrace_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bgracePeriod\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12!\n\x0c\x62\x65\x66ore_start\x18\x06 \x01(\x08R\x0b\x62\x65\x66oreStart\x12.\n\x05\x63\x61use\x18\x07 \x01(\x0e\x32\x18.pullcord.v1.CancelCauseR\x05\x63\x61use\x12\x16\n\x06tenant\x18\x08 \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\t \x01(\tR\x05owner\"\xa2\x02\n\x11\x43\x61ncelRunResponse\x12\x34\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.pullcord.v1.CancelOutcomeR\x07outcome\x12\"\n\x03run\x18\x02 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime\x12=\n\x0c\x64\x65liver_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x64\x65liverTime\x12\x37\n\tstop_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08stopTime\"\xa1\x03\n\x11\x43\x61ncelRunsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n\x08runnable\x18\x03 \x01(\tR\x08runnable\x12\x42\n\x06labels\x18\x04 \x03(\x0b\x32*.pullcord.v1.CancelRunsRequest.LabelsEntryR\x06labels\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n\x04mode\x18\x06 \x01(\x0e\x32\x17.pullcord.v1.CancelModeR\x04mode\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\x12!\n\x0cmax_affected\x18\x08 \x01(\x05R\x0bmaxAffected\x12\x16\n\x06tenant\x18\t \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\n \x01(\tR\x05owner\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8d\x01\n\x10\x43\x61ncelRunsResult\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x34\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.pullcord.v1.CancelOutcomeR\x07outcome\x12\x16\n\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\x04 \x01(\tR\x05owner\"M\n\x12\x43\x61ncelRunsResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.pullcord.v1.CancelRunsResultR\x07results\"\x84\x01\n\x08\x44\x65\x63ision\x12 \n\x0ctool_call_id\x18\x01 \x01(\tR\ntoolCallId\x12\x1a\n\x08\x61pproved\x18\x02 \x01(\x08R\x08\x61pproved\x12\x1b\n\x06\x61nswer\x18\x03 \x01(\tH\x00R\x06\x61nswer\x88\x01\x01\x12\x12\n\x04note\x18\x04 \x01(\tR\x04noteB\t\n\x07_answer\"\x8e\x01\n\x12\x43ontinueRunRequest\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x33\n\tdecisions\x18\x02 \x03(\x0b\x32\x15.pullcord.v1.DecisionR\tdecisions\x12\x16\n\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n\x05owner\x18\x04 \x01(\tR\x05owner\"9\n\x13\x43ontinueRunResponse\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"\x16\n\x14ListRunnablesRequest\"L\n\x15ListRunnablesResponse\x12\x33\n\trunnables\x18\x01 \x03(\x0b\x32\x15.pullcord.v1.RunnableR\trunnables2\xf3\x05\n\nRunService\x12:\n\x03Run\x12\x17.pullcord.v1.RunRequest\x1a\x18.pullcord.v1.RunResponse0\x01\x12G\n\x08StartRun\x12\x1c.pullcord.v1.StartRunRequest\x1a\x1d.pullcord.v1.StartRunResponse\x12I\n\x08WatchRun\x12\x1c.pullcord.v1.WatchRunRequest\x1a\x1d.pullcord.v1.WatchRunResponse0\x01\x12\x44\n\x07WaitRun\x12\x1b.pullcord.v1.WaitRunRequest\x1a\x1c.pullcord.v1.WaitRunResponse\x12\x41\n\x06GetRun\x12\x1a.pullcord.v1.GetRunRequest\x1a\x1b.pullcord.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.pullcord.v1.ListRunsRequest\x1a\x1d.pullcord.v1.ListRunsResponse\x12J\n\tCancelRun\x12\x1d.pullcord.v1.CancelRunRequest\x1a\x1e.pullcord.v1.CancelRunResponse\x12M\n\nCancelRuns\x12\x1e.pullcord.v1.CancelRunsRequest\x1a\x1f.pullcord.v1.CancelRunsResponse\x12P\n\x0b\x43ontinueRun\x12\x1f.pullcord.v1.ContinueRunRequest\x1a .pullcord.v1.ContinueRunResponse\x12V\n\rListRunnables\x12!.pullcord.v1.ListRunnablesRequest\x1a\".pullcord.v1.ListRunnablesResponseBJ\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,45 +51,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTRUNRESPONSE']._serialized_start=390
   _globals['_STARTRUNRESPONSE']._serialized_end=444
   _globals['_WATCHRUNREQUEST']._serialized_start=446
-  _globals['_WATCHRUNREQUEST']._serialized_end=525
-  _globals['_WATCHRUNRESPONSE']._serialized_start=527
-  _globals['_WATCHRUNRESPONSE']._serialized_end=590
-  _globals['_WAITRUNREQUEST']._serialized_start=592
-  _globals['_WAITRUNREQUEST']._serialized_end=684
-  _globals['_WAITRUNRESPONSE']._serialized_start=686
-  _globals['_WAITRUNRESPONSE']._serialized_end=739
-  _globals['_GETRUNREQUEST']._serialized_start=741
-  _globals['_GETRUNREQUEST']._serialized_end=779
-  _globals['_GETRUNRESPONSE']._serialized_start=781
-  _globals['_GETRUNRESPONSE']._serialized_end=833
-  _globals['_LISTRUNSREQUEST']._serialized_start=836
-  _globals['_LISTRUNSREQUEST']._serialized_end=1205
-  _globals['_LISTRUNSREQUEST_LABELSENTRY']._serialized_start=1148
-  _globals['_LISTRUNSREQUEST_LABELSENTRY']._serialized_end=1205
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1207
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1303
-  _globals['_CANCELRUNREQUEST']._serialized_start=1306
-  _globals['_CANCELRUNREQUEST']._serialized_end=1608
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1611
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1901
-  _globals['_CANCELRUNSREQUEST']._serialized_start=1904
-  _globals['_CANCELRUNSREQUEST']._serialized_end=2275
-  _globals['_CANCELRUNSREQUEST_LABELSENTRY']._serialized_start=1148
-  _globals['_CANCELRUNSREQUEST_LABELSENTRY']._serialized_end=1205
-  _globals['_CANCELRUNSRESULT']._serialized_start=2277
-  _globals['_CANCELRUNSRESULT']._serialized_end=2372
-  _globals['_CANCELRUNSRESPONSE']._serialized_start=2374
-  _globals['_CANCELRUNSRESPONSE']._serialized_end=2451
-  _globals['_DECISION']._serialized_start=2454
-  _globals['_DECISION']._serialized_end=2586
-  _globals['_CONTINUERUNREQUEST']._serialized_start=2588
-  _globals['_CONTINUERUNREQUEST']._serialized_end=2684
-  _globals['_CONTINUERUNRESPONSE']._serialized_start=2686
-  _globals['_CONTINUERUNRESPONSE']._serialized_end=2743
-  _globals['_LISTRUNNABLESREQUEST']._serialized_start=2745
-  _globals['_LISTRUNNABLESREQUEST']._serialized_end=2767
-  _globals['_LISTRUNNABLESRESPONSE']._serialized_start=2769
-  _globals['_LISTRUNNABLESRESPONSE']._serialized_end=2845
-  _globals['_RUNSERVICE']._serialized_start=2848
-  _globals['_RUNSERVICE']._serialized_end=3603
+  _globals['_WATCHRUNREQUEST']._serialized_end=571
+  _globals['_WATCHRUNRESPONSE']._serialized_start=573
+  _globals['_WATCHRUNRESPONSE']._serialized_end=636
+  _globals['_WAITRUNREQUEST']._serialized_start=639
+  _globals['_WAITRUNREQUEST']._serialized_end=777
+  _globals['_WAITRUNRESPONSE']._serialized_start=779
+  _globals['_WAITRUNRESPONSE']._serialized_end=832
+  _globals['_GETRUNREQUEST']._serialized_start=834
+  _globals['_GETRUNREQUEST']._serialized_end=918
+  _globals['_GETRUNRESPONSE']._serialized_start=920
+  _globals['_GETRUNRESPONSE']._serialized_end=972
+  _globals['_LISTRUNSREQUEST']._serialized_start=975
+  _globals['_LISTRUNSREQUEST']._serialized_end=1390
+  _globals['_LISTRUNSREQUEST_LABELSENTRY']._serialized_start=1333
+  _globals['_LISTRUNSREQUEST_LABELSENTRY']._serialized_end=1390
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1392
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1488
+  _globals['_CANCELRUNREQUEST']._serialized_start=1491
+  _globals['_CANCELRUNREQUEST']._serialized_end=1839
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1842
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2132
+  _globals['_CANCELRUNSREQUEST']._serialized_start=2135
+  _globals['_CANCELRUNSREQUEST']._serialized_end=2552
+  _globals['_CANCELRUNSREQUEST_LABELSENTRY']._serialized_start=1333
+  _globals['_CANCELRUNSREQUEST_LABELSENTRY']._serialized_end=1390
+  _globals['_CANCELRUNSRESULT']._serialized_start=2555
+  _globals['_CANCELRUNSRESULT']._serialized_end=2696
+  _globals['_CANCELRUNSRESPONSE']._serialized_start=2698
+  _globals['_CANCELRUNSRESPONSE']._serialized_end=2775
+  _globals['_DECISION']._serialized_start=2778
+  _globals['_DECISION']._serialized_end=2910
+  _globals['_CONTINUERUNREQUEST']._serialized_start=2913
+  _globals['_CONTINUERUNREQUEST']._serialized_end=3055
+  _globals['_CONTINUERUNRESPONSE']._serialized_start=3057
+  _globals['_CONTINUERUNRESPONSE']._serialized_end=3114
+  _globals['_LISTRUNNABLESREQUEST']._serialized_start=3116
+  _globals['_LISTRUNNABLESREQUEST']._serialized_end=3138
+  _globals['_LISTRUNNABLESRESPONSE']._serialized_start=3140
+  _globals['_LISTRUNNABLESRESPONSE']._serialized_end=3216
+  _globals['_RUNSERVICE']._serialized_start=3219
+  _globals['_RUNSERVICE']._serialized_end=3974
 # @@protoc_insertion_point(module_scope)

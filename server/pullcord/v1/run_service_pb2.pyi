@@ -39,12 +39,16 @@ class StartRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ...) -> None: ...
 
 class WatchRunRequest(_message.Message):
-    __slots__ = ("run_id", "after_sequence")
+    __slots__ = ("run_id", "after_sequence", "tenant", "owner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     after_sequence: int
-    def __init__(self, run_id: _Optional[str] = ..., after_sequence: _Optional[int] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., after_sequence: _Optional[int] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class WatchRunResponse(_message.Message):
     __slots__ = ("event",)
@@ -53,12 +57,16 @@ class WatchRunResponse(_message.Message):
     def __init__(self, event: _Optional[_Union[_event_pb2.RunEvent, _Mapping]] = ...) -> None: ...
 
 class WaitRunRequest(_message.Message):
-    __slots__ = ("run_id", "timeout")
+    __slots__ = ("run_id", "timeout", "tenant", "owner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     timeout: _duration_pb2.Duration
-    def __init__(self, run_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class WaitRunResponse(_message.Message):
     __slots__ = ("run",)
@@ -67,10 +75,14 @@ class WaitRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ...) -> None: ...
 
 class GetRunRequest(_message.Message):
-    __slots__ = ("run_id",)
+    __slots__ = ("run_id", "tenant", "owner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
-    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class GetRunResponse(_message.Message):
     __slots__ = ("run",)
@@ -79,7 +91,7 @@ class GetRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("session_id", "user_id", "runnable", "states", "labels", "page_size", "page_token", "parent_run_id")
+    __slots__ = ("session_id", "user_id", "runnable", "states", "labels", "page_size", "page_token", "parent_run_id", "tenant", "owner")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +107,8 @@ class ListRunsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     PARENT_RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     user_id: str
     runnable: str
@@ -103,7 +117,9 @@ class ListRunsRequest(_message.Message):
     page_size: int
     page_token: str
     parent_run_id: str
-    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., runnable: _Optional[str] = ..., states: _Optional[_Iterable[_Union[_run_pb2.RunState, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., parent_run_id: _Optional[str] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., runnable: _Optional[str] = ..., states: _Optional[_Iterable[_Union[_run_pb2.RunState, str]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ListRunsResponse(_message.Message):
     __slots__ = ("runs", "next_page_token")
@@ -114,7 +130,7 @@ class ListRunsResponse(_message.Message):
     def __init__(self, runs: _Optional[_Iterable[_Union[_run_pb2.Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CancelRunRequest(_message.Message):
-    __slots__ = ("run_id", "reason", "mode", "grace_period", "wait", "before_start", "cause")
+    __slots__ = ("run_id", "reason", "mode", "grace_period", "wait", "before_start", "cause", "tenant", "owner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +138,8 @@ class CancelRunRequest(_message.Message):
     WAIT_FIELD_NUMBER: _ClassVar[int]
     BEFORE_START_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     reason: str
     mode: _cancel_pb2.CancelMode
@@ -129,7 +147,9 @@ class CancelRunRequest(_message.Message):
     wait: _duration_pb2.Duration
     before_start: bool
     cause: _cancel_pb2.CancelCause
-    def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[_cancel_pb2.CancelMode, str]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., before_start: _Optional[bool] = ..., cause: _Optional[_Union[_cancel_pb2.CancelCause, str]] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[_cancel_pb2.CancelMode, str]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., before_start: _Optional[bool] = ..., cause: _Optional[_Union[_cancel_pb2.CancelCause, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class CancelRunResponse(_message.Message):
     __slots__ = ("outcome", "run", "accept_time", "deliver_time", "stop_time")
@@ -146,7 +166,7 @@ class CancelRunResponse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[_cancel_pb2.CancelOutcome, str]] = ..., run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deliver_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CancelRunsRequest(_message.Message):
-    __slots__ = ("session_id", "user_id", "runnable", "labels", "reason", "mode", "validate_only", "max_affected")
+    __slots__ = ("session_id", "user_id", "runnable", "labels", "reason", "mode", "validate_only", "max_affected", "tenant", "owner")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +182,8 @@ class CancelRunsRequest(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     MAX_AFFECTED_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     user_id: str
     runnable: str
@@ -170,15 +192,21 @@ class CancelRunsRequest(_message.Message):
     mode: _cancel_pb2.CancelMode
     validate_only: bool
     max_affected: int
-    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., runnable: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[_cancel_pb2.CancelMode, str]] = ..., validate_only: _Optional[bool] = ..., max_affected: _Optional[int] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., runnable: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[_cancel_pb2.CancelMode, str]] = ..., validate_only: _Optional[bool] = ..., max_affected: _Optional[int] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class CancelRunsResult(_message.Message):
-    __slots__ = ("run_id", "outcome")
+    __slots__ = ("run_id", "outcome", "tenant", "owner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     outcome: _cancel_pb2.CancelOutcome
-    def __init__(self, run_id: _Optional[str] = ..., outcome: _Optional[_Union[_cancel_pb2.CancelOutcome, str]] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., outcome: _Optional[_Union[_cancel_pb2.CancelOutcome, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class CancelRunsResponse(_message.Message):
     __slots__ = ("results",)
@@ -199,12 +227,16 @@ class Decision(_message.Message):
     def __init__(self, tool_call_id: _Optional[str] = ..., approved: _Optional[bool] = ..., answer: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
 
 class ContinueRunRequest(_message.Message):
-    __slots__ = ("run_id", "decisions")
+    __slots__ = ("run_id", "decisions", "tenant", "owner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     decisions: _containers.RepeatedCompositeFieldContainer[Decision]
-    def __init__(self, run_id: _Optional[str] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ...) -> None: ...
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ContinueRunResponse(_message.Message):
     __slots__ = ("run",)

@@ -11,7 +11,13 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
+from google.rpc.error_details_pb2 import (
+    BadRequest,
+    ErrorInfo,
+    QuotaFailure,
+    ResourceInfo,
+    RetryInfo,
+)
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -150,6 +156,32 @@ TABLE: dict[str, Row[Any]] = {
             told.metadata.get("repeated") == "true",
         ),
     ),
+    "UNAUTHENTICATED": Row(
+        errors.Unauthenticated,
+        grpc.StatusCode.UNAUTHENTICATED,
+        lambda e: Told(),
+        lambda told: errors.Unauthenticated(),
+    ),
+    "PERMISSION_DENIED": Row(
+        errors.PermissionDenied,
+        grpc.StatusCode.PERMISSION_DENIED,
+        lambda e: Told({"verb": e.verb, "what": e.what}),
+        lambda told: errors.PermissionDenied(told.metadata["verb"], told.metadata["what"]),
+    ),
+    "QUOTA_EXCEEDED": Row(
+        errors.QuotaExceeded,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        lambda e: Told({"quota": e.quota, "subject": e.subject}, retry_after=e.retry_after),
+        lambda told: errors.QuotaExceeded(
+            told.metadata["quota"], told.metadata["subject"], told.message, _retry_after(told)
+        ),
+    ),
+    "CREDENTIAL_EXPIRED": Row(
+        errors.CredentialExpired,
+        grpc.StatusCode.UNAUTHENTICATED,
+        lambda e: Told({"run_id": e.run_id}, resource=("run", e.run_id)),
+        lambda told: errors.CredentialExpired(told.metadata["run_id"]),
+    ),
     "INTERNAL": Row(
         errors.ServerFault,
         grpc.StatusCode.INTERNAL,
@@ -196,6 +228,9 @@ def to_status(error: Exception) -> grpc.Status:
     _attach(status, info)
     if told.bad_request is not None:
         _attach(status, told.bad_request)
+    if isinstance(error, errors.QuotaExceeded):
+        violation = QuotaFailure.Violation(subject=error.subject, description=error.quota)
+        _attach(status, QuotaFailure(violations=[violation]))
     if told.retry_after is not None:
         _attach(status, RetryInfo(retry_delay=duration(told.retry_after)))
     if told.resource is not None:

@@ -4,12 +4,13 @@ One reader serves one request. What the fields mean together is the domain's bus
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 
 from pullcord.run.errors import InvalidArgument, Violation
+from pullcord.run.principal import MAX_SUBJECT_LENGTH
 from pullcord.run.record import (
     MAX_DURATION,
     MAX_LABELS,
@@ -18,6 +19,7 @@ from pullcord.run.record import (
     is_user_id,
     label_violations,
 )
+from pullcord.run.scope import Reach
 from pullcord.wire.counting import MAX_VALUES
 from pullcord.wire.enums import D, EnumPair
 from pullcord.wire.structs import TooManyValues, read_struct
@@ -82,6 +84,11 @@ class Fields:
         if value and not is_user_id(value):
             self.wrong(field, "must be 1 to 128 of letters, digits and -_.:@+/")
         return value
+
+    def whose(self, message: Any) -> Reach:
+        """Whose runs are meant, by the message's `tenant` and `owner`."""
+        tenant = self.text("tenant", message.tenant, MAX_SUBJECT_LENGTH)
+        return Reach(tenant, self.text("owner", message.owner, MAX_SUBJECT_LENGTH))
 
     def runnable(self, field: str, value: str) -> str:
         """A runnable's full name, or nothing."""

@@ -4,6 +4,8 @@ Each is read from its message with every wrong field named, and written by the c
 many is refused before any of it is looked at. Starting a run is in `spec`.
 """
 
+from typing import Any
+
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.record import MAX_REASON_LENGTH, Decision, RunFilter, decision_violations
 from pullcord.run.requests import (
@@ -15,10 +17,12 @@ from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
+    GetRequest,
     ListRequest,
     WaitRequest,
     WatchRequest,
 )
+from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire.enums import CANCEL_CAUSE, CANCEL_MODE, RUN_STATE
@@ -31,12 +35,12 @@ MAX_STATES = 64
 # --- reading. Each raises InvalidArgument that names every wrong field.
 
 
-def parse_get(message: v1.GetRunRequest) -> str:
-    """The id of the run that is asked for."""
+def parse_get(message: v1.GetRunRequest) -> GetRequest:
+    """Reads GetRunRequest."""
     fields = Fields()
-    run_id = fields.run_id("run_id", message.run_id)
+    request = GetRequest(fields.run_id("run_id", message.run_id), fields.whose(message))
     fields.check()
-    return run_id
+    return request
 
 
 def parse_watch(message: v1.WatchRunRequest) -> WatchRequest:
@@ -45,6 +49,7 @@ def parse_watch(message: v1.WatchRunRequest) -> WatchRequest:
     request = WatchRequest(
         fields.run_id("run_id", message.run_id),
         fields.number("after_sequence", message.after_sequence),
+        fields.whose(message),
     )
     fields.check()
     return request
@@ -54,7 +59,9 @@ def parse_wait(message: v1.WaitRunRequest) -> WaitRequest:
     """Reads WaitRunRequest."""
     fields = Fields()
     request = WaitRequest(
-        fields.run_id("run_id", message.run_id), fields.wait("timeout", message, "timeout")
+        fields.run_id("run_id", message.run_id),
+        fields.wait("timeout", message, "timeout"),
+        fields.whose(message),
     )
     fields.check()
     return request
@@ -74,6 +81,7 @@ def parse_cancel(message: v1.CancelRunRequest) -> CancelRequest:
         wait=fields.wait("wait", message, "wait") or 0.0,
         before_start=message.before_start,
         cause=cause or CancelCause.USER,
+        whose=fields.whose(message),
     )
     fields.check()
     return request
@@ -93,6 +101,7 @@ def parse_continue(message: v1.ContinueRunRequest, max_answer_bytes: int) -> Con
             )
             for made in message.decisions
         ),
+        fields.whose(message),
     )
     fields.violations += decision_violations(request.decisions, max_answer_bytes)
     fields.check()
@@ -112,6 +121,7 @@ def parse_cancel_many(message: v1.CancelRunsRequest) -> CancelManyRequest:
         mode=fields.enum("mode", CANCEL_MODE, message.mode) or CancelMode.GRACEFUL,
         validate_only=message.validate_only,
         max_affected=fields.number("max_affected", message.max_affected) or DEFAULT_MAX_AFFECTED,
+        whose=fields.whose(message),
     )
     fields.check()
     return request
@@ -134,6 +144,7 @@ def parse_list(message: v1.ListRunsRequest) -> ListRequest:
         filter=_filter(fields, message, parent, frozenset(states)),
         page_size=fields.number("page_size", message.page_size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE,
         page_token=fields.text("page_token", message.page_token, MAX_PAGE_TOKEN_LENGTH),
+        whose=fields.whose(message),
     )
     fields.check()
     return request
@@ -161,7 +172,7 @@ def _filter(
 def wait_message(request: WaitRequest) -> v1.WaitRunRequest:
     """Writes WaitRunRequest."""
     timeout = None if request.timeout is None else duration(request.timeout)
-    return v1.WaitRunRequest(run_id=request.run_id, timeout=timeout)
+    return v1.WaitRunRequest(run_id=request.run_id, timeout=timeout, **_whose(request.whose))
 
 
 def cancel_message(request: CancelRequest) -> v1.CancelRunRequest:
@@ -175,6 +186,7 @@ def cancel_message(request: CancelRequest) -> v1.CancelRunRequest:
         wait=duration(request.wait) if request.wait else None,
         before_start=request.before_start,
         cause=CANCEL_CAUSE.numbers[request.cause],
+        **_whose(request.whose),
     )
 
 
@@ -191,6 +203,7 @@ def continue_message(request: ContinueRequest) -> v1.ContinueRunRequest:
             )
             for made in request.decisions
         ],
+        **_whose(request.whose),
     )
 
 
@@ -214,6 +227,7 @@ def cancel_many_message(request: CancelManyRequest) -> v1.CancelRunsRequest:
         mode=CANCEL_MODE.numbers[request.mode],
         validate_only=request.validate_only,
         max_affected=request.max_affected,
+        **_whose(request.whose),
     )
 
 
@@ -229,4 +243,9 @@ def list_message(request: ListRequest) -> v1.ListRunsRequest:
         labels=dict(matching.labels),
         page_size=request.page_size,
         page_token=request.page_token,
+        **_whose(request.whose),
     )
+
+
+def _whose(whose: Reach) -> dict[str, Any]:
+    return {"tenant": whose.tenant, "owner": whose.owner}

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pullcord.run.cancel import Cancellation, CancelOutcome
+from pullcord.run.cancel import Cancellation
 from pullcord.run.events import RunError, ToolCall
 from pullcord.run.record import CancelResult, Receipt, Run
 from pullcord.run.runnable import RunnableInfo
@@ -152,13 +152,16 @@ def receipt_of(message: run_service_pb2.CancelRunResponse) -> Receipt:
 
 
 def cancel_results_message(
-    results: Iterable[tuple[str, CancelOutcome | None]],
+    results: Iterable[CancelResult],
 ) -> run_service_pb2.CancelRunsResponse:
-    """Writes what a cancel of many did to each run: (run_id, outcome; None: nothing was asked)."""
+    """Writes what a cancel of many did to each run."""
     message = run_service_pb2.CancelRunsResponse()
-    for run_id, outcome in results:
+    for made in results:
         message.results.add(
-            run_id=run_id, outcome=CANCEL_OUTCOME.numbers[outcome] if outcome else None
+            run_id=made.run_id,
+            outcome=CANCEL_OUTCOME.numbers[made.outcome] if made.outcome else None,
+            tenant=made.tenant,
+            owner=made.owner,
         )
     return message
 
@@ -166,7 +169,12 @@ def cancel_results_message(
 def cancel_results_of(message: run_service_pb2.CancelRunsResponse) -> list[CancelResult]:
     """Reads what a cancel of many did to each run."""
     return [
-        CancelResult(result.run_id, CANCEL_OUTCOME.read(result.outcome) if result.outcome else None)
+        CancelResult(
+            result.run_id,
+            CANCEL_OUTCOME.read(result.outcome) if result.outcome else None,
+            result.tenant,
+            result.owner,
+        )
         for result in message.results
     ]
 
@@ -182,6 +190,7 @@ def fill_cancellation(message: cancel_pb2.Cancellation, cancellation: Cancellati
     message.mode = CANCEL_MODE.numbers[cancellation.mode]
     message.limit = cancellation.limit
     set_time(message.accept_time, cancellation.accept_time)
+    message.claimed_actor = cancellation.claimed_actor
 
 
 def cancellation_of(message: cancel_pb2.Cancellation) -> Cancellation:
@@ -193,6 +202,7 @@ def cancellation_of(message: cancel_pb2.Cancellation) -> Cancellation:
         mode=CANCEL_MODE.read(message.mode),
         limit=message.limit,
         accept_time=time_of(message.accept_time),
+        claimed_actor=message.claimed_actor,
     )
 
 

@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pullcord/v1/run_service.proto.
  */
 export const file_pullcord_v1_run_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1wdWxsY29yZC92MS9ydW5fc2VydmljZS5wcm90bxILcHVsbGNvcmQudjEiMAoKUnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIzCgtSdW5SZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkV2ZW50IjUKD1N0YXJ0UnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIxChBTdGFydFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biI5Cg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgDIjgKEFdhdGNoUnVuUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS5wdWxsY29yZC52MS5SdW5FdmVudCJMCg5XYWl0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSKgoHdGltZW91dBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIwCg9XYWl0UnVuUmVzcG9uc2USHQoDcnVuGAEgASgLMhAucHVsbGNvcmQudjEuUnVuIh8KDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIi8KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biKWAgoPTGlzdFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRIlCgZzdGF0ZXMYBCADKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRI4CgZsYWJlbHMYBSADKAsyKC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSFQoNcGFyZW50X3J1bl9pZBgIIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIksKEExpc3RSdW5zUmVzcG9uc2USHgoEcnVucxgBIAMoCzIQLnB1bGxjb3JkLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki8gEKEENhbmNlbFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIlCgRtb2RlGAMgASgOMhcucHVsbGNvcmQudjEuQ2FuY2VsTW9kZRIvCgxncmFjZV9wZXJpb2QYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxiZWZvcmVfc3RhcnQYBiABKAgSJwoFY2F1c2UYByABKA4yGC5wdWxsY29yZC52MS5DYW5jZWxDYXVzZSLxAQoRQ2FuY2VsUnVuUmVzcG9uc2USKwoHb3V0Y29tZRgBIAEoDjIaLnB1bGxjb3JkLnYxLkNhbmNlbE91dGNvbWUSHQoDcnVuGAIgASgLMhAucHVsbGNvcmQudjEuUnVuEi8KC2FjY2VwdF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxkZWxpdmVyX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCXN0b3BfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAimQIKEUNhbmNlbFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRI6CgZsYWJlbHMYBCADKAsyKi5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVxdWVzdC5MYWJlbHNFbnRyeRIOCgZyZWFzb24YBSABKAkSJQoEbW9kZRgGIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSFQoNdmFsaWRhdGVfb25seRgHIAEoCBIUCgxtYXhfYWZmZWN0ZWQYCCABKAUaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJPChBDYW5jZWxSdW5zUmVzdWx0Eg4KBnJ1bl9pZBgBIAEoCRIrCgdvdXRjb21lGAIgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZSJEChJDYW5jZWxSdW5zUmVzcG9uc2USLgoHcmVzdWx0cxgBIAMoCzIdLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXN1bHQiYAoIRGVjaXNpb24SFAoMdG9vbF9jYWxsX2lkGAEgASgJEhAKCGFwcHJvdmVkGAIgASgIEhMKBmFuc3dlchgDIAEoCUgAiAEBEgwKBG5vdGUYBCABKAlCCQoHX2Fuc3dlciJOChJDb250aW51ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEigKCWRlY2lzaW9ucxgCIAMoCzIVLnB1bGxjb3JkLnYxLkRlY2lzaW9uIjQKE0NvbnRpbnVlUnVuUmVzcG9uc2USHQoDcnVuGAEgASgLMhAucHVsbGNvcmQudjEuUnVuIhYKFExpc3RSdW5uYWJsZXNSZXF1ZXN0IkEKFUxpc3RSdW5uYWJsZXNSZXNwb25zZRIoCglydW5uYWJsZXMYASADKAsyFS5wdWxsY29yZC52MS5SdW5uYWJsZTLzBQoKUnVuU2VydmljZRI6CgNSdW4SFy5wdWxsY29yZC52MS5SdW5SZXF1ZXN0GhgucHVsbGNvcmQudjEuUnVuUmVzcG9uc2UwARJHCghTdGFydFJ1bhIcLnB1bGxjb3JkLnYxLlN0YXJ0UnVuUmVxdWVzdBodLnB1bGxjb3JkLnYxLlN0YXJ0UnVuUmVzcG9uc2USSQoIV2F0Y2hSdW4SHC5wdWxsY29yZC52MS5XYXRjaFJ1blJlcXVlc3QaHS5wdWxsY29yZC52MS5XYXRjaFJ1blJlc3BvbnNlMAESRAoHV2FpdFJ1bhIbLnB1bGxjb3JkLnYxLldhaXRSdW5SZXF1ZXN0GhwucHVsbGNvcmQudjEuV2FpdFJ1blJlc3BvbnNlEkEKBkdldFJ1bhIaLnB1bGxjb3JkLnYxLkdldFJ1blJlcXVlc3QaGy5wdWxsY29yZC52MS5HZXRSdW5SZXNwb25zZRJHCghMaXN0UnVucxIcLnB1bGxjb3JkLnYxLkxpc3RSdW5zUmVxdWVzdBodLnB1bGxjb3JkLnYxLkxpc3RSdW5zUmVzcG9uc2USSgoJQ2FuY2VsUnVuEh0ucHVsbGNvcmQudjEuQ2FuY2VsUnVuUmVxdWVzdBoeLnB1bGxjb3JkLnYxLkNhbmNlbFJ1blJlc3BvbnNlEk0KCkNhbmNlbFJ1bnMSHi5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVxdWVzdBofLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXNwb25zZRJQCgtDb250aW51ZVJ1bhIfLnB1bGxjb3JkLnYxLkNvbnRpbnVlUnVuUmVxdWVzdBogLnB1bGxjb3JkLnYxLkNvbnRpbnVlUnVuUmVzcG9uc2USVgoNTGlzdFJ1bm5hYmxlcxIhLnB1bGxjb3JkLnYxLkxpc3RSdW5uYWJsZXNSZXF1ZXN0GiIucHVsbGNvcmQudjEuTGlzdFJ1bm5hYmxlc1Jlc3BvbnNlQkoKD2Rldi5wdWxsY29yZC52MVABWjVnaXRodWIuY29tL3B1bGxjb3JkL3B1bGxjb3JkL2NsaWVudHMvZ28vdjE7cHVsbGNvcmR2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_event, file_pullcord_v1_run, file_pullcord_v1_runnable]);
+  fileDesc("Ch1wdWxsY29yZC92MS9ydW5fc2VydmljZS5wcm90bxILcHVsbGNvcmQudjEiMAoKUnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIzCgtSdW5SZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkV2ZW50IjUKD1N0YXJ0UnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIxChBTdGFydFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biJYCg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgDEg4KBnRlbmFudBgDIAEoCRINCgVvd25lchgEIAEoCSI4ChBXYXRjaFJ1blJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUucHVsbGNvcmQudjEuUnVuRXZlbnQiawoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEioKB3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iPgoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGdGVuYW50GAIgASgJEg0KBW93bmVyGAMgASgJIi8KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biK1AgoPTGlzdFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRIlCgZzdGF0ZXMYBCADKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRI4CgZsYWJlbHMYBSADKAsyKC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJLChBMaXN0UnVuc1Jlc3BvbnNlEh4KBHJ1bnMYASADKAsyEC5wdWxsY29yZC52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpECChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSJQoEbW9kZRgDIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSLwoMZ3JhY2VfcGVyaW9kGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMYmVmb3JlX3N0YXJ0GAYgASgIEicKBWNhdXNlGAcgASgOMhgucHVsbGNvcmQudjEuQ2FuY2VsQ2F1c2USDgoGdGVuYW50GAggASgJEg0KBW93bmVyGAkgASgJIvEBChFDYW5jZWxSdW5SZXNwb25zZRIrCgdvdXRjb21lGAEgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIdCgNydW4YAiABKAsyEC5wdWxsY29yZC52MS5SdW4SLwoLYWNjZXB0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGRlbGl2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc3RvcF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK4AgoRQ2FuY2VsUnVuc1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhAKCHJ1bm5hYmxlGAMgASgJEjoKBmxhYmVscxgEIAMoCzIqLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnJlYXNvbhgFIAEoCRIlCgRtb2RlGAYgASgOMhcucHVsbGNvcmQudjEuQ2FuY2VsTW9kZRIVCg12YWxpZGF0ZV9vbmx5GAcgASgIEhQKDG1heF9hZmZlY3RlZBgIIAEoBRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJuChBDYW5jZWxSdW5zUmVzdWx0Eg4KBnJ1bl9pZBgBIAEoCRIrCgdvdXRjb21lGAIgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiRAoSQ2FuY2VsUnVuc1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzdWx0ImAKCERlY2lzaW9uEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIQCghhcHByb3ZlZBgCIAEoCBITCgZhbnN3ZXIYAyABKAlIAIgBARIMCgRub3RlGAQgASgJQgkKB19hbnN3ZXIibQoSQ29udGludWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIoCglkZWNpc2lvbnMYAiADKAsyFS5wdWxsY29yZC52MS5EZWNpc2lvbhIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiNAoTQ29udGludWVSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iFgoUTGlzdFJ1bm5hYmxlc1JlcXVlc3QiQQoVTGlzdFJ1bm5hYmxlc1Jlc3BvbnNlEigKCXJ1bm5hYmxlcxgBIAMoCzIVLnB1bGxjb3JkLnYxLlJ1bm5hYmxlMvMFCgpSdW5TZXJ2aWNlEjoKA1J1bhIXLnB1bGxjb3JkLnYxLlJ1blJlcXVlc3QaGC5wdWxsY29yZC52MS5SdW5SZXNwb25zZTABEkcKCFN0YXJ0UnVuEhwucHVsbGNvcmQudjEuU3RhcnRSdW5SZXF1ZXN0Gh0ucHVsbGNvcmQudjEuU3RhcnRSdW5SZXNwb25zZRJJCghXYXRjaFJ1bhIcLnB1bGxjb3JkLnYxLldhdGNoUnVuUmVxdWVzdBodLnB1bGxjb3JkLnYxLldhdGNoUnVuUmVzcG9uc2UwARJECgdXYWl0UnVuEhsucHVsbGNvcmQudjEuV2FpdFJ1blJlcXVlc3QaHC5wdWxsY29yZC52MS5XYWl0UnVuUmVzcG9uc2USQQoGR2V0UnVuEhoucHVsbGNvcmQudjEuR2V0UnVuUmVxdWVzdBobLnB1bGxjb3JkLnYxLkdldFJ1blJlc3BvbnNlEkcKCExpc3RSdW5zEhwucHVsbGNvcmQudjEuTGlzdFJ1bnNSZXF1ZXN0Gh0ucHVsbGNvcmQudjEuTGlzdFJ1bnNSZXNwb25zZRJKCglDYW5jZWxSdW4SHS5wdWxsY29yZC52MS5DYW5jZWxSdW5SZXF1ZXN0Gh4ucHVsbGNvcmQudjEuQ2FuY2VsUnVuUmVzcG9uc2USTQoKQ2FuY2VsUnVucxIeLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0Gh8ucHVsbGNvcmQudjEuQ2FuY2VsUnVuc1Jlc3BvbnNlElAKC0NvbnRpbnVlUnVuEh8ucHVsbGNvcmQudjEuQ29udGludWVSdW5SZXF1ZXN0GiAucHVsbGNvcmQudjEuQ29udGludWVSdW5SZXNwb25zZRJWCg1MaXN0UnVubmFibGVzEiEucHVsbGNvcmQudjEuTGlzdFJ1bm5hYmxlc1JlcXVlc3QaIi5wdWxsY29yZC52MS5MaXN0UnVubmFibGVzUmVzcG9uc2VCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_event, file_pullcord_v1_run, file_pullcord_v1_runnable]);
 
 /**
  * Asks for a run to be started and followed.
@@ -127,6 +127,22 @@ export type WatchRunRequest = Message<"pullcord.v1.WatchRunRequest"> & {
    * @generated from field: int64 after_sequence = 2;
    */
   afterSequence: bigint;
+
+  /**
+   * The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+   * that it may see.
+   *
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+   * that it may see; where several have a run of this id, the call is refused and names them.
+   *
+   * @generated from field: string owner = 4;
+   */
+  owner: string;
 };
 
 /**
@@ -176,6 +192,22 @@ export type WaitRunRequest = Message<"pullcord.v1.WaitRunRequest"> & {
    * @generated from field: google.protobuf.Duration timeout = 2;
    */
   timeout?: Duration | undefined;
+
+  /**
+   * The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+   * that it may see.
+   *
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+   * that it may see; where several have a run of this id, the call is refused and names them.
+   *
+   * @generated from field: string owner = 4;
+   */
+  owner: string;
 };
 
 /**
@@ -218,6 +250,22 @@ export type GetRunRequest = Message<"pullcord.v1.GetRunRequest"> & {
    * @generated from field: string run_id = 1;
    */
   runId: string;
+
+  /**
+   * The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+   * that it may see.
+   *
+   * @generated from field: string tenant = 2;
+   */
+  tenant: string;
+
+  /**
+   * The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+   * that it may see; where several have a run of this id, the call is refused and names them.
+   *
+   * @generated from field: string owner = 3;
+   */
+  owner: string;
 };
 
 /**
@@ -309,6 +357,20 @@ export type ListRunsRequest = Message<"pullcord.v1.ListRunsRequest"> & {
    * @generated from field: string parent_run_id = 8;
    */
   parentRunId: string;
+
+  /**
+   * Only this tenant's. Unset: any that the caller may see.
+   *
+   * @generated from field: string tenant = 9;
+   */
+  tenant: string;
+
+  /**
+   * Only this owner's. Unset: any that the caller may see.
+   *
+   * @generated from field: string owner = 10;
+   */
+  owner: string;
 };
 
 /**
@@ -403,6 +465,22 @@ export type CancelRunRequest = Message<"pullcord.v1.CancelRunRequest"> & {
    * @generated from field: pullcord.v1.CancelCause cause = 7;
    */
   cause: CancelCause;
+
+  /**
+   * The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+   * that it may see.
+   *
+   * @generated from field: string tenant = 8;
+   */
+  tenant: string;
+
+  /**
+   * The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+   * that it may see; where several have a run of this id, the call is refused and names them.
+   *
+   * @generated from field: string owner = 9;
+   */
+  owner: string;
 };
 
 /**
@@ -523,6 +601,20 @@ export type CancelRunsRequest = Message<"pullcord.v1.CancelRunsRequest"> & {
    * @generated from field: int32 max_affected = 8;
    */
   maxAffected: number;
+
+  /**
+   * Only this tenant's. Unset: any that the caller may see.
+   *
+   * @generated from field: string tenant = 9;
+   */
+  tenant: string;
+
+  /**
+   * Only this owner's. Unset: any that the caller may see.
+   *
+   * @generated from field: string owner = 10;
+   */
+  owner: string;
 };
 
 /**
@@ -551,6 +643,20 @@ export type CancelRunsResult = Message<"pullcord.v1.CancelRunsResult"> & {
    * @generated from field: pullcord.v1.CancelOutcome outcome = 2;
    */
   outcome: CancelOutcome;
+
+  /**
+   * The tenant that the run belongs to. Unset: the server is older than this field.
+   *
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * The caller within the tenant that the run belongs to. Unset: the server is older than this field.
+   *
+   * @generated from field: string owner = 4;
+   */
+  owner: string;
 };
 
 /**
@@ -643,6 +749,22 @@ export type ContinueRunRequest = Message<"pullcord.v1.ContinueRunRequest"> & {
    * @generated from field: repeated pullcord.v1.Decision decisions = 2;
    */
   decisions: Decision[];
+
+  /**
+   * The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+   * that it may see.
+   *
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+   * that it may see; where several have a run of this id, the call is refused and names them.
+   *
+   * @generated from field: string owner = 4;
+   */
+  owner: string;
 };
 
 /**

@@ -178,15 +178,19 @@ class LiveRun:
         """Callers who wait for its end."""
         return len(self._end_callbacks)
 
-    def watch(self, after_sequence: int) -> Watcher:
-        """A new watcher; while there is one, the disconnect policy rests."""
-        self.presence.come()
+    def watch(self, after_sequence: int, *, is_guest: bool = False) -> Watcher:
+        """A new watcher; while there is one, the disconnect policy rests.
+
+        A guest may not stop the run, and so its coming and leaving mean nothing.
+        """
+        if not is_guest:
+            self.presence.come()
         return Watcher(
             self.run_id,
             self.log,
             after_sequence,
             self.snapshot,
-            self.presence.leave,
+            _nothing if is_guest else self.presence.leave,
             lambda: self.machine.usage,
         )
 
@@ -402,6 +406,10 @@ class LiveRun:
                 callback()
             except Exception:
                 _log.exception("a callback at the end of run %s raised", self.run_id)
+
+
+def _nothing(*, comes_back: bool = False) -> None:
+    pass
 
 
 def _stop_with_parent(cancellation: Cancellation, child: Kin) -> None:

@@ -39,21 +39,24 @@ class Presence:
             self.watchers += 1
             self._drop_lease()
 
-    def leave(self) -> None:
-        """One less does."""
+    def leave(self, *, comes_back: bool = False) -> None:
+        """One less does. `comes_back`: the server made it leave, so even under CANCEL the run gets
+        a lease."""
         with self._lock:
             self.watchers -= 1
             alone = self.watchers == 0 and not self._over
-        if alone and self._policy is DisconnectPolicy.CANCEL:
+        if alone and self._policy is DisconnectPolicy.CANCEL and not comes_back:
             self._on_alone("its last watcher left")
         elif alone:
-            self.start_lease()
+            self.start_lease(comes_back=comes_back)
 
-    def start_lease(self) -> None:
+    def start_lease(self, *, comes_back: bool = False) -> None:
         """Nobody watches: under LEASE, the time begins that the run may go on so."""
         with self._lock:
             rests = self.watchers or self.lease is not None or self._over
-            if rests or self._policy is not DisconnectPolicy.LEASE:
+            if rests or self._policy is DisconnectPolicy.CONTINUE:
+                return
+            if self._policy is DisconnectPolicy.CANCEL and not comes_back:
                 return
             self._leases += 1
             this = self._leases

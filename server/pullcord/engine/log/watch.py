@@ -9,6 +9,7 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from time import time
+from typing import Protocol
 
 from pullcord.engine.log.log import EventLog, Trimmed
 from pullcord.engine.log.record import Record
@@ -24,6 +25,13 @@ _SLICE = 0.1
 follows another, surfaces only between two waits."""
 
 
+class OnClose(Protocol):
+    """Called once when a watcher leaves."""
+
+    def __call__(self, *, comes_back: bool = False) -> None:
+        """`comes_back`: the server made it leave."""
+
+
 class Watcher:
     """One reader of one run's events. Used by one thread or one task at a time; close it."""
 
@@ -33,7 +41,7 @@ class Watcher:
         log: EventLog,
         after_sequence: int,
         snapshot: Callable[[], Run],
-        on_close: Callable[[], None],
+        on_close: OnClose,
         usage: Callable[[], Usage] | None = None,
     ) -> None:
         """`usage` is cheaper than that of the snapshot, if given."""
@@ -42,7 +50,7 @@ class Watcher:
         """What the run has used so far, also once it has been forgotten elsewhere."""
         self._log = log
         self._snapshot = snapshot
-        self._on_close: Callable[[], None] | None = on_close
+        self._on_close: OnClose | None = on_close
         self._position = log.position(after_sequence)
         self._armed: Callable[[], None] | None = None
         self.after_sequence = after_sequence
@@ -83,12 +91,15 @@ class Watcher:
             self._log.disarm(self._armed)
             self._armed = None
 
-    def close(self) -> None:
-        """Leaves. The last watcher to leave a live run sets off its disconnect policy."""
+    def close(self, *, comes_back: bool = False) -> None:
+        """Leaves. The last watcher to leave a live run sets off its disconnect policy.
+
+        `comes_back`: the server made it leave, and so the run gets a lease at least.
+        """
         self.disarm()
         if self._on_close is not None:
             on_close, self._on_close = self._on_close, None
-            on_close()
+            on_close(comes_back=comes_back)
 
     def _jump(self, resume_at: int) -> list[Record]:
         # Everything up to now is in the snapshot, so that no text after it is seen twice.

@@ -5,7 +5,7 @@ It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
@@ -13,10 +13,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pullcord.engine.engine import Engine
+from pullcord.identity.authenticator import Authenticator
+from pullcord.service.access import Access, Policy, everybody
+from pullcord.service.audit import Audit, NoAudit
 from pullcord.service.lanes import Lanes
 from pullcord.service.notifier import Notifier
+from pullcord.service.quotas import Quotas
 from pullcord.service.readers import Readers
 from pullcord.service.verbs import Catalog, Verbs
+from pullcord.transports.grpc.calls import Callers
 from pullcord.transports.grpc.encoding import Encoder
 from pullcord.transports.grpc.service import SERVICE, RunService
 
@@ -39,6 +44,19 @@ class GrpcOptions:
     """Whether several processes may listen on one port."""
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who comes in, what they may do and have, and who is told."""
+
+    authenticator: Authenticator | None = None
+    """None: nobody is verified, and everybody may do everything."""
+    policy: Policy = everybody
+    own_approval: bool = True
+    """Whether callers may decide about the calls of their own runs."""
+    quotas: Quotas = field(default_factory=Quotas)
+    audit: Audit = field(default_factory=NoAudit)
+
+
 class GrpcServer:
     """Serves one engine on one or more addresses. Made, started and stopped on one loop."""
 
@@ -48,6 +66,7 @@ class GrpcServer:
         catalog: Catalog,
         options: GrpcOptions,
         credentials: grpc.ServerCredentials | None = None,
+        doors: Doors = Doors(),  # a frozen value
     ) -> None:
         self._credentials = credentials
         loop = asyncio.get_running_loop()
@@ -55,10 +74,21 @@ class GrpcServer:
         self._lanes = Lanes(loop, engine.options.max_live_runs)
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
         self._readers = Readers(loop, engine.options.max_finished_bytes)
-        verbs = Verbs(engine, catalog, self._lanes, self._notifier, self._readers)
+        access = Access(engine, doors.policy, own_approval=doors.own_approval)
+        verbs = Verbs(
+            engine,
+            catalog,
+            self._lanes,
+            self._notifier,
+            self._readers,
+            access,
+            doors.quotas,
+            doors.audit,
+        )
+        callers = Callers(doors.authenticator, doors.audit)
         self._encoder = Encoder()
         most = engine.options.max_input_bytes
-        service = RunService(verbs, self._lanes.requests, self._encoder, most)
+        service = RunService(verbs, callers, self._lanes.requests, self._encoder, most)
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -14,12 +14,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from pullcord.run.caller import Caller
 from pullcord.run.errors import PullcordError, ServerFault
 from pullcord.run.record import RunSpec
 from pullcord.run.requests import ContinueRequest
+from pullcord.service.following import Following
 from pullcord.service.lanes import Lane
 from pullcord.service.verbs import SMALL_DATA, Verbs
-from pullcord.transports.grpc.calls import Context, caller_of
+from pullcord.transports.grpc.calls import Callers, Context, now
 from pullcord.transports.grpc.encoding import Encoder
 from pullcord.transports.grpc.outgoing import LARGE, PATIENCE, Outgoing
 from pullcord.transports.grpc.streams import send, weight
@@ -54,13 +56,19 @@ class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
     def __init__(
-        self, verbs: Verbs, requests: Lane, encoder: Encoder, max_input_bytes: int
+        self,
+        verbs: Verbs,
+        callers: Callers,
+        requests: Lane,
+        encoder: Encoder,
+        max_input_bytes: int,
     ) -> None:
         """`max_input_bytes` bounds a run's text, its data, and each answer to a question.
 
         Large requests are read in the lane `requests`.
         """
         self._verbs = verbs
+        self._callers = callers
         self._requests = requests
         self._encoder = encoder
         self._outgoing = Outgoing()
@@ -120,26 +128,35 @@ class RunService:
     # --- streams
 
     async def _run(self, data: bytes, context: Context) -> None:
-        turn = await self._verbs.turn()
+        caller = await self._callers.of(context)
+        turn = await self._verbs.turn(caller)
         try:
             spec = await self._spec(v1.RunRequest, data)
-            following = await self._verbs.run(caller_of(context), spec, turn.leave)
-            await send(following, context, self._outgoing, self._encoder)
+            caller = now(caller, context)
+            following = await self._verbs.run(caller, spec, turn.leave)
+            await self._follow(following, caller, context)
         finally:
             turn.leave()
 
     async def _watch_run(self, data: bytes, context: Context) -> None:
+        caller = await self._callers.of(context)
         request = requests.parse_watch(decode(v1.WatchRunRequest, data))
-        following = await self._verbs.watch(caller_of(context), request)
+        following = await self._verbs.watch(caller, request)
+        await self._follow(following, caller, context)
+
+    async def _follow(self, following: Following, caller: Caller, context: Context) -> None:
+        if (check := self._callers.still(context, caller)) is not None:
+            following.check_by(check)
         await send(following, context, self._outgoing, self._encoder)
 
     # --- unary
 
     async def _start_run(self, data: bytes, context: Context) -> bytes:
-        turn = await self._verbs.turn()
+        caller = await self._callers.of(context)
+        turn = await self._verbs.turn(caller)
         try:
             spec = await self._spec(v1.StartRunRequest, data)
-            run = await self._verbs.start(caller_of(context), spec)
+            run = await self._verbs.start(caller, spec)
         finally:
             turn.leave()
         return await self._send(
@@ -147,22 +164,24 @@ class RunService:
         )
 
     async def _wait_run(self, data: bytes, context: Context) -> bytes:
+        caller = await self._callers.of(context)
         request = requests.parse_wait(decode(v1.WaitRunRequest, data))
-        run = await self._verbs.wait(caller_of(context), request)
+        run = await self._verbs.wait(caller, request)
         return await self._send(
             context, weight(run), lambda: v1.WaitRunResponse(run=run_message(run))
         )
 
     async def _get_run(self, data: bytes, context: Context) -> bytes:
-        run_id = requests.parse_get(decode(v1.GetRunRequest, data))
-        run = await self._verbs.get(caller_of(context), run_id)
+        caller = await self._callers.of(context)
+        request = requests.parse_get(decode(v1.GetRunRequest, data))
+        run = await self._verbs.get(caller, request)
         return await self._send(
             context, weight(run), lambda: v1.GetRunResponse(run=run_message(run))
         )
 
     async def _list_runs(self, data: bytes, context: Context) -> bytes:
+        caller = await self._callers.of(context)
         request = requests.parse_list(decode(v1.ListRunsRequest, data))
-        caller = caller_of(context)
         if request.page_size > _SMALL_PAGE:
             await self._room(context, MAX_PAGE_BYTES)
         while True:
@@ -175,30 +194,33 @@ class RunService:
             request = replace(request, page_size=half)
 
     async def _continue_run(self, data: bytes, context: Context) -> bytes:
+        caller = await self._callers.of(context)
         if len(data) < COUNT_FROM:
             request = self._decisions(data)
         else:
             request = await self._requests.ask(self._decisions, data)
-        run = await self._verbs.continue_run(caller_of(context), request)
+        run = await self._verbs.continue_run(caller, request)
         return await self._send(
             context, weight(run), lambda: v1.ContinueRunResponse(run=run_message(run))
         )
 
     async def _cancel_run(self, data: bytes, context: Context) -> bytes:
+        caller = await self._callers.of(context)
         request = requests.parse_cancel(decode(v1.CancelRunRequest, data))
-        receipt = await self._verbs.cancel(caller_of(context), request)
+        receipt = await self._verbs.cancel(caller, request)
         size = 0 if receipt.run is None else weight(receipt.run)
         return await self._send(context, size, lambda: receipt_message(receipt))
 
     async def _cancel_runs(self, data: bytes, context: Context) -> bytes:
+        caller = await self._callers.of(context)
         request = requests.parse_cancel_many(decode(v1.CancelRunsRequest, data))
-        results = await self._verbs.cancel_many(caller_of(context), request)
-        made = [(result.run_id, result.outcome) for result in results]
+        made = await self._verbs.cancel_many(caller, request)
         return await self._send(context, 150 * len(made), lambda: cancel_results_message(made))
 
     async def _list_runnables(self, data: bytes, context: Context) -> bytes:
+        caller = await self._callers.of(context)
         decode(v1.ListRunnablesRequest, data)
-        found = await self._verbs.runnables(caller_of(context))
+        found = await self._verbs.runnables(caller)
         return v1.ListRunnablesResponse(runnables=map(runnable_message, found)).SerializeToString()
 
     # --- inside
