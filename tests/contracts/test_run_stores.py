@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,11 +36,12 @@ from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.postgres import PostgresStore
+from pullcord.stores.sqlite import SqliteStore
 from pullcord.testing import ManualClock
 
 from tests.postgres import Database
 
-STORES = ("memory", "postgres")
+STORES = ("memory", "sqlite", "postgres")
 RETENTION, TTL = 60.0, 30.0
 
 Make = Callable[..., RunStore]
@@ -63,13 +65,15 @@ def clock() -> SharedClock:
 
 
 @pytest.fixture(params=STORES)
-def make(request: pytest.FixtureRequest, clock: SharedClock) -> Iterator[Make]:
+def make(request: pytest.FixtureRequest, clock: SharedClock, tmp_path: Path) -> Iterator[Make]:
     made: list[RunStore] = []
 
     def make_one(**bounds: Any) -> RunStore:
         options = EngineOptions(tombstone_ttl=TTL, **bounds)
         if request.param == "memory":
             made.append(MemoryStore(clock, options))
+        elif request.param == "sqlite":
+            made.append(SqliteStore(clock, options, tmp_path / "runs.db"))
         else:
             database: Database = request.getfixturevalue("database")
             database.clear(clock.time())

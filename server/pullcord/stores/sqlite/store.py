@@ -1,0 +1,418 @@
+"""The verbs of a RunStore on one file. Each that changes something is one job of the writer's.
+
+What is done to rows is `tables`'; how an asker waits for the disk is `writer`'s.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from pullcord.engine.clock import Clock
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import (
+    DEFAULT_TERMS,
+    Admitted,
+    Age,
+    AlreadyLive,
+    CancelRequest,
+    EndedRun,
+    Entry,
+    Finish,
+    Recorded,
+    Scope,
+    StoreSize,
+    Terms,
+    Waiting,
+    Written,
+)
+from pullcord.run.cancel import CancelCause, Cancellation
+from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
+from pullcord.run.scope import Reach
+from pullcord.run.state import RunState
+from pullcord.stores.fold import Left, ended_log, lost
+from pullcord.stores.rows import (
+    EventRow,
+    digest_of,
+    event_row,
+    run_bytes,
+    spec_bytes,
+    spec_of,
+    stop_of,
+    stored_run,
+)
+from pullcord.stores.sqlite.files import Held
+from pullcord.stores.sqlite.reading import Readers
+from pullcord.stores.sqlite.schema import BEGUN, ENDED, TOMBSTONE, open_for_writing
+from pullcord.stores.sqlite.stored import Stored, insert_events, records_of, stop_columns
+from pullcord.stores.sqlite.sweep import Sweep
+from pullcord.stores.sqlite.tables import Rows
+from pullcord.stores.sqlite.writer import Writer
+
+_LONG = 30.0
+"""Seconds that the journal and the completer wait: their writes are large, and come again."""
+_LOST_AT_ONCE = 8
+"""Lost runs that are ended in one transaction, which other askers wait for."""
+_PAGE = 200
+"""Rows that a page looks at between two transactions."""
+
+
+class SqliteStore:
+    """A RunStore in a file of SQLite's. Makes the file; one process at a time has it."""
+
+    blocking = True
+    durable = True
+
+    def __init__(self, clock: Clock, options: EngineOptions, path: Path) -> None:
+        """Raises StoreRefused, in words for the operator."""
+        self._clock = clock
+        self._options = options
+        self._held = Held(path)
+        try:
+            connection = open_for_writing(path)
+            self._rows = Rows(clock, options, connection)
+        except BaseException:
+            self._held.let_go()
+            raise
+        self._sweep = Sweep(clock, self._rows.count)
+        self._writer = Writer(
+            connection, self._committed, lambda: self._rows.rolled_back(connection)
+        )
+        self._readers = Readers(path)
+        self._sweep.begin(self._writer)
+
+    # --- live runs
+
+    def admit(
+        self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
+    ) -> Admitted | AlreadyLive | EndedRun:
+        """Makes a live row, or returns what the row is already."""
+        digest, data = digest_of(spec), spec_bytes(spec)
+        return self._writer.ask(lambda db: self._rows.admit(db, scope, spec, terms, digest, data))
+
+    def withdraw(self, scope: Scope, run_id: str) -> None:
+        """Deletes the live row of a run that was refused; a tombstone that it took is back."""
+        key = (*scope, run_id)
+
+        def job(db: sqlite3.Connection) -> None:
+            row = self._rows.mine(db, key)
+            if row is None:
+                return
+            del self._rows.live[key]
+            db.execute("delete from event where run = ?", (row.id,))
+            back = "update run set state = ?, expire_time = stop_expire_time, incarnation = null"
+            where = " where id = ? and stop_expire_time is not null returning expire_time"
+            expires = db.execute(back + where, (TOMBSTONE, row.id)).fetchone()
+            if expires is None:
+                db.execute("delete from run where id = ?", (row.id,))
+            else:
+                self._rows.expiring.append(expires[0])
+
+        self._writer.ask(job)
+
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+        """Nobody takes the run over any more; the stop that came meanwhile."""
+        key = (*scope, run_id)
+
+        def job(db: sqlite3.Connection) -> CancelRequest | None:
+            row = self._rows.mine(db, key)
+            if row is None:
+                gone = Cancellation(CancelCause.LOST, reason="the run is not here any more")
+                return CancelRequest(gone)
+            if row.stop is None:
+                db.execute("update run set state = ? where id = ?", (BEGUN, row.id))
+            return row.stop
+
+        return self._writer.ask(job)
+
+    def write(self, entries: Sequence[Entry]) -> list[Written | None]:
+        """Appends what live runs have made, and reserves numbers."""
+        made = [
+            (entry, [event_row(entry.spec.run_id, record) for record in entry.records])
+            for entry in entries
+        ]
+
+        def job(db: sqlite3.Connection) -> list[Written | None]:
+            rows: list[tuple[int, EventRow]] = []
+            answers = [self._write(db, entry, events, rows) for entry, events in made]
+            insert_events(db, rows)
+            return answers
+
+        return self._writer.ask(job, _LONG)
+
+    def _write(
+        self,
+        db: sqlite3.Connection,
+        entry: Entry,
+        events: list[EventRow],
+        rows: list[tuple[int, EventRow]],
+    ) -> Written | None:
+        key = (*entry.scope, entry.spec.run_id)
+        if entry.opens is not None and self._rows.find(db, key, "1") is None:
+            data = spec_bytes(entry.spec)
+            self._rows.admit(db, entry.scope, entry.spec, entry.opens, digest_of(entry.spec), data)
+        row = self._rows.mine(db, key)
+        if row is None:
+            return None
+        if entry.base is not None:
+            db.execute("delete from event where run = ?", (row.id,))
+            db.execute(
+                "update run set base = ?, base_sequence = ? where id = ?",
+                (run_bytes(entry.base), entry.after, row.id),
+            )
+            row.last = entry.after
+        if entry.after <= row.last:
+            new = [event for event in events if event.sequence > row.last]
+            if new:
+                rows.extend((row.id, event) for event in new)
+                row.last = new[-1].sequence
+            if entry.reserve > row.reserved:
+                row.reserved = entry.reserve
+                db.execute("update run set reserved = ? where id = ?", (row.reserved, row.id))
+        return Written(row.last, row.reserved, row.stop)
+
+    def request_stop(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+    ) -> Recorded | EndedRun | None:
+        """Records a stop for a live run, or before a run that has not come."""
+        key = (*scope, run_id)
+
+        def job(db: sqlite3.Connection) -> Recorded | EndedRun | None:
+            row = self._rows.find(db, key, "stop, grace")
+            if row is None:
+                return self._rows.bury(db, key, request) if before_start else None
+            run, state, stopped, grace = row
+            if state == ENDED:
+                return self._rows.ended(db, run)
+            stop = request
+            if stopped is not None:
+                stop = stop_of(stopped, grace).hastened_by(request)
+            db.execute(
+                "update run set stop = ?, grace = ? where id = ?", (*stop_columns(stop), run)
+            )
+            if (live := self._rows.live.get(key)) is not None:
+                live.stop = stop
+            return Recorded(stop, before_start=state == TOMBSTONE)
+
+        return self._writer.ask(job)
+
+    # --- ends
+
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+        """Keeps ended runs; returns the stops that stand against an end."""
+        made = [(end, Stored(end)) for end in ends]
+
+        def job(db: sqlite3.Connection) -> list[Cancellation | None]:
+            answers = [self._finish(db, end, stored) for end, stored in made]
+            self._rows.make_room(db)
+            return answers
+
+        return self._writer.ask(job, _LONG)
+
+    def _finish(self, db: sqlite3.Connection, end: Finish, stored: Stored) -> Cancellation | None:
+        run = end.ended.run
+        key = (*end.scope, run.run_id)
+        found = self._rows.find(db, key, "stop, grace, base_sequence")
+        last = 0
+        if found is None:
+            id = self._rows.insert_ended(db, key, stored)
+        else:
+            id, state, stopped, grace, base = found
+            if state == ENDED:
+                return None
+            is_live = state != TOMBSTONE
+            if is_live and stopped is not None and run.state is not RunState.CANCELLED:
+                return stop_of(stopped, grace).cancellation
+            row = self._rows.mine(db, key)
+            last = 0 if row is None else row.last
+            if base >= end.log.first_sequence():  # the log keeps what had to be dropped here
+                db.execute("delete from event where run = ?", (id,))
+                last = 0
+            first = end.log.first_sequence()
+            db.execute("delete from event where run = ? and sequence < ?", (id, first))
+        self._rows.end(db, id, stored, end.ended)
+        self._rows.live.pop(key, None)
+        insert_events(db, [(id, event) for event in stored.events(last)])
+        return None
+
+    # --- after a restart
+
+    def recover(self) -> Sequence[Waiting]:
+        """Ends the runs of earlier processes, and takes over those that had not begun."""
+        while self._lose_some():
+            pass
+        return self._writer.ask(self._take_over, _LONG)
+
+    def _lose_some(self) -> bool:
+        """Ends some runs that had begun, or that were stopped before they had."""
+        with self._readers.reading() as db:
+            rows = db.execute(
+                "select id, tenant, owner, run_id from run where state in (1, 2) and"
+                " incarnation < ? and (state = 2 or stop is not null) limit ?",
+                (self._rows.me, _LOST_AT_ONCE),
+            ).fetchall()
+            ends = []
+            for id, *key in rows:
+                left = self._left(db, id, Scope(*key[:2]))
+                now, options = self._clock.time(), self._options
+                ended, record = lost(left, now, options.retention, options.max_ledger)
+                log = EventLog.of([*left.records, record])
+                ends.append((id, ended, Stored(Finish(left.scope, ended, log)), record))
+
+        def job(db: sqlite3.Connection) -> None:
+            for id, ended, stored, record in ends:
+                self._rows.end(db, id, stored, ended)
+                insert_events(db, [(id, event_row(ended.run.run_id, record))])
+            self._rows.make_room(db)
+
+        if ends:
+            self._writer.ask(job, _LONG)
+        return bool(ends)
+
+    def _left(self, db: sqlite3.Connection, id: int, scope: Scope) -> Left:
+        row = db.execute(
+            "select spec, policy, deadline, parent_run_id, create_time, state, reserved, base,"
+            " stop, grace from run where id = ?",
+            (id,),
+        ).fetchone()
+        spec, policy, deadline, parent, create_time, state, reserved, base, stop, grace = row
+        return Left(
+            scope,
+            spec_of(spec),
+            Terms(DisconnectPolicy(policy), deadline, parent),
+            create_time,
+            state == BEGUN,
+            reserved,
+            records_of(db, id),
+            stored_run(base) if base is not None else None,
+            stop_of(stop, grace) if stop is not None else None,
+        )
+
+    def _take_over(self, db: sqlite3.Connection) -> list[Waiting]:
+        rows = db.execute(
+            "update run set incarnation = ?1 where state = 1 and incarnation < ?1 returning"
+            " id, tenant, owner, spec, policy, deadline, parent_run_id, reserved, create_time",
+            (self._rows.me,),
+        ).fetchall()
+        return [
+            Waiting(
+                Scope(tenant, owner),
+                spec_of(spec),
+                Terms(DisconnectPolicy(policy), deadline, parent, begins=False),
+                reserved,
+                create_time,
+            )
+            for _, tenant, owner, spec, policy, deadline, parent, reserved, create_time in sorted(
+                rows
+            )
+        ]
+
+    # --- reading
+
+    def find(self, scope: Scope, run_id: str) -> EndedRun | None:
+        """The ended run of this run_id."""
+        with self._readers.reading() as db:
+            row = self._rows.find(db, (*scope, run_id), "1")
+            return self._rows.ended(db, row[0]) if row is not None and row[1] == ENDED else None
+
+    def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
+        """The same with its events."""
+        with self._readers.reading() as db:
+            row = self._rows.find(db, (*scope, run_id), "1")
+            if row is None or row[1] != ENDED:
+                return None
+            ended = self._rows.ended(db, row[0])
+            records = records_of(db, row[0])
+        return ended, ended_log(ended, records)
+
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """The scopes within reach that have a run of this id."""
+        with self._readers.reading() as db:
+            rows = db.execute(
+                "select tenant, owner from run where run_id = ? and state <> 0"
+                " and (expire_time is null or expire_time > ?)",
+                (run_id, self._clock.time()),
+            ).fetchall()
+        return [scope for row in rows if reach.covers(scope := Scope(*row))]
+
+    def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
+        """At most `size` ended runs within reach that match, the newest first."""
+        found: list[Run] = []
+        place = before
+        where, values = _where(reach, matching)
+        while len(found) < size:
+            after = "" if place is None else " and (create_time, run_id, tenant, owner) < (?,?,?,?)"
+            with self._readers.reading() as db:
+                rows = db.execute(
+                    "select create_time, run_id, tenant, owner, labels, run from run"
+                    f" where state = 3 and expire_time > ?{where}{after} order by create_time desc,"
+                    " run_id desc, tenant desc, owner desc limit ?",
+                    (self._clock.time(), *values, *(place or ()), min(_PAGE, size)),
+                ).fetchall()
+            for *_, labels, run in rows:
+                has = json.loads(labels) if matching.labels else {}
+                if all(has.get(key) == value for key, value in matching.labels.items()):
+                    found.append(stored_run(run))
+            if len(rows) < min(_PAGE, size):
+                break
+            place = rows[-1][:4]
+        return found[:size]
+
+    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+        """The last `limit` runs of one runnable in a session, in the order they ended."""
+        with self._readers.reading() as db:
+            rows = db.execute(
+                "select run from run where state = 3 and session_id <> '' and tenant = ? and"
+                " owner = ? and session_id = ? and runnable = ? and expire_time > ?"
+                " order by ended desc limit ?",
+                (*scope, session_id, runnable, self._clock.time(), limit),
+            ).fetchall()
+        return [stored_run(run) for (run,) in reversed(rows)]
+
+    def size(self) -> StoreSize:
+        """What the store holds, expired rows not counted."""
+
+        def job(db: sqlite3.Connection) -> StoreSize:
+            (live,) = db.execute("select count(*) from run where state in (1, 2)").fetchone()
+            ended, nbytes = db.execute(
+                "select count(*), coalesce(sum(nbytes), 0) from run"
+                " where state = 3 and expire_time > ?",
+                (self._clock.time(),),
+            ).fetchone()
+            return StoreSize(live, self._rows.count_tombstones(db), ended, nbytes)
+
+        return self._writer.ask(job)
+
+    def close(self) -> None:
+        """Writes what waits, and lets go of the file."""
+        self._sweep.close()
+        self._readers.close()
+        self._writer.close()
+        self._held.let_go()
+
+    # --- inside
+
+    def _committed(self) -> None:
+        expiring, self._rows.expiring = self._rows.expiring, []
+        if expiring:
+            self._sweep.expires(min(expiring))
+
+
+def _where(reach: Reach, matching: RunFilter) -> tuple[str, list[str]]:
+    """The conditions of a page, apart from labels, and their values."""
+    wanted = {
+        "tenant": reach.tenant,
+        "owner": reach.owner,
+        "session_id": matching.session_id,
+        "user_id": matching.user_id,
+        "runnable": matching.runnable,
+        "parent_run_id": matching.parent_run_id,
+    }
+    given = {column: value for column, value in wanted.items() if value}
+    clauses = [f" and {column} = ?" for column in given]
+    values = list(given.values())
+    if matching.states:
+        clauses.append(f" and run_state in ({', '.join('?' * len(matching.states))})")
+        values += matching.states
+    return "".join(clauses), values
