@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-_BATCH = 32
+_BATCH = 16
 """Tasks that may be woken and not yet have run. The loop looks at its sockets in between."""
 
 Arm = Callable[[Callable[[], None]], bool]
