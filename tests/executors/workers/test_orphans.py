@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pullcord.client import RunClient
 from pullcord.executors.processes import is_alive
-from pullcord.executors.workers.memory import resident
+from pullcord.executors.workers.weight import resident
 from pullcord.run.events import ContentDelta, RunFailed
 from pullcord.settings import STATM, SettingsError, read_settings
 

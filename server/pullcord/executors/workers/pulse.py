@@ -1,19 +1,19 @@
 """The pulse of workers: pings, and what slow and missing answers mean.
 
-Slow for a while: threads there compute and share one interpreter, so new runs go elsewhere. Silent
-for seconds: something holds the interpreter, and the worker is retired; silent for much longer: it
-is killed, because none of its runs can say anything or be stopped. A late loop of our own is held
-against nobody. Here is also the look at how much memory workers hold.
+Slow for a while: threads there compute and contend for one interpreter, so new runs go elsewhere.
+Silent for seconds: something holds the interpreter, and the worker is retired; silent for much
+longer: it is killed, because none of its runs can say anything or be stopped. A late loop of our
+own is held against nobody. Here is also the look at how much memory workers hold.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pullcord.executors.workers.memory import in_words, resident
+from pullcord.executors.workers.contention import Contention
+from pullcord.executors.workers.weight import in_words, processor_time, resident
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import IMPORT_SHOWN_AFTER
 
@@ -25,8 +25,6 @@ _log = logging.getLogger("pullcord.workers")
 
 _EVERY = 0.2
 """Seconds between two pings."""
-_SLOW = 0.008
-"""Seconds that an answer takes where the interpreter is shared with threads that compute."""
 _LATE = 0.02
 """Seconds by which our own loop may be late for its measurements to count."""
 
@@ -39,7 +37,17 @@ class _Beats:
     def __init__(self, samples: int) -> None:
         self.import_is_shown = False
         self.sent: dict[int, float] = {}
-        self.recent: deque[float] = deque(maxlen=samples)
+        self.contention = Contention(samples)
+        self.used = 0.0
+        """Seconds of processor time, at the last beat."""
+        self.share = 0.0
+        """Of a processor, between the last two beats."""
+
+    def weigh(self, pid: int, elapsed: float) -> None:
+        """Looks how much of a processor the worker used since the last beat."""
+        used = processor_time(pid)
+        self.share = (used - self.used) / elapsed if self.used else 0.0
+        self.used = used
 
 
 class Pulse:
@@ -66,10 +74,10 @@ class Pulse:
                 if not connection.ready:
                     self._show_import(connection, beats, now)
                     continue
+                beats.weigh(connection.process.pid, now - asked)
                 silent = now - min(beats.sent.values(), default=now)
                 if on_time and silent > 2 * _EVERY:
-                    beats.recent.append(silent)
-                    self._look(connection, beats)
+                    self._heard(connection, beats, silent)
                 if on_time and silent > self._options.silence:
                     self._silent(connection, silent)
                 if len(beats.sent) < 64:
@@ -112,19 +120,18 @@ class Pulse:
         beats = self._beats.get(connection)
         sent = beats.sent.pop(number, None) if beats is not None else None
         if beats is not None and sent is not None:
-            beats.recent.append(time.monotonic() - sent)
-            self._look(connection, beats)
+            self._heard(connection, beats, time.monotonic() - sent)
 
-    def _look(self, connection: "Connection", beats: _Beats) -> None:
-        if connection.exclusive or not self.is_slow(connection):
+    def _heard(self, connection: "Connection", beats: _Beats, after: float) -> None:
+        """An answer took so long, or is due for so long already."""
+        beats.contention.answered(after, beats.share)
+        if connection.exclusive or not beats.contention.found:
             return
         waits = any(not execution.begun for execution in connection.runs.values())
         if waits and self._pool.has_room_beside(connection):
             self._pool.move(connection)
 
     def is_slow(self, connection: "Connection") -> bool:
-        """Whether every answer of late took long."""
+        """Whether threads there contend for the interpreter."""
         beats = self._beats.get(connection)
-        if beats is None or len(beats.recent) < self._samples:
-            return False
-        return min(beats.recent) > _SLOW
+        return beats is not None and beats.contention.found

@@ -1,6 +1,7 @@
-"""How much memory a process holds, as the system tells. Nothing is decided here."""
+"""What a process takes of the machine, as the system tells: memory and time. It decides nothing."""
 
 import os
+import time
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -12,6 +13,14 @@ def resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has used; 0 where the system does not tell."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # the clock of another process, as Linux has it
+    except OSError:
+        return 0.0
 
 
 def in_words(size: int) -> str:

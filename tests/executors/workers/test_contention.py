@@ -1,0 +1,73 @@
+"""A worker whose threads compute gets no new runs, as these have a worker to themselves."""
+
+from collections.abc import Iterator
+
+import pytest
+from pullcord.executors.workers.contention import Contention
+
+from tests.executors.workers.conftest import ServeApp, Served
+from tests.transports.harness import until
+
+APP = """
+import os
+from pullcord import RunServer, runnable
+
+@runnable
+def computes():
+    yield str(os.getpid())
+    turns = 0
+    while True:
+        turns = (turns * 31 + 7) % 1_000_003
+
+@runnable
+async def says_where():
+    return str(os.getpid())
+
+server = RunServer(agents=[computes, says_where])
+"""
+
+
+def test_promise_5_new_runs_go_to_a_fresh_worker_while_threads_compute(serve: ServeApp) -> None:
+    """From when their worker is known to be slow, every new run is executed by another process."""
+    served = serve(APP)
+    client = served.client
+    first = str(served.worker())
+    runs = [client.start("agents/computes").run_id for _ in range(32)]
+
+    def place() -> str:
+        return client.wait(client.start("agents/says-where").run_id).output
+
+    assert {next(iter(_said(served, run))) for run in runs} == {first}
+    until(lambda: place() != first)
+    fresh = {place() for _ in range(30)}
+    assert first not in fresh
+    assert len(fresh) == 1, "one fresh worker is enough"
+
+
+def _said(served: Served, run_id: str) -> Iterator[str]:
+    for event in served.client.watch(run_id):
+        if text := getattr(event.payload, "text", ""):
+            yield text
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        pytest.param([(0.0003, 0.0)] * 10, False, id="idle"),
+        pytest.param([(0.001, 1.0)] * 10, False, id="one thread computes"),
+        pytest.param([(0.050, 0.05)] * 10, False, id="the machine is busy, the worker is not"),
+        pytest.param([(0.050, 1.0)] * 4, False, id="too few to know"),
+        pytest.param([(0.034, 1.0), (0.004, 1.0), (0.001, 1.0)] * 2, True, id="most are late"),
+        pytest.param([(0.034, 1.0)] * 5 + [(0.001, 1.0)] * 4, True, id="it may only seem quick"),
+        pytest.param([(0.034, 1.0)] * 5 + [(0.001, 1.0)] * 5, False, id="it is quick again"),
+        pytest.param([(0.5, 0.0)] * 5, True, id="frozen"),
+    ],
+)
+def test_a_worker_contends_where_most_answers_are_late(
+    answers: list[tuple[float, float]], found: bool
+) -> None:
+    """Computing threads let some answers through in time, so one of those proves nothing."""
+    contention = Contention(5)
+    for after, share in answers:
+        contention.answered(after, share)
+    assert contention.found is found
