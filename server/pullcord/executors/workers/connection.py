@@ -33,6 +33,8 @@ _log = logging.getLogger("pullcord.workers")
 
 _READ = 256 * 1024
 """Bytes taken of a socket in one turn of the loop, so that a flood delays nobody else."""
+_LOOK_AGAIN = 0.001
+"""Seconds between two looks at how a dead process died."""
 MAX_UNSENT = 256 * 1024 * 1024
 """Bytes that wait for a worker which does not read; more than that, and it is killed."""
 
@@ -284,9 +286,13 @@ class Connection:
             self._loop.remove_reader(fd)
         for name, fd in (("stdout", self.process.stdout), ("stderr", self.process.stderr)):
             self._drain(name, fd)
-        words = self.process.reap()
+        words = self.process.died() or self._pool.how_killed(self)
+        if not words:
+            self._loop.call_later(_LOOK_AGAIN, self._died)
+            return
         self.process.close()
         self._pool.died(self, words)
+        self.process.bury()  # last: the ends of its runs do not wait for that
 
     def _drain(self, name: str, fd: int) -> None:
         with contextlib.suppress(OSError):

@@ -129,6 +129,9 @@ class WorkerExecutor:
         """Whether runs of some runnable have a process for themselves."""
         self._all_dead = asyncio.Event()
         self._reasons: dict[Connection, str] = {}
+        """Why workers end that are about to."""
+        self._killed: set[Connection] = set()
+        """Of those, the ones that were killed."""
 
     # --- life
 
@@ -484,7 +487,13 @@ class WorkerExecutor:
                 _log.warning("worker %d is killed: %s", connection.process.pid, reason)
             self._reasons.setdefault(connection, reason)
             connection.retiring = connection.retiring or reason
+            self._killed.add(connection)
             self._name_killed(connection, connection.process.kill())
+
+    def how_killed(self, connection: Connection) -> str:
+        """How a dead worker died, if that is known before it is reaped; empty: it is not."""
+        killed = connection in self._killed and not self._closing
+        return "was killed by SIGKILL" if killed else ""
 
     def _name_killed(self, connection: Connection, killed: list[Killed]) -> None:
         """The run that had the worker for itself says which of its processes were killed."""
@@ -522,6 +531,7 @@ class WorkerExecutor:
         """A worker is dead, and everything that it has said was read."""
         self._connections.discard(connection)
         reason = self._reasons.pop(connection, "")
+        self._killed.discard(connection)
         words = f"the worker process {words}" + (f": {reason}" if reason else "")
         # Children first, so that a parent's stream has their end before its own.
         runs = deque(sorted(connection.runs.values(), key=lambda run: -run.number))

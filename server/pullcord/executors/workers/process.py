@@ -49,19 +49,17 @@ class Process:
         """
         return kill_tree(self.pid)
 
-    def reap(self) -> str:
-        """After its death: ends what is left of its group, and says in words how it died.
+    def died(self) -> str:
+        """Once it is dead: ends what is left of its group, and says in words how it died.
 
-        One that did not end by itself has left orphans, which are found by their mark, aside:
-        looking at every process of the machine takes too long for an event loop.
+        Empty while the system is still taking it down, which takes milliseconds on a busy machine.
         """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self.guardian.forget(self.pid)
-        code = self.process.wait()
-        if code != 0:
-            find = partial(marked, WORKER_MARK, self.mark)
-            threading.Thread(target=kill_all, args=(find,), name="pullcord-orphans").start()
+        code = self.process.poll()
+        if code is None:
+            return ""
         if code >= 0:
             return f"ended with exit code {code}"
         try:
@@ -69,8 +67,20 @@ class Process:
         except ValueError:
             return f"was killed by signal {-code}"
 
+    def bury(self) -> None:
+        """Reaps it, and kills what it has left, if it did not end by itself; in a thread.
+
+        Orphans are found by their mark: looking at every process of the machine takes long.
+        """
+        if self.process.returncode != 0:
+            threading.Thread(target=self._bury, name="pullcord-orphans").start()
+
+    def _bury(self) -> None:
+        if self.process.wait() != 0:
+            kill_all(partial(marked, WORKER_MARK, self.mark))
+
     def close(self) -> None:
-        """Closes what is open of it. After the reap."""
+        """Closes what is open of it, once it is dead."""
         self.sock.close()
         for fd in (self.stdout, self.stderr, self.exit_fd):
             with contextlib.suppress(OSError):
