@@ -250,7 +250,8 @@ class RunServer:
         settings = self.settings
         return GrpcOptions(
             # Text, and data, which takes up to several times the room that it takes as JSON.
-            max_message_bytes=max(_MESSAGE, 8 * settings.engine.max_input_bytes),
+            max_message_bytes=max(_MESSAGE, 8 * settings.engine.max_input_bytes)
+            + settings.engine.max_parts_bytes,
             heartbeat=settings.heartbeat,
             keepalive=settings.keepalive,
             keepalive_timeout=settings.keepalive_timeout,

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
-from pullcord.engine.options import EngineOptions
+from pullcord.engine.options import MAX_PARTS_BYTES, EngineOptions
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     @classmethod
     def _are_positive(cls, value: EngineOptions) -> EngineOptions:
         numbers = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        if value.max_parts_bytes > MAX_PARTS_BYTES:
+            most = f"must be at most {MAX_PARTS_BYTES}: a run's parts travel in one message"
+            raise ValueError(f"{_engine_variable('max_parts_bytes')}: {most}")
         wrong = [name for name, n in numbers if n is not None and not 0 < n < 2**53]
         if wrong:
             raise ValueError(

@@ -259,7 +259,7 @@ async def test_a_task_that_is_cancelled_before_its_first_step_calls_nothing() ->
     async def work(input: str) -> None:
         called.append(input)
 
-    ctx: Any = SimpleNamespace(input="x", input_data=None, write=None)
+    ctx: Any = SimpleNamespace(input="x", input_data=None, parts=(), messages=(), write=None)
     task = asyncio.ensure_future(runnable(work).execute(ctx))
     task.cancel()
     await asyncio.wait([task])

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pullcord.engine.ports import (
 from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.events import RunCompleted, RunStarted
+from pullcord.run.message import Message, Part
 from pullcord.run.record import Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
@@ -303,6 +305,21 @@ class TestEnding:
         assert kept[1].closed
         assert kept[1].output() == ("text", 3)
         assert store.find(LOCAL, "other") is store.log(LOCAL, "other") is None
+
+    def test_parts_and_messages_are_kept_with_the_spec(
+        self, store: RunStore, ends: FinishOf
+    ) -> None:
+        """Byte for byte, so that a retry finds its run, and a later turn its files."""
+        image = Part(data=bytes(range(256)), media_type="image/png", name="cat.png")
+        asked = spec(parts=(image, Part("x" * 5000)), messages=(Message.of("user", image, "y"),))
+        end = ends(parts=asked.parts)
+        put(store, replace(end, ended=replace(end.ended, spec=asked)))
+        found = store.find(LOCAL, "r")
+        assert found is not None
+        assert found.spec == asked
+        assert isinstance(store.admit(LOCAL, asked), EndedRun)
+        with pytest.raises(RunExists):
+            store.admit(LOCAL, replace(asked, messages=()))
 
     def test_a_live_run_becomes_an_ended_one(self, store: RunStore, ends: FinishOf) -> None:
         """Many runs end in one step, admitted or not."""

@@ -29,6 +29,7 @@ from pullcord.run.events import (
     ToolCallStarted,
     ToolCallState,
 )
+from pullcord.run.message import Given
 from pullcord.run.record import Decision, DisconnectPolicy, RunFilter, RunSpec, SessionPolicy
 from pullcord.run.runnable import RunnableInfo, full_name
 from pullcord.run.state import IllegalTransition, RunState
@@ -220,7 +221,7 @@ class Play:
             lambda: port.use(Usage(output_tokens=choose([0, 3, 6]), steps=choose([0, 1]))),
             lambda: port.tool_started(call),
             lambda: port.tool_ended(done),
-            lambda: port.start(child, _info(child), "go", None, ()),
+            lambda: port.start(child, _info(child), Given("go"), ()),
             lambda: port.stop(Cancellation(CancelCause.USER, reason="its own")),
             lambda: code.end(choose([None, None, ValueError("no")])),
             port.stuck,

@@ -4,6 +4,7 @@ from pullcord.models.base import AssistantMessage, SystemMessage, UserMessage
 from pullcord.native.conversation import conversation, system_text
 from pullcord.run.cancel import Cancellation
 from pullcord.run.events import RunError, ToolCall, ToolCallState
+from pullcord.run.message import Given
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 
@@ -17,8 +18,8 @@ def test_description_and_instructions_make_the_system_message() -> None:
 
 def test_input_data_follows_the_input() -> None:
     """Structured input goes to the model as JSON, below the text."""
-    assert conversation("", [], "hi", None) == [UserMessage("hi")]
-    assert conversation("S", [], "hi", {"a": 1}) == [
+    assert conversation("", [], Given("hi")) == [UserMessage("hi")]
+    assert conversation("S", [], Given("hi", {"a": 1})) == [
         SystemMessage("S"),
         UserMessage('hi\n\n{"a":1}'),
     ]
@@ -37,7 +38,7 @@ def test_stopped_turns_stay_in_the_conversation() -> None:
         tool_calls=(ToolCall("c", "send_mail", state=ToolCallState.UNKNOWN),),
     )
     failed = Run("3", "agents/a", RunState.FAILED, input="three", error=RunError("ValueError"))
-    assert conversation("", [done, stopped, failed], "four", None) == [
+    assert conversation("", [done, stopped, failed], Given("four")) == [
         UserMessage("one"),
         AssistantMessage("first"),
         UserMessage("two"),

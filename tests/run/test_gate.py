@@ -37,9 +37,11 @@ from pullcord.run.events import (
     ToolCallState,
     UsageUpdated,
 )
+from pullcord.run.message import Message, Part, Role
 from pullcord.run.record import MAX_REASON_LENGTH, Decision, RunSpec
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.state import RunState
+from pullcord.run.takes import Takes
 from pullcord.run.usage import MAX_COUNT, MAX_TOKENS, Limits, Usage
 from pullcord.v1 import run_service_pb2
 from pullcord.wire.event import event_of, response_bytes
@@ -56,6 +58,9 @@ KINDS = (
     Decision,
     Limits,
     RunSpec,
+    Part,
+    Message,
+    Takes,
 )
 CHUNKS = readers.Bounds(data=2048, output=4096)
 
@@ -332,8 +337,25 @@ def source(**fields: Any) -> Source:
             TypeError,
             "spec.on_disconnect must be a DisconnectPolicy, not str",
         ),
-        (lambda: gate.input(b"x"), TypeError, "input must be text, not bytes"),
-        (lambda: gate.input_data("x"), TypeError, "input_data must be a mapping, not str"),
+        (lambda: gate.given(b"x", None, (), ()), TypeError, "input must be text, not bytes"),
+        (lambda: gate.given("", "x", (), ()), TypeError, "input_data must be a mapping, not str"),
+        (lambda: gate.given("", None, "x", ()), TypeError, "parts must be a tuple or list"),
+        (lambda: gate.given("", None, (7,), ()), TypeError, r"parts\[0\] must be a Part, not int"),
+        (
+            lambda: gate.given("", None, [Part(data="x")], ()),
+            TypeError,
+            r"parts\[0\].data must be bytes, not str",
+        ),
+        (
+            lambda: gate.given("", None, (), [Message("user", ())]),
+            TypeError,
+            r"messages\[0\].role must be a Role, not str",
+        ),
+        (
+            lambda: gate.spec(RunSpec("agents/a", messages=(Message(Role.USER, (Part(5),)),))),
+            TypeError,
+            r"spec.messages\[0\].parts\[0\].text must be text, not int",
+        ),
     ],
 )
 def test_an_error_names_the_field(

@@ -5,6 +5,7 @@ import string
 from hypothesis import strategies as st
 from pullcord.run import events
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome, StopStage
+from pullcord.run.message import Message, Part, Role
 from pullcord.run.record import DisconnectPolicy, Receipt, Run, RunSpec, SessionPolicy
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
@@ -156,6 +157,30 @@ limits = st.builds(
 )
 
 
+media_types = st.sampled_from(["image/png", "application/pdf", "AUDIO/wav"])
+file_names = st.sampled_from(["", "photo.png", "日記.pdf"])
+text_parts = st.builds(Part, text=texts, name=file_names)
+parts = st.one_of(
+    text_parts,
+    st.builds(
+        Part,
+        uri=st.sampled_from(["https://example.com/cat.png", "gs://b/o"]),
+        media_type=media_types,
+        name=file_names,
+    ),
+    st.builds(Part, data=st.binary(min_size=1, max_size=50), media_type=media_types),
+)
+messages = st.one_of(
+    st.builds(Message, st.just(Role.USER), st.lists(parts, min_size=1, max_size=2).map(tuple)),
+    st.builds(
+        Message,
+        st.sampled_from([Role.ASSISTANT, Role.SYSTEM, Role.TOOL]),
+        st.tuples(text_parts),
+        name=st.just("weather"),
+    ),
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> RunSpec:
     """Specs that keep the rules."""
@@ -174,4 +199,6 @@ def specs(draw: st.DrawFn) -> RunSpec:
         lease=draw(st.none() | waits.filter(bool)) if leased else None,
         labels=draw(labels),
         session_policy=draw(st.none() | st.sampled_from(SessionPolicy)) if session_id else None,
+        parts=tuple(draw(st.lists(parts, max_size=3))),
+        messages=tuple(draw(st.lists(messages, max_size=2))),
     )

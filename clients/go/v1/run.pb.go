@@ -286,6 +286,67 @@ func (ToolCallState) EnumDescriptor() ([]byte, []int) {
 	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{3}
 }
 
+// Who said a message of a conversation.
+type MessageRole int32
+
+const (
+	// Not stated. A server refuses it.
+	MessageRole_MESSAGE_ROLE_UNSPECIFIED MessageRole = 0
+	// A person, or whoever calls.
+	MessageRole_MESSAGE_ROLE_USER MessageRole = 1
+	// The model.
+	MessageRole_MESSAGE_ROLE_ASSISTANT MessageRole = 2
+	// Whoever sets the model's task. The model is told it after the agent's own instructions.
+	MessageRole_MESSAGE_ROLE_SYSTEM MessageRole = 3
+	// A tool that was called somewhere else: its result, as text.
+	MessageRole_MESSAGE_ROLE_TOOL MessageRole = 4
+)
+
+// Enum value maps for MessageRole.
+var (
+	MessageRole_name = map[int32]string{
+		0: "MESSAGE_ROLE_UNSPECIFIED",
+		1: "MESSAGE_ROLE_USER",
+		2: "MESSAGE_ROLE_ASSISTANT",
+		3: "MESSAGE_ROLE_SYSTEM",
+		4: "MESSAGE_ROLE_TOOL",
+	}
+	MessageRole_value = map[string]int32{
+		"MESSAGE_ROLE_UNSPECIFIED": 0,
+		"MESSAGE_ROLE_USER":        1,
+		"MESSAGE_ROLE_ASSISTANT":   2,
+		"MESSAGE_ROLE_SYSTEM":      3,
+		"MESSAGE_ROLE_TOOL":        4,
+	}
+)
+
+func (x MessageRole) Enum() *MessageRole {
+	p := new(MessageRole)
+	*p = x
+	return p
+}
+
+func (x MessageRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MessageRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_pullcord_v1_run_proto_enumTypes[4].Descriptor()
+}
+
+func (MessageRole) Type() protoreflect.EnumType {
+	return &file_pullcord_v1_run_proto_enumTypes[4]
+}
+
+func (x MessageRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MessageRole.Descriptor instead.
+func (MessageRole) EnumDescriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{4}
+}
+
 // How a model's answer ended.
 type FinishReason int32
 
@@ -343,11 +404,11 @@ func (x FinishReason) String() string {
 }
 
 func (FinishReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_pullcord_v1_run_proto_enumTypes[4].Descriptor()
+	return file_pullcord_v1_run_proto_enumTypes[5].Descriptor()
 }
 
 func (FinishReason) Type() protoreflect.EnumType {
-	return &file_pullcord_v1_run_proto_enumTypes[4]
+	return &file_pullcord_v1_run_proto_enumTypes[5]
 }
 
 func (x FinishReason) Number() protoreflect.EnumNumber {
@@ -356,7 +417,7 @@ func (x FinishReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FinishReason.Descriptor instead.
 func (FinishReason) EnumDescriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{4}
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{5}
 }
 
 // The most a run may take. Reaching one ends the run CANCELLED with cause BUDGET.
@@ -442,6 +503,192 @@ func (x *Limits) GetMaxToolCalls() int32 {
 	return 0
 }
 
+// A piece of a message: text, a file by its address, or a file itself.
+type Part struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one must be set in a request. In a Run the data of a part is left out, so none is set there.
+	//
+	// Types that are valid to be assigned to Content:
+	//
+	//	*Part_Text
+	//	*Part_Uri
+	//	*Part_Data
+	Content isPart_Content `protobuf_oneof:"content"`
+	// What it is, such as `image/png`. Required with uri and data. Unset with text: text/plain.
+	MediaType string `protobuf:"bytes,4,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// The name of the file. Unset: it has none.
+	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Part) Reset() {
+	*x = Part{}
+	mi := &file_pullcord_v1_run_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Part) ProtoMessage() {}
+
+func (x *Part) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Part.ProtoReflect.Descriptor instead.
+func (*Part) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Part) GetContent() isPart_Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *Part) GetText() string {
+	if x != nil {
+		if x, ok := x.Content.(*Part_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *Part) GetUri() string {
+	if x != nil {
+		if x, ok := x.Content.(*Part_Uri); ok {
+			return x.Uri
+		}
+	}
+	return ""
+}
+
+func (x *Part) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Content.(*Part_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *Part) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *Part) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type isPart_Content interface {
+	isPart_Content()
+}
+
+type Part_Text struct {
+	// Text.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
+}
+
+type Part_Uri struct {
+	// The address of a file, such as `https://…` or `gs://…`. The model's provider fetches it, no server of ours.
+	Uri string `protobuf:"bytes,2,opt,name=uri,proto3,oneof"`
+}
+
+type Part_Data struct {
+	// The bytes of a file. The server bounds them.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3,oneof"`
+}
+
+func (*Part_Text) isPart_Content() {}
+
+func (*Part_Uri) isPart_Content() {}
+
+func (*Part_Data) isPart_Content() {}
+
+// One message of a conversation.
+type Message struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who said it. Required.
+	Role MessageRole `protobuf:"varint,1,opt,name=role,proto3,enum=pullcord.v1.MessageRole" json:"role,omitempty"`
+	// What was said. At least one; those of any role but USER must be text.
+	Parts []*Part `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	// The name of who said it; of a TOOL message the tool's, and required. Unset: the role says enough.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Message) Reset() {
+	*x = Message{}
+	mi := &file_pullcord_v1_run_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Message) ProtoMessage() {}
+
+func (x *Message) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Message.ProtoReflect.Descriptor instead.
+func (*Message) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Message) GetRole() MessageRole {
+	if x != nil {
+		return x.Role
+	}
+	return MessageRole_MESSAGE_ROLE_UNSPECIFIED
+}
+
+func (x *Message) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Message) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // What a run is asked to be.
 type RunSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -468,13 +715,18 @@ type RunSpec struct {
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What it does when its session is busy. Unset: runs may overlap.
 	SessionPolicy SessionPolicy `protobuf:"varint,11,opt,name=session_policy,json=sessionPolicy,proto3,enum=pullcord.v1.SessionPolicy" json:"session_policy,omitempty"`
+	// The rest of the user's turn, after `input`: text, addresses, files. Unset: none.
+	Parts []*Part `protobuf:"bytes,12,rep,name=parts,proto3" json:"parts,omitempty"`
+	// What was said before this turn, the oldest first. The model is told it in place of the session's own
+	// earlier turns. Unset: the session's earlier turns, if there is a session.
+	Messages      []*Message `protobuf:"bytes,13,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunSpec) Reset() {
 	*x = RunSpec{}
-	mi := &file_pullcord_v1_run_proto_msgTypes[1]
+	mi := &file_pullcord_v1_run_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +738,7 @@ func (x *RunSpec) String() string {
 func (*RunSpec) ProtoMessage() {}
 
 func (x *RunSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_run_proto_msgTypes[1]
+	mi := &file_pullcord_v1_run_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +751,7 @@ func (x *RunSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSpec.ProtoReflect.Descriptor instead.
 func (*RunSpec) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{1}
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RunSpec) GetRunnable() string {
@@ -579,6 +831,20 @@ func (x *RunSpec) GetSessionPolicy() SessionPolicy {
 	return SessionPolicy_SESSION_POLICY_UNSPECIFIED
 }
 
+func (x *RunSpec) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *RunSpec) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
 // What a run has used. Interrupted work counts too.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -592,21 +858,24 @@ type Usage struct {
 	CachedTokens int64 `protobuf:"varint,4,opt,name=cached_tokens,json=cachedTokens,proto3" json:"cached_tokens,omitempty"`
 	// input_tokens and output_tokens together.
 	TotalTokens int64 `protobuf:"varint,5,opt,name=total_tokens,json=totalTokens,proto3" json:"total_tokens,omitempty"`
-	// Cost in US dollars. Unset (0): none, or no price is known.
+	// Cost in US dollars. Unset (0): none, or not known; `cost_unknown` says which.
 	Cost float64 `protobuf:"fixed64,6,opt,name=cost,proto3" json:"cost,omitempty"`
 	// True where some tokens were counted by us, because the model was interrupted before it said.
 	Estimated bool `protobuf:"varint,7,opt,name=estimated,proto3" json:"estimated,omitempty"`
 	// Steps begun: model calls of an agent or team, steps of a workflow.
 	Steps int32 `protobuf:"varint,8,opt,name=steps,proto3" json:"steps,omitempty"`
 	// Tool calls begun.
-	ToolCalls     int32 `protobuf:"varint,9,opt,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	ToolCalls int32 `protobuf:"varint,9,opt,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// True where a model was used whose price is not known: the cost is then unknown, and `cost` is 0.
+	// Unset: the cost is known, or the server is older than this field.
+	CostUnknown   bool `protobuf:"varint,10,opt,name=cost_unknown,json=costUnknown,proto3" json:"cost_unknown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pullcord_v1_run_proto_msgTypes[2]
+	mi := &file_pullcord_v1_run_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +887,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_run_proto_msgTypes[2]
+	mi := &file_pullcord_v1_run_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +900,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{2}
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -697,6 +966,13 @@ func (x *Usage) GetToolCalls() int32 {
 	return 0
 }
 
+func (x *Usage) GetCostUnknown() bool {
+	if x != nil {
+		return x.CostUnknown
+	}
+	return false
+}
+
 // One tool call of a run.
 type ToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -723,7 +999,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_pullcord_v1_run_proto_msgTypes[3]
+	mi := &file_pullcord_v1_run_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +1011,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_run_proto_msgTypes[3]
+	mi := &file_pullcord_v1_run_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +1024,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{3}
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ToolCall) GetToolCallId() string {
@@ -856,14 +1132,16 @@ type Run struct {
 	Tenant string `protobuf:"bytes,22,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The caller within the tenant that it belongs to: the one that started it, or its parent's owner.
 	// Unset: the server is older than this field.
-	Owner         string `protobuf:"bytes,23,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,23,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The rest of what it was given; the data of files is left out. Unset: none.
+	Parts         []*Part `protobuf:"bytes,24,rep,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_pullcord_v1_run_proto_msgTypes[4]
+	mi := &file_pullcord_v1_run_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1153,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_run_proto_msgTypes[4]
+	mi := &file_pullcord_v1_run_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1166,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{4}
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Run) GetRunId() string {
@@ -1052,6 +1330,13 @@ func (x *Run) GetOwner() string {
 	return ""
 }
 
+func (x *Run) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1063,7 +1348,19 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"max_tokens\x18\x02 \x01(\x03R\tmaxTokens\x12\x19\n" +
 	"\bmax_cost\x18\x03 \x01(\x01R\amaxCost\x12\x1b\n" +
 	"\tmax_steps\x18\x04 \x01(\x05R\bmaxSteps\x12$\n" +
-	"\x0emax_tool_calls\x18\x05 \x01(\x05R\fmaxToolCalls\"\x9c\x04\n" +
+	"\x0emax_tool_calls\x18\x05 \x01(\x05R\fmaxToolCalls\"\x84\x01\n" +
+	"\x04Part\x12\x14\n" +
+	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x12\n" +
+	"\x03uri\x18\x02 \x01(\tH\x00R\x03uri\x12\x14\n" +
+	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x04 \x01(\tR\tmediaType\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04nameB\t\n" +
+	"\acontent\"t\n" +
+	"\aMessage\x12,\n" +
+	"\x04role\x18\x01 \x01(\x0e2\x18.pullcord.v1.MessageRoleR\x04role\x12'\n" +
+	"\x05parts\x18\x02 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xf7\x04\n" +
 	"\aRunSpec\x12\x1a\n" +
 	"\brunnable\x18\x01 \x01(\tR\brunnable\x12\x14\n" +
 	"\x05input\x18\x02 \x01(\tR\x05input\x126\n" +
@@ -1078,10 +1375,12 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x05lease\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05lease\x128\n" +
 	"\x06labels\x18\n" +
 	" \x03(\v2 .pullcord.v1.RunSpec.LabelsEntryR\x06labels\x12A\n" +
-	"\x0esession_policy\x18\v \x01(\x0e2\x1a.pullcord.v1.SessionPolicyR\rsessionPolicy\x1a9\n" +
+	"\x0esession_policy\x18\v \x01(\x0e2\x1a.pullcord.v1.SessionPolicyR\rsessionPolicy\x12'\n" +
+	"\x05parts\x18\f \x03(\v2\x11.pullcord.v1.PartR\x05parts\x120\n" +
+	"\bmessages\x18\r \x03(\v2\x14.pullcord.v1.MessageR\bmessages\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x02\n" +
 	"\x05Usage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12)\n" +
@@ -1092,7 +1391,9 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\testimated\x18\a \x01(\bR\testimated\x12\x14\n" +
 	"\x05steps\x18\b \x01(\x05R\x05steps\x12\x1d\n" +
 	"\n" +
-	"tool_calls\x18\t \x01(\x05R\ttoolCalls\"\xba\x02\n" +
+	"tool_calls\x18\t \x01(\x05R\ttoolCalls\x12!\n" +
+	"\fcost_unknown\x18\n" +
+	" \x01(\bR\vcostUnknown\"\xba\x02\n" +
 	"\bToolCall\x12 \n" +
 	"\ftool_call_id\x18\x01 \x01(\tR\n" +
 	"toolCallId\x12\x1b\n" +
@@ -1103,7 +1404,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\x83\b\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\xac\b\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1134,7 +1435,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x05input\x18\x14 \x01(\tR\x05input\x12>\n" +
 	"\rfinish_reason\x18\x15 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\x12\x16\n" +
 	"\x06tenant\x18\x16 \x01(\tR\x06tenant\x12\x14\n" +
-	"\x05owner\x18\x17 \x01(\tR\x05owner\x1a9\n" +
+	"\x05owner\x18\x17 \x01(\tR\x05owner\x12'\n" +
+	"\x05parts\x18\x18 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +
@@ -1165,7 +1467,13 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x1bTOOL_CALL_STATE_INTERRUPTED\x10\x04\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_UNKNOWN\x10\x05\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_WAITING\x10\x06\x12\x1c\n" +
-	"\x18TOOL_CALL_STATE_DECLINED\x10\a*\xec\x01\n" +
+	"\x18TOOL_CALL_STATE_DECLINED\x10\a*\x8e\x01\n" +
+	"\vMessageRole\x12\x1c\n" +
+	"\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n" +
+	"\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x17\n" +
+	"\x13MESSAGE_ROLE_SYSTEM\x10\x03\x12\x15\n" +
+	"\x11MESSAGE_ROLE_TOOL\x10\x04*\xec\x01\n" +
 	"\fFinishReason\x12\x1d\n" +
 	"\x19FINISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FINISH_REASON_STOP\x10\x01\x12\x1c\n" +
@@ -1189,55 +1497,63 @@ func file_pullcord_v1_run_proto_rawDescGZIP() []byte {
 	return file_pullcord_v1_run_proto_rawDescData
 }
 
-var file_pullcord_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pullcord_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_pullcord_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_pullcord_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_pullcord_v1_run_proto_goTypes = []any{
 	(RunState)(0),                 // 0: pullcord.v1.RunState
 	(DisconnectPolicy)(0),         // 1: pullcord.v1.DisconnectPolicy
 	(SessionPolicy)(0),            // 2: pullcord.v1.SessionPolicy
 	(ToolCallState)(0),            // 3: pullcord.v1.ToolCallState
-	(FinishReason)(0),             // 4: pullcord.v1.FinishReason
-	(*Limits)(nil),                // 5: pullcord.v1.Limits
-	(*RunSpec)(nil),               // 6: pullcord.v1.RunSpec
-	(*Usage)(nil),                 // 7: pullcord.v1.Usage
-	(*ToolCall)(nil),              // 8: pullcord.v1.ToolCall
-	(*Run)(nil),                   // 9: pullcord.v1.Run
-	nil,                           // 10: pullcord.v1.RunSpec.LabelsEntry
-	nil,                           // 11: pullcord.v1.Run.LabelsEntry
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Cancellation)(nil),          // 15: pullcord.v1.Cancellation
-	(*RunError)(nil),              // 16: pullcord.v1.RunError
+	(MessageRole)(0),              // 4: pullcord.v1.MessageRole
+	(FinishReason)(0),             // 5: pullcord.v1.FinishReason
+	(*Limits)(nil),                // 6: pullcord.v1.Limits
+	(*Part)(nil),                  // 7: pullcord.v1.Part
+	(*Message)(nil),               // 8: pullcord.v1.Message
+	(*RunSpec)(nil),               // 9: pullcord.v1.RunSpec
+	(*Usage)(nil),                 // 10: pullcord.v1.Usage
+	(*ToolCall)(nil),              // 11: pullcord.v1.ToolCall
+	(*Run)(nil),                   // 12: pullcord.v1.Run
+	nil,                           // 13: pullcord.v1.RunSpec.LabelsEntry
+	nil,                           // 14: pullcord.v1.Run.LabelsEntry
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 16: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Cancellation)(nil),          // 18: pullcord.v1.Cancellation
+	(*RunError)(nil),              // 19: pullcord.v1.RunError
 }
 var file_pullcord_v1_run_proto_depIdxs = []int32{
-	12, // 0: pullcord.v1.Limits.timeout:type_name -> google.protobuf.Duration
-	13, // 1: pullcord.v1.RunSpec.input_data:type_name -> google.protobuf.Struct
-	5,  // 2: pullcord.v1.RunSpec.limits:type_name -> pullcord.v1.Limits
-	1,  // 3: pullcord.v1.RunSpec.on_disconnect:type_name -> pullcord.v1.DisconnectPolicy
-	12, // 4: pullcord.v1.RunSpec.lease:type_name -> google.protobuf.Duration
-	10, // 5: pullcord.v1.RunSpec.labels:type_name -> pullcord.v1.RunSpec.LabelsEntry
-	2,  // 6: pullcord.v1.RunSpec.session_policy:type_name -> pullcord.v1.SessionPolicy
-	3,  // 7: pullcord.v1.ToolCall.state:type_name -> pullcord.v1.ToolCallState
-	14, // 8: pullcord.v1.ToolCall.start_time:type_name -> google.protobuf.Timestamp
-	14, // 9: pullcord.v1.ToolCall.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 10: pullcord.v1.Run.state:type_name -> pullcord.v1.RunState
-	15, // 11: pullcord.v1.Run.cancellation:type_name -> pullcord.v1.Cancellation
-	13, // 12: pullcord.v1.Run.output_data:type_name -> google.protobuf.Struct
-	16, // 13: pullcord.v1.Run.error:type_name -> pullcord.v1.RunError
-	7,  // 14: pullcord.v1.Run.usage:type_name -> pullcord.v1.Usage
-	8,  // 15: pullcord.v1.Run.tool_calls:type_name -> pullcord.v1.ToolCall
-	11, // 16: pullcord.v1.Run.labels:type_name -> pullcord.v1.Run.LabelsEntry
-	14, // 17: pullcord.v1.Run.create_time:type_name -> google.protobuf.Timestamp
-	14, // 18: pullcord.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	14, // 19: pullcord.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	14, // 20: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 21: pullcord.v1.Run.finish_reason:type_name -> pullcord.v1.FinishReason
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	15, // 0: pullcord.v1.Limits.timeout:type_name -> google.protobuf.Duration
+	4,  // 1: pullcord.v1.Message.role:type_name -> pullcord.v1.MessageRole
+	7,  // 2: pullcord.v1.Message.parts:type_name -> pullcord.v1.Part
+	16, // 3: pullcord.v1.RunSpec.input_data:type_name -> google.protobuf.Struct
+	6,  // 4: pullcord.v1.RunSpec.limits:type_name -> pullcord.v1.Limits
+	1,  // 5: pullcord.v1.RunSpec.on_disconnect:type_name -> pullcord.v1.DisconnectPolicy
+	15, // 6: pullcord.v1.RunSpec.lease:type_name -> google.protobuf.Duration
+	13, // 7: pullcord.v1.RunSpec.labels:type_name -> pullcord.v1.RunSpec.LabelsEntry
+	2,  // 8: pullcord.v1.RunSpec.session_policy:type_name -> pullcord.v1.SessionPolicy
+	7,  // 9: pullcord.v1.RunSpec.parts:type_name -> pullcord.v1.Part
+	8,  // 10: pullcord.v1.RunSpec.messages:type_name -> pullcord.v1.Message
+	3,  // 11: pullcord.v1.ToolCall.state:type_name -> pullcord.v1.ToolCallState
+	17, // 12: pullcord.v1.ToolCall.start_time:type_name -> google.protobuf.Timestamp
+	17, // 13: pullcord.v1.ToolCall.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 14: pullcord.v1.Run.state:type_name -> pullcord.v1.RunState
+	18, // 15: pullcord.v1.Run.cancellation:type_name -> pullcord.v1.Cancellation
+	16, // 16: pullcord.v1.Run.output_data:type_name -> google.protobuf.Struct
+	19, // 17: pullcord.v1.Run.error:type_name -> pullcord.v1.RunError
+	10, // 18: pullcord.v1.Run.usage:type_name -> pullcord.v1.Usage
+	11, // 19: pullcord.v1.Run.tool_calls:type_name -> pullcord.v1.ToolCall
+	14, // 20: pullcord.v1.Run.labels:type_name -> pullcord.v1.Run.LabelsEntry
+	17, // 21: pullcord.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	17, // 22: pullcord.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	17, // 23: pullcord.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	17, // 24: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 25: pullcord.v1.Run.finish_reason:type_name -> pullcord.v1.FinishReason
+	7,  // 26: pullcord.v1.Run.parts:type_name -> pullcord.v1.Part
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_run_proto_init() }
@@ -1247,13 +1563,18 @@ func file_pullcord_v1_run_proto_init() {
 	}
 	file_pullcord_v1_cancel_proto_init()
 	file_pullcord_v1_error_proto_init()
+	file_pullcord_v1_run_proto_msgTypes[1].OneofWrappers = []any{
+		(*Part_Text)(nil),
+		(*Part_Uri)(nil),
+		(*Part_Data)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_run_proto_rawDesc), len(file_pullcord_v1_run_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   7,
+			NumEnums:      6,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

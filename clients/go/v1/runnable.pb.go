@@ -80,6 +80,79 @@ func (RunnableKind) EnumDescriptor() ([]byte, []int) {
 	return file_pullcord_v1_runnable_proto_rawDescGZIP(), []int{0}
 }
 
+// What a runnable takes beside `input` and `input_data`. A run with anything else is refused.
+type Takes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it takes parts. Unset: it takes none.
+	Parts bool `protobuf:"varint,1,opt,name=parts,proto3" json:"parts,omitempty"`
+	// Whether it takes messages. Unset: it takes none.
+	Messages bool `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	// The media types of files that it takes as data, such as `image/png`, `image/*` or `*/*`. Unset: none.
+	DataTypes []string `protobuf:"bytes,3,rep,name=data_types,json=dataTypes,proto3" json:"data_types,omitempty"`
+	// The media types of files that it takes as an address. Unset: none.
+	UriTypes      []string `protobuf:"bytes,4,rep,name=uri_types,json=uriTypes,proto3" json:"uri_types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Takes) Reset() {
+	*x = Takes{}
+	mi := &file_pullcord_v1_runnable_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Takes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Takes) ProtoMessage() {}
+
+func (x *Takes) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_runnable_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Takes.ProtoReflect.Descriptor instead.
+func (*Takes) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_runnable_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Takes) GetParts() bool {
+	if x != nil {
+		return x.Parts
+	}
+	return false
+}
+
+func (x *Takes) GetMessages() bool {
+	if x != nil {
+		return x.Messages
+	}
+	return false
+}
+
+func (x *Takes) GetDataTypes() []string {
+	if x != nil {
+		return x.DataTypes
+	}
+	return nil
+}
+
+func (x *Takes) GetUriTypes() []string {
+	if x != nil {
+		return x.UriTypes
+	}
+	return nil
+}
+
 // Something that can be run.
 type Runnable struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -94,14 +167,16 @@ type Runnable struct {
 	// What it does, in the author's words. Unset: the author gave none.
 	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	// The full names or ids of a team's members, or of a workflow's steps, in order. Unset: it has none.
-	Members       []string `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`
+	Members []string `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`
+	// What it takes beside input and input_data. Unset: nothing, or the server is older than this field.
+	Takes         *Takes `protobuf:"bytes,7,opt,name=takes,proto3" json:"takes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Runnable) Reset() {
 	*x = Runnable{}
-	mi := &file_pullcord_v1_runnable_proto_msgTypes[0]
+	mi := &file_pullcord_v1_runnable_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -113,7 +188,7 @@ func (x *Runnable) String() string {
 func (*Runnable) ProtoMessage() {}
 
 func (x *Runnable) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_runnable_proto_msgTypes[0]
+	mi := &file_pullcord_v1_runnable_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -126,7 +201,7 @@ func (x *Runnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runnable.ProtoReflect.Descriptor instead.
 func (*Runnable) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_runnable_proto_rawDescGZIP(), []int{0}
+	return file_pullcord_v1_runnable_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Runnable) GetName() string {
@@ -171,18 +246,32 @@ func (x *Runnable) GetMembers() []string {
 	return nil
 }
 
+func (x *Runnable) GetTakes() *Takes {
+	if x != nil {
+		return x.Takes
+	}
+	return nil
+}
+
 var File_pullcord_v1_runnable_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_runnable_proto_rawDesc = "" +
 	"\n" +
-	"\x1apullcord/v1/runnable.proto\x12\vpullcord.v1\"\xbc\x01\n" +
+	"\x1apullcord/v1/runnable.proto\x12\vpullcord.v1\"u\n" +
+	"\x05Takes\x12\x14\n" +
+	"\x05parts\x18\x01 \x01(\bR\x05parts\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\bR\bmessages\x12\x1d\n" +
+	"\n" +
+	"data_types\x18\x03 \x03(\tR\tdataTypes\x12\x1b\n" +
+	"\turi_types\x18\x04 \x03(\tR\buriTypes\"\xe6\x01\n" +
 	"\bRunnable\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x19.pullcord.v1.RunnableKindR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x04 \x01(\tR\vdisplayName\x12 \n" +
 	"\vdescription\x18\x05 \x01(\tR\vdescription\x12\x18\n" +
-	"\amembers\x18\x06 \x03(\tR\amembers*z\n" +
+	"\amembers\x18\x06 \x03(\tR\amembers\x12(\n" +
+	"\x05takes\x18\a \x01(\v2\x12.pullcord.v1.TakesR\x05takes*z\n" +
 	"\fRunnableKind\x12\x1d\n" +
 	"\x19RUNNABLE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13RUNNABLE_KIND_AGENT\x10\x01\x12\x16\n" +
@@ -203,18 +292,20 @@ func file_pullcord_v1_runnable_proto_rawDescGZIP() []byte {
 }
 
 var file_pullcord_v1_runnable_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pullcord_v1_runnable_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_pullcord_v1_runnable_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_pullcord_v1_runnable_proto_goTypes = []any{
 	(RunnableKind)(0), // 0: pullcord.v1.RunnableKind
-	(*Runnable)(nil),  // 1: pullcord.v1.Runnable
+	(*Takes)(nil),     // 1: pullcord.v1.Takes
+	(*Runnable)(nil),  // 2: pullcord.v1.Runnable
 }
 var file_pullcord_v1_runnable_proto_depIdxs = []int32{
 	0, // 0: pullcord.v1.Runnable.kind:type_name -> pullcord.v1.RunnableKind
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 1: pullcord.v1.Runnable.takes:type_name -> pullcord.v1.Takes
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_runnable_proto_init() }
@@ -228,7 +319,7 @@ func file_pullcord_v1_runnable_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_runnable_proto_rawDesc), len(file_pullcord_v1_runnable_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

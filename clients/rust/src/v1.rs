@@ -318,6 +318,48 @@ pub struct Limits {
     #[prost(int32, tag = "5")]
     pub max_tool_calls: i32,
 }
+/// A piece of a message: text, a file by its address, or a file itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Part {
+    /// What it is, such as `image/png`. Required with uri and data. Unset with text: text/plain.
+    #[prost(string, tag = "4")]
+    pub media_type: ::prost::alloc::string::String,
+    /// The name of the file. Unset: it has none.
+    #[prost(string, tag = "5")]
+    pub name: ::prost::alloc::string::String,
+    /// Exactly one must be set in a request. In a Run the data of a part is left out, so none is set there.
+    #[prost(oneof = "part::Content", tags = "1, 2, 3")]
+    pub content: ::core::option::Option<part::Content>,
+}
+/// Nested message and enum types in `Part`.
+pub mod part {
+    /// Exactly one must be set in a request. In a Run the data of a part is left out, so none is set there.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Content {
+        /// Text.
+        #[prost(string, tag = "1")]
+        Text(::prost::alloc::string::String),
+        /// The address of a file, such as `<https://…`> or `gs://…`. The model's provider fetches it, no server of ours.
+        #[prost(string, tag = "2")]
+        Uri(::prost::alloc::string::String),
+        /// The bytes of a file. The server bounds them.
+        #[prost(bytes, tag = "3")]
+        Data(::prost::alloc::vec::Vec<u8>),
+    }
+}
+/// One message of a conversation.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Message {
+    /// Who said it. Required.
+    #[prost(enumeration = "MessageRole", tag = "1")]
+    pub role: i32,
+    /// What was said. At least one; those of any role but USER must be text.
+    #[prost(message, repeated, tag = "2")]
+    pub parts: ::prost::alloc::vec::Vec<Part>,
+    /// The name of who said it; of a TOOL message the tool's, and required. Unset: the role says enough.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+}
 /// What a run is asked to be.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunSpec {
@@ -358,6 +400,13 @@ pub struct RunSpec {
     /// What it does when its session is busy. Unset: runs may overlap.
     #[prost(enumeration = "SessionPolicy", tag = "11")]
     pub session_policy: i32,
+    /// The rest of the user's turn, after `input`: text, addresses, files. Unset: none.
+    #[prost(message, repeated, tag = "12")]
+    pub parts: ::prost::alloc::vec::Vec<Part>,
+    /// What was said before this turn, the oldest first. The model is told it in place of the session's own
+    /// earlier turns. Unset: the session's earlier turns, if there is a session.
+    #[prost(message, repeated, tag = "13")]
+    pub messages: ::prost::alloc::vec::Vec<Message>,
 }
 /// What a run has used. Interrupted work counts too.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -377,7 +426,7 @@ pub struct Usage {
     /// input_tokens and output_tokens together.
     #[prost(int64, tag = "5")]
     pub total_tokens: i64,
-    /// Cost in US dollars. Unset (0): none, or no price is known.
+    /// Cost in US dollars. Unset (0): none, or not known; `cost_unknown` says which.
     #[prost(double, tag = "6")]
     pub cost: f64,
     /// True where some tokens were counted by us, because the model was interrupted before it said.
@@ -389,6 +438,10 @@ pub struct Usage {
     /// Tool calls begun.
     #[prost(int32, tag = "9")]
     pub tool_calls: i32,
+    /// True where a model was used whose price is not known: the cost is then unknown, and `cost` is 0.
+    /// Unset: the cost is known, or the server is older than this field.
+    #[prost(bool, tag = "10")]
+    pub cost_unknown: bool,
 }
 /// One tool call of a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -495,6 +548,9 @@ pub struct Run {
     /// Unset: the server is older than this field.
     #[prost(string, tag = "23")]
     pub owner: ::prost::alloc::string::String,
+    /// The rest of what it was given; the data of files is left out. Unset: none.
+    #[prost(message, repeated, tag = "24")]
+    pub parts: ::prost::alloc::vec::Vec<Part>,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -672,6 +728,47 @@ impl ToolCallState {
             "TOOL_CALL_STATE_UNKNOWN" => Some(Self::Unknown),
             "TOOL_CALL_STATE_WAITING" => Some(Self::Waiting),
             "TOOL_CALL_STATE_DECLINED" => Some(Self::Declined),
+            _ => None,
+        }
+    }
+}
+/// Who said a message of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MessageRole {
+    /// Not stated. A server refuses it.
+    Unspecified = 0,
+    /// A person, or whoever calls.
+    User = 1,
+    /// The model.
+    Assistant = 2,
+    /// Whoever sets the model's task. The model is told it after the agent's own instructions.
+    System = 3,
+    /// A tool that was called somewhere else: its result, as text.
+    Tool = 4,
+}
+impl MessageRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MESSAGE_ROLE_UNSPECIFIED",
+            Self::User => "MESSAGE_ROLE_USER",
+            Self::Assistant => "MESSAGE_ROLE_ASSISTANT",
+            Self::System => "MESSAGE_ROLE_SYSTEM",
+            Self::Tool => "MESSAGE_ROLE_TOOL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MESSAGE_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MESSAGE_ROLE_USER" => Some(Self::User),
+            "MESSAGE_ROLE_ASSISTANT" => Some(Self::Assistant),
+            "MESSAGE_ROLE_SYSTEM" => Some(Self::System),
+            "MESSAGE_ROLE_TOOL" => Some(Self::Tool),
             _ => None,
         }
     }
@@ -1090,6 +1187,22 @@ impl SourceKind {
         }
     }
 }
+/// What a runnable takes beside `input` and `input_data`. A run with anything else is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Takes {
+    /// Whether it takes parts. Unset: it takes none.
+    #[prost(bool, tag = "1")]
+    pub parts: bool,
+    /// Whether it takes messages. Unset: it takes none.
+    #[prost(bool, tag = "2")]
+    pub messages: bool,
+    /// The media types of files that it takes as data, such as `image/png`, `image/*` or `*/*`. Unset: none.
+    #[prost(string, repeated, tag = "3")]
+    pub data_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The media types of files that it takes as an address. Unset: none.
+    #[prost(string, repeated, tag = "4")]
+    pub uri_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Something that can be run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Runnable {
@@ -1111,6 +1224,9 @@ pub struct Runnable {
     /// The full names or ids of a team's members, or of a workflow's steps, in order. Unset: it has none.
     #[prost(string, repeated, tag = "6")]
     pub members: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it takes beside input and input_data. Unset: nothing, or the server is older than this field.
+    #[prost(message, optional, tag = "7")]
+    pub takes: ::core::option::Option<Takes>,
 }
 /// What kind of thing a runnable is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -1,19 +1,22 @@
 """Plain functions as runnables: sync or async, returning or yielding.
 
-A function takes what it names: `input`, `ctx` (the RunContext), `input_data`; a single parameter
-of any other name gets the input. It returns or yields strings, which are content, or events.
+A function takes what it names: `input`, `ctx` (the RunContext), `input_data`, `parts`, `messages`;
+a single parameter of any other name gets the input. It returns or yields strings, which are
+content, or events.
 """
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, overload
 
 from pullcord.run.context import RunContext
 from pullcord.run.events import Payload, SourceKind
 from pullcord.run.runnable import Isolation, checked_isolation, slug
+from pullcord.run.takes import Takes
 
-_OFFERS = ("input", "ctx", "input_data")
+_OFFERS = ("input", "ctx", "input_data", "parts", "messages")
 
 
 class FunctionRunnable:
@@ -47,7 +50,8 @@ class FunctionRunnable:
         )
         self.isolation = checked_isolation(isolation, self.id)
         self._offers = dict(offers or {})
-        self._takes = _parameters(function, self._offers)
+        self._parameters = _parameters(function, self._offers)
+        self.takes = _takes(set(self._parameters.values()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function itself, without a run."""
@@ -60,7 +64,7 @@ class FunctionRunnable:
             self.function,
             **{
                 parameter: offers[offer] if offer in offers else getattr(ctx, offer)
-                for parameter, offer in self._takes.items()
+                for parameter, offer in self._parameters.items()
             },
         )
         if self.is_async:
@@ -122,6 +126,13 @@ def _parameters(function: Callable[..., Any], more: Mapping[str, Any]) -> dict[s
             offers = ", ".join((*_OFFERS, *more))
             raise TypeError(f"{function} needs {parameter.name!r}; a run can give {offers}")
     return takes
+
+
+def _takes(offers: AbstractSet[str]) -> Takes:
+    """What it names; with the context it can have all."""
+    parts = "parts" in offers or "ctx" in offers
+    files = ("*/*",) if parts else ()
+    return Takes(parts, "messages" in offers or "ctx" in offers, files, files)
 
 
 def _drain(made: Iterator[Any], ctx: RunContext) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pullcord.models.base import Model
-from pullcord.native.conversation import conversation, system_text
+from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
 from pullcord.native.loop import LoopOptions, converse
@@ -72,6 +72,7 @@ class Agent(Native):
         self.description = description or ""
         self.isolation = checked_isolation(isolation, self.id)
         self.model = model
+        self.takes = takes_of(model)
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)
         self.tools = tools_by_name(map(Tool, tools))
@@ -79,10 +80,8 @@ class Agent(Native):
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the session's earlier turns and the input go to the model."""
-        # Read in a thread, because a shared store is asked over the network.
-        history = await ctx.in_thread(ctx.history) if ctx.session_id else []
         system = system_text(self.description, self.instructions)
-        messages = conversation(system, history, ctx.input, ctx.input_data)
+        messages = await conversation_of(ctx, system)
         answer = await converse(
             ctx, self.model, messages, self.tools, self.output_schema, self.options
         )

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from opentelemetry import propagate
 
+from pullcord.run.message import Message, Part
 from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
 from pullcord.run.usage import Limits
 from pullcord.wire.actor import actor_metadata
@@ -52,12 +53,18 @@ class SpecOptions(TypedDict, total=False):
     """Seconds, with on_disconnect LEASE."""
     labels: Mapping[str, str]
     session_policy: SessionPolicy | None
+    parts: Sequence[Part]
+    """The rest of the user's turn, after the input."""
+    messages: Sequence[Message]
+    """What was said before this turn, in place of the session's own turns."""
 
 
 def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:
     """What a run is asked to be, with an id of its own."""
     spec: dict[str, Any] = {**options}
     spec["run_id"] = spec.get("run_id") or str(uuid.uuid4())
+    for name in ("parts", "messages"):
+        spec[name] = tuple(spec.get(name) or ())
     return RunSpec(runnable=runnable, input=input, **spec)
 
 

@@ -8,10 +8,9 @@ own business, and when its turn comes is its session's.
 import contextvars
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from pullcord.engine.aside import each
 from pullcord.engine.capacity import Capacity
@@ -40,16 +39,20 @@ from pullcord.engine.start import Start, margin
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import Child
 from pullcord.run.errors import (
+    InvalidArgument,
     PullcordError,
     RunCancelledError,
     RunExists,
     StoreUnavailable,
+    Violation,
 )
 from pullcord.run.events import Source
+from pullcord.run.message import Given
 from pullcord.run.place import Runs
-from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
-from pullcord.run.runnable import Runnable, RunnableInfo
+from pullcord.run.record import DisconnectPolicy, Run, RunSpec, SessionPolicy
+from pullcord.run.runnable import Runnable, RunnableInfo, takes_of
 from pullcord.run.scope import Scope
+from pullcord.run.takes import Takes
 
 _SOON = 1.0
 """Seconds until a store that did not answer is asked to take a row back."""
@@ -106,7 +109,7 @@ class Admission:
             if start.parent_run_id and parent is None:
                 ended = f"run {start.parent_run_id} has ended: it starts nothing more"
                 raise RunCancelledError(ended)
-            spec.check(self._options.max_input_bytes)
+            self._check(spec, takes_of(start.runnable))
             if not spec.run_id:
                 spec = replace(spec, run_id=str(uuid.uuid4()))
                 return self._admit(start, spec, parent, ask=parent is None)
@@ -119,6 +122,13 @@ class Admission:
         except PullcordError as error:
             self._observer.run_refused(type(error).__name__)
             raise
+
+    def _check(self, spec: RunSpec, takes: Takes) -> None:
+        """Raises InvalidArgument for every field that is wrong, or that is not taken."""
+        spec.check(self._options.max_input_bytes, parts=self._options.part_bounds)
+        refused = takes.violations(spec.parts, spec.messages, spec.runnable)
+        if refused:
+            raise InvalidArgument(*(Violation(f"spec.{v.field}", v.description) for v in refused))
 
     def _admit(
         self, start: Start, spec: RunSpec, parent: LiveRun | None, *, ask: bool = True
@@ -274,8 +284,7 @@ class Admission:
         parent: LiveRun,
         runnable: Runnable,
         info: RunnableInfo,
-        input: str,
-        data: Mapping[str, Any] | None,
+        given: Given,
         path: tuple[str, ...],
     ) -> Child:
         """Starts a child, also in a server that drains: its parent was admitted.
@@ -286,13 +295,15 @@ class Admission:
         above = parent.spec
         spec = RunSpec(
             info.name,
-            input,
-            data,
+            given.input,
+            given.data,
             run_id=str(uuid.uuid4()),
             session_id=above.session_id,
             user_id=above.user_id,
+            parts=given.parts,
+            messages=given.messages,
         )
-        spec.check(self._options.max_input_bytes)
+        self._check(spec, info.takes)
         _, _, name = above.runnable.partition("/")
         whole_path = (name, *path, info.id)
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
@@ -345,13 +356,26 @@ class Admission:
         return LivePort(
             live,
             start_child=self.start_child,
-            history=lambda: (
-                self._store.history(live.scope, spec.session_id, spec.runnable, _MAX_HISTORY)
-                if spec.session_id
-                else []
-            ),
+            history=lambda: self._history(live.scope, spec) if spec.session_id else [],
             on_release=self.capacity.release,
         )
+
+    def _history(self, scope: Scope, spec: RunSpec) -> list[Run]:
+        """The session's runs, the latest of them with the data of what they were given.
+
+        Stores keep that with the spec. As much of it is read as one run may be given.
+        """
+        runs = self._store.history(scope, spec.session_id, spec.runnable, _MAX_HISTORY)
+        left = self._options.max_parts_bytes
+        for index in reversed(range(len(runs))):
+            run = runs[index]
+            found = self._store.find(scope, run.run_id) if run.parts and left > 0 else None
+            parts = found.spec.parts if found is not None else ()
+            left -= sum(part.size for part in parts)
+            if left < 0 or not parts:
+                parts = tuple(part.brief() for part in run.parts)
+            runs[index] = replace(run, parts=parts)
+        return runs
 
     def _execute_in_turn(self, live: LiveRun, start: Start, terms: Terms) -> None:
         """Executes a run as soon as its session lets it. Raises only if nothing was changed.

@@ -6,7 +6,11 @@ reads the environment.
 
 from dataclasses import dataclass
 
+from pullcord.run.message import PartBounds
+
 MIB = 1024 * 1024
+MAX_PARTS_BYTES = 32 * MIB
+"""The most that `max_parts_bytes` may be: a run's parts must fit every message they travel in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,12 @@ class EngineOptions:
     """Event loops for async runs. A second one is made only when all others are blocked."""
     max_input_bytes: int = 1 * MIB
     """A run's text, and again its data. More: INVALID_ARGUMENT."""
+    max_parts: int = 1000
+    """Parts of a run, those of its messages included. More: INVALID_ARGUMENT."""
+    max_part_bytes: int = 4 * MIB
+    """One part: a file, or a text. More: INVALID_ARGUMENT."""
+    max_parts_bytes: int = 8 * MIB
+    """All parts of a run together. More: INVALID_ARGUMENT. At most 32 MiB."""
     max_output_bytes: int = 2 * MIB
     """A run's text. Reached: the run ends with cause BUDGET, limit `output_bytes`, and keeps that.
     Small enough for every gRPC client's default message limit of 4 MiB."""
@@ -66,3 +76,8 @@ class EngineOptions:
     """How long a run may wait to begin. Longer: it ends with cause BUDGET, limit `max_pending`."""
     max_pause: float = 7 * 24 * 3600.0
     """How long a run may wait for a decision. Longer: cause BUDGET, limit `max_pause`."""
+
+    @property
+    def part_bounds(self) -> PartBounds:
+        """What bounds a run's parts."""
+        return PartBounds(self.max_parts, self.max_part_bytes, self.max_parts_bytes)

@@ -120,6 +120,8 @@ class LocalExecutor:
             labels=spec.labels,
             cancel_token=side.token,
             sink=side,
+            parts=spec.parts,
+            messages=spec.messages,
         )
         context = contextvars.copy_context()
         context.run(at_work.set, Place(runs, spec.run_id))

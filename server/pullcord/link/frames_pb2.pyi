@@ -213,18 +213,22 @@ class Pause(_message.Message):
     def __init__(self, question: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ...) -> None: ...
 
 class StartChild(_message.Message):
-    __slots__ = ("key", "offer", "input", "data", "path")
+    __slots__ = ("key", "offer", "input", "data", "path", "parts", "messages")
     KEY_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
     key: int
     offer: Offer
     input: str
     data: bytes
     path: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., input: _Optional[str] = ..., data: _Optional[bytes] = ..., path: _Optional[_Iterable[str]] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[_run_pb2.Part]
+    messages: _containers.RepeatedCompositeFieldContainer[_run_pb2.Message]
+    def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., input: _Optional[str] = ..., data: _Optional[bytes] = ..., path: _Optional[_Iterable[str]] = ..., parts: _Optional[_Iterable[_Union[_run_pb2.Part, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[_run_pb2.Message, _Mapping]]] = ...) -> None: ...
 
 class FollowRun(_message.Message):
     __slots__ = ("key", "offer", "spec", "parent_run_id", "data")

@@ -16,10 +16,12 @@ from pullcord.run.events import Payload, Source, SourceKind
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
+from pullcord.run.takes import NOTHING, Takes
 from pullcord.run.usage import Limits
 from pullcord.v1 import run_pb2
 from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
 from pullcord.wire.event import fill_body, fill_source, payload_of, source_of
+from pullcord.wire.message import fill_messages, fill_parts, messages_of, parts_of
 from pullcord.wire.run import cancellation_of, fill_cancellation, runnable_message, runnable_of
 from pullcord.wire.unread import with_data, without_data
 from pullcord.wire.values import StructData, duration, seconds_of, struct_bytes
@@ -41,6 +43,7 @@ class Offer:
     description: str
     members: tuple[str, ...]
     is_async: bool
+    takes: Takes = NOTHING
     isolation: str = ""
     """`process`: each run has a process for itself; empty: as the settings say."""
 
@@ -78,6 +81,8 @@ def fill_spec(message: run_pb2.RunSpec, spec: RunSpec, *, with_input: bool = Tru
             setattr(message.limits, name, value)
     if with_input:
         message.input = spec.input
+        fill_parts(message.parts, spec.parts)
+        fill_messages(message.messages, spec.messages)
     if spec.on_disconnect is not None:
         message.on_disconnect = DISCONNECT_POLICY.numbers[spec.on_disconnect]
     if spec.lease is not None:
@@ -107,6 +112,8 @@ def spec_of(message: run_pb2.RunSpec, data: bytes | None) -> RunSpec:
         lease=seconds_of(message.lease) if message.HasField("lease") else None,
         labels=dict(message.labels),
         session_policy=SESSION_POLICY.find(message.session_policy),
+        parts=parts_of(message.parts),
+        messages=messages_of(message.messages),
     )
 
 
@@ -139,6 +146,7 @@ def offer_of(message: pb.Offer) -> Offer:
         name=info.display_name,
         description=info.description,
         members=info.members,
+        takes=info.takes,
         is_async=message.is_async,
         isolation=message.isolation,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Part
 from pullcord.run.usage import Usage
 
 
@@ -27,6 +28,8 @@ class UserMessage:
     """What the caller says."""
 
     text: str
+    parts: tuple[Part, ...] = ()
+    """What goes with it: files, and text in between. Text alone is in `text`, never here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,23 @@ class Price:
         return (dollars + usage.output_tokens * self.output) / 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Media types that a model takes, such as `image/png` or `image/*`; text it always takes."""
+
+    data: tuple[str, ...] = ()
+    """As data."""
+    uri: tuple[str, ...] = ()
+    """By their address."""
+
+
 class Model(ABC):
     """A language model. One object may serve many runs, on several event loops, at a time."""
 
     id: str
     """The provider's name of the model, such as `gpt-5-mini`."""
+    media: Media = Media()
+    """The files that it takes in `UserMessage.parts`; none unless it says so."""
 
     @abstractmethod
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:

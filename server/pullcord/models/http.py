@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 
 import httpx2  # what all of the SDKs stand on
 
-from pullcord.models.base import Model, ModelChunk, ModelError, ModelRequest, Price
+from pullcord.models.base import Media, Model, ModelChunk, ModelError, ModelRequest, Price
+from pullcord.models.files import check_media
 from pullcord.models.prices import cost
 from pullcord.models.reading.answer import Answer, Interrupted, read_answer
 from pullcord.models.reading.failures import (
@@ -61,6 +62,7 @@ class HttpModel(Model):
         price: Price | None,
         extra: Mapping[str, Any] | None,
         throttle: Throttle | None,
+        media: Media | None,
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
@@ -74,6 +76,8 @@ class HttpModel(Model):
         self._base_url = base_url
         self._timeout = _SILENCE if timeout is None else timeout
         self._throttle = throttle or Throttle()
+        if media is not None:
+            self.media = media
         self._clients = _LoopClients()
 
     @abstractmethod
@@ -102,6 +106,7 @@ class HttpModel(Model):
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         """Asks the model; a try that fails before its first chunk is repeated."""
+        check_media(request.messages, self.media, self.id, self.provider)
         async for chunk in retried(lambda: self._attempt(request), self.max_retries, self.provider):
             yield self._priced(chunk) if isinstance(chunk, Usage) else chunk
 

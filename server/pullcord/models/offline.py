@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from pullcord.models.base import (
     Finished,
+    Media,
     Model,
     ModelChunk,
     ModelRequest,
@@ -19,6 +20,7 @@ from pullcord.models.base import (
     UserMessage,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.takes import EVERYTHING
 from pullcord.run.usage import Usage
 
 _LONGEST_PROMPT = 200
@@ -63,6 +65,8 @@ and stepped out into the rain, smiling, as far as he was.
 class OfflineModel(Model):
     """Streams a little story with the prompt woven in, a word at a time; or leads a team."""
 
+    media = Media(EVERYTHING.data_types, EVERYTHING.uri_types)
+
     def __init__(
         self,
         id: str = "offline",
@@ -96,7 +100,7 @@ class OfflineModel(Model):
         elif leads:
             text = f"I hand this to {' and '.join(self._hands_to)}.\n\n"
         else:
-            text = _STORY.format(prompt=_prompt(request))
+            text = _seen(request) + _STORY.format(prompt=_prompt(request))
         story = text.split(" ")
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(self._think_for)
@@ -126,6 +130,19 @@ def _prompt(request: ModelRequest) -> str:
                 said = f"{said[: _LONGEST_PROMPT - 1]}…"
             return said
     return "…"
+
+
+def _seen(request: ModelRequest) -> str:
+    """What came with the prompt, since a model that sees nothing can at least say so."""
+    last = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
+    files = [part for part in (last.parts if last else ()) if part.text is None]
+    if not files:
+        return ""
+    told = ", ".join(
+        f"{part.label} of {len(part.data):,} bytes" if part.data else f"{part.label} at {part.uri}"
+        for part in files
+    )
+    return f"You attached {told}. I keep it beside me, though I have no eyes.\n\n"
 
 
 def _summary(members: Sequence[str], request: ModelRequest) -> str:

@@ -4,13 +4,23 @@ Values in, values out. An earlier turn that was stopped is part of the conversat
 with what it had made and a note that it was stopped.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from pullcord.models.base import AssistantMessage, Message, SystemMessage, UserMessage
+from pullcord.models.base import (
+    AssistantMessage,
+    Media,
+    Message,
+    Model,
+    SystemMessage,
+    UserMessage,
+)
+from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCallState
+from pullcord.run.message import TEXTUAL, Given, Part, Role
+from pullcord.run.message import Message as Brought
 from pullcord.run.record import Run, canonical
 from pullcord.run.state import RunState
+from pullcord.run.takes import Takes
 
 _NO_INPUT = "[no input]"
 """Many providers take no empty message."""
@@ -24,17 +34,72 @@ def system_text(description: str, instructions: str | Iterable[str]) -> str:
     return "\n\n".join(part for part in (description, *several) if part)
 
 
-def conversation(
-    system: str, history: Iterable[Run], input: str, input_data: Mapping[str, Any] | None
-) -> list[Message]:
+async def conversation_of(ctx: RunContext, system: str) -> list[Message]:
+    """Everything that the model of this run must know: the session's turns, or the caller's."""
+    if ctx.messages or not ctx.session_id:
+        history = []
+    else:  # in a thread, because a shared store is asked over the network
+        history = await ctx.in_thread(ctx.history)
+    given = Given(ctx.input, ctx.input_data, ctx.parts, ctx.messages)
+    return conversation(system, history, given)
+
+
+def conversation(system: str, history: Iterable[Run], given: Given) -> list[Message]:
     """Everything the model is to know, oldest first."""
+    told = [m.text for m in given.messages if m.role is Role.SYSTEM]
+    system = "\n\n".join(filter(None, (system, *told)))
     messages: list[Message] = [SystemMessage(system)] if system else []
     for run in history:
-        messages.append(UserMessage(run.input or _NO_INPUT))
+        messages.append(_user((run.input,), run.parts))
         messages.append(AssistantMessage(_answer(run)))
-    data = canonical(input_data) if input_data else ""
-    messages.append(UserMessage("\n\n".join(part for part in (input, data) if part) or _NO_INPUT))
+    messages += [_brought(m) for m in given.messages if m.role is not Role.SYSTEM]
+    data = canonical(given.data) if given.data else ""
+    says_nothing = not (given.input or data or given.parts)
+    if says_nothing and messages and isinstance(messages[-1], UserMessage):
+        return messages  # the last message that was brought is the turn
+    messages.append(_user((given.input, data), given.parts))
     return messages
+
+
+def takes_of(model: Model) -> Takes:
+    """What an agent or a leader with this model takes."""
+    media: object = getattr(model, "media", None)
+    data, uri = (media.data, media.uri) if isinstance(media, Media) else ((), ())
+    return Takes(True, True, (*data, *TEXTUAL), tuple(uri))
+
+
+def _user(texts: Iterable[str], parts: Sequence[Part]) -> UserMessage:
+    """A turn of the user's. Where all of it is text it is one text; files keep their places."""
+    said = [text for text in texts if text]
+    shown = [_shown(part) for part in parts]
+    if all(part.text is not None for part in shown):
+        return UserMessage("\n\n".join([*said, *(p.text for p in shown if p.text)]) or _NO_INPUT)
+    return UserMessage("\n\n".join(said), tuple(part for part in shown if part.text != ""))
+
+
+def _shown(part: Part) -> Part:
+    """The part as models get it: files of text become text, and what is gone becomes a note."""
+    text = part.as_text
+    if part.uri is None and part.data is None and part.text is None:
+        text = f"[{part.label} was here, and is not shown again]"
+    elif text is not None and part.name:
+        text = f"[{part.name}]\n{text}"
+    return part if text is None else Part(text)
+
+
+def _brought(message: Brought) -> Message:
+    """A message of the caller's history."""
+    if message.role is Role.ASSISTANT:
+        return AssistantMessage(_named(message) or "[this answer was empty]")
+    if message.role is Role.TOOL:  # its call is unknown, so that no provider would take it as one
+        return UserMessage(f"[the tool {message.name} answered]\n{message.text}")
+    if message.name:
+        return _user((f"[{message.name}]",), message.parts)
+    return _user((), message.parts)
+
+
+def _named(message: Brought) -> str:
+    return f"[{message.name}]\n{message.text}" if message.name else message.text
 
 
 def _answer(run: Run) -> str:

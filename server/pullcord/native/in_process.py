@@ -6,7 +6,7 @@ here. Events become chunks with the names that in-process programs use.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
@@ -18,6 +18,7 @@ from pullcord.run.base import RunOutput, RunOutputEvent, RunStatus
 from pullcord.run.cancel import Cancellation, CancelMode, CancelOutcome, CancelRequest
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunNotFound
+from pullcord.run.message import Message, Part
 from pullcord.run.place import Place, Runs, at_work
 from pullcord.run.record import Decision, DisconnectPolicy, Run, RunSpec, SessionPolicy
 from pullcord.run.team import TeamRunEvent
@@ -39,6 +40,10 @@ class RunOptions(TypedDict, total=False):
     """What leaving the stream early does; CANCEL if unset."""
     session_policy: SessionPolicy | None
     """What it does when its session is busy with another run; None: they may overlap."""
+    parts: Sequence[Part | str]
+    """The rest of the user's turn, after the input: files, and more text."""
+    messages: Sequence[Message]
+    """What was said before this turn, in place of the session's own turns."""
 
 
 class _Told(NamedTuple):
@@ -90,7 +95,7 @@ class Native:
             RunCancelledError: called in code that a run left behind, and that run has ended.
             RuntimeError: called in async code of another run, which must await `arun`.
         """
-        spec = gate.spec(RunSpec(gate.described(self).name, input, **options))
+        spec = self._spec(input, options)
         return self._stream(spec) if stream else self._result(spec)
 
     @overload
@@ -111,7 +116,7 @@ class Native:
         As `run`. Cancelling the task that waits, as asyncio.timeout does, cancels the run and
         returns once it has stopped, so that nothing of it is left behind.
         """
-        spec = gate.spec(RunSpec(gate.described(self).name, input, **options))
+        spec = self._spec(input, options)
         return self._astream(spec) if stream else self._aresult(spec)
 
     @staticmethod
@@ -160,6 +165,10 @@ class Native:
     ) -> bool:
         """As `cancel_run`, which does not block either."""
         return Native.cancel_run(run_id, reason, mode=mode, grace_period=grace_period, actor=actor)
+
+    def _spec(self, input: str, options: RunOptions) -> RunSpec:
+        made: Any = options  # a text among the parts is a part once it has passed the gate
+        return gate.spec(RunSpec(gate.described(self).name, input, **made))
 
     def _follow(self, spec: RunSpec) -> Generator[_Told, None, None]:
         here = _place()

@@ -9,12 +9,14 @@ top.
 import contextlib
 from dataclasses import replace
 
-from pullcord.models.base import AssistantMessage, Model, ModelRequest
+from pullcord.models.base import AssistantMessage, Model, ModelRequest, UserMessage
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.usage import Usage
 
 _CHARACTERS_A_TOKEN = 4
+_FILE = 4000
+"""Characters that a file counts for: an image is about a thousand tokens."""
 _LONGEST_TOKEN = 16
 """Characters; a longer piece of text was more than one token."""
 
@@ -98,6 +100,9 @@ def _size(request: ModelRequest) -> int:
     size = sum(len(t.name) + len(t.description) + len(str(t.parameters)) for t in request.tools)
     for message in request.messages:
         size += len(message.text)
+        if isinstance(message, UserMessage):
+            texts = (part.text for part in message.parts)
+            size += sum(_FILE if text is None else len(text) for text in texts)
         if isinstance(message, AssistantMessage):
             size += sum(len(call.name) + len(call.arguments) for call in message.tool_requests)
     return size

@@ -25,6 +25,7 @@ from pullcord.run.events import (
     ToolCallState,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Message, Part
 from pullcord.run.record import Decision, Run
 from pullcord.run.usage import Limits, Usage
 
@@ -111,6 +112,8 @@ class Sink(Protocol):
         input: str,
         data: Mapping[str, Any] | None,
         path: tuple[str, ...],
+        parts: Sequence[Part],
+        messages: Sequence[Message],
     ) -> Child:
         """Starts a child run."""
 
@@ -137,6 +140,8 @@ class RunContext:
         "cancel_token",
         "input",
         "labels",
+        "messages",
+        "parts",
         "run_id",
         "runnable",
         "session_id",
@@ -155,11 +160,17 @@ class RunContext:
         labels: Mapping[str, str],
         cancel_token: CancelToken,
         sink: Sink,
+        parts: tuple[Part, ...] = (),
+        messages: tuple[Message, ...] = (),
     ) -> None:
         self.run_id = run_id
         self.runnable = runnable
         self.input = input
         self._input_data = input_data
+        self.parts = parts
+        """The rest of the user's turn, after the input."""
+        self.messages = messages
+        """What was said before this turn, if the caller brought that."""
         self.session_id = session_id
         self.user_id = user_id
         self.labels = labels
@@ -294,18 +305,20 @@ class RunContext:
         data: Mapping[str, Any] | None = None,
         *,
         path: tuple[str, ...] = (),
+        parts: Sequence[Part] = (),
+        messages: Sequence[Message] = (),
     ) -> Child:
         """Starts another runnable as a child run, and returns at once.
 
         Its events join this run's stream, with their own `source`; its usage and tool calls count
         here too. A cancel of this run reaches it; its own cancel ends it alone. `path` names the
-        steps between the two.
+        steps between the two. `parts` and `messages` are this run's only if they are passed on.
 
         Raises:
             RunCancelledError: this run must stop.
             PullcordError: it was refused, such as InvalidArgument or ServerBusy.
         """
-        return self._sink.start(runnable, input, data, path)
+        return self._sink.start(runnable, input, data, path, tuple(parts), tuple(messages))
 
     async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls; the decisions in that order.

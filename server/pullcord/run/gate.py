@@ -23,6 +23,7 @@ from pullcord.run.events import (
     ToolCall,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Given
 from pullcord.run.plain import class_name, cut, plain, text
 from pullcord.run.readers import (
     DEFAULT,
@@ -36,11 +37,14 @@ from pullcord.run.readers import (
     display_name,
     held,
     listed,
+    messages,
+    parts,
     texts,
     waiting,
 )
 from pullcord.run.record import Decision, RunSpec, is_runnable_name
 from pullcord.run.runnable import RunnableInfo
+from pullcord.run.takes import NOTHING, Takes
 from pullcord.run.usage import MAX_COST, MAX_COUNT, MAX_TOKENS, Usage
 
 _ENGINES = (events.RunStarted, events.CancelRequested, *events.TERMINAL_PAYLOADS)
@@ -127,14 +131,14 @@ def spec(value: object) -> RunSpec:
     return copied(value, RunSpec, "spec")
 
 
-def input(value: object) -> str:
-    """What a run is given; the engine bounds it."""
-    return text(value, "input")
-
-
-def input_data(value: object) -> dict[str, Any]:
-    """What a run is given as data; the engine bounds it more narrowly."""
-    return plain(value, "input_data", MAX_INPUT_DATA)
+def given(input: object, data: object, parts_: object, messages_: object) -> Given:
+    """What a child run is given; the engine bounds it more narrowly."""
+    return Given(
+        text(input, "input"),
+        None if data is None else plain(data, "input_data", MAX_INPUT_DATA),
+        parts(parts_, "parts", DEFAULT),
+        messages(messages_, "messages", DEFAULT),
+    )
 
 
 def cancellation(value: object) -> Cancellation:
@@ -183,7 +187,12 @@ def described(runnable: object) -> RunnableInfo:
         display_name(found["name"], "runnable.name", DEFAULT),
         cut(about, MAX_DESCRIPTION),
         texts(members, "runnable.members", MAX_MEMBERS),
+        _takes(held(runnable, "takes", "runnable.takes", missing=NOTHING)),
     )
+
+
+def _takes(value: object) -> Takes:
+    return value if value is NOTHING else copied(value, Takes, "runnable.takes")
 
 
 # --- inside

@@ -14,6 +14,7 @@ from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, RunError, Source, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Given
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.usage import Usage
 
@@ -131,8 +132,7 @@ class RunPort(Protocol):
         self,
         runnable: "Runnable",
         info: "RunnableInfo",
-        input: str,
-        data: Mapping[str, Any] | None,
+        given: Given,
         path: tuple[str, ...],
     ) -> "Child":
         """Starts a child run. Raises RunCancelledError if the run must stop.

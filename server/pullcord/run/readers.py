@@ -21,6 +21,7 @@ from pullcord.run.events import (
     ToolCallState,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import MAX_MEDIA_TYPE, Message, Part, Role
 from pullcord.run.plain import class_name, cut, plain, text, unreadable
 from pullcord.run.record import (
     MAX_REASON_LENGTH,
@@ -31,6 +32,7 @@ from pullcord.run.record import (
     size,
 )
 from pullcord.run.state import RunState
+from pullcord.run.takes import Takes
 from pullcord.run.usage import MAX_COST, MAX_COUNT, MAX_TOKENS, Limits, Usage
 
 MAX_ID = 256
@@ -50,6 +52,8 @@ MAX_LABELS_DATA = 256 * 1024
 MAX_DESCRIPTION = 16 * 1024
 """Bytes of a runnable's description that are kept."""
 MAX_MEMBERS = 10_000
+MAX_TYPES = 256
+"""Media types that a runnable says it takes."""
 MAX_TOOL_NAME = 128
 """Bytes of a tool call's id, and again of its name, that are kept."""
 MAX_TOOL_TEXT = 1024
@@ -240,6 +244,36 @@ def waiting(values: Any, field: str, bounds: Bounds) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
+def parts(values: Any, field: str, bounds: Bounds) -> tuple[Part, ...]:
+    """Parts of a run or of a message; a text alone is a part, too."""
+    return tuple(
+        Part(text(value, f"{field}[{index}]"))
+        if issubclass(type(value), str)
+        else copied(value, Part, f"{field}[{index}]", bounds)
+        for index, value in enumerate(listed(values, field))
+    )
+
+
+def messages(values: Any, field: str, bounds: Bounds) -> tuple[Message, ...]:
+    """Messages that came before a run."""
+    return tuple(
+        copied(value, Message, f"{field}[{index}]", bounds)
+        for index, value in enumerate(listed(values, field))
+    )
+
+
+def _bytes(value: Any, field: str, _: Bounds) -> bytes:
+    if not issubclass(type(value), bytes | bytearray | memoryview):
+        raise TypeError(f"{field} must be bytes, not {class_name(value)}")
+    return value if type(value) is bytes else bytes(value)
+
+
+def _types(values: Any, field: str, _: Bounds) -> tuple[str, ...]:
+    if len(found := listed(values, field)) > MAX_TYPES:
+        raise ValueError(f"{field} must be at most {MAX_TYPES}, and are {len(found)}")
+    return tuple(text(one, f"{field}[{index}]", MAX_MEDIA_TYPE) for index, one in enumerate(found))
+
+
 def _total(value: Any, field: str, bounds: Bounds) -> Usage:
     """What was used in all, which is never negative."""
     return Usage() + copied(value, Usage, field, bounds)
@@ -315,7 +349,18 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
         "lease": _or_none(_number),
         "labels": _labels,
         "session_policy": _or_none(_member_of(SessionPolicy)),
+        "parts": parts,
+        "messages": messages,
     },
+    Part: {
+        "text": _or_none(_text),
+        "uri": _or_none(_text),
+        "data": _or_none(_bytes),
+        "media_type": _text,
+        "name": _text,
+    },
+    Message: {"role": _member_of(Role), "parts": parts, "name": _text},
+    Takes: {"parts": _bool, "messages": _bool, "data_types": _types, "uri_types": _types},
     Decision: {
         "tool_call_id": _text,
         "approved": _bool,

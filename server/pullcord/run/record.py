@@ -15,6 +15,7 @@ from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import RunError, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import BOUNDS, Given, Message, Part, PartBounds, violations
 from pullcord.run.plain import UnreadData
 from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
@@ -71,16 +72,25 @@ class RunSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     session_policy: SessionPolicy | None = None
     """None: it begins at once, whatever else its session does."""
+    parts: tuple[Part, ...] = ()
+    """The rest of the user's turn, after `input`."""
+    messages: tuple[Message, ...] = ()
+    """What was said before this turn. The model is told it in place of the session's own turns."""
 
-    def check(self, max_input_bytes: int, prefix: str = "spec.") -> None:
+    @property
+    def given(self) -> Given:
+        """All that it is to work on."""
+        return Given(self.input, self.input_data, self.parts, self.messages)
+
+    def check(
+        self, max_input_bytes: int, prefix: str = "spec.", parts: PartBounds = BOUNDS
+    ) -> None:
         """Raises InvalidArgument that names every wrong field, with `prefix` before its name."""
-        found = [
-            Violation(prefix + v.field, v.description) for v in self.violations(max_input_bytes)
-        ]
-        if found:
-            raise InvalidArgument(*found)
+        wrong = self.violations(max_input_bytes, parts)
+        if wrong:
+            raise InvalidArgument(*(Violation(prefix + v.field, v.description) for v in wrong))
 
-    def violations(self, max_input_bytes: int) -> list[Violation]:
+    def violations(self, max_input_bytes: int, parts: PartBounds = BOUNDS) -> list[Violation]:
         """Every wrong field, by its path within the spec, such as `limits.timeout`."""
         found: list[Violation] = []
 
@@ -100,6 +110,7 @@ class RunSpec:
             wrong("input", f"must be at most {max_input_bytes} bytes")
         if self.input_data is not None and _data_size(self.input_data) > max_input_bytes:
             wrong("input_data", f"must be at most {max_input_bytes} bytes as JSON")
+        found.extend(violations(self.parts, self.messages, parts))
         found.extend(label_violations(self.labels))
         limits = self.limits
         for name, seconds in (("limits.timeout", limits.timeout), ("lease", self.lease)):
@@ -190,6 +201,8 @@ class Run:
     abandoned: bool = False
     finish_reason: FinishReason | None = None
     """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    parts: tuple[Part, ...] = ()
+    """The rest of what it was given; a caller sees it without the data of files."""
     tenant: str = ""
     """With `owner`, whose it is; empty: its server does not say."""
     owner: str = ""

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, cast
 
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
+from pullcord.run.takes import NOTHING, Takes
 
 Isolation = Literal["process"]
 """How a run is kept apart from others; None: it shares its process with them."""
@@ -29,6 +30,7 @@ class Runnable(Protocol):
     """Ids of members or steps, in order."""
     is_async: bool
     """Whether `execute` is a coroutine function, for a run loop, or blocks, for a thread."""
+    # It may have `takes`, a Takes: what it takes beside a text and data. Without, it takes nothing.
 
     def execute(self, ctx: RunContext) -> Coroutine[Any, Any, None] | None:
         """Executes one run: reads from `ctx`, writes to it, and returns when the run is done.
@@ -50,6 +52,8 @@ class RunnableInfo:
     description: str = ""
     members: tuple[str, ...] = ()
     """Ids of members or steps, in order."""
+    takes: Takes = NOTHING
+    """What it takes beside a text and data."""
 
 
 def checked_isolation(isolation: str | None, of: str) -> Isolation | None:
@@ -64,6 +68,12 @@ def checked_isolation(isolation: str | None, of: str) -> Isolation | None:
             "for each run, or None, for processes that runs share"
         )
     return cast(Isolation | None, isolation)
+
+
+def takes_of(runnable: object) -> Takes:
+    """What it takes beside a text and data; nothing where it does not say."""
+    takes: Takes = getattr(runnable, "takes", NOTHING)
+    return takes
 
 
 def full_name(runnable: Runnable) -> str:

@@ -19,6 +19,7 @@ from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Message, Part
 from pullcord.run.port import RunPort
 from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
@@ -221,14 +222,15 @@ class RunSide:
         input: str,
         data: Mapping[str, Any] | None,
         path: tuple[str, ...],
+        parts: Sequence[Part],
+        messages: Sequence[Message],
     ) -> Child:
         """Starts a child run."""
         self.token.raise_if_cancelled()
         return self._port.start(
             runnable,
             gate.described(runnable),
-            gate.input(input),
-            None if data is None else gate.input_data(data),
+            gate.given(input, data, parts, messages),
             gate.path(path),
         )
 

@@ -341,4 +341,6 @@ def _size(end: Finish) -> int:
         for d in (run.output_data, spec.input_data)
         if d is not None
     )
-    return end.log.nbytes + len(run.output) + len(spec.input) + calls + data + 2048
+    said = (*spec.parts, *(part for message in spec.messages for part in message.parts))
+    parts = sum(part.size + 200 for part in said)
+    return end.log.nbytes + len(run.output) + len(spec.input) + calls + data + parts + 2048

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pullcord.engine.log.record import Record
 from pullcord.engine.ports import CancelRequest
 from pullcord.run.events import ContentDelta, ReasoningDelta
+from pullcord.run.message import PartBounds
 from pullcord.run.record import Run, RunSpec
 from pullcord.v1 import cancel_pb2, run_pb2, run_service_pb2
 from pullcord.wire.event import event_of, response_bytes
@@ -18,6 +19,7 @@ from pullcord.wire.run import cancellation_of, fill_cancellation, run_message, r
 from pullcord.wire.spec import parse_spec, spec_message
 
 _NO_BOUND = 1 << 40
+_ANY_PARTS = PartBounds(_NO_BOUND, _NO_BOUND, _NO_BOUND)
 """Specs were checked when their runs were started; bounds may have changed since."""
 _DIGEST_VERSION = b"1"
 """Changes with what a digest is made of, so that servers of two releases never compare them."""
@@ -78,7 +80,7 @@ def spec_bytes(spec: RunSpec) -> bytes:
 
 def spec_of(data: bytes) -> RunSpec:
     """A stored spec."""
-    return parse_spec(run_pb2.RunSpec.FromString(data), _NO_BOUND)
+    return parse_spec(run_pb2.RunSpec.FromString(data), _NO_BOUND, _ANY_PARTS)
 
 
 def digest_of(spec: RunSpec) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pullcord.models.base import Model
-from pullcord.native.conversation import conversation, system_text
+from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
 from pullcord.native.loop import LoopOptions, converse
@@ -75,6 +75,7 @@ class Team(Native):
         self.description = description or ""
         self.isolation = checked_isolation(isolation, self.id)
         self.model = model
+        self.takes = takes_of(model)
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)
         self.members = tuple(member.id for member in members)
@@ -87,9 +88,8 @@ class Team(Native):
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the leader is asked, and hands out work, until it has its answer."""
         _outcomes.set(Outcomes("members"))  # for this run's task and its tool calls alone
-        history = await ctx.in_thread(ctx.history) if ctx.session_id else []
         system = system_text(self.description, [*_several(self.instructions), self._introduction()])
-        messages = conversation(system, history, ctx.input, ctx.input_data)
+        messages = await conversation_of(ctx, system)
         answer = await converse(
             ctx, self.model, messages, self.tools, self.output_schema, self.options
         )

@@ -50,6 +50,14 @@ class ToolCallState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOOL_CALL_STATE_WAITING: _ClassVar[ToolCallState]
     TOOL_CALL_STATE_DECLINED: _ClassVar[ToolCallState]
 
+class MessageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MESSAGE_ROLE_UNSPECIFIED: _ClassVar[MessageRole]
+    MESSAGE_ROLE_USER: _ClassVar[MessageRole]
+    MESSAGE_ROLE_ASSISTANT: _ClassVar[MessageRole]
+    MESSAGE_ROLE_SYSTEM: _ClassVar[MessageRole]
+    MESSAGE_ROLE_TOOL: _ClassVar[MessageRole]
+
 class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
@@ -84,6 +92,11 @@ TOOL_CALL_STATE_INTERRUPTED: ToolCallState
 TOOL_CALL_STATE_UNKNOWN: ToolCallState
 TOOL_CALL_STATE_WAITING: ToolCallState
 TOOL_CALL_STATE_DECLINED: ToolCallState
+MESSAGE_ROLE_UNSPECIFIED: MessageRole
+MESSAGE_ROLE_USER: MessageRole
+MESSAGE_ROLE_ASSISTANT: MessageRole
+MESSAGE_ROLE_SYSTEM: MessageRole
+MESSAGE_ROLE_TOOL: MessageRole
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_TOOL_CALLS: FinishReason
@@ -107,8 +120,32 @@ class Limits(_message.Message):
     max_tool_calls: int
     def __init__(self, timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_cost: _Optional[float] = ..., max_steps: _Optional[int] = ..., max_tool_calls: _Optional[int] = ...) -> None: ...
 
+class Part(_message.Message):
+    __slots__ = ("text", "uri", "data", "media_type", "name")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    uri: str
+    data: bytes
+    media_type: str
+    name: str
+    def __init__(self, text: _Optional[str] = ..., uri: _Optional[str] = ..., data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class Message(_message.Message):
+    __slots__ = ("role", "parts", "name")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    role: MessageRole
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    name: str
+    def __init__(self, role: _Optional[_Union[MessageRole, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., name: _Optional[str] = ...) -> None: ...
+
 class RunSpec(_message.Message):
-    __slots__ = ("runnable", "input", "input_data", "run_id", "session_id", "user_id", "limits", "on_disconnect", "lease", "labels", "session_policy")
+    __slots__ = ("runnable", "input", "input_data", "run_id", "session_id", "user_id", "limits", "on_disconnect", "lease", "labels", "session_policy", "parts", "messages")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +164,8 @@ class RunSpec(_message.Message):
     LEASE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SESSION_POLICY_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
     runnable: str
     input: str
     input_data: _struct_pb2.Struct
@@ -138,10 +177,12 @@ class RunSpec(_message.Message):
     lease: _duration_pb2.Duration
     labels: _containers.ScalarMap[str, str]
     session_policy: SessionPolicy
-    def __init__(self, runnable: _Optional[str] = ..., input: _Optional[str] = ..., input_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., on_disconnect: _Optional[_Union[DisconnectPolicy, str]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., session_policy: _Optional[_Union[SessionPolicy, str]] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    messages: _containers.RepeatedCompositeFieldContainer[Message]
+    def __init__(self, runnable: _Optional[str] = ..., input: _Optional[str] = ..., input_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., on_disconnect: _Optional[_Union[DisconnectPolicy, str]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., session_policy: _Optional[_Union[SessionPolicy, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost", "estimated", "steps", "tool_calls")
+    __slots__ = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost", "estimated", "steps", "tool_calls", "cost_unknown")
     INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     REASONING_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +192,7 @@ class Usage(_message.Message):
     ESTIMATED_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    COST_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     input_tokens: int
     output_tokens: int
     reasoning_tokens: int
@@ -160,7 +202,8 @@ class Usage(_message.Message):
     estimated: bool
     steps: int
     tool_calls: int
-    def __init__(self, input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., reasoning_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., cost: _Optional[float] = ..., estimated: _Optional[bool] = ..., steps: _Optional[int] = ..., tool_calls: _Optional[int] = ...) -> None: ...
+    cost_unknown: bool
+    def __init__(self, input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., reasoning_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., cost: _Optional[float] = ..., estimated: _Optional[bool] = ..., steps: _Optional[int] = ..., tool_calls: _Optional[int] = ..., cost_unknown: _Optional[bool] = ...) -> None: ...
 
 class ToolCall(_message.Message):
     __slots__ = ("tool_call_id", "tool_name", "arguments", "result", "state", "start_time", "end_time", "run_id")
@@ -183,7 +226,7 @@ class ToolCall(_message.Message):
     def __init__(self, tool_call_id: _Optional[str] = ..., tool_name: _Optional[str] = ..., arguments: _Optional[str] = ..., result: _Optional[str] = ..., state: _Optional[_Union[ToolCallState, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "runnable", "session_id", "user_id", "parent_run_id", "state", "cancellation", "output", "output_data", "error", "usage", "tool_calls", "labels", "create_time", "start_time", "end_time", "expire_time", "last_sequence", "abandoned", "input", "finish_reason", "tenant", "owner")
+    __slots__ = ("run_id", "runnable", "session_id", "user_id", "parent_run_id", "state", "cancellation", "output", "output_data", "error", "usage", "tool_calls", "labels", "create_time", "start_time", "end_time", "expire_time", "last_sequence", "abandoned", "input", "finish_reason", "tenant", "owner", "parts")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +257,7 @@ class Run(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     runnable: str
     session_id: str
@@ -237,4 +281,5 @@ class Run(_message.Message):
     finish_reason: FinishReason
     tenant: str
     owner: str
-    def __init__(self, run_id: _Optional[str] = ..., runnable: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., abandoned: _Optional[bool] = ..., input: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    def __init__(self, run_id: _Optional[str] = ..., runnable: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., abandoned: _Optional[bool] = ..., input: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apullcord/v1/runnable.proto\x12\x0bpullcord.v1\"\xbc\x01\n\x08Runnable\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x19.pullcord.v1.RunnableKindR\x04kind\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12 \n\x0b\x64\x65scription\x18\x05 \x01(\tR\x0b\x64\x65scription\x12\x18\n\x07members\x18\x06 \x03(\tR\x07members*z\n\x0cRunnableKind\x12\x1d\n\x19RUNNABLE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13RUNNABLE_KIND_AGENT\x10\x01\x12\x16\n\x12RUNNABLE_KIND_TEAM\x10\x02\x12\x1a\n\x16RUNNABLE_KIND_WORKFLOW\x10\x03\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apullcord/v1/runnable.proto\x12\x0bpullcord.v1\"u\n\x05Takes\x12\x14\n\x05parts\x18\x01 \x01(\x08R\x05parts\x12\x1a\n\x08messages\x18\x02 \x01(\x08R\x08messages\x12\x1d\n\ndata_types\x18\x03 \x03(\tR\tdataTypes\x12\x1b\n\turi_types\x18\x04 \x03(\tR\x08uriTypes\"\xe6\x01\n\x08Runnable\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x19.pullcord.v1.RunnableKindR\x04kind\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12 \n\x0b\x64\x65scription\x18\x05 \x01(\tR\x0b\x64\x65scription\x12\x18\n\x07members\x18\x06 \x03(\tR\x07members\x12(\n\x05takes\x18\x07 \x01(\x0b\x32\x12.pullcord.v1.TakesR\x05takes*z\n\x0cRunnableKind\x12\x1d\n\x19RUNNABLE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13RUNNABLE_KIND_AGENT\x10\x01\x12\x16\n\x12RUNNABLE_KIND_TEAM\x10\x02\x12\x1a\n\x16RUNNABLE_KIND_WORKFLOW\x10\x03\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,8 +32,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pullcord.v1.runnable_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.pullcord.v1P\001Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1'
-  _globals['_RUNNABLEKIND']._serialized_start=234
-  _globals['_RUNNABLEKIND']._serialized_end=356
-  _globals['_RUNNABLE']._serialized_start=44
-  _globals['_RUNNABLE']._serialized_end=232
+  _globals['_RUNNABLEKIND']._serialized_start=395
+  _globals['_RUNNABLEKIND']._serialized_end=517
+  _globals['_TAKES']._serialized_start=43
+  _globals['_TAKES']._serialized_end=160
+  _globals['_RUNNABLE']._serialized_start=163
+  _globals['_RUNNABLE']._serialized_end=393
 # @@protoc_insertion_point(module_scope)

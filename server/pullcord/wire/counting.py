@@ -7,8 +7,10 @@ hold is counted where they are read, in `structs`.
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 
 from pullcord.run.errors import InvalidArgument, Violation
+from pullcord.run.message import PartBounds
 from pullcord.run.record import MAX_DECISIONS, MAX_LABELS
 from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
@@ -23,31 +25,46 @@ _MAX_FIELDS = 1000
 
 _SPEC = v1.RunRequest.DESCRIPTOR.fields_by_name["spec"].number
 _DATA = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["input_data"].number
+_PARTS = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["parts"].number
+_MESSAGES = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["messages"].number
 _LABELS = run_pb2.RunSpec.DESCRIPTOR.fields_by_name["labels"].number
 _DECISIONS = v1.ContinueRunRequest.DESCRIPTOR.fields_by_name["decisions"].number
 _WIDTH = {1: 8, 5: 4}
 
 
-def split_start(request: bytes, max_input_bytes: int) -> tuple[bytes, bytes | None]:
+def split_start(
+    request: bytes, max_input_bytes: int, parts: PartBounds
+) -> tuple[bytes, bytes | None]:
     """Of a RunRequest or StartRunRequest, the bytes of the spec without its data, and of the data.
 
     Raises InvalidArgument if it holds too many of anything, or is no such message.
     """
     try:
-        return _split_start(request, max_input_bytes)
+        return _split_start(request, max_input_bytes, parts)
     except _Nonsense:
         what = f"is not a {v1.RunRequest.DESCRIPTOR.full_name}"
         raise InvalidArgument(Violation("", what)) from None
 
 
-def _split_start(request: bytes, max_input_bytes: int) -> tuple[bytes, bytes | None]:
+def _split_start(
+    request: bytes, max_input_bytes: int, parts: PartBounds
+) -> tuple[bytes, bytes | None]:
     most = max_input_bytes + _VALUE_BYTES * MAX_VALUES
     spec = bytearray()
     data: bytes | None = None
-    labels = seen = 0
+    labels = seen = given = 0
     for number, _, body in _fields(memoryview(request)):
         seen = _one_more(seen)
         for inner, whole, part in _fields(body) if number == _SPEC else ():
+            if inner in (_PARTS, _MESSAGES):
+                within = _fields(part) if inner == _MESSAGES else ()
+                given += 1 + sum(1 for _ in islice(within, parts.count + 1))
+                if given > 4 * parts.count:  # the domain says it more exactly, of fewer
+                    words = f"all parts, those of messages included, must be at most {parts.count}"
+                    field = "spec.parts" if inner == _PARTS else "spec.messages"
+                    raise InvalidArgument(Violation(field, words))
+                spec += whole
+                continue
             seen = _one_more(seen)
             labels += inner == _LABELS
             if labels > MAX_LABELS:

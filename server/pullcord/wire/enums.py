@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pullcord.run.cancel import CancelCause, CancelMode, CancelOutcome, StopStage
 from pullcord.run.events import SourceKind, ToolCallState
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Role
 from pullcord.run.record import DisconnectPolicy, SessionPolicy
 from pullcord.run.state import RunState
 from pullcord.v1 import cancel_pb2, event_pb2, run_pb2, runnable_pb2
@@ -50,6 +51,7 @@ CANCEL_MODE = EnumPair(CancelMode, cancel_pb2.CancelMode, CancelMode.GRACEFUL)
 CANCEL_CAUSE = EnumPair(CancelCause, cancel_pb2.CancelCause, CancelCause.USER)
 CANCEL_OUTCOME = EnumPair(CancelOutcome, cancel_pb2.CancelOutcome, CancelOutcome.REQUESTED)
 STOP_STAGE = EnumPair(StopStage, cancel_pb2.StopStage, StopStage.ABANDON)
+MESSAGE_ROLE = EnumPair(Role, run_pb2.MessageRole, Role.USER)
 FINISH_REASON = EnumPair(FinishReason, run_pb2.FinishReason, FinishReason.OTHER)
 SOURCE_KIND = EnumPair(SourceKind, event_pb2.SourceKind, SourceKind.STEP)
 RUNNABLE_KIND = EnumPair(SourceKind, runnable_pb2.RunnableKind, SourceKind.AGENT)

@@ -14,6 +14,7 @@ from pullcord.run.cancel import Cancellation
 from pullcord.run.events import RunError, ToolCall
 from pullcord.run.record import CancelResult, Receipt, Run
 from pullcord.run.runnable import RunnableInfo
+from pullcord.run.takes import Takes
 from pullcord.run.usage import Usage
 from pullcord.v1 import cancel_pb2, error_pb2, run_pb2, run_service_pb2, runnable_pb2
 from pullcord.wire.enums import (
@@ -25,6 +26,7 @@ from pullcord.wire.enums import (
     RUNNABLE_KIND,
     TOOL_CALL_STATE,
 )
+from pullcord.wire.message import fill_parts, parts_of
 from pullcord.wire.values import data_of, set_data, set_time, time_of
 
 _log = logging.getLogger("pullcord.wire")
@@ -85,6 +87,7 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
         message.finish_reason = FINISH_REASON.numbers[run.finish_reason]
     message.tenant = run.tenant
     message.owner = run.owner
+    fill_parts(message.parts, (part.brief() for part in run.parts))
 
 
 def run_of(message: run_pb2.Run) -> Run:
@@ -115,6 +118,7 @@ def run_of(message: run_pb2.Run) -> Run:
         finish_reason=FINISH_REASON.find(message.finish_reason),
         tenant=message.tenant,
         owner=message.owner,
+        parts=parts_of(message.parts),
     )
 
 
@@ -124,7 +128,7 @@ def page_message(
     """Writes one page of runs, without what can be long: input, output and tool calls."""
     message = run_service_pb2.ListRunsResponse(next_page_token=next_page_token)
     for run in runs:
-        brief = replace(run, input="", output="", output_data=None, tool_calls=())
+        brief = replace(run, input="", output="", output_data=None, tool_calls=(), parts=())
         message.runs.append(run_message(brief))
     return message
 
@@ -293,6 +297,12 @@ def runnable_message(info: RunnableInfo) -> runnable_pb2.Runnable:
         display_name=info.display_name,
         description=info.description,
         members=info.members,
+        takes=runnable_pb2.Takes(
+            parts=info.takes.parts,
+            messages=info.takes.messages,
+            data_types=info.takes.data_types,
+            uri_types=info.takes.uri_types,
+        ),
     )
 
 
@@ -305,4 +315,10 @@ def runnable_of(message: runnable_pb2.Runnable) -> RunnableInfo:
         display_name=message.display_name,
         description=message.description,
         members=tuple(message.members),
+        takes=Takes(
+            message.takes.parts,
+            message.takes.messages,
+            tuple(message.takes.data_types),
+            tuple(message.takes.uri_types),
+        ),
     )

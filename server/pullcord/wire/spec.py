@@ -4,17 +4,20 @@ What makes a spec right is said by `RunSpec` itself, and what a field can hold b
 the run is admitted is the engine's business.
 """
 
+from pullcord.run.message import BOUNDS, PartBounds
 from pullcord.run.record import RunSpec
 from pullcord.run.usage import Limits
 from pullcord.v1 import run_pb2
 from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
 from pullcord.wire.fields import Fields
+from pullcord.wire.message import fill_messages, fill_parts, parse_messages, parts_of
 from pullcord.wire.values import duration
 
 
 def parse_spec(
     message: run_pb2.RunSpec,
     max_input_bytes: int,
+    parts: PartBounds = BOUNDS,
     prefix: str = "spec.",
     data: bytes | None = None,
 ) -> RunSpec:
@@ -51,8 +54,10 @@ def parse_spec(
         lease=None if fields.is_wrong("on_disconnect") else lease,
         labels=dict(message.labels),
         session_policy=fields.enum("session_policy", SESSION_POLICY, message.session_policy),
+        parts=parts_of(message.parts),
+        messages=parse_messages(fields, "messages", message.messages),
     )
-    fields.violations += spec.violations(max_input_bytes)
+    fields.violations += spec.violations(max_input_bytes, parts)
     fields.check(prefix)
     return spec
 
@@ -85,6 +90,8 @@ def spec_message(spec: RunSpec) -> run_pb2.RunSpec:
         ),
         labels=dict(spec.labels),
     )
+    fill_parts(message.parts, spec.parts)
+    fill_messages(message.messages, spec.messages)
     if spec.input_data is not None:
         message.input_data.SetInParent()
         message.input_data.update(dict(spec.input_data))

@@ -22,6 +22,7 @@ from pullcord.executors.local import LocalExecutor
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import VERSION, fill_offer, spec_of, stop_of
 from pullcord.run.errors import RunnableNotFound
+from pullcord.run.message import Given
 from pullcord.run.port import Failure
 from pullcord.run.runnable import Runnable
 from pullcord.run.scope import LOCAL, Scope
@@ -40,8 +41,7 @@ class _Expected:
     """A run that code here wants started; the object and its input need not travel."""
 
     runnable: Runnable
-    input: str
-    data: Mapping[str, Any] | None
+    given: Given
     loop: asyncio.AbstractEventLoop | None
     context: contextvars.Context
     """Of the asking code, so that its trace goes on."""
@@ -77,15 +77,14 @@ class Host:
     def expect(
         self,
         runnable: Runnable,
-        input: str,
-        data: Mapping[str, Any] | None,
+        given: Given,
         loop: asyncio.AbstractEventLoop | None,
     ) -> int:
         """The key under which the control process may start this runnable, once."""
         with self._lock:
             key = next(self._keys)
             context = contextvars.copy_context()
-            self._expected[key] = _Expected(runnable, input, data, loop, context)
+            self._expected[key] = _Expected(runnable, given, loop, context)
         return key
 
     def forget(self, key: int) -> None:
@@ -131,7 +130,14 @@ class Host:
             parent = self._ports.get(start.parent)
             expected = self._expected.pop(start.key, None)
         if expected is not None:
-            spec = replace(spec, input=expected.input, input_data=expected.data)
+            given = expected.given
+            spec = replace(
+                spec,
+                input=given.input,
+                input_data=given.data,
+                parts=given.parts,
+                messages=given.messages,
+            )
         scope = Scope(start.tenant, start.owner)
         port = LinkPort(self, self._link, start.run, scope, spec, parent)
         beside = parent.execution if parent is not None else None

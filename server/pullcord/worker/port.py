@@ -15,6 +15,7 @@ from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, Source, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Given
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
@@ -22,6 +23,7 @@ from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 from pullcord.wire.enums import FINISH_REASON
+from pullcord.wire.message import fill_messages, fill_parts
 from pullcord.wire.run import fill_cancellation, fill_error, fill_tool_call, run_of, tool_call_of
 
 if TYPE_CHECKING:
@@ -155,20 +157,21 @@ class LinkPort:
         self,
         runnable: Runnable,
         info: RunnableInfo,
-        input: str,
-        data: Mapping[str, Any] | None,
+        given: Given,
         path: tuple[str, ...],
     ) -> Child:
         """Starts a child run, beside this one. Raises RunCancelledError if the run must stop."""
         loop = self.execution.loop if self.execution is not None else None
-        key = self._host.expect(runnable, input, data, loop)
+        key = self._host.expect(runnable, given, loop)
         frame = pb.UpFrame()
         child = frame.ask.start_child
         child.key = key
         fill_offer(child.offer, runnable, info)
-        child.input = input
-        if (serialized := data_bytes(data)) is not None:
+        child.input = given.input
+        if (serialized := data_bytes(given.data)) is not None:
             child.data = serialized
+        fill_parts(child.parts, given.parts)
+        fill_messages(child.messages, given.messages)
         child.path.extend(path)
         try:
             answer = self._link.ask(self, frame)

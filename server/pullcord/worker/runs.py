@@ -46,7 +46,7 @@ class LinkRuns:
         parent_run_id: str = "",
     ) -> "LinkWatcher":
         """Admits a run, or finds the one that this spec has started already; a watcher of it."""
-        key = self._host.expect(runnable, spec.input, spec.input_data, loop)
+        key = self._host.expect(runnable, spec.given, loop)
         frame = question(self._scope)
         ask = frame.ask.follow_run
         ask.key = key

@@ -15,7 +15,7 @@ from pullcord.run.events import RunError, Source, SourceKind, StepCompleted, Ste
 from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
-from pullcord.workflow.types import Path, StepInput, StepOutput
+from pullcord.workflow.types import OwnInput, Path, StepInput, StepOutput
 
 
 class StepFailed(Exception):
@@ -41,7 +41,7 @@ class Flow:
 
     def given(self, previous: str) -> StepInput:
         """What the next step is given."""
-        return StepInput(self.ctx.input, previous, dict(self._contents))
+        return StepInput(self.ctx.input, str(previous), dict(self._contents))
 
     def tell(self, output: str) -> None:
         """What the run has come to so far: this content, and the list of steps."""
@@ -59,7 +59,14 @@ class Flow:
         self.ctx.begin(StepStarted(path[-1], name, attempt), source=self._source(path, name))
         output = StepOutput(state=RunState.CANCELLED)
         try:
-            child = self.ctx.start(runnable, input, path=path)
+            with_parts = isinstance(input, OwnInput)
+            child = self.ctx.start(
+                runnable,
+                input,
+                path=path,
+                parts=self.ctx.parts if with_parts else (),
+                messages=self.ctx.messages if with_parts else (),
+            )
             self._outcomes.begin(path, _about(path), child.run_id)
             self.tell(self._latest)
             try:

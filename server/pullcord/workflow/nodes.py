@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pullcord.run.runnable import Runnable, slug
+from pullcord.run.takes import EVERYTHING, Takes
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.step import Step
 from pullcord.workflow.types import Path
@@ -47,6 +48,13 @@ async def in_order(flow: Flow, steps: dict[str, Node], path: Path, previous: str
     for id, node in steps.items():
         previous = await node.do(flow, (*path, id), previous)
     return previous
+
+
+def takes_of_first(steps: dict[str, Node]) -> Takes:
+    """What the first step takes, if that can be told; else it refuses what it does not take."""
+    first = next(iter(steps.values()), None)
+    takes: Takes = getattr(first, "takes", EVERYTHING)
+    return takes
 
 
 def planned(steps: dict[str, Node], path: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pullcord.adapters.function import FunctionRunnable
-from pullcord.run.runnable import Runnable
+from pullcord.run.runnable import Runnable, takes_of
 from pullcord.run.state import RunState
 from pullcord.workflow.flow import Flow, StepFailed
 from pullcord.workflow.types import Path, StepInput
@@ -50,6 +50,8 @@ class Step:
         if retries < 0 or retry_delay < 0 or on_error not in ("fail", "skip"):
             raise ValueError("retries and retry_delay are 0 or more; on_error is 'fail' or 'skip'")
         self._executor = given[0]
+        self.takes = takes_of(self._runnable(StepInput("")))
+        """What its runnable takes, beside a text."""
         self.description = description
         self.name = name or _name_of(given[0])
         self.id = "" if name else str(getattr(given[0], "id", ""))

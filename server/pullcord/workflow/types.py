@@ -9,6 +9,13 @@ Path = tuple[str, ...]
 """Step ids from the workflow down."""
 
 
+class OwnInput(str):
+    """The workflow's own input, as long as no step has made anything of it.
+
+    A step that gets it gets the run's parts and messages, too.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutput:
     """What a step came to. A function that is a step may return one, for its content."""

@@ -9,7 +9,8 @@ from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.runnable import Isolation, checked_isolation, slug
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, in_order, nodes
+from pullcord.workflow.nodes import Steps, in_order, nodes, takes_of_first
+from pullcord.workflow.types import OwnInput
 
 
 class Workflow(Native):
@@ -48,9 +49,10 @@ class Workflow(Native):
         self.isolation = checked_isolation(isolation, self.id)
         self._nodes = nodes(steps)
         self.members = tuple(self._nodes)
+        self.takes = takes_of_first(self._nodes)
 
     async def execute(self, ctx: RunContext) -> None:
-        """Does one run: the steps in order, the first with the run's input."""
+        """Does one run: the steps in order, the first with all that the run was given."""
         planned = (path for id, node in self._nodes.items() for path in node.planned((id,)))
         flow = Flow(ctx, self.id, planned)
-        flow.tell(await in_order(flow, self._nodes, (), ctx.input))
+        flow.tell(await in_order(flow, self._nodes, (), OwnInput(ctx.input)))

@@ -12,20 +12,20 @@ import type { Cancellation } from "./cancel_pb.js";
 import { file_pullcord_v1_cancel } from "./cancel_pb.js";
 import type { RunError } from "./error_pb.js";
 import { file_pullcord_v1_error } from "./error_pb.js";
-import type { JsonObject, Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message as Message$1 } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pullcord/v1/run.proto.
  */
 export const file_pullcord_v1_run: GenFile = /*@__PURE__*/
-  fileDesc("ChVwdWxsY29yZC92MS9ydW4ucHJvdG8SC3B1bGxjb3JkLnYxIoUBCgZMaW1pdHMSKgoHdGltZW91dBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgptYXhfdG9rZW5zGAIgASgDEhAKCG1heF9jb3N0GAMgASgBEhEKCW1heF9zdGVwcxgEIAEoBRIWCg5tYXhfdG9vbF9jYWxscxgFIAEoBSKmAwoHUnVuU3BlYxIQCghydW5uYWJsZRgBIAEoCRINCgVpbnB1dBgCIAEoCRIrCgppbnB1dF9kYXRhGAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIOCgZydW5faWQYBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRIPCgd1c2VyX2lkGAYgASgJEiMKBmxpbWl0cxgHIAEoCzITLnB1bGxjb3JkLnYxLkxpbWl0cxI0Cg1vbl9kaXNjb25uZWN0GAggASgOMh0ucHVsbGNvcmQudjEuRGlzY29ubmVjdFBvbGljeRIoCgVsZWFzZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIwCgZsYWJlbHMYCiADKAsyIC5wdWxsY29yZC52MS5SdW5TcGVjLkxhYmVsc0VudHJ5EjIKDnNlc3Npb25fcG9saWN5GAsgASgOMhoucHVsbGNvcmQudjEuU2Vzc2lvblBvbGljeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8BCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSFQoNb3V0cHV0X3Rva2VucxgCIAEoAxIYChByZWFzb25pbmdfdG9rZW5zGAMgASgDEhUKDWNhY2hlZF90b2tlbnMYBCABKAMSFAoMdG90YWxfdG9rZW5zGAUgASgDEgwKBGNvc3QYBiABKAESEQoJZXN0aW1hdGVkGAcgASgIEg0KBXN0ZXBzGAggASgFEhIKCnRvb2xfY2FsbHMYCSABKAUi7wEKCFRvb2xDYWxsEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIRCgl0b29sX25hbWUYAiABKAkSEQoJYXJndW1lbnRzGAMgASgJEg4KBnJlc3VsdBgEIAEoCRIpCgVzdGF0ZRgFIAEoDjIaLnB1bGxjb3JkLnYxLlRvb2xDYWxsU3RhdGUSLgoKc3RhcnRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJ1bl9pZBgIIAEoCSKTBgoDUnVuEg4KBnJ1bl9pZBgBIAEoCRIQCghydW5uYWJsZRgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkSFQoNcGFyZW50X3J1bl9pZBgFIAEoCRIkCgVzdGF0ZRgGIAEoDjIVLnB1bGxjb3JkLnYxLlJ1blN0YXRlEi8KDGNhbmNlbGxhdGlvbhgHIAEoCzIZLnB1bGxjb3JkLnYxLkNhbmNlbGxhdGlvbhIOCgZvdXRwdXQYCCABKAkSLAoLb3V0cHV0X2RhdGEYCSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiQKBWVycm9yGAogASgLMhUucHVsbGNvcmQudjEuUnVuRXJyb3ISIQoFdXNhZ2UYCyABKAsyEi5wdWxsY29yZC52MS5Vc2FnZRIpCgp0b29sX2NhbGxzGAwgAygLMhUucHVsbGNvcmQudjEuVG9vbENhbGwSLAoGbGFiZWxzGA0gAygLMhwucHVsbGNvcmQudjEuUnVuLkxhYmVsc0VudHJ5Ei8KC2NyZWF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWxhc3Rfc2VxdWVuY2UYEiABKAMSEQoJYWJhbmRvbmVkGBMgASgIEg0KBWlucHV0GBQgASgJEjAKDWZpbmlzaF9yZWFzb24YFSABKA4yGS5wdWxsY29yZC52MS5GaW5pc2hSZWFzb24SDgoGdGVuYW50GBYgASgJEg0KBW93bmVyGBcgASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqywEKCFJ1blN0YXRlEhkKFVJVTl9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVJVTl9TVEFURV9QRU5ESU5HEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSGAoUUlVOX1NUQVRFX0NBTkNFTExJTkcQBBIXChNSVU5fU1RBVEVfQ09NUExFVEVEEAUSFwoTUlVOX1NUQVRFX0NBTkNFTExFRBAGEhQKEFJVTl9TVEFURV9GQUlMRUQQByqQAQoQRGlzY29ubmVjdFBvbGljeRIhCh1ESVNDT05ORUNUX1BPTElDWV9VTlNQRUNJRklFRBAAEhwKGERJU0NPTk5FQ1RfUE9MSUNZX0NBTkNFTBABEhsKF0RJU0NPTk5FQ1RfUE9MSUNZX0xFQVNFEAISHgoaRElTQ09OTkVDVF9QT0xJQ1lfQ09OVElOVUUQAyqCAQoNU2Vzc2lvblBvbGljeRIeChpTRVNTSU9OX1BPTElDWV9VTlNQRUNJRklFRBAAEhkKFVNFU1NJT05fUE9MSUNZX1JFSkVDVBABEhgKFFNFU1NJT05fUE9MSUNZX1FVRVVFEAISHAoYU0VTU0lPTl9QT0xJQ1lfU1VQRVJTRURFEAMqgQIKDVRvb2xDYWxsU3RhdGUSHwobVE9PTF9DQUxMX1NUQVRFX1VOU1BFQ0lGSUVEEAASGwoXVE9PTF9DQUxMX1NUQVRFX1JVTk5JTkcQARIdChlUT09MX0NBTExfU1RBVEVfQ09NUExFVEVEEAISGgoWVE9PTF9DQUxMX1NUQVRFX0ZBSUxFRBADEh8KG1RPT0xfQ0FMTF9TVEFURV9JTlRFUlJVUFRFRBAEEhsKF1RPT0xfQ0FMTF9TVEFURV9VTktOT1dOEAUSGwoXVE9PTF9DQUxMX1NUQVRFX1dBSVRJTkcQBhIcChhUT09MX0NBTExfU1RBVEVfREVDTElORUQQByrsAQoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIcChhGSU5JU0hfUkVBU09OX1RPT0xfQ0FMTFMQAhIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBADEiAKHEZJTklTSF9SRUFTT05fQ09OVEVOVF9GSUxURVIQBBIZChVGSU5JU0hfUkVBU09OX1JFRlVTQUwQBRIXChNGSU5JU0hfUkVBU09OX0VSUk9SEAYSFwoTRklOSVNIX1JFQVNPTl9PVEhFUhAHQkoKD2Rldi5wdWxsY29yZC52MVABWjVnaXRodWIuY29tL3B1bGxjb3JkL3B1bGxjb3JkL2NsaWVudHMvZ28vdjE7cHVsbGNvcmR2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_error]);
+  fileDesc("ChVwdWxsY29yZC92MS9ydW4ucHJvdG8SC3B1bGxjb3JkLnYxIoUBCgZMaW1pdHMSKgoHdGltZW91dBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgptYXhfdG9rZW5zGAIgASgDEhAKCG1heF9jb3N0GAMgASgBEhEKCW1heF9zdGVwcxgEIAEoBRIWCg5tYXhfdG9vbF9jYWxscxgFIAEoBSJiCgRQYXJ0Eg4KBHRleHQYASABKAlIABINCgN1cmkYAiABKAlIABIOCgRkYXRhGAMgASgMSAASEgoKbWVkaWFfdHlwZRgEIAEoCRIMCgRuYW1lGAUgASgJQgkKB2NvbnRlbnQiYQoHTWVzc2FnZRImCgRyb2xlGAEgASgOMhgucHVsbGNvcmQudjEuTWVzc2FnZVJvbGUSIAoFcGFydHMYAiADKAsyES5wdWxsY29yZC52MS5QYXJ0EgwKBG5hbWUYAyABKAki8AMKB1J1blNwZWMSEAoIcnVubmFibGUYASABKAkSDQoFaW5wdXQYAiABKAkSKwoKaW5wdXRfZGF0YRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDgoGcnVuX2lkGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSDwoHdXNlcl9pZBgGIAEoCRIjCgZsaW1pdHMYByABKAsyEy5wdWxsY29yZC52MS5MaW1pdHMSNAoNb25fZGlzY29ubmVjdBgIIAEoDjIdLnB1bGxjb3JkLnYxLkRpc2Nvbm5lY3RQb2xpY3kSKAoFbGVhc2UYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoGbGFiZWxzGAogAygLMiAucHVsbGNvcmQudjEuUnVuU3BlYy5MYWJlbHNFbnRyeRIyCg5zZXNzaW9uX3BvbGljeRgLIAEoDjIaLnB1bGxjb3JkLnYxLlNlc3Npb25Qb2xpY3kSIAoFcGFydHMYDCADKAsyES5wdWxsY29yZC52MS5QYXJ0EiYKCG1lc3NhZ2VzGA0gAygLMhQucHVsbGNvcmQudjEuTWVzc2FnZRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItUBCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSFQoNb3V0cHV0X3Rva2VucxgCIAEoAxIYChByZWFzb25pbmdfdG9rZW5zGAMgASgDEhUKDWNhY2hlZF90b2tlbnMYBCABKAMSFAoMdG90YWxfdG9rZW5zGAUgASgDEgwKBGNvc3QYBiABKAESEQoJZXN0aW1hdGVkGAcgASgIEg0KBXN0ZXBzGAggASgFEhIKCnRvb2xfY2FsbHMYCSABKAUSFAoMY29zdF91bmtub3duGAogASgIIu8BCghUb29sQ2FsbBIUCgx0b29sX2NhbGxfaWQYASABKAkSEQoJdG9vbF9uYW1lGAIgASgJEhEKCWFyZ3VtZW50cxgDIAEoCRIOCgZyZXN1bHQYBCABKAkSKQoFc3RhdGUYBSABKA4yGi5wdWxsY29yZC52MS5Ub29sQ2FsbFN0YXRlEi4KCnN0YXJ0X3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZydW5faWQYCCABKAkitQYKA1J1bhIOCgZydW5faWQYASABKAkSEAoIcnVubmFibGUYAiABKAkSEgoKc2Vzc2lvbl9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJEhUKDXBhcmVudF9ydW5faWQYBSABKAkSJAoFc3RhdGUYBiABKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRIvCgxjYW5jZWxsYXRpb24YByABKAsyGS5wdWxsY29yZC52MS5DYW5jZWxsYXRpb24SDgoGb3V0cHV0GAggASgJEiwKC291dHB1dF9kYXRhGAkgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIkCgVlcnJvchgKIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkVycm9yEiEKBXVzYWdlGAsgASgLMhIucHVsbGNvcmQudjEuVXNhZ2USKQoKdG9vbF9jYWxscxgMIAMoCzIVLnB1bGxjb3JkLnYxLlRvb2xDYWxsEiwKBmxhYmVscxgNIAMoCzIcLnB1bGxjb3JkLnYxLlJ1bi5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90aW1lGBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1sYXN0X3NlcXVlbmNlGBIgASgDEhEKCWFiYW5kb25lZBgTIAEoCBINCgVpbnB1dBgUIAEoCRIwCg1maW5pc2hfcmVhc29uGBUgASgOMhkucHVsbGNvcmQudjEuRmluaXNoUmVhc29uEg4KBnRlbmFudBgWIAEoCRINCgVvd25lchgXIAEoCRIgCgVwYXJ0cxgYIAMoCzIRLnB1bGxjb3JkLnYxLlBhcnQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASrLAQoIUnVuU3RhdGUSGQoVUlVOX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRUlVOX1NUQVRFX1BFTkRJTkcQARIVChFSVU5fU1RBVEVfUlVOTklORxACEhQKEFJVTl9TVEFURV9QQVVTRUQQAxIYChRSVU5fU1RBVEVfQ0FOQ0VMTElORxAEEhcKE1JVTl9TVEFURV9DT01QTEVURUQQBRIXChNSVU5fU1RBVEVfQ0FOQ0VMTEVEEAYSFAoQUlVOX1NUQVRFX0ZBSUxFRBAHKpABChBEaXNjb25uZWN0UG9saWN5EiEKHURJU0NPTk5FQ1RfUE9MSUNZX1VOU1BFQ0lGSUVEEAASHAoYRElTQ09OTkVDVF9QT0xJQ1lfQ0FOQ0VMEAESGwoXRElTQ09OTkVDVF9QT0xJQ1lfTEVBU0UQAhIeChpESVNDT05ORUNUX1BPTElDWV9DT05USU5VRRADKoIBCg1TZXNzaW9uUG9saWN5Eh4KGlNFU1NJT05fUE9MSUNZX1VOU1BFQ0lGSUVEEAASGQoVU0VTU0lPTl9QT0xJQ1lfUkVKRUNUEAESGAoUU0VTU0lPTl9QT0xJQ1lfUVVFVUUQAhIcChhTRVNTSU9OX1BPTElDWV9TVVBFUlNFREUQAyqBAgoNVG9vbENhbGxTdGF0ZRIfChtUT09MX0NBTExfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdUT09MX0NBTExfU1RBVEVfUlVOTklORxABEh0KGVRPT0xfQ0FMTF9TVEFURV9DT01QTEVURUQQAhIaChZUT09MX0NBTExfU1RBVEVfRkFJTEVEEAMSHwobVE9PTF9DQUxMX1NUQVRFX0lOVEVSUlVQVEVEEAQSGwoXVE9PTF9DQUxMX1NUQVRFX1VOS05PV04QBRIbChdUT09MX0NBTExfU1RBVEVfV0FJVElORxAGEhwKGFRPT0xfQ0FMTF9TVEFURV9ERUNMSU5FRBAHKo4BCgtNZXNzYWdlUm9sZRIcChhNRVNTQUdFX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRVNTQUdFX1JPTEVfVVNFUhABEhoKFk1FU1NBR0VfUk9MRV9BU1NJU1RBTlQQAhIXChNNRVNTQUdFX1JPTEVfU1lTVEVNEAMSFQoRTUVTU0FHRV9ST0xFX1RPT0wQBCrsAQoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIcChhGSU5JU0hfUkVBU09OX1RPT0xfQ0FMTFMQAhIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBADEiAKHEZJTklTSF9SRUFTT05fQ09OVEVOVF9GSUxURVIQBBIZChVGSU5JU0hfUkVBU09OX1JFRlVTQUwQBRIXChNGSU5JU0hfUkVBU09OX0VSUk9SEAYSFwoTRklOSVNIX1JFQVNPTl9PVEhFUhAHQkoKD2Rldi5wdWxsY29yZC52MVABWjVnaXRodWIuY29tL3B1bGxjb3JkL3B1bGxjb3JkL2NsaWVudHMvZ28vdjE7cHVsbGNvcmR2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_error]);
 
 /**
  * The most a run may take. Reaching one ends the run CANCELLED with cause BUDGET.
  *
  * @generated from message pullcord.v1.Limits
  */
-export type Limits = Message<"pullcord.v1.Limits"> & {
+export type Limits = Message$1<"pullcord.v1.Limits"> & {
   /**
    * Wall-clock time from the run's start. A run that waits longer than this to begin ends likewise.
    * Unset: the server's maximum, if it has one.
@@ -71,11 +71,105 @@ export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
   messageDesc(file_pullcord_v1_run, 0);
 
 /**
+ * A piece of a message: text, a file by its address, or a file itself.
+ *
+ * @generated from message pullcord.v1.Part
+ */
+export type Part = Message$1<"pullcord.v1.Part"> & {
+  /**
+   * Exactly one must be set in a request. In a Run the data of a part is left out, so none is set there.
+   *
+   * @generated from oneof pullcord.v1.Part.content
+   */
+  content: {
+    /**
+     * Text.
+     *
+     * @generated from field: string text = 1;
+     */
+    value: string;
+    case: "text";
+  } | {
+    /**
+     * The address of a file, such as `https://…` or `gs://…`. The model's provider fetches it, no server of ours.
+     *
+     * @generated from field: string uri = 2;
+     */
+    value: string;
+    case: "uri";
+  } | {
+    /**
+     * The bytes of a file. The server bounds them.
+     *
+     * @generated from field: bytes data = 3;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * What it is, such as `image/png`. Required with uri and data. Unset with text: text/plain.
+   *
+   * @generated from field: string media_type = 4;
+   */
+  mediaType: string;
+
+  /**
+   * The name of the file. Unset: it has none.
+   *
+   * @generated from field: string name = 5;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message pullcord.v1.Part.
+ * Use `create(PartSchema)` to create a new message.
+ */
+export const PartSchema: GenMessage<Part> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run, 1);
+
+/**
+ * One message of a conversation.
+ *
+ * @generated from message pullcord.v1.Message
+ */
+export type Message = Message$1<"pullcord.v1.Message"> & {
+  /**
+   * Who said it. Required.
+   *
+   * @generated from field: pullcord.v1.MessageRole role = 1;
+   */
+  role: MessageRole;
+
+  /**
+   * What was said. At least one; those of any role but USER must be text.
+   *
+   * @generated from field: repeated pullcord.v1.Part parts = 2;
+   */
+  parts: Part[];
+
+  /**
+   * The name of who said it; of a TOOL message the tool's, and required. Unset: the role says enough.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message pullcord.v1.Message.
+ * Use `create(MessageSchema)` to create a new message.
+ */
+export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run, 2);
+
+/**
  * What a run is asked to be.
  *
  * @generated from message pullcord.v1.RunSpec
  */
-export type RunSpec = Message<"pullcord.v1.RunSpec"> & {
+export type RunSpec = Message$1<"pullcord.v1.RunSpec"> & {
   /**
    * The full name of what to run, such as `agents/story-writer`. Required.
    *
@@ -153,6 +247,21 @@ export type RunSpec = Message<"pullcord.v1.RunSpec"> & {
    * @generated from field: pullcord.v1.SessionPolicy session_policy = 11;
    */
   sessionPolicy: SessionPolicy;
+
+  /**
+   * The rest of the user's turn, after `input`: text, addresses, files. Unset: none.
+   *
+   * @generated from field: repeated pullcord.v1.Part parts = 12;
+   */
+  parts: Part[];
+
+  /**
+   * What was said before this turn, the oldest first. The model is told it in place of the session's own
+   * earlier turns. Unset: the session's earlier turns, if there is a session.
+   *
+   * @generated from field: repeated pullcord.v1.Message messages = 13;
+   */
+  messages: Message[];
 };
 
 /**
@@ -160,14 +269,14 @@ export type RunSpec = Message<"pullcord.v1.RunSpec"> & {
  * Use `create(RunSpecSchema)` to create a new message.
  */
 export const RunSpecSchema: GenMessage<RunSpec> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_run, 1);
+  messageDesc(file_pullcord_v1_run, 3);
 
 /**
  * What a run has used. Interrupted work counts too.
  *
  * @generated from message pullcord.v1.Usage
  */
-export type Usage = Message<"pullcord.v1.Usage"> & {
+export type Usage = Message$1<"pullcord.v1.Usage"> & {
   /**
    * Tokens read by models. Unset (0): none, or none known.
    *
@@ -204,7 +313,7 @@ export type Usage = Message<"pullcord.v1.Usage"> & {
   totalTokens: bigint;
 
   /**
-   * Cost in US dollars. Unset (0): none, or no price is known.
+   * Cost in US dollars. Unset (0): none, or not known; `cost_unknown` says which.
    *
    * @generated from field: double cost = 6;
    */
@@ -230,6 +339,14 @@ export type Usage = Message<"pullcord.v1.Usage"> & {
    * @generated from field: int32 tool_calls = 9;
    */
   toolCalls: number;
+
+  /**
+   * True where a model was used whose price is not known: the cost is then unknown, and `cost` is 0.
+   * Unset: the cost is known, or the server is older than this field.
+   *
+   * @generated from field: bool cost_unknown = 10;
+   */
+  costUnknown: boolean;
 };
 
 /**
@@ -237,14 +354,14 @@ export type Usage = Message<"pullcord.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_run, 2);
+  messageDesc(file_pullcord_v1_run, 4);
 
 /**
  * One tool call of a run.
  *
  * @generated from message pullcord.v1.ToolCall
  */
-export type ToolCall = Message<"pullcord.v1.ToolCall"> & {
+export type ToolCall = Message$1<"pullcord.v1.ToolCall"> & {
   /**
    * The call's id within its run. Always set.
    *
@@ -308,14 +425,14 @@ export type ToolCall = Message<"pullcord.v1.ToolCall"> & {
  * Use `create(ToolCallSchema)` to create a new message.
  */
 export const ToolCallSchema: GenMessage<ToolCall> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_run, 3);
+  messageDesc(file_pullcord_v1_run, 5);
 
 /**
  * One execution of a runnable, as far as it has come.
  *
  * @generated from message pullcord.v1.Run
  */
-export type Run = Message<"pullcord.v1.Run"> & {
+export type Run = Message$1<"pullcord.v1.Run"> & {
   /**
    * Always set.
    *
@@ -477,6 +594,13 @@ export type Run = Message<"pullcord.v1.Run"> & {
    * @generated from field: string owner = 23;
    */
   owner: string;
+
+  /**
+   * The rest of what it was given; the data of files is left out. Unset: none.
+   *
+   * @generated from field: repeated pullcord.v1.Part parts = 24;
+   */
+  parts: Part[];
 };
 
 /**
@@ -484,7 +608,7 @@ export type Run = Message<"pullcord.v1.Run"> & {
  * Use `create(RunSchema)` to create a new message.
  */
 export const RunSchema: GenMessage<Run> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_run, 4);
+  messageDesc(file_pullcord_v1_run, 6);
 
 /**
  * Where a run is in its life. docs/run-states.md draws the transitions.
@@ -707,6 +831,54 @@ export const ToolCallStateSchema: GenEnum<ToolCallState> = /*@__PURE__*/
   enumDesc(file_pullcord_v1_run, 3);
 
 /**
+ * Who said a message of a conversation.
+ *
+ * @generated from enum pullcord.v1.MessageRole
+ */
+export enum MessageRole {
+  /**
+   * Not stated. A server refuses it.
+   *
+   * @generated from enum value: MESSAGE_ROLE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A person, or whoever calls.
+   *
+   * @generated from enum value: MESSAGE_ROLE_USER = 1;
+   */
+  USER = 1,
+
+  /**
+   * The model.
+   *
+   * @generated from enum value: MESSAGE_ROLE_ASSISTANT = 2;
+   */
+  ASSISTANT = 2,
+
+  /**
+   * Whoever sets the model's task. The model is told it after the agent's own instructions.
+   *
+   * @generated from enum value: MESSAGE_ROLE_SYSTEM = 3;
+   */
+  SYSTEM = 3,
+
+  /**
+   * A tool that was called somewhere else: its result, as text.
+   *
+   * @generated from enum value: MESSAGE_ROLE_TOOL = 4;
+   */
+  TOOL = 4,
+}
+
+/**
+ * Describes the enum pullcord.v1.MessageRole.
+ */
+export const MessageRoleSchema: GenEnum<MessageRole> = /*@__PURE__*/
+  enumDesc(file_pullcord_v1_run, 4);
+
+/**
  * How a model's answer ended.
  *
  * @generated from enum pullcord.v1.FinishReason
@@ -773,5 +945,5 @@ export enum FinishReason {
  * Describes the enum pullcord.v1.FinishReason.
  */
 export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
-  enumDesc(file_pullcord_v1_run, 4);
+  enumDesc(file_pullcord_v1_run, 5);
 

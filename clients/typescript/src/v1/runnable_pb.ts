@@ -12,7 +12,49 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pullcord/v1/runnable.proto.
  */
 export const file_pullcord_v1_runnable: GenFile = /*@__PURE__*/
-  fileDesc("ChpwdWxsY29yZC92MS9ydW5uYWJsZS5wcm90bxILcHVsbGNvcmQudjEiiQEKCFJ1bm5hYmxlEgwKBG5hbWUYASABKAkSJwoEa2luZBgCIAEoDjIZLnB1bGxjb3JkLnYxLlJ1bm5hYmxlS2luZBIKCgJpZBgDIAEoCRIUCgxkaXNwbGF5X25hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDwoHbWVtYmVycxgGIAMoCSp6CgxSdW5uYWJsZUtpbmQSHQoZUlVOTkFCTEVfS0lORF9VTlNQRUNJRklFRBAAEhcKE1JVTk5BQkxFX0tJTkRfQUdFTlQQARIWChJSVU5OQUJMRV9LSU5EX1RFQU0QAhIaChZSVU5OQUJMRV9LSU5EX1dPUktGTE9XEANCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM");
+  fileDesc("ChpwdWxsY29yZC92MS9ydW5uYWJsZS5wcm90bxILcHVsbGNvcmQudjEiTwoFVGFrZXMSDQoFcGFydHMYASABKAgSEAoIbWVzc2FnZXMYAiABKAgSEgoKZGF0YV90eXBlcxgDIAMoCRIRCgl1cmlfdHlwZXMYBCADKAkirAEKCFJ1bm5hYmxlEgwKBG5hbWUYASABKAkSJwoEa2luZBgCIAEoDjIZLnB1bGxjb3JkLnYxLlJ1bm5hYmxlS2luZBIKCgJpZBgDIAEoCRIUCgxkaXNwbGF5X25hbWUYBCABKAkSEwoLZGVzY3JpcHRpb24YBSABKAkSDwoHbWVtYmVycxgGIAMoCRIhCgV0YWtlcxgHIAEoCzISLnB1bGxjb3JkLnYxLlRha2VzKnoKDFJ1bm5hYmxlS2luZBIdChlSVU5OQUJMRV9LSU5EX1VOU1BFQ0lGSUVEEAASFwoTUlVOTkFCTEVfS0lORF9BR0VOVBABEhYKElJVTk5BQkxFX0tJTkRfVEVBTRACEhoKFlJVTk5BQkxFX0tJTkRfV09SS0ZMT1cQA0JKCg9kZXYucHVsbGNvcmQudjFQAVo1Z2l0aHViLmNvbS9wdWxsY29yZC9wdWxsY29yZC9jbGllbnRzL2dvL3YxO3B1bGxjb3JkdjFiBnByb3RvMw");
+
+/**
+ * What a runnable takes beside `input` and `input_data`. A run with anything else is refused.
+ *
+ * @generated from message pullcord.v1.Takes
+ */
+export type Takes = Message<"pullcord.v1.Takes"> & {
+  /**
+   * Whether it takes parts. Unset: it takes none.
+   *
+   * @generated from field: bool parts = 1;
+   */
+  parts: boolean;
+
+  /**
+   * Whether it takes messages. Unset: it takes none.
+   *
+   * @generated from field: bool messages = 2;
+   */
+  messages: boolean;
+
+  /**
+   * The media types of files that it takes as data, such as `image/png`, `image/*` or `*\/*`. Unset: none.
+   *
+   * @generated from field: repeated string data_types = 3;
+   */
+  dataTypes: string[];
+
+  /**
+   * The media types of files that it takes as an address. Unset: none.
+   *
+   * @generated from field: repeated string uri_types = 4;
+   */
+  uriTypes: string[];
+};
+
+/**
+ * Describes the message pullcord.v1.Takes.
+ * Use `create(TakesSchema)` to create a new message.
+ */
+export const TakesSchema: GenMessage<Takes> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_runnable, 0);
 
 /**
  * Something that can be run.
@@ -61,6 +103,13 @@ export type Runnable = Message<"pullcord.v1.Runnable"> & {
    * @generated from field: repeated string members = 6;
    */
   members: string[];
+
+  /**
+   * What it takes beside input and input_data. Unset: nothing, or the server is older than this field.
+   *
+   * @generated from field: pullcord.v1.Takes takes = 7;
+   */
+  takes?: Takes | undefined;
 };
 
 /**
@@ -68,7 +117,7 @@ export type Runnable = Message<"pullcord.v1.Runnable"> & {
  * Use `create(RunnableSchema)` to create a new message.
  */
 export const RunnableSchema: GenMessage<Runnable> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_runnable, 0);
+  messageDesc(file_pullcord_v1_runnable, 1);
 
 /**
  * What kind of thing a runnable is.

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from pullcord.models.base import AssistantMessage, UserMessage
 from pullcord.native.conversation import conversation
 from pullcord.run.context import RunContext
+from pullcord.run.message import Given
 from pullcord.run.record import Run
 
 
@@ -28,7 +29,7 @@ async def history_of(ctx: RunContext) -> list[Run]:
 def turns_of(ctx: RunContext, history: list[Run]) -> list[Turn]:
     """The conversation: the earlier turns, and this one's input last."""
     turns: list[Turn] = []
-    for message in conversation("", history, ctx.input, ctx.input_data):
+    for message in conversation("", history, Given(ctx.input, ctx.input_data)):
         if isinstance(message, UserMessage):
             turns.append(Turn("user", message.text))
         elif isinstance(message, AssistantMessage):

@@ -200,6 +200,8 @@ def spec_options(
         session_id=ctx.session_id,
         user_id=ctx.user_id,
         input_data=ctx.input_data,
+        parts=ctx.parts,
+        messages=ctx.messages,
         labels=ctx.labels,
         limits=_sendable(ctx.limits_left),
         on_disconnect=on_disconnect,

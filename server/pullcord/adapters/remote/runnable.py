@@ -16,6 +16,7 @@ from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.record import DisconnectPolicy, is_runnable_name
+from pullcord.run.takes import EVERYTHING
 
 
 class RemoteRunnable(Native):
@@ -60,6 +61,7 @@ class RemoteRunnable(Native):
         kind, _, remote_id = name.partition("/")
         self.kind = SourceKind(kind.removesuffix("s"))
         self.id = id or remote_id
+        self.takes = EVERYTHING  # the other server refuses what its runnable does not take
         self.description = description
         self.remote_name = name
         """Its full name where it is served."""

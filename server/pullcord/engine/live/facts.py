@@ -145,4 +145,5 @@ class RunFacts:
             finish_reason=self.finish_reason,
             tenant=scope.tenant,
             owner=scope.owner,
+            parts=spec.parts,
         )

@@ -20,6 +20,7 @@ from pullcord.run.events import (
     ToolCall,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.message import Given
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
@@ -27,7 +28,7 @@ from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 
 Data = Mapping[str, Any] | None
-StartChild = Callable[[LiveRun, Runnable, RunnableInfo, str, Data, tuple[str, ...]], Child]
+StartChild = Callable[[LiveRun, Runnable, RunnableInfo, Given, tuple[str, ...]], Child]
 
 
 class LivePort:
@@ -160,13 +161,12 @@ class LivePort:
         self,
         runnable: Runnable,
         info: RunnableInfo,
-        input: str,
-        data: Data,
+        given: Given,
         path: tuple[str, ...],
     ) -> Child:
         """Starts a child run, which is heard in this run's stream."""
         try:
-            return self._start_child(self._live, runnable, info, input, data, path)
+            return self._start_child(self._live, runnable, info, given, path)
         except RunCancelledError:
             self._live.lineage.refused()
             raise

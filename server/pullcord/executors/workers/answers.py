@@ -27,11 +27,13 @@ from pullcord.link.values import (
 )
 from pullcord.run.cancel import CancelRequest
 from pullcord.run.errors import PullcordError, RunCancelledError, RunNotFound
+from pullcord.run.message import Given
 from pullcord.run.place import Runs
 from pullcord.run.port import Began
 from pullcord.run.record import Run
 from pullcord.run.scope import Scope
 from pullcord.wire.event import response_bytes
+from pullcord.wire.message import fill_parts, messages_of, parts_of
 from pullcord.wire.run import (
     cancellation_of,
     fill_tool_call,
@@ -227,7 +229,9 @@ class Answers:
         offer = self._pinned(start.offer, start.key)
         info = runnable_of(start.offer.runnable)
         data = StructData(start.data) if start.HasField("data") else None
-        child = execution.port.start(offer, info, start.input, data, tuple(start.path))
+        parts, messages = parts_of(start.parts), messages_of(start.messages)
+        given = Given(start.input, data, parts, messages)
+        child = execution.port.start(offer, info, given, tuple(start.path))
         answer.run.run_id = child.run_id
         return True
 
@@ -238,6 +242,8 @@ class Answers:
         size = 0
         for number, run in enumerate(runs):
             message = run_message(run)
+            del message.parts[:]  # a caller sees them without their data, and a model with it
+            fill_parts(message.parts, run.parts)
             size += message.ByteSize()
             if number and size > _PAGE:
                 self._histories[execution.number] = runs[number:]

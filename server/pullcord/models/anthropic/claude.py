@@ -10,6 +10,7 @@ from typing import Any
 
 from pullcord.models.base import (
     AssistantMessage,
+    Media,
     Message,
     ModelRequest,
     Price,
@@ -26,14 +27,19 @@ except ImportError as missing:
     ) from missing
 
 from pullcord.models.anthropic.claude_answer import ClaudeAnswer
+from pullcord.models.files import encoded, family
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.values import sent_arguments, sent_name
 from pullcord.models.schemas import closed_schema
 from pullcord.models.stainless import StainlessModel
 from pullcord.models.throttle import Throttle
+from pullcord.run.message import Part
 
 _MOST_TOKENS = 8192
 """The API requires a limit; older models take no more."""
+
+
+_FILES = ("image/jpeg", "image/png", "image/gif", "image/webp", "application/pdf")
 
 
 class Claude(StainlessModel):
@@ -42,6 +48,7 @@ class Claude(StainlessModel):
     provider = "anthropic"
     _sdk = anthropic
     _path = "/v1/messages"
+    media = Media(data=_FILES, uri=_FILES)
 
     def __init__(
         self,
@@ -56,6 +63,7 @@ class Claude(StainlessModel):
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
         throttle: Throttle | None = None,
+        media: Media | None = None,
     ) -> None:
         """Describes the model; nothing is connected before the first call.
 
@@ -73,6 +81,8 @@ class Claude(StainlessModel):
                 `{"thinking": {"type": "enabled", "budget_tokens": 2048}}`. None as a value leaves
                 the field out.
             throttle: turns that this model shares with others; None: it waits for none.
+            media: the files that it takes: `Media(data=["image/*"])`, or `Media()` for none;
+                None: all that the API takes.
 
         Raises:
             ValueError: the timeout is not more than 0.
@@ -88,6 +98,7 @@ class Claude(StainlessModel):
             price=price,
             extra=extra,
             throttle=throttle,
+            media=media,
         )
 
     def _make_client(self) -> Any:
@@ -159,10 +170,26 @@ def _blocks(message: Message) -> list[Mapping[str, Any]]:
                 return [_kept(block, calls) for block in kept]
             said = [{"type": "text", "text": text}] if text.strip() else []
             return [*said, *calls.values()]
-        case UserMessage(text):
-            return [{"type": "text", "text": text}] if text.strip() else []
+        case UserMessage(text, parts):
+            said = [{"type": "text", "text": text}] if text.strip() else []
+            return [
+                *said,
+                *(_part(part) for part in parts if part.text is None or part.text.strip()),
+            ]
         case _:
             return []
+
+
+def _part(part: Part) -> Mapping[str, Any]:
+    if part.text is not None:
+        return {"type": "text", "text": part.text}
+    source = {"type": "url", "url": part.uri}
+    if part.data is not None:
+        source = {"type": "base64", "media_type": part.kind, "data": encoded(part)}
+    if family(part) == "image":
+        return {"type": "image", "source": source}
+    name = {"title": part.name} if part.name else {}
+    return {"type": "document", "source": source, **name}
 
 
 def _kept(block: Any, calls: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ import httpx2
 
 from pullcord.models.base import (
     AssistantMessage,
+    Media,
     Message,
     ModelRequest,
     Price,
@@ -31,20 +32,26 @@ except ImportError as missing:
         "Gemini needs the google-genai package: pip install 'pullcord[google]'"
     ) from missing
 
+from pullcord.models.files import encoded
 from pullcord.models.google.gemini_answer import GeminiAnswer
 from pullcord.models.http import CannotAsk, HttpClient, HttpModel, trusted
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.values import sent_arguments, sent_name
 from pullcord.models.schemas import closed_schema
 from pullcord.models.throttle import Throttle
+from pullcord.run.message import Part
 
 _sdk: Any = genai
+
+
+_FILES = ("image/*", "audio/*", "video/*", "application/pdf")
 
 
 class Gemini(HttpModel):
     """A model asked through `models/ID:streamGenerateContent`."""
 
     provider = "google"
+    media = Media(data=_FILES, uri=(*_FILES, "text/*"))
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class Gemini(HttpModel):
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
         throttle: Throttle | None = None,
+        media: Media | None = None,
         vertexai: bool = False,
         project: str | None = None,
         location: str | None = None,
@@ -78,6 +86,8 @@ class Gemini(HttpModel):
             extra: more fields of the request's JSON body, such as `{"safetySettings": […]}`. What
                 is in `generationConfig` is added to ours. None as a value leaves a field out.
             throttle: turns that this model shares with others; None: it waits for none.
+            media: the files that it takes: `Media(data=["image/*"])`, or `Media()` for none;
+                None: all that the API takes.
             vertexai: ask Vertex AI, with the credentials of the environment or an `api_key`.
             project: of Vertex AI.
             location: of Vertex AI.
@@ -98,6 +108,7 @@ class Gemini(HttpModel):
             price=price,
             extra=extra,
             throttle=throttle,
+            media=media,
         )
         self._vertex = {"vertexai": True, "project": project, "location": location}
         self._vertex = self._vertex if vertexai else {}
@@ -241,10 +252,18 @@ def _parts(message: Message, calls: Mapping[str, ToolRequest]) -> list[Any]:
                 return [*kept]
             said = [{"text": text}] if text else []
             return [*said, *({"functionCall": _call(request)} for request in requests)]
-        case UserMessage(text):
-            return [{"text": text}] if text else []
+        case UserMessage(text, parts):
+            return [*([{"text": text}] if text else []), *map(_part, parts)]
         case _:
             return []
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part.text is not None:
+        return {"text": part.text}
+    if part.data is not None:
+        return {"inlineData": {"mimeType": part.kind, "data": encoded(part)}}
+    return {"fileData": {"mimeType": part.kind, "fileUri": part.uri}}
 
 
 def _call(request: ToolRequest) -> dict[str, Any]:

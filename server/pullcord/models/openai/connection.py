@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pullcord.models.base import Price
+from pullcord.models.base import Media, Price
 
 try:
     import openai
@@ -41,6 +41,7 @@ class OpenAIModel(StainlessModel):
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
         throttle: Throttle | None = None,
+        media: Media | None = None,
     ) -> None:
         """Describes the model; nothing is connected before the first call.
 
@@ -57,6 +58,8 @@ class OpenAIModel(StainlessModel):
             extra: more fields of the request's JSON body, such as `{"reasoning_effort": "low"}`.
                 None as a value leaves the field out: `{"stream_options": None}`.
             throttle: turns that this model shares with others; None: it waits for none.
+            media: the files that it takes: `Media(data=["image/*"])`, or `Media()` for none;
+                None: all that the API takes.
 
         Raises:
             ValueError: the timeout is not more than 0.
@@ -72,6 +75,7 @@ class OpenAIModel(StainlessModel):
             price=price,
             extra=extra,
             throttle=throttle,
+            media=media,
         )
 
     @property

@@ -10,23 +10,27 @@ from typing import Any
 
 from pullcord.models.base import (
     AssistantMessage,
+    Media,
     Message,
     ModelRequest,
     SystemMessage,
     ToolMessage,
     UserMessage,
 )
+from pullcord.models.files import address, family, file_name
 from pullcord.models.openai.connection import OpenAIModel
 from pullcord.models.openai.responses_answer import ResponsesAnswer
 from pullcord.models.openai.schemas import output_format
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.values import sent_arguments, sent_name
+from pullcord.run.message import Part
 
 
 class OpenAIResponses(OpenAIModel):
     """A model asked through `/responses`."""
 
     _path = "/responses"
+    media = Media(data=("image/*", "application/*"), uri=("image/*", "application/*", "text/*"))
 
     def _answer(self, names: list[str], secrets: list[str]) -> Answer:
         return ResponsesAnswer("openai", names, secrets, keeps_reasoning=not self._is_openai)
@@ -63,8 +67,11 @@ def _items(message: Message) -> Iterator[Mapping[str, Any]]:
     match message:
         case SystemMessage(text):
             yield {"role": "system", "content": text}
-        case UserMessage(text):
+        case UserMessage(text, ()):
             yield {"role": "user", "content": text}
+        case UserMessage(text, parts):
+            said = [{"type": "input_text", "text": text}] if text else []
+            yield {"role": "user", "content": [*said, *map(_part, parts)]}
         case ToolMessage(request_id, text):
             yield {"type": "function_call_output", "call_id": request_id, "output": text}
         case AssistantMessage(text, requests, kept):
@@ -81,3 +88,13 @@ def _items(message: Message) -> Iterator[Mapping[str, Any]]:
                     "name": sent_name(call.name),
                     "arguments": sent_arguments(call.arguments),
                 }
+
+
+def _part(part: Part) -> Mapping[str, Any]:
+    if part.text is not None:
+        return {"type": "input_text", "text": part.text}
+    if family(part) == "image":
+        return {"type": "input_image", "image_url": address(part), "detail": "auto"}
+    if part.data is None:
+        return {"type": "input_file", "file_url": part.uri}
+    return {"type": "input_file", "filename": file_name(part), "file_data": address(part)}

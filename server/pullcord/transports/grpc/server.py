@@ -87,8 +87,8 @@ class GrpcServer:
         )
         callers = Callers(doors.authenticator, doors.audit)
         self._encoder = Encoder()
-        most = engine.options.max_input_bytes
-        service = RunService(verbs, callers, self._lanes.requests, self._encoder, most)
+        most, parts = engine.options.max_input_bytes, engine.options.part_bounds
+        service = RunService(verbs, callers, self._lanes.requests, self._encoder, most, parts)
         self._server.add_generic_rpc_handlers([service.handler()])
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

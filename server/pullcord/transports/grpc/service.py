@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from pullcord.run.caller import Caller
 from pullcord.run.errors import PullcordError, ServerFault
+from pullcord.run.message import PartBounds
 from pullcord.run.record import RunSpec
 from pullcord.run.requests import ContinueRequest
 from pullcord.service.following import Following
@@ -62,6 +63,7 @@ class RunService:
         requests: Lane,
         encoder: Encoder,
         max_input_bytes: int,
+        parts: PartBounds,
     ) -> None:
         """`max_input_bytes` bounds a run's text, its data, and each answer to a question.
 
@@ -73,6 +75,7 @@ class RunService:
         self._encoder = encoder
         self._outgoing = Outgoing()
         self._max_input_bytes = max_input_bytes
+        self._parts = parts
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server is given."""
@@ -247,13 +250,13 @@ class RunService:
             return await self._requests.ask(self._large_spec, data)
         spec = decode(message, data).spec
         if spec.HasField("input_data") and spec.input_data.ByteSize() > SMALL_DATA:
-            return await self._requests.ask(parse_spec, spec, self._max_input_bytes)
-        return parse_spec(spec, self._max_input_bytes)
+            return await self._requests.ask(parse_spec, spec, self._max_input_bytes, self._parts)
+        return parse_spec(spec, self._max_input_bytes, self._parts)
 
     def _large_spec(self, data: bytes) -> RunSpec:
-        head, values = split_start(data, self._max_input_bytes)
+        head, values = split_start(data, self._max_input_bytes, self._parts)
         spec = decode(run_pb2.RunSpec, head, len(head))
-        return parse_spec(spec, self._max_input_bytes, data=values)
+        return parse_spec(spec, self._max_input_bytes, self._parts, data=values)
 
     def _decisions(self, data: bytes) -> ContinueRequest:
         check_continue(data)

@@ -6,6 +6,7 @@ import grpc.aio
 
 from pullcord.engine.log.record import Record
 from pullcord.run.events import Snapshot
+from pullcord.run.message import MAX_SHOWN
 from pullcord.run.record import Run
 from pullcord.service.following import Following
 from pullcord.transports.grpc.calls import Context
@@ -49,7 +50,8 @@ def weight(run: Run) -> int:
     """Bytes that a run takes in a message, roughly."""
     calls = sum(400 + len(call.arguments) + len(call.result) for call in run.tool_calls)
     data = 0 if run.output_data is None else _DATA
-    return len(run.input) + len(run.output) + calls + data
+    parts: int = sum(min(part.size, MAX_SHOWN) for part in run.parts)
+    return len(run.input) + len(run.output) + calls + data + parts
 
 
 def _size(record: Record) -> int:
