@@ -51,6 +51,13 @@ def spell(input: str) -> Iterator[str]:
         start, size = start + size, size % 7 + 1
 
 
+@runnable
+def commands(ctx: RunContext) -> Iterator[str]:
+    """Waits for a program that does not end."""
+    yield "begun "
+    ctx.run_process_sync(["sleep", "1000"])
+
+
 _over = threading.Event()
 
 
@@ -101,7 +108,7 @@ asking = Workflow(name="Asking", steps=[refund])
 def address() -> Iterator[str]:
     engine = EngineOptions(abandon_after=PATIENCE)  # what is stuck stays so for as long as a test
     settings = Settings(_env_file=None, engine=engine)  # type: ignore[call-arg]  # of pydantic-settings
-    agents = [say, forever, booking, spell, stuck, fails, table, refund]
+    agents = [say, forever, booking, spell, stuck, fails, table, refund, commands]
     workflows = [sheet, nested, asking]
     with RunServer(agents, [crew], workflows, settings=settings) as address:
         yield address

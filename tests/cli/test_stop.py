@@ -1,6 +1,7 @@
 """`pullcord cancel` and `pullcord cancel-all`."""
 
 import json
+import subprocess
 import uuid
 
 import pytest
@@ -63,6 +64,25 @@ def test_hastening(address: str, client: RunClient, run_id: str) -> None:
     run = client.get(run_id)
     assert run.cancellation is not None
     assert run.cancellation.mode is CancelMode.IMMEDIATE
+
+
+def test_what_was_killed_is_named(address: str, client: RunClient, run_id: str) -> None:
+    """`cancel`, `get`, and `run` or `watch` at the end name the programs that had to be killed."""
+    client.start("agents/commands", run_id=run_id)
+    for event in client.watch(run_id):
+        if isinstance(event.payload, ContentDelta):
+            break
+    for done in (
+        call("cancel", run_id, "--now", address=address),
+        call("get", run_id, address=address),
+        call("watch", run_id, address=address),
+    ):
+        (line,) = [line for line in _all(done).splitlines() if line.split()[:1] == ["killed"]]
+        assert line.split() == ["killed", "sleep"]
+
+
+def _all(done: "subprocess.CompletedProcess[str]") -> str:
+    return done.stdout + done.stderr
 
 
 def test_before_start(address: str, client: RunClient, run_id: str) -> None:

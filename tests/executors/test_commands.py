@@ -13,8 +13,10 @@ from pullcord import RunContext, runnable
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.executors.processes import is_alive
+from pullcord.run.cancel import Cancellation, CancelRequest
 from pullcord.run.command import ProcessResult
-from pullcord.run.events import Custom
+from pullcord.run.events import Custom, RunCancelled
+from pullcord.run.killed import MAX_KILLED
 from pullcord.run.record import Run, RunSpec
 from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState
@@ -148,6 +150,7 @@ def test_a_deaf_command_is_killed_after_the_grace_period(engine: Engine, is_asyn
     assert ran.ready.wait(30)
     cancel(engine)
     assert ran.end().state is RunState.CANCELLED
+    assert ran.end().killed_processes == (killed_name(sys.executable),)
     (killed,) = ran.told("processes_killed")
     assert "SIG_IGN" in killed["processes"][0]["command"]
     assert not is_alive(int(killed["processes"][0]["pid"]))
@@ -162,7 +165,50 @@ def test_immediate_kills_the_group(engine: Engine, is_async: bool) -> None:
     assert ran.end().state is RunState.CANCELLED
     (killed,) = ran.told("processes_killed")
     assert killed["count"] == 3  # the shell, and both
+    *_, end = events(engine)
+    assert isinstance(end.payload, RunCancelled)
+    assert set(end.payload.killed_processes) <= {"sh", "sleep"}  # what was forked may be "sh" still
+    assert len(end.payload.killed_processes) == 3
+    assert ran.end().killed_processes == end.payload.killed_processes
+    receipt = engine.cancel("r", CancelRequest(Cancellation()))
+    assert receipt.run is not None
+    assert receipt.run.killed_processes == end.payload.killed_processes
     until(lambda: not any(is_alive(int(one["pid"])) for one in killed["processes"]))
+
+
+def test_a_parent_bears_what_its_child_left(engine: Engine) -> None:
+    """What was killed with a child, which failed, is named in the run of its parent as well."""
+
+    @runnable(id="leaves")
+    async def leaves(ctx: RunContext) -> None:
+        detach = "setsid sleep 1000 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done"
+        await ctx.run_process(detach, shell=True)
+        raise LookupError
+
+    @runnable(id="runs")
+    async def runs(ctx: RunContext) -> str:
+        child = await ctx.start(leaves, "").wait()
+        return f"{child.state} {child.killed_processes}"
+
+    engine.start(runs, RunSpec("agents/runs", run_id="r"))
+    run = ended(engine)
+    assert (run.output, run.killed_processes) == ("failed ('sleep',)", ("sleep",))
+
+
+def test_many_names_are_bounded(engine: Engine) -> None:
+    """A run bears the first names; the event says how many there were."""
+    command = "for n in $(seq 40); do sleep 1000 & done; echo ready; wait"
+    ran = Ran(engine, True, command, shell=True)
+    assert ran.ready.wait(30)
+    cancel(engine, mode=IMMEDIATE)
+    assert len(ran.end().killed_processes) == MAX_KILLED
+    (killed,) = ran.told("processes_killed")
+    assert killed["count"] == 41
+
+
+def killed_name(program: str) -> str:
+    """As the system names a process of this program."""
+    return Path(program).name[:15]
 
 
 def test_a_cancelled_call_kills(engine: Engine) -> None:
@@ -211,13 +257,14 @@ def test_what_a_command_detaches_ends_with_the_run(
     """A process in a session of its own is found at the run's end, killed, and named."""
     detach = """
         setsid sh -c 'echo $$ > pid; exec sleep 1000' >/dev/null 2>&1 &
-        until [ -s pid ]; do sleep 0.01; done
+        until [ -s pid ] && [ "$(cat /proc/$(cat pid)/comm)" = sleep ]; do sleep 0.01; done
     """
     ran = Ran(engine, is_async, detach, shell=True, cwd=tmp_path)
     assert ran.end().state is RunState.COMPLETED
     pid = int((tmp_path / "pid").read_text())
     (killed,) = ran.told("processes_killed")
     assert [one["pid"] for one in killed["processes"]] == [pid]
+    assert ran.end().killed_processes == ("sleep",)
     until(lambda: not is_alive(pid))
 
 

@@ -138,6 +138,11 @@ def test_no_process_of_a_run_outlives_it(client: RunClient, how: str, then: str)
             killed += event.payload.data["processes"]
     assert isinstance(stream.result, RunCompleted if then == "ends" else RunCancelled)
     assert pid in [one["pid"] for one in killed]
+    names = client.get(stream.run_id).killed_processes
+    assert names == tuple(one["name"] for one in killed)
+    assert "sleep" in names or "sh" in names  # it is a shell until it becomes the program
+    if isinstance(stream.result, RunCancelled):
+        assert stream.result.killed_processes == names
     until(lambda: not is_alive(pid))
 
 

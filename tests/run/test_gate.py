@@ -138,6 +138,7 @@ def typical(name: str) -> st.SearchStrategy[Any]:
         "count": st.integers(1, 5),
         "estimated": st.booleans(),
         "abandoned": st.booleans(),
+        "killed_processes": st.lists(texts, max_size=3),
         "stage": st.none() | st.sampled_from(StopStage),
         "cost": st.floats(-10, 10),
         "start_time": ours.times,

@@ -79,6 +79,7 @@ runs = st.builds(
     expire_time=times_or_not_yet,
     last_sequence=st.integers(0, 2**63 - 1),
     abandoned=st.booleans(),
+    killed_processes=st.lists(texts, max_size=3).map(tuple),
 )
 receipts = st.builds(
     Receipt,
@@ -122,6 +123,7 @@ payloads = st.one_of(
         several_tool_calls,
         st.booleans(),
         st.none() | st.sampled_from(StopStage),
+        killed_processes=st.lists(texts, max_size=3).map(tuple),
     ),
     st.builds(
         events.RunFailed,

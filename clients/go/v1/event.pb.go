@@ -1466,6 +1466,9 @@ type RunCancelled struct {
 	// How far the server had to go to stop the code. Unset: none of it had begun, or the server is older
 	// than this field.
 	Stage StopStage `protobuf:"varint,7,opt,name=stage,proto3,enum=pullcord.v1.StopStage" json:"stage,omitempty"`
+	// The names of the programs that the stop, or the end, had to kill: those that the run's code and its
+	// children had started and left. The first 32; the event `processes_killed` says more. Unset: none.
+	KilledProcesses []string `protobuf:"bytes,8,rep,name=killed_processes,json=killedProcesses,proto3" json:"killed_processes,omitempty"`
 	// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
 	FinishReason  FinishReason `protobuf:"varint,9,opt,name=finish_reason,json=finishReason,proto3,enum=pullcord.v1.FinishReason" json:"finish_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1549,6 +1552,13 @@ func (x *RunCancelled) GetStage() StopStage {
 		return x.Stage
 	}
 	return StopStage_STOP_STAGE_UNSPECIFIED
+}
+
+func (x *RunCancelled) GetKilledProcesses() []string {
+	if x != nil {
+		return x.KilledProcesses
+	}
+	return nil
 }
 
 func (x *RunCancelled) GetFinishReason() FinishReason {
@@ -1751,7 +1761,7 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\x05usage\x18\x03 \x01(\v2\x12.pullcord.v1.UsageR\x05usage\x124\n" +
 	"\n" +
 	"tool_calls\x18\x04 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12>\n" +
-	"\rfinish_reason\x18\x05 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\"\x8b\x03\n" +
+	"\rfinish_reason\x18\x05 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\"\xb6\x03\n" +
 	"\fRunCancelled\x12=\n" +
 	"\fcancellation\x18\x01 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x128\n" +
@@ -1761,7 +1771,8 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"tool_calls\x18\x05 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1c\n" +
 	"\tabandoned\x18\x06 \x01(\bR\tabandoned\x12,\n" +
-	"\x05stage\x18\a \x01(\x0e2\x16.pullcord.v1.StopStageR\x05stage\x12>\n" +
+	"\x05stage\x18\a \x01(\x0e2\x16.pullcord.v1.StopStageR\x05stage\x12)\n" +
+	"\x10killed_processes\x18\b \x03(\tR\x0fkilledProcesses\x12>\n" +
 	"\rfinish_reason\x18\t \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\"\xe9\x02\n" +
 	"\tRunFailed\x12+\n" +
 	"\x05error\x18\x01 \x01(\v2\x15.pullcord.v1.RunErrorR\x05error\x12\x16\n" +

@@ -1134,9 +1134,12 @@ type Run struct {
 	// Unset: the server is older than this field.
 	Owner string `protobuf:"bytes,23,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The rest of what it was given; the data of files is left out. Unset: none.
-	Parts         []*Part `protobuf:"bytes,24,rep,name=parts,proto3" json:"parts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Parts []*Part `protobuf:"bytes,24,rep,name=parts,proto3" json:"parts,omitempty"`
+	// The names of the programs that a stop of it, or its end, had to kill: those that its code and its
+	// children had started and left. The first 32. Unset: none.
+	KilledProcesses []string `protobuf:"bytes,25,rep,name=killed_processes,json=killedProcesses,proto3" json:"killed_processes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
@@ -1337,6 +1340,13 @@ func (x *Run) GetParts() []*Part {
 	return nil
 }
 
+func (x *Run) GetKilledProcesses() []string {
+	if x != nil {
+		return x.KilledProcesses
+	}
+	return nil
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1404,7 +1414,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\xac\b\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\xd7\b\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1436,7 +1446,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\rfinish_reason\x18\x15 \x01(\x0e2\x19.pullcord.v1.FinishReasonR\ffinishReason\x12\x16\n" +
 	"\x06tenant\x18\x16 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05owner\x18\x17 \x01(\tR\x05owner\x12'\n" +
-	"\x05parts\x18\x18 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x1a9\n" +
+	"\x05parts\x18\x18 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x12)\n" +
+	"\x10killed_processes\x18\x19 \x03(\tR\x0fkilledProcesses\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +

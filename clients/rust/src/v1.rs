@@ -551,6 +551,10 @@ pub struct Run {
     /// The rest of what it was given; the data of files is left out. Unset: none.
     #[prost(message, repeated, tag = "24")]
     pub parts: ::prost::alloc::vec::Vec<Part>,
+    /// The names of the programs that a stop of it, or its end, had to kill: those that its code and its
+    /// children had started and left. The first 32. Unset: none.
+    #[prost(string, repeated, tag = "25")]
+    pub killed_processes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1117,6 +1121,10 @@ pub struct RunCancelled {
     /// than this field.
     #[prost(enumeration = "StopStage", tag = "7")]
     pub stage: i32,
+    /// The names of the programs that the stop, or the end, had to kill: those that the run's code and its
+    /// children had started and left. The first 32; the event `processes_killed` says more. Unset: none.
+    #[prost(string, repeated, tag = "8")]
+    pub killed_processes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How the model's last answer ended. Unset: no model was asked, or its answer had not ended.
     #[prost(enumeration = "FinishReason", tag = "9")]
     pub finish_reason: i32,

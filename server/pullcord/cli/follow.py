@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pullcord.cli.exits import Exit, exit_of
-from pullcord.cli.output import count, ending, receipt_rows, seconds, tool_notes, why
+from pullcord.cli.output import count, ending, killed_rows, receipt_rows, seconds, tool_notes, why
 from pullcord.cli.screen import Progress, View
 from pullcord.cli.tree import entries_of
 from pullcord.client import AsyncRunStream
@@ -277,6 +277,8 @@ class Follower:
                     view.note(f"  kept       {made}")
                     for note in tool_notes(result.tool_calls):
                         view.note(f"  note       {note}")
+                    for word, about in killed_rows(result.killed_processes):
+                        view.note(f"  {word:<9}  {about}")
         return exit_of(RunState.CANCELLED)
 
     def _left(self) -> Exit:

@@ -6,7 +6,8 @@ a run as it goes is in `screen` and `follow`.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToJson
@@ -140,7 +141,17 @@ def receipt_rows(receipt: Receipt) -> list[tuple[str, str]]:
         rows.extend(("note", note) for note in tool_notes(run.tool_calls))
         if run.abandoned:
             rows.append(("note", "its code did not stop, and may still be at work"))
+        rows.extend(killed_rows(run.killed_processes))
     return rows
+
+
+def killed_rows(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The programs that had to be killed, if there were any: each once, and how often."""
+    if not names:
+        return []
+    times = Counter(names)
+    words = (name if n == 1 else f"{name} ({n} ×)" for name, n in times.items())
+    return [("killed", plain(", ".join(words)))]
 
 
 def print_receipt(receipt: Receipt, to: Console) -> None:
@@ -209,6 +220,7 @@ def print_run(run: Run, to: Console) -> None:
         rows.append(("answer", words))
     if run.abandoned:
         rows.append(("note", "its code did not stop, and may still be at work"))
+    rows.extend(killed_rows(run.killed_processes))
     print_rows(rows, to)
     if run.output_data is not None:
         print_output(json.dumps(run.output_data, ensure_ascii=False, indent=2), to)

@@ -20,7 +20,6 @@ from typing import IO, Any
 from pullcord.executors.processes import (
     RUN_MARK,
     WORKER_MARK,
-    Killed,
     descendants,
     is_alive,
     kill_all,
@@ -30,6 +29,7 @@ from pullcord.run.cancel import CancelMode
 from pullcord.run.command import Command, OnLine, ProcessResult
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Custom
+from pullcord.run.killed import KilledProcess
 
 _EVERY = 0.05
 """Seconds between two events of one command's output; what comes meanwhile is merged."""
@@ -55,7 +55,7 @@ class RunCommands:
         self._lock = threading.Lock()
         self._stopped = False
         self._running: set[RunningCommand] = set()
-        self._killed: list[Killed] = []
+        self._killed: list[KilledProcess] = []
 
     def prepare(self, command: Command, emit: Emit) -> "RunningCommand":
         """A command that can be begun; its output goes to `emit`, too."""
@@ -71,7 +71,7 @@ class RunCommands:
             else:
                 running.kill()
 
-    def close(self) -> list[Killed]:
+    def close(self) -> list[KilledProcess]:
         """The run has ended: kills what is left, detached or not; all that had to be killed."""
         for running in self._take_all():
             running.kill()
@@ -96,7 +96,7 @@ class RunCommands:
         with self._lock:
             self._running.discard(running)
 
-    def note(self, killed: list[Killed]) -> None:
+    def note(self, killed: list[KilledProcess]) -> None:
         """Remembers, each once, what a stop or the run's end had to kill."""
         with self._lock:
             known = {one.pid for one in self._killed}

@@ -17,7 +17,7 @@ from pullcord.executors.commands import RunCommands
 from pullcord.executors.execution import TaskExecution, ThreadExecution
 from pullcord.executors.leftovers import Leftovers, keep_account
 from pullcord.executors.loops import RunLoops, Stalled
-from pullcord.executors.processes import descendants, kill_all, killed_event
+from pullcord.executors.processes import descendants, kill_all
 from pullcord.executors.threads import ThreadPool
 from pullcord.run.context import RunContext
 from pullcord.run.place import Place, Runs, at_work
@@ -154,7 +154,7 @@ class LocalExecutor:
             if strangers is not None:
                 killed += kill_all(lambda: set(descendants(os.getpid())) - strangers)
             if killed:
-                port.emit(killed_event(killed), None)
+                port.processes_killed(killed)
 
         return kill
 

@@ -9,12 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pullcord.run.events import Custom
+from pullcord.run.killed import MAX_NAME, KilledProcess
 
 WORKER_MARK = "PULLCORD_WORKER"
 """An environment variable that all processes have which descend from one worker."""
@@ -23,25 +20,7 @@ RUN_MARK = "PULLCORD_RUN"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
-_MAX_NAMED = 32
 _MAX_COMMAND = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """A process that was killed."""
-
-    pid: int
-    command: str
-    """Its command line, cut; in brackets its name, if it has none."""
-
-
-def killed_event(killed: Iterable[Killed]) -> "Custom":
-    """The event that names what had to be killed."""
-    from pullcord.run.events import Custom  # here, so that the guard of workers stays small
-
-    named = [{"pid": one.pid, "command": one.command} for one in killed]
-    return Custom("processes_killed", {"processes": named[:_MAX_NAMED], "count": len(named)})
 
 
 def adopt_orphans() -> None:
@@ -93,21 +72,21 @@ def marked(name: str, value: str) -> list[int]:
     return found
 
 
-def kill_all(find: Callable[[], Iterable[int]]) -> list[Killed]:
+def kill_all(find: Callable[[], Iterable[int]]) -> list[KilledProcess]:
     """Kills what is found, and looks again until nothing new is found. Never waits.
 
     A process that is about to die starts no others, so this comes to an end.
     """
-    killed: dict[int, Killed] = {}
+    killed: dict[int, KilledProcess] = {}
     while new := [pid for pid in find() if pid not in killed]:
         for pid in new:
-            killed[pid] = Killed(pid, _command(pid))
+            killed[pid] = _shown(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
     return list(killed.values())
 
 
-def kill_tree(pid: int) -> list[Killed]:
+def kill_tree(pid: int) -> list[KilledProcess]:
     """Kills the leader of a group, with its group and all that descends from it, which is returned.
 
     Never waits.
@@ -121,10 +100,12 @@ def kill_tree(pid: int) -> list[Killed]:
     return killed
 
 
-def _command(pid: int) -> str:
+def _shown(pid: int) -> KilledProcess:
+    """What is told of a process, before it is killed."""
     process = _PROC / str(pid)
+    name = command = ""
     with contextlib.suppress(OSError):
+        name = (process / "comm").read_text(errors="replace").strip()[:MAX_NAME]
         line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        name = (process / "comm").read_text(errors="replace").strip()
-        return line.strip()[:_MAX_COMMAND] or f"[{name}]"
-    return ""
+        command = line.strip()[:_MAX_COMMAND] or f"[{name}]"
+    return KilledProcess(pid, name, command)

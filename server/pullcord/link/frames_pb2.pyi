@@ -19,7 +19,7 @@ class Up(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[UpFrame, _Mapping]]] = ...) -> None: ...
 
 class UpFrame(_message.Message):
-    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "texts")
+    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "texts", "killed")
     READY_FIELD_NUMBER: _ClassVar[int]
     SAID_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class UpFrame(_message.Message):
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     TAKEN_BACK_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
+    KILLED_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     said: Said
     used: Used
@@ -56,7 +57,8 @@ class UpFrame(_message.Message):
     released: int
     taken_back: int
     texts: Texts
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ...) -> None: ...
+    killed: Killed
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., killed: _Optional[_Union[Killed, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("version", "offers")
@@ -141,6 +143,24 @@ class ToolEnded(_message.Message):
     run: int
     call: _run_pb2.ToolCall
     def __init__(self, run: _Optional[int] = ..., call: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ...) -> None: ...
+
+class Killed(_message.Message):
+    __slots__ = ("run", "processes")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    run: int
+    processes: _containers.RepeatedCompositeFieldContainer[KilledProcess]
+    def __init__(self, run: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[KilledProcess, _Mapping]]] = ...) -> None: ...
+
+class KilledProcess(_message.Message):
+    __slots__ = ("pid", "name", "command")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    name: str
+    command: str
+    def __init__(self, pid: _Optional[int] = ..., name: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
 
 class Ended(_message.Message):
     __slots__ = ("run", "error", "is_cancel", "left")

@@ -240,6 +240,7 @@ def _chunk(told: _Told, spec: RunSpec, own_kind: events.SourceKind) -> RunOutput
         source=event.source,
         output_data=getattr(payload, "output_data", None),
         finish_reason=getattr(payload, "finish_reason", None),
+        killed_processes=getattr(payload, "killed_processes", ()),
     )
 
 
@@ -281,6 +282,7 @@ def _output(last: _Told, spec: RunSpec) -> RunOutput:
         error=words if failed else "",
         output_data=getattr(payload, "output_data", None),
         finish_reason=getattr(payload, "finish_reason", None),
+        killed_processes=getattr(payload, "killed_processes", ()),
     )
 
 

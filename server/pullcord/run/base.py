@@ -67,6 +67,8 @@ class RunOutputEvent:
     """The structured result, in the last chunk; None: there is none."""
     finish_reason: FinishReason | None = None
     """How the model's last answer ended, in the last chunk; None: it had not, or there is none."""
+    killed_processes: tuple[str, ...] = ()
+    """Of a cancelled run: the names of programs that it had started and that had to be killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +89,5 @@ class RunOutput:
     """The structured result; None: there is none, or the run ended before it was complete."""
     finish_reason: FinishReason | None = None
     """How the model's last answer ended; None: it had not ended, or no model was asked."""
+    killed_processes: tuple[str, ...] = ()
+    """Of a cancelled run: the names of programs that it had started and that had to be killed."""

@@ -243,6 +243,8 @@ class RunCancelled:
     """How far the stop had to go; None: none of the run's code had begun."""
     finish_reason: FinishReason | None = None
     """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    killed_processes: tuple[str, ...] = ()
+    """Names of programs that its code or its children had started, and that had to be killed."""
 
 
 @dataclass(frozen=True, slots=True)

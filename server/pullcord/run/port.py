@@ -14,6 +14,7 @@ from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, RunError, Source, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.usage import Usage
@@ -110,6 +111,9 @@ class RunPort(Protocol):
 
     def tool_ended(self, call: ToolCall) -> None:
         """Replaces the ledger's entry of the same id."""
+
+    def processes_killed(self, killed: Sequence[KilledProcess]) -> None:
+        """Processes that the run's code had started were killed, by its stop or at its end."""
 
     # --- what the engine answers
 

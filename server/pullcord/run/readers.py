@@ -21,6 +21,7 @@ from pullcord.run.events import (
     ToolCallState,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.killed import MAX_KILLED
 from pullcord.run.message import MAX_MEDIA_TYPE, Message, Part, Role
 from pullcord.run.plain import class_name, cut, plain, text, unreadable
 from pullcord.run.record import (
@@ -396,6 +397,7 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
         "cancellation": _a(Cancellation),
         "abandoned": _bool,
         "stage": _or_none(_member_of(StopStage)),
+        "killed_processes": lambda value, field, _: texts(value, field, MAX_KILLED),
     },
     events.RunFailed: {
         **_RESULT,

@@ -203,6 +203,8 @@ class Run:
     """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
     parts: tuple[Part, ...] = ()
     """The rest of what it was given; a caller sees it without the data of files."""
+    killed_processes: tuple[str, ...] = ()
+    """Names of programs that its code or its children had started, and that had to be killed."""
     tenant: str = ""
     """With `owner`, whose it is; empty: its server does not say."""
     owner: str = ""

@@ -218,7 +218,7 @@ class RunCompleted(_message.Message):
     def __init__(self, output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...
 
 class RunCancelled(_message.Message):
-    __slots__ = ("cancellation", "output", "output_data", "usage", "tool_calls", "abandoned", "stage", "finish_reason")
+    __slots__ = ("cancellation", "output", "output_data", "usage", "tool_calls", "abandoned", "stage", "killed_processes", "finish_reason")
     CANCELLATION_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DATA_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +226,7 @@ class RunCancelled(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
+    KILLED_PROCESSES_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     cancellation: _cancel_pb2.Cancellation
     output: str
@@ -234,8 +235,9 @@ class RunCancelled(_message.Message):
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
     abandoned: bool
     stage: _cancel_pb2.StopStage
+    killed_processes: _containers.RepeatedScalarFieldContainer[str]
     finish_reason: _run_pb2.FinishReason
-    def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., abandoned: _Optional[bool] = ..., stage: _Optional[_Union[_cancel_pb2.StopStage, str]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...
+    def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., abandoned: _Optional[bool] = ..., stage: _Optional[_Union[_cancel_pb2.StopStage, str]] = ..., killed_processes: _Optional[_Iterable[str]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ...) -> None: ...
 
 class RunFailed(_message.Message):
     __slots__ = ("error", "output", "usage", "tool_calls", "cancellation", "output_data", "finish_reason")

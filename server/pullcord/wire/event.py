@@ -268,6 +268,7 @@ def _fill_run_cancelled(m: event_pb2.RunCancelled, p: events.RunCancelled) -> No
     m.abandoned = p.abandoned
     if p.stage is not None:
         m.stage = STOP_STAGE.numbers[p.stage]
+    m.killed_processes.extend(p.killed_processes)
 
 
 def _run_cancelled_of(m: event_pb2.RunCancelled) -> events.RunCancelled:
@@ -279,6 +280,7 @@ def _run_cancelled_of(m: event_pb2.RunCancelled) -> events.RunCancelled:
         tool_calls=tool_calls_of(m.tool_calls),
         abandoned=m.abandoned,
         stage=STOP_STAGE.read(m.stage) if m.stage else None,
+        killed_processes=tuple(m.killed_processes),
         finish_reason=FINISH_REASON.find(m.finish_reason),
     )
 

@@ -83,6 +83,7 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
     _set_time_if_come(message.expire_time, run.expire_time)
     message.last_sequence = run.last_sequence
     message.abandoned = run.abandoned
+    message.killed_processes.extend(run.killed_processes)
     if run.finish_reason is not None:
         message.finish_reason = FINISH_REASON.numbers[run.finish_reason]
     message.tenant = run.tenant
@@ -115,6 +116,7 @@ def run_of(message: run_pb2.Run) -> Run:
         expire_time=time_of(message.expire_time),
         last_sequence=message.last_sequence,
         abandoned=message.abandoned,
+        killed_processes=tuple(message.killed_processes),
         finish_reason=FINISH_REASON.find(message.finish_reason),
         tenant=message.tenant,
         owner=message.owner,

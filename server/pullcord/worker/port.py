@@ -15,6 +15,7 @@ from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, Source, ToolCall
 from pullcord.run.finish import FinishReason
+from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pullcord.worker.host import Host
     from pullcord.worker.link import Link
 
+_MAX_KILLED = 1024
+"""Killed processes of which is told, at a time."""
 _MAX_LEFT = 8192
 """Characters of a report."""
 
@@ -110,6 +113,14 @@ class LinkPort:
         frame = pb.UpFrame()
         frame.tool_ended.run = self.number
         fill_tool_call(frame.tool_ended.call, call)
+        self._outbox.put(self, frame)
+
+    def processes_killed(self, killed: Sequence[KilledProcess]) -> None:
+        """Processes that the run's code had started were killed, by its stop or at its end."""
+        frame = pb.UpFrame()
+        frame.killed.run = self.number
+        for one in killed[:_MAX_KILLED]:
+            frame.killed.processes.add(pid=one.pid, name=one.name, command=one.command)
         self._outbox.put(self, frame)
 
     # --- what the engine answers

@@ -46,6 +46,7 @@ class RunFacts:
         self.finish_reason: FinishReason | None = None
         self.error: RunError | None = None
         self.abandoned = False
+        self.killed_processes: tuple[str, ...] = ()
         self.create_time = at.time
         self.start_time = self.end_time = self.deliver_time = 0.0
         self.ledger = Ledger(options.max_ledger)
@@ -91,6 +92,7 @@ class RunFacts:
             tool_calls=calls,
             abandoned=self.abandoned,
             stage=self.stopping.stage,
+            killed_processes=self.killed_processes,
             finish_reason=self.finish_reason,
         )
 
@@ -142,6 +144,7 @@ class RunFacts:
             expire_time=self.end_time + retention if self.end_time else 0.0,
             last_sequence=last_sequence,
             abandoned=self.abandoned,
+            killed_processes=self.killed_processes,
             finish_reason=self.finish_reason,
             tenant=scope.tenant,
             owner=scope.owner,

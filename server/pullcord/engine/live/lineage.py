@@ -216,6 +216,13 @@ class Lineage:
             if parent.machine.note(call, begins=begins):
                 parent.lineage.note(call, begins=begins)
 
+    def bear_names(self, killed: tuple[str, ...]) -> None:
+        """All parents bear the names of processes that were killed. No lock is held."""
+        if (parent := self.parent) is not None:
+            with parent.lock:
+                parent.machine.bear_names(killed)
+            parent.lineage.bear_names(killed)
+
     def use(self, usage: Usage) -> None:
         """What the run used counts in all parents. No lock is held.
 

@@ -39,6 +39,7 @@ from pullcord.run.cancel import (
 )
 from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
+    Custom,
     Payload,
     RunError,
     RunStarted,
@@ -48,6 +49,7 @@ from pullcord.run.events import (
     ToolCallStarted,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.killed import MAX_KILLED, KilledProcess, names_of
 from pullcord.run.record import Decision
 from pullcord.run.state import IllegalTransition, RunState, Transition, advance
 from pullcord.run.usage import Usage
@@ -141,6 +143,23 @@ class RunMachine(RunFacts):
         """How the model's last answer ended."""
         if not self.state.is_terminal:
             self.finish_reason = reason
+
+    def processes_killed(self, killed: Sequence[KilledProcess]) -> Effects:
+        """Processes that the run's code had started were killed, by its stop or at its end."""
+        if self.state.is_terminal:
+            return ()
+        self.bear_names(names_of(killed))
+        named = [
+            {"pid": one.pid, "name": one.name, "command": one.command}
+            for one in killed[:MAX_KILLED]
+        ]
+        told = {"processes": named, "count": len(killed)}
+        return (Append(Custom("processes_killed", told)),)
+
+    def bear_names(self, killed: tuple[str, ...]) -> None:
+        """The names of such processes, of this run or of a child, are told of this run."""
+        if not self.state.is_terminal:
+            self.killed_processes = (*self.killed_processes, *killed)[:MAX_KILLED]
 
     def use(self, usage: Usage, at: Moment) -> Effects:
         """Adds to the usage, and stops the run where that reaches a limit."""

@@ -20,6 +20,7 @@ from pullcord.run.events import (
     ToolCall,
 )
 from pullcord.run.finish import FinishReason
+from pullcord.run.killed import KilledProcess, names_of
 from pullcord.run.message import Given
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
@@ -111,6 +112,11 @@ class LivePort:
         """Replaces the ledger's entry of the same id, unless the run has ended without it."""
         call = replace(call, end_time=self._live.now().time)
         self._live.act(lambda _: self._machine.tool_ended(call))
+
+    def processes_killed(self, killed: Sequence[KilledProcess]) -> None:
+        """Says so in an event; the run bears their names from now on, and so do its parents."""
+        self._live.act(lambda _: self._machine.processes_killed(killed))
+        self._live.lineage.bear_names(names_of(killed))
 
     # --- what the engine answers
 

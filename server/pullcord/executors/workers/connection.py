@@ -19,6 +19,7 @@ from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, framed
 from pullcord.link.values import data_bytes, fill_spec, happened_of, stop_frame
 from pullcord.run.cancel import Cancellation
+from pullcord.run.killed import KilledProcess
 from pullcord.run.port import Failure
 from pullcord.wire.enums import FINISH_REASON
 from pullcord.wire.event import source_of
@@ -230,6 +231,11 @@ class Connection:
         if (reason := FINISH_REASON.find(output.finish_reason)) is not None:
             execution.port.set_finish_reason(reason)
 
+    def _killed(self, execution: RemoteExecution, killed: pb.Killed) -> None:
+        execution.port.processes_killed(
+            [KilledProcess(one.pid, one.name, one.command) for one in killed.processes]
+        )
+
     def _tool_ended(self, execution: RemoteExecution, ended: pb.ToolEnded) -> None:
         execution.port.tool_ended(tool_call_of(ended.call))
 
@@ -309,6 +315,7 @@ _OF_RUN: dict[str, Callable[[Connection, RemoteExecution, Any], None]] = {
     "emitted": Connection._emitted,
     "relayed": Connection._relayed,
     "output": Connection._output,
+    "killed": Connection._killed,
     "tool_ended": Connection._tool_ended,
     "delivered": Connection._delivered,
     "stuck": Connection._stuck,

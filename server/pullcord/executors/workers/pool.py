@@ -22,7 +22,6 @@ from opentelemetry import propagate
 
 from pullcord.engine.live.port import LivePort
 from pullcord.engine.ports import Observer
-from pullcord.executors.processes import Killed, killed_event
 from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
@@ -33,6 +32,7 @@ from pullcord.executors.workers.restarts import Restarts
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import VERSION, Offer, PinnedOffer, offer_of
 from pullcord.run.errors import ServerBusy
+from pullcord.run.killed import KilledProcess
 from pullcord.run.port import RunPort
 
 _log = logging.getLogger("pullcord.workers")
@@ -495,12 +495,12 @@ class WorkerExecutor:
         killed = connection in self._killed and not self._closing
         return "was killed by SIGKILL" if killed else ""
 
-    def _name_killed(self, connection: Connection, killed: list[Killed]) -> None:
+    def _name_killed(self, connection: Connection, killed: list[KilledProcess]) -> None:
         """The run that had the worker for itself says which of its processes were killed."""
         if killed and connection.exclusive:
             for execution in connection.runs.values():
                 if execution.parent is None and not execution.ended:
-                    execution.port.emit(killed_event(killed), None)
+                    execution.port.processes_killed(killed)
 
     def retire(self, connection: Connection, reason: str) -> None:
         """A worker takes no new runs; it is killed once its other runs have ended."""

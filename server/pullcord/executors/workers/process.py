@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 
 import pullcord
-from pullcord.executors.processes import WORKER_MARK, Killed, kill_all, kill_tree, marked
+from pullcord.executors.processes import WORKER_MARK, kill_all, kill_tree, marked
 from pullcord.executors.workers.guardian import Guardian
+from pullcord.run.killed import KilledProcess
 
 ROOT = str(Path(pullcord.__file__).resolve().parents[1])
 """Where Python finds this package."""
@@ -42,7 +43,7 @@ class Process:
         """Its process id, and that of its group and session."""
         return self.process.pid
 
-    def kill(self) -> list[Killed]:
+    def kill(self) -> list[KilledProcess]:
         """Kills it, and every process that descends from it; returns those. Never waits.
 
         A worker with one run adopts what its code detaches, so that is found, too.
