@@ -18,7 +18,7 @@ from pullcord.engine.clock import ThreadClock
 from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
 from pullcord.link.values import Offer
 from pullcord.reloading import watch_files
-from pullcord.server import FLUSH, RunServer, make_engine
+from pullcord.server import FLUSH, Parts, RunServer
 from pullcord.settings import Settings
 from pullcord.telemetry import Telemetry
 
@@ -60,7 +60,7 @@ class ControlServer(RunServer):
             log_json=settings.log_json,
         )
         self._pool = WorkerExecutor(options, observer, self)
-        self.engine = make_engine(settings.engine, ThreadClock(), observer, self._pool)
+        self._parts = Parts(settings.engine, ThreadClock(), observer, self._pool)
         self._background = None
         self._begun = False
         self._first: asyncio.Future[None] | None = None

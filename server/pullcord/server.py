@@ -30,6 +30,7 @@ from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
 from pullcord.settings import Settings, read_settings
 from pullcord.stores.memory import MemoryStore
+from pullcord.stores.opening import MEMORY, open_default, open_store
 from pullcord.telemetry import Telemetry
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer
 
@@ -73,7 +74,7 @@ class RunServer:
         settings: Settings | None = None,
         observer: Observer | None = None,
         clock: Clock | None = None,
-        store: Callable[[Clock, EngineOptions], RunStore] = MemoryStore,
+        store: str | Callable[[Clock, EngineOptions], RunStore] | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
     ) -> None:
@@ -81,12 +82,12 @@ class RunServer:
         LangGraph, agno and the OpenAI Agents SDK. Which kind each is, it says by itself.
 
         The hooks are called in each process that executes runs, before the first and after the
-        last of them.
+        last of them. `store` keeps the runs: `memory`, a file, or what makes one; None: what the
+        settings say, or memory. It is opened when the server serves.
 
         Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
-        self._given = [
-            name for name, value in (("settings", settings), ("observer", observer)) if value
-        ]
+        given = (("settings", settings), ("observer", observer), ("store", store))
+        self._given = [name for name, value in given if value]
         self.settings = settings or read_settings()
         self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
         options = self.settings.engine
@@ -98,7 +99,7 @@ class RunServer:
             observer.loop_stalled,
             isolate_all=self.settings.isolation == "process",
         )
-        self.engine = make_engine(options, clock, observer, executor, store)
+        self._parts = Parts(options, clock, observer, executor, store)
         self._transport: GrpcServer | None = None
         self.on_startup, self.on_shutdown = tuple(on_startup), tuple(on_shutdown)
         self._background: _Background | None = None
@@ -106,25 +107,45 @@ class RunServer:
 
     # --- in the foreground
 
+    @property
+    def engine(self) -> Engine:
+        """The engine; before anything was opened, one that keeps runs in memory."""
+        return self._parts.engine
+
+    @property
+    def kept_in(self) -> str:
+        """What the store is called: `memory`, or its file."""
+        return self._parts.kept_in
+
     def serve(
-        self, listen: str | None = None, on_ready: Callable[[str], None] = lambda address: None
+        self,
+        listen: str | None = None,
+        on_ready: Callable[[str], None] = lambda address: None,
+        *,
+        store: str | None = None,
+        outlives: bool = False,
     ) -> None:
         """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told the address.
+
+        `store` keeps the runs, whatever else says where; `outlives`: if nothing else says it, a
+        file of this address does.
 
         The first signal drains: no new runs, everything else is served, and what has not ended
         within the drain time is cancelled. A second signal cancels at once, a third IMMEDIATE.
 
         Raises:
-            OSError: the address cannot be listened on.
+            OSError: the address cannot be listened on, or the store cannot be opened.
             RuntimeError: it has served already; make another one.
         """
-        self._begin()
+        listen = listen or self.settings.listen
+        # Processes that share an address cannot share a file.
+        self._begin(store, listen if outlives and not self.settings.reuse_port else None)
         # The process is the server's own: what has been imported is there to stay.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(self._serve(listen or self.settings.listen, on_ready))
+            runner.run(self._serve(listen, on_ready))
 
     async def _serve(self, listen: str, on_ready: Callable[[str], None]) -> None:
         stop = asyncio.Event()
@@ -157,7 +178,11 @@ class RunServer:
         self._transport = server
         try:
             await _in_thread(call_hooks, self.on_startup)
+            waited = await _in_thread(self.engine.recover, self.catalog.find)
             on_ready(await server.start(listen))
+            _log.info("runs are kept in %s", self.kept_in)
+            if waited:
+                _log.info("runs that an earlier process had not begun: %d", waited)
             await stop.wait()
             await self._drain(server)
         finally:
@@ -170,7 +195,7 @@ class RunServer:
         engine, options = self.engine, self.engine.options
         engine.drain()
         await server.drain()
-        if (live := engine.remains().live) > 0:
+        if (live := engine.occupied) > 0:
             runs = "1 run is" if live == 1 else f"{live} runs are"
             _log.info(
                 "draining: %s at work, for at most %g s; another signal cancels",
@@ -194,7 +219,7 @@ class RunServer:
         """Serves from a thread of its own; returns the address.
 
         Raises:
-            OSError: the address cannot be listened on.
+            OSError: the address cannot be listened on, or the store cannot be opened.
             RuntimeError: it has served already; make another one.
         """
         self._begin()
@@ -241,10 +266,11 @@ class RunServer:
 
     # --- inside
 
-    def _begin(self) -> None:
+    def _begin(self, store: str | None = None, default_of: str | None = None) -> None:
         if self._begun:
             raise RuntimeError("a RunServer serves once; make another one")
         self._begun = True
+        self._parts.open(store, self.settings.store, default_of)
 
     def _grpc_options(self) -> GrpcOptions:
         settings = self.settings
@@ -274,21 +300,61 @@ class RunServer:
         return grpc.ssl_server_credentials([pair])
 
 
-def make_engine(
-    options: EngineOptions,
-    clock: Clock,
-    observer: Observer,
-    executor: Executor,
-    store: Callable[[Clock, EngineOptions], RunStore] = MemoryStore,
-) -> Engine:
-    """An engine on these parts; without another store, runs are kept in this process."""
-    return Engine(
-        options=options,
-        clock=clock,
-        store=store(clock, options),
-        observer=observer,
-        executor=executor,
-    )
+class Parts:
+    """What a server's engine is made of. It is made when the server serves: a worker process,
+    which imports the same module, must not open the store."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        clock: Clock,
+        observer: Observer,
+        executor: Executor,
+        store: str | Callable[[Clock, EngineOptions], RunStore] | None = None,
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._observer = observer
+        self._executor = executor
+        self._store = store
+        self._engine: Engine | None = None
+        self.kept_in = MEMORY
+        """What the store is called."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; it keeps runs in memory if nothing was opened."""
+        if self._engine is None:
+            self._make(MemoryStore(self._clock, self._options))
+        assert self._engine is not None
+        return self._engine
+
+    def open(self, named: str | None, setting: str, default_of: str | None) -> None:
+        """Opens the store: the one that was named, or else given, or else set, or else the default
+        one of a listen address, or else in memory. Raises StoreRefused."""
+        if self._engine is not None:
+            return  # it was asked for before
+        clock, options = self._clock, self._options
+        name = named or self._store or setting
+        if callable(name):
+            self.kept_in = "a store of its own"
+            self._make(name(clock, options))
+            return
+        if name or default_of is None:
+            opened = open_store(name or MEMORY, clock, options)
+        else:
+            opened = open_default(default_of, clock, options)
+        self.kept_in = opened.name
+        self._make(opened.store)
+
+    def _make(self, store: RunStore) -> None:
+        self._engine = Engine(
+            options=self._options,
+            clock=self._clock,
+            store=store,
+            observer=self._observer,
+            executor=self._executor,
+        )
 
 
 class _Background:

@@ -24,7 +24,11 @@ ON_TERMINAL = [
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a command sees: nothing of PULLCORD_ but what is given, and a wide terminal."""
+    """What a command sees: nothing of PULLCORD_ but what is given, and a wide terminal.
+
+    Servers keep their runs in memory, unless a store is given.
+    """
+    more.setdefault("PULLCORD_STORE", "memory")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PULLCORD_")}
     return {**kept, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", **more}
 

@@ -33,6 +33,13 @@ def serve(
             "else 127.0.0.1:50051."
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where runs are kept: a file, or memory. Else PULLCORD_STORE, else a file in "
+            ".pullcord for this address; in memory with port 0."
+        ),
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option(help="Worker processes that execute runs: a number, or auto for the cores."),
@@ -60,7 +67,12 @@ def serve(
             raise SettingsError(f"--listen: {listen!r} {NO_ADDRESS}")
         server = _server(target or "pullcord.demo:server", workers, in_process, reload)
         configure_logging(server.settings.log_level, server.settings.log_json)
-        server.serve(listen, lambda address: _ready(address, as_json))
+        server.serve(
+            listen,
+            lambda address: _ready(address, server.kept_in, as_json),
+            store=store,
+            outlives=True,
+        )
     except _failures() as error:
         print(f"pullcord: {error}", file=sys.stderr)
         raise typer.Exit(Exit.USAGE) from None
@@ -92,6 +104,9 @@ def _failures() -> tuple[type[Exception], ...]:
     return (TargetError, ImportFailed, SettingsError, OSError)
 
 
-def _ready(address: str, as_json: bool) -> None:
-    line = json.dumps({"address": address}) if as_json else f"Pullcord is serving on {address}"
+def _ready(address: str, store: str, as_json: bool) -> None:
+    if as_json:
+        line = json.dumps({"address": address, "store": store})
+    else:
+        line = f"Pullcord is serving on {address}"
     print(line, flush=True)

@@ -18,6 +18,10 @@ class StoreRefused(OSError):
     """This store cannot be served from; the message names the file, what is wrong, what to do."""
 
 
+class StoreUnwritable(StoreRefused):
+    """Nothing may be written there."""
+
+
 class Held:
     """A file that belongs to this process until it is let go."""
 
@@ -28,7 +32,7 @@ class Held:
             make_private(path.parent)
             self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreRefused(f"the store {path} cannot be made: {error.strerror}") from error
+            raise StoreUnwritable(f"the store {path} cannot be made: {error.strerror}") from error
         try:
             _lock(self._lock)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -44,7 +48,9 @@ class Held:
             ) from None
         except OSError as error:
             os.close(self._lock)
-            raise StoreRefused(f"the store {path} cannot be written: {error.strerror}") from error
+            raise StoreUnwritable(
+                f"the store {path} cannot be written: {error.strerror}"
+            ) from error
 
     def let_go(self) -> None:
         """Another process may have it. May be called more than once."""

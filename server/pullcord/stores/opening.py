@@ -1,0 +1,73 @@
+"""Opens the store that an operator names, or the default one of a listen address.
+
+Which rows there are, and what is done with them, is each store's own business.
+"""
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pullcord.engine.clock import Clock
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import RunStore
+from pullcord.stores.memory import MemoryStore
+from pullcord.stores.sqlite import SqliteStore, StoreRefused
+from pullcord.stores.sqlite.files import StoreUnwritable, make_private
+
+MEMORY = "memory"
+FOLDER = ".pullcord"
+"""Where default stores are, in the directory that is served from."""
+
+_log = logging.getLogger("pullcord.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store, and what operators call it."""
+
+    store: RunStore
+    name: str
+
+
+def open_store(name: str, clock: Clock, options: EngineOptions) -> Opened:
+    """The store of this name: `memory`, or the path of a file. Raises StoreRefused."""
+    if name == MEMORY:
+        return Opened(MemoryStore(clock, options), MEMORY)
+    if "://" in name:
+        raise StoreRefused(f"--store {name.partition('://')[0]}://…: must be a file, or memory")
+    path = Path(name)
+    return Opened(SqliteStore(clock, options, path), str(path))
+
+
+def open_default(listen: str, clock: Clock, options: EngineOptions) -> Opened:
+    """The store of whoever names none: a file for each listen address, which git ignores.
+
+    A free port (0) is another one each time, so that nobody would find the file again; and where
+    nothing may be written, as in many containers, runs are kept in memory. Raises StoreRefused.
+    """
+    path = default_path(listen)
+    if path is None:
+        return open_store(MEMORY, clock, options)
+    try:
+        _make_folder(path.parent)
+        return open_store(str(path), clock, options)
+    except StoreUnwritable as error:
+        _log.warning("%s; runs are kept in memory, unless --store names another place", error)
+        return open_store(MEMORY, clock, options)
+
+
+def default_path(listen: str) -> Path | None:
+    """The file of a listen address, beneath the working directory; None: it has none."""
+    if not listen.startswith("unix:") and listen.rpartition(":")[2] == "0":
+        return None
+    return Path(FOLDER) / f"{listen.replace('/', '-')}.db"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        make_private(folder)
+        with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+            file.write("*\n")
+    except OSError as error:
+        raise StoreUnwritable(f"{folder.absolute()} cannot be made: {error.strerror}") from error

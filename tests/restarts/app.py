@@ -1,0 +1,33 @@
+"""What the servers of these tests serve. It is imported by their workers only."""
+
+import pathlib
+from collections.abc import Iterator
+
+from pullcord import RunContext, RunServer, runnable
+
+
+@runnable
+def story(ctx: RunContext) -> Iterator[str]:
+    """Tells half of a story, and waits for a file of its input's name."""
+    yield from ("once ", "upon ", "a ", "time ")
+    with ctx.tool_call("call-1", "look_up", "{}"):
+        while not pathlib.Path(ctx.input).exists():
+            if ctx.cancel_token.wait(0.01):
+                ctx.cancel_token.raise_if_cancelled()
+    yield "the end"
+
+
+@runnable
+def say(ctx: RunContext) -> str:
+    """Says what was said in its session, and what it is told."""
+    return " ".join([*(run.output for run in ctx.history()), ctx.input])
+
+
+@runnable
+async def count(ctx: RunContext) -> None:
+    """Counts as far as it is told."""
+    for n in range(int(ctx.input)):
+        ctx.write(f"{n} ")
+
+
+server = RunServer(agents=[story, say, count])
