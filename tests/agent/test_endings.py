@@ -5,17 +5,19 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
+from pullcord import RunContext, runnable
 from pullcord.agent import Agent
 from pullcord.models.base import Finished, Model, ModelChunk, ModelRequest, Price, Text
 from pullcord.run.base import RunOutput, RunStatus
 from pullcord.run.cancel import CancelCause
 from pullcord.run.events import ToolCallState
 from pullcord.run.finish import FinishReason
-from pullcord.run.usage import Limits
+from pullcord.run.usage import Limits, Usage
+from pullcord.workflow.workflow import Workflow
 
 from tests.agent.making import closed, made
 from tests.models.chat_deviations import DONE, HI, calls, count, delta, piece, says
-from tests.models.misbehaving import HOLD, MisbehavingServer, Piece
+from tests.models.misbehaving import HOLD, MisbehavingServer, Piece, Reply
 
 ROME = '{"city": "Rome"}'
 
@@ -263,3 +265,64 @@ async def test_what_is_no_count_is_estimated(server: MisbehavingServer, wrong: A
     server.answers(*says("one", usage=count(wrong, 70)))
     usage = (await agent_of(server).arun("?" * 400)).metrics
     assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (100, 70, True)
+
+
+# --- cost
+
+
+class Prices(Model):
+    """A model that tells its usage, perhaps with what it cost, and may have a price."""
+
+    id = "prices"
+
+    def __init__(self, price: float | None, *told: Usage) -> None:
+        self._price = price
+        self._told = told
+
+    def cost(self, usage: Usage) -> float | None:
+        return self._price
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        yield Text("hi")
+        for usage in self._told:
+            yield usage
+        yield Finished(FinishReason.STOP)
+
+
+@pytest.mark.parametrize(
+    ("model", "cost"),
+    [
+        (Prices(None), None),
+        (Prices(None, Usage(5, 5)), None),
+        (Prices(None, Usage(5, 5, cost=0.25)), 0.25),
+        (Prices(0.0), 0.0),
+        (Prices(0.0, Usage(5, 5)), 0.0),
+        (Prices(0.5, Usage(5, 5)), 0.5),
+    ],
+)
+async def test_an_unknown_cost_is_not_0(model: Model, cost: float | None) -> None:
+    """The cost is None if no price is known and the model does not tell it."""
+    seen = [chunk async for chunk in Agent(model=model).arun("a question", stream=True)]
+    assert seen[-1].metrics.cost == cost
+    assert seen[-1].metrics.input_tokens > 0
+
+
+async def test_of_two_models_one_unknown_price_makes_the_cost_unknown() -> None:
+    """A sum of a known and an unknown cost is not known."""
+    told = Usage(5, 5)
+
+    @runnable
+    async def both(ctx: RunContext) -> None:
+        for price in (0.5, None):
+            await ctx.start(Agent(model=Prices(price, told), id="priced")).wait()
+
+    agent = Workflow(steps=[both])
+    assert (await agent.arun("?")).metrics.cost is None
+
+
+async def test_a_provider_that_did_nothing_costs_nothing(server: MisbehavingServer) -> None:
+    """A refused call leaves the cost known."""
+    server.answers(Reply(401, {"error": {"message": "no key"}}))
+    output = await run(server)
+    assert output.status is RunStatus.error
+    assert output.metrics.cost == 0.0

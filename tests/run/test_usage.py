@@ -86,3 +86,22 @@ def test_a_sum_at_its_bound_stays_there() -> None:
     most = Usage(cost=sys.float_info.max, steps=2**31 - 1)
     assert most + most == most
     assert most.with_step() == most
+
+
+def test_a_cost_that_is_not_known_makes_a_sum_unknown() -> None:
+    """None is not 0; a correction does not make it known again."""
+    unknown = Usage(1, cost=None)
+    assert (Usage(cost=0.5) + unknown).cost is None
+    assert (unknown + Usage(cost=0.5)).cost is None
+    assert (unknown - Usage(cost=0.5)).cost is None
+    assert (Usage(cost=0.5) - unknown).cost == 0.5
+    assert Limits(max_cost=1.0).less(unknown) == Limits(max_cost=1.0)
+    assert Limits(max_cost=1.0).reached_by(unknown) == ""
+
+
+def test_differences_are_joined_without_loss() -> None:
+    """A sum never falls below 0; two corrections that travel as one must be able to."""
+    back, more = Usage(-5, cost=-0.5), Usage(3, cost=0.25, estimated=True)
+    assert back.and_then(more) == Usage(-2, cost=-0.25, estimated=True)
+    assert Usage(10, cost=1.0) + back.and_then(more) == Usage(8, cost=0.75, estimated=True)
+    assert more.and_then(Usage(cost=None)).cost is None

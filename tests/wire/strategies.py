@@ -33,7 +33,15 @@ data = st.dictionaries(
 labels = st.dictionaries(texts.filter(bool), texts, max_size=3)
 
 usages = st.builds(
-    Usage, counts, counts, counts, counts, money, st.booleans(), steps=counts, tool_calls=counts
+    Usage,
+    counts,
+    counts,
+    counts,
+    counts,
+    st.none() | money,
+    st.booleans(),
+    steps=counts,
+    tool_calls=counts,
 )
 cancellations = st.builds(
     Cancellation,

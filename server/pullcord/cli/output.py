@@ -236,7 +236,9 @@ def usage_words(run: Run) -> str:
     if usage.total_tokens:
         about = "about " if usage.estimated else ""
         parts.append(about + count(usage.total_tokens, "token"))
-    if usage.cost:
+    if usage.cost is None:
+        parts.append("cost unknown")
+    elif usage.cost:
         parts.append(f"${usage.cost:.4f}")
     if usage.tool_calls:
         parts.append(count(usage.tool_calls, "tool call"))

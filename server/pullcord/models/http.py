@@ -128,7 +128,7 @@ class HttpModel(Model):
         return self._http(timeout=timeout, limits=limits, follow_redirects=True, verify=trusted())
 
     def _priced(self, usage: Usage) -> Usage:
-        return usage if usage.estimated else replace(usage, cost=self.cost(usage) or 0.0)
+        return usage if usage.estimated else replace(usage, cost=self.cost(usage))
 
     async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         body = sendable(self._with_extra(self._body(request)))

@@ -29,6 +29,8 @@ class Meter:
         self._model = model
         self._counted = Usage()
         self._rate = self._cost(Usage(output_tokens=1000)) / 1000
+        self._is_priced = model.cost(Usage(1, 1)) is not None
+        """Whether the cost of what was counted is known."""
         self._is_settled = False
         """Whether the provider has reported all that was counted."""
 
@@ -67,20 +69,23 @@ class Meter:
                 output_tokens=usage.output_tokens or have.output_tokens,
                 estimated=False,
             )
-            usage = replace(usage, cost=self._cost(usage))
+            usage = replace(usage, cost=None)
+        cost = usage.cost or self._model.cost(usage)  # of a model of the author's, perhaps its own
+        self._is_priced = cost is not None
         self._is_settled = is_whole
-        self._replace(usage)
+        self._replace(replace(usage, cost=cost or 0.0))
 
     def refused(self) -> None:
         """The provider did nothing for us."""
-        self._is_settled = True
+        self._is_settled = self._is_priced = True
         self._replace(Usage())
 
     def end(self) -> None:
         """The provider will report nothing more. Never raises: the call has ended anyway."""
-        if not self._is_settled:
+        if not self._is_settled or not self._is_priced:
+            rest = Usage(cost=0.0 if self._is_priced else None, estimated=not self._is_settled)
             with contextlib.suppress(RunCancelledError):
-                self._ctx.use(Usage(estimated=True))
+                self._ctx.use(rest)
 
     def _replace(self, usage: Usage) -> None:
         before, self._counted = self._counted, usage

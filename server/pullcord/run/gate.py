@@ -214,7 +214,5 @@ def _is_sound(usage: Usage) -> bool:
         if type(number) is not int or not -MAX_COUNT <= number <= MAX_COUNT:
             return False
     return (
-        type(usage.cost) is float
-        and -MAX_COST <= usage.cost <= MAX_COST
-        and type(usage.estimated) is bool
-    )
+        usage.cost is None or (type(usage.cost) is float and abs(usage.cost) <= MAX_COST)
+    ) and type(usage.estimated) is bool

@@ -313,7 +313,7 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
         "output_tokens": _TOKENS,
         "reasoning_tokens": _TOKENS,
         "cached_tokens": _TOKENS,
-        "cost": _finite(-MAX_COST, MAX_COST),
+        "cost": _or_none(_finite(-MAX_COST, MAX_COST)),
         "estimated": _bool,
         "steps": _STEPS,
         "tool_calls": _STEPS,

@@ -5,7 +5,7 @@ and limits are enforced by the engine.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 N = TypeVar("N", int, float)
@@ -30,8 +30,8 @@ class Usage:
     """Reasoning included."""
     reasoning_tokens: int = 0
     cached_tokens: int = 0
-    cost: float = 0.0
-    """US dollars, of all models whose price is known."""
+    cost: float | None = 0.0
+    """US dollars; None: not known, because a model's price is not. A sum with None is None."""
     estimated: bool = False
     """Some tokens were estimated, because a model was interrupted before it reported them."""
     steps: int = 0
@@ -51,7 +51,7 @@ class Usage:
             _within(self.output_tokens + other.output_tokens, MAX_TOKENS),
             _within(self.reasoning_tokens + other.reasoning_tokens, MAX_TOKENS),
             _within(self.cached_tokens + other.cached_tokens, MAX_TOKENS),
-            _within(self.cost + other.cost, MAX_COST),
+            _cost(self.cost, other.cost),
             self.estimated or other.estimated,
             _within(self.steps + other.steps, MAX_COUNT),
             _within(self.tool_calls + other.tool_calls, MAX_COUNT),
@@ -64,11 +64,17 @@ class Usage:
             self.output_tokens - other.output_tokens,
             self.reasoning_tokens - other.reasoning_tokens,
             self.cached_tokens - other.cached_tokens,
-            self.cost - other.cost,
+            None if self.cost is None else self.cost - (other.cost or 0.0),
             self.estimated,
             self.steps - other.steps,
             self.tool_calls - other.tool_calls,
         )
+
+    def and_then(self, other: "Usage") -> "Usage":
+        """Two differences as one, which like each of them may be negative."""
+        made = self - (Usage() - other)
+        cost = None if other.cost is None else made.cost
+        return replace(made, cost=cost, estimated=self.estimated or other.estimated)
 
     def with_step(self) -> "Usage":
         """One more step begun."""
@@ -95,7 +101,7 @@ class Limits:
         return Limits(
             self.timeout,
             _left(self.max_tokens, usage.total_tokens),
-            _left(self.max_cost, usage.cost),
+            _left(self.max_cost, usage.cost or 0.0),
             _left(self.max_steps, usage.steps),
             _left(self.max_tool_calls, usage.tool_calls),
         )
@@ -118,7 +124,7 @@ class Limits:
         """
         if self.max_tokens is not None and usage.total_tokens >= self.max_tokens:
             return "max_tokens"
-        if self.max_cost is not None and usage.cost >= self.max_cost:
+        if self.max_cost is not None and (usage.cost or 0.0) >= self.max_cost:
             return "max_cost"
         if self.max_steps is not None and usage.steps > self.max_steps:
             return "max_steps"
@@ -131,6 +137,10 @@ def _within(number: N, most: N) -> N:
     if number > most:
         return most
     return number if number > 0 else most * 0
+
+
+def _cost(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else _within(one + other, MAX_COST)
 
 
 def _left(limit: N | None, used: N) -> N | None:

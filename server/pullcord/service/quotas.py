@@ -152,7 +152,7 @@ class Quotas:
         usage = run.usage
         if counts and not run.parent_run_id and (usage.total_tokens or usage.cost):
             used = self._used.setdefault(run.tenant, deque())
-            used.append((self._clock() + _DAY, usage.total_tokens, usage.cost))
+            used.append((self._clock() + _DAY, usage.total_tokens, usage.cost or 0.0))
 
     # --- inside
 

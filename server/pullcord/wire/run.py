@@ -231,7 +231,10 @@ def fill_usage(message: run_pb2.Usage, usage: Usage) -> None:
     message.reasoning_tokens = usage.reasoning_tokens
     message.cached_tokens = usage.cached_tokens
     message.total_tokens = usage.total_tokens
-    message.cost = usage.cost
+    if usage.cost is None:
+        message.cost_unknown = True
+    else:
+        message.cost = usage.cost
     message.estimated = usage.estimated
     message.steps = usage.steps
     message.tool_calls = usage.tool_calls
@@ -244,7 +247,7 @@ def usage_of(message: run_pb2.Usage) -> Usage:
         output_tokens=message.output_tokens,
         reasoning_tokens=message.reasoning_tokens,
         cached_tokens=message.cached_tokens,
-        cost=message.cost,
+        cost=None if message.cost_unknown else message.cost,
         estimated=message.estimated,
         steps=message.steps,
         tool_calls=message.tool_calls,

@@ -178,7 +178,7 @@ class _Batch:
                 text.parts.append(what)
             elif isinstance(what, Usage):
                 used = self._used.setdefault(port.tree, {})
-                used[port] = used[port] + what if port in used else what
+                used[port] = used[port].and_then(what) if port in used else what
             else:
                 self._close(port.tree)
                 self._up.frames.append(what)

@@ -74,7 +74,7 @@ class Metering:
         meter, priced = found
         try:
             if usage is not None:
-                meter.told(replace(usage, cost=usage.cost or priced.cost(usage) or 0.0))
+                meter.told(replace(usage, cost=usage.cost or priced.cost(usage)))
         finally:
             meter.end()
 
