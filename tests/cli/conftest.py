@@ -11,6 +11,7 @@ from pullcord.client import RunClient
 from pullcord.engine.options import EngineOptions
 from pullcord.models.offline import OfflineModel
 from pullcord.run.events import ToolCall
+from pullcord.run.message import Part
 from pullcord.settings import Settings
 from pullcord.team import Team
 from pullcord.workflow import Loop, Parallel, Workflow
@@ -22,6 +23,13 @@ from tests.cli.commands import PATIENCE
 def say(input: str) -> str:
     """Says what it is told."""
     return input
+
+
+@runnable
+def seen(input: str, parts: tuple[Part, ...]) -> str:
+    """Says what came with its input."""
+    told = (f"{p.name}|{p.media_type}|{p.uri or len(p.data or b'')}" for p in parts)
+    return " ".join([input, *told])
 
 
 @runnable
@@ -108,7 +116,7 @@ asking = Workflow(name="Asking", steps=[refund])
 def address() -> Iterator[str]:
     engine = EngineOptions(abandon_after=PATIENCE)  # what is stuck stays so for as long as a test
     settings = Settings(_env_file=None, engine=engine)  # type: ignore[call-arg]  # of pydantic-settings
-    agents = [say, forever, booking, spell, stuck, fails, table, refund, commands]
+    agents = [say, seen, forever, booking, spell, stuck, fails, table, refund, commands]
     workflows = [sheet, nested, asking]
     with RunServer(agents, [crew], workflows, settings=settings) as address:
         yield address

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from pullcord.cli.exits import Exit, refusals
+from pullcord.cli.attach import named, parts_of
+from pullcord.cli.exits import Exit, refusals, wrong_usage
 from pullcord.cli.follow import Follower
 from pullcord.cli.options import (
     Address,
@@ -76,6 +77,15 @@ def run(
     background: Annotated[
         bool, typer.Option("--background", help="Start it, print its id, and do not follow it.")
     ] = False,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attach",
+            metavar="FILE[:MEDIA/TYPE]",
+            help="A file that goes with the text, or its address; - reads it from stdin. "
+            "May be given several times.",
+        ),
+    ] = None,
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
@@ -86,6 +96,9 @@ def run(
     Into a pipe, the run's own text goes to stdout and everything else to stderr: what is said
     beneath it line by line, each with its path before it.
     """
+    if input == "-" and any(a == "-" or a.startswith("-:") for a in attach or ()):
+        raise wrong_usage("standard input can be the input or an attachment, and not both")
+    parts = parts_of(attach)
     text = sys.stdin.read() if input == "-" else input
     options = SpecOptions(
         run_id=run_id,
@@ -102,8 +115,9 @@ def run(
         ),
         on_disconnect=on_disconnect,
         lease=lease,
+        parts=parts,
     )
-    with refusals(as_json):
+    with refusals(as_json), named(parts):
         if background:
             _start(address, runnable, text, options, as_json)
         else:

@@ -1,0 +1,94 @@
+"""`--attach`: files, standard input and addresses that become the parts of a run.
+
+How large they may be is the server's to say; what it says of one is told with the file's name. What
+no server takes is refused before it is read.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pullcord.cli.exits import wrong_usage
+from pullcord.engine.options import MAX_PARTS_BYTES
+from pullcord.run.errors import CallFailed, InvalidArgument, Violation
+from pullcord.run.message import Part, guessed_type, is_media_type
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_FIELD = re.compile(r"spec\.parts\[(\d+)\]")
+_MIB = 1024 * 1024
+
+
+def parts_of(attached: Sequence[str] | None) -> tuple[Part, ...]:
+    """The parts that these options stand for.
+
+    Each is FILE, FILE:media/type, an address, or `-` for standard input. Raises typer.Exit, after
+    saying what is wrong.
+    """
+    parts: list[Part] = []
+    room = MAX_PARTS_BYTES
+    for text in attached or ():
+        part = _part(text, room)
+        room -= part.size
+        parts.append(part)
+    return tuple(parts)
+
+
+def _part(text: str, room: int) -> Part:
+    where, given = _split(text)
+    name = "" if where == "-" else Path(where.rstrip("/")).name
+    media_type = given or guessed_type(name)
+    if not media_type:
+        raise wrong_usage(f"--attach {text}: what it is cannot be told; write {where}:image/png")
+    if _ADDRESS.match(where):
+        return Part(uri=where, media_type=media_type, name=name)
+    return Part(data=_read(where, text, room), media_type=media_type, name=name)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The file and its media type, if that is given; a file's own name may have colons."""
+    where, colon, media_type = text.rpartition(":")
+    if colon and where and is_media_type(media_type) and not Path(text).exists():
+        return where, media_type
+    return text, ""
+
+
+def _read(where: str, text: str, room: int) -> bytes:
+    try:
+        if where == "-":
+            data = sys.stdin.buffer.read(room + 1)
+        else:
+            with Path(where).open("rb") as file:
+                data = file.read(room + 1)
+    except OSError as error:
+        raise wrong_usage(f"--attach {text}: {error.strerror or error}") from None
+    if not data:
+        raise wrong_usage(f"--attach {text}: it is empty")
+    if len(data) > room:
+        most = f"all attachments together may have {MAX_PARTS_BYTES // _MIB} MiB"
+        raise wrong_usage(f"--attach {text}: it is too large: {most}, on any server")
+    return data
+
+
+@contextmanager
+def named(parts: Sequence[Part]) -> Iterator[None]:
+    """What the server says of an attachment is told with its name."""
+    try:
+        yield
+    except InvalidArgument as refused:
+        raise InvalidArgument(*(_named(v, parts) for v in refused.violations)) from None
+    except CallFailed as refused:
+        if refused.code == "RESOURCE_EXHAUSTED" and parts:
+            size = sum(part.size for part in parts) / _MIB
+            words = f"the attachments have {size:.1f} MiB, which is more than this server takes"
+            raise InvalidArgument(Violation("--attach", words)) from None
+        raise
+
+
+def _named(violation: Violation, parts: Sequence[Part]) -> Violation:
+    found = _FIELD.match(violation.field)
+    if found is None or int(found[1]) >= len(parts):
+        return violation
+    name = parts[int(found[1])].name or "standard input"
+    return Violation(f"{violation.field} ({name})", violation.description)
