@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pullcord.adapters.foreign.langgraph import LangGraphAgent as LangGraphAgent
     from pullcord.adapters.foreign.pydantic_ai import PydanticAgent as PydanticAgent
     from pullcord.adapters.function import runnable as runnable
     from pullcord.adapters.remote import RemoteRunnable as RemoteRunnable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pullcord.server import RunServer as RunServer
 
 _HOMES = {
+    "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
     "PydanticAgent": "pullcord.adapters.foreign.pydantic_ai",
     "RemoteRunnable": "pullcord.adapters.remote",
     "RunContext": "pullcord.run.context",
@@ -22,7 +24,14 @@ _HOMES = {
     "runnable": "pullcord.adapters.function",
 }
 
-__all__ = ["PydanticAgent", "RemoteRunnable", "RunContext", "RunServer", "runnable"]
+__all__ = [
+    "LangGraphAgent",
+    "PydanticAgent",
+    "RemoteRunnable",
+    "RunContext",
+    "RunServer",
+    "runnable",
+]
 
 
 def __getattr__(name: str) -> Any:

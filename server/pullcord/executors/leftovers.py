@@ -75,6 +75,10 @@ class Leftovers:
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
+    def tasks(self) -> "set[asyncio.Task[Any]]":
+        """The tasks that have not ended."""
+        return set(self._tasks)
+
     def _called(self, key: int) -> None:
         with self._lock:
             del self._jobs[key]
@@ -168,6 +172,12 @@ _at_work: ContextVar[Leftovers | None] = ContextVar("pullcord_leftovers", defaul
 def keep_account(context: Context, leftovers: Leftovers) -> None:
     """From now on tasks that code in this context makes on run loops belong to these."""
     context.run(_at_work.set, leftovers)
+
+
+def tasks_at_work() -> "set[asyncio.Task[Any]]":
+    """The tasks that the calling code's run has made on run loops, and that have not ended."""
+    leftovers = _at_work.get()
+    return set() if leftovers is None else leftovers.tasks()
 
 
 def make_task(

@@ -11,7 +11,7 @@ from tests.transports.conftest import serve
 
 __all__ = ["serve"]
 
-KINDS = ("pydantic_ai",)
+KINDS = ("pydantic_ai", "langgraph")
 
 
 @pytest.fixture(params=KINDS)

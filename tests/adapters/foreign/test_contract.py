@@ -15,6 +15,7 @@ from tests.adapters.foreign.kinds.base import Weather
 from tests.openai_server import Call, Hang, OpenAIServer, Pace, Refuse, Silence
 from tests.steady import PATIENCE
 from tests.transports.harness import (
+    TERMINAL,
     Cause,
     Mode,
     Outcome,
@@ -50,7 +51,10 @@ def ledger(run: Any) -> list[tuple[str, int]]:
 
 def ended(stream: Stream, kind: str) -> Any:
     """Reads the stream to the end, which is of this kind; its terminal payload."""
-    end = stream.end()
+    events = stream.rest()
+    own = [e for e in events if kind_of(e) in TERMINAL and e.source.run_id in ("", e.run_id)]
+    assert own == events[-1:]
+    end = events[-1]
     assert kind_of(end) == kind, end.run_failed.error
     return getattr(end, kind)
 
@@ -353,8 +357,32 @@ def test_a_stop_reaches_an_agent_within_the_agent(
     stream.next()
     inner = model.exchange(1)
     assert inner.begun.wait(PATIENCE)
+    if kind.gives_member_runs:
+        stream.until("content_delta")
     stop(served, stream, mode=Mode.CANCEL_MODE_IMMEDIATE)
     assert inner.left.wait(PATIENCE)
+    if kind.gives_member_runs:
+        of_member = [kind_of(e) for e in stream.events if e.source.name == "member"]
+        assert of_member[0] == "run_started"
+        assert [k for k in of_member if k in TERMINAL] == ["run_cancelled"]
+
+
+def test_what_a_sub_agent_says_is_not_the_run_s_text(
+    kind: Any, model: OpenAIServer, serve: Serve
+) -> None:
+    """Its text is a child run's, if it is told at all; its model calls count in any case."""
+    model.script(Call(*kind.delegation()))
+    model.script("Because of the sun")
+    model.script("So it is")
+    stream = serve(kind.with_sub_agent(model.base_url)).run("helper", "?")
+    end = ended(stream, "run_completed")
+    assert end.output == "So it is"
+    if kind.gives_member_runs:
+        of_member = [e for e in stream.events if e.source.name == "member"]
+        text = "".join(e.content_delta.text for e in of_member)
+        assert text == "Because of the sun"
+        assert [kind_of(e) for e in of_member if kind_of(e) in TERMINAL] == ["run_completed"]
+        assert (end.usage.input_tokens, end.usage.steps) == (30, 3)
 
 
 # --- pausing

@@ -7,6 +7,7 @@ here knows a framework, and nothing here decides how a run ends: the engine does
 import asyncio
 from typing import Any
 
+from pullcord.adapters.foreign.interrupting import Interrupt
 from pullcord.adapters.foreign.report import Report
 from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
@@ -59,9 +60,9 @@ class ForeignRunnable(Native):
         """
         report = Report(ctx, self.id)
         pump = asyncio.get_running_loop().create_task(self.follow(ctx, report))
-        report.interrupts(pump)
+        report.interrupt = interrupt = Interrupt(pump)
         try:
-            await _until_done(pump, report)
+            await _until_done(pump, interrupt)
         finally:
             report.close()
             error = None if pump.cancelled() else pump.exception()  # seen, whatever stands for it
@@ -73,16 +74,16 @@ class ForeignRunnable(Native):
             raise error
 
 
-async def _until_done(pump: "asyncio.Task[None]", report: Report) -> None:
+async def _until_done(pump: "asyncio.Task[None]", interrupt: Interrupt) -> None:
     try:
         await asyncio.wait([pump])
     except asyncio.CancelledError:
-        report.interrupt()
+        interrupt()
         while not pump.done():
             try:
                 await asyncio.wait([pump])
-            except asyncio.CancelledError:  # the stop has become IMMEDIATE
-                pump.cancel()
+            except asyncio.CancelledError:
+                interrupt.again()
         raise
 
 

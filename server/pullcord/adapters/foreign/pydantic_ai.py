@@ -149,12 +149,12 @@ class _Watch(AbstractCapability[Any]):  # type: ignore[misc]  # an extra's class
     ) -> Any:
         """Stands around one call of a model."""
         model = request_context.model
-        self._report.model_began(
+        may = self._report.model_began(
             said=_said(request_context.messages),
             model=getattr(model, "model_name", ""),
             provider=getattr(model, "system", ""),
         )
-        if self._report.halt is not None:
+        if not may:
             await self._report.never()
         try:
             response = await handler(request_context)

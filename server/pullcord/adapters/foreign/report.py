@@ -76,21 +76,13 @@ class Report:
         self._children: dict[str, _Child] = {}
         self._critical = ExitStack()
         self._is_critical = False
-        self._pump: asyncio.Task[None] | None = None
+        self.interrupt: Callable[[], None] = _nothing
+        """Interrupts the framework's run, where it waits next."""
         self._metering = Metering(ctx)
         self.halt: BaseException | None = None
         """Why the framework's run was interrupted from here."""
 
     # --- stopping
-
-    def interrupts(self, pump: "asyncio.Task[None]") -> None:
-        """Names the task that is interrupted when the run must stop."""
-        self._pump = pump
-
-    def interrupt(self) -> None:
-        """Interrupts the framework once: a second cancel would tear the cleanup of the first."""
-        if self._pump is not None and not self._pump.cancelling():
-            self._pump.cancel()
 
     def fail(self, error: Exception) -> None:
         """Fails the run with this error; the framework's run is interrupted."""
@@ -104,7 +96,7 @@ class Report:
     def _do(self, act: Callable[[], object]) -> bool:
         """Does it unless the run must stop; whether the run continues."""
         if self.halt is not None:
-            self.interrupt()  # the framework may have swallowed the first one
+            self.interrupt()  # the framework has lost the first one, or others of its tasks go on
             return False
         try:
             act()
@@ -160,12 +152,20 @@ class Report:
 
     def model_began(
         self, call: str = "", *, said: str = "", model: str = "", provider: str = ""
-    ) -> None:
-        """A model is asked; `said` is what it reads, as far as that is known."""
+    ) -> bool:
+        """A model is asked; `said` is what it reads, as far as that is known.
+
+        False: the run must stop, so the model should not be asked.
+        """
         try:
-            self._do(lambda: self._metering.began(call, said, model, provider))
+            return self._may_begin(lambda: self._metering.began(call, said, model, provider))
         except Exception as error:  # nobody knows the price that a limit depends on
             self.fail(error)
+            return False
+
+    def _may_begin(self, count: Callable[[], object]) -> bool:
+        """Counts what begins; whether it may. A stop that lets tools finish lets nothing begin."""
+        return self._do(count) and not self._ctx.cancel_token.cancelled
 
     def model_ended(self, usage: Usage | None, call: str = "") -> None:
         """A model's answer has ended, with the provider's own count; None: it gave none."""
@@ -199,8 +199,9 @@ class Report:
         *,
         is_async: bool | None = None,
         source: Source | None = None,
+        has_begun: bool = False,
     ) -> bool:
-        """A tool call begins, or has just begun. False: the run must stop, so it should not.
+        """A tool call begins. False: the run must stop, so it should not, and nothing is entered.
 
         Args:
             id: the model's id of the call.
@@ -208,19 +209,17 @@ class Report:
             arguments: as JSON text, or as data.
             is_async: whether its code unwinds when it is cancelled; None: unknown.
             source: the child whose call it is; None: the run itself.
+            has_begun: it begins, whatever this returns, so it is entered in any case.
         """
-        call = ToolCall(id, name, text_of(arguments), start_time=time.time())
-        if not self._do(lambda: self._begin_call(call)):
-            return False
-        self._ctx.relay(ToolCallStarted(call), source=source)
-        self._open[_key(id, source)] = _Open(call, source, is_async)
-        return True
-
-    def _begin_call(self, call: ToolCall) -> None:
-        self._ctx.use(Usage(tool_calls=1))
-        if not self._is_critical:
-            self._critical.enter_context(self._ctx.critical())
-            self._is_critical = True
+        may = self._may_begin(lambda: self._ctx.use(Usage(tool_calls=1)))
+        if may and not self._is_critical:
+            may = self._do(lambda: self._critical.enter_context(self._ctx.critical()))
+            self._is_critical = may
+        if may or has_begun:
+            call = ToolCall(id, name, text_of(arguments), start_time=time.time())
+            self._ctx.relay(ToolCallStarted(call), source=source)
+            self._open[_key(id, source)] = _Open(call, source, is_async)
+        return may
 
     def tool_ended(
         self,
@@ -262,6 +261,10 @@ class Report:
             await self.never()
 
     # --- steps, children, and events of the framework's own
+
+    def step_source(self, names: tuple[str, ...]) -> Source:
+        """Who says that something happens within these steps, which are one in the other."""
+        return Source(SourceKind.STEP, names[-1], names[-1], "", (self._own_id, *names))
 
     def step_started(self, id: str, name: str, source: Source | None = None) -> None:
         """A step begins."""
@@ -371,3 +374,7 @@ class Report:
 
 def _key(id: str, source: Source | None) -> tuple[str, str]:
     return (source.run_id if source is not None else "", id)
+
+
+def _nothing() -> None:
+    pass

@@ -39,7 +39,8 @@ def with_sub_agent(base_url: str) -> Any:
 
     async def ask_member(question: str) -> str:
         """Asks the member."""
-        return (await member.run(question)).output
+        async with member.run_stream(question) as answer:
+            return await answer.get_output()
 
     return agent(base_url, tools=[ask_member])
 

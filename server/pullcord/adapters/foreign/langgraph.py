@@ -1,0 +1,193 @@
+"""Compiled graphs of LangGraph, and LangChain's `create_agent`, which makes such graphs.
+
+How one run of a graph is given its input and read to its end. What its parts and callbacks mean is
+`langgraph_parts`' business, and what somebody decides about an interrupt `langgraph_pauses`'.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
+from pullcord.adapters.foreign.langgraph_parts import Parts
+from pullcord.adapters.foreign.langgraph_pauses import Pause
+from pullcord.adapters.foreign.report import Report
+from pullcord.adapters.foreign.turns import Turn, history_of, turns_of
+from pullcord.run.context import RunContext
+from pullcord.run.record import Run
+from pullcord.run.runnable import Isolation
+from pullcord.run.state import RunState
+
+_NAMELESS = "LangGraph"
+"""What a graph is called that was given no name."""
+_MODES = ["messages", "tasks", "custom", "values"]
+_STOPPED = "The run was stopped before this call had ended. It may have taken effect."
+
+
+class LangGraphAgent(ForeignRunnable):
+    """A compiled graph."""
+
+    def __init__(
+        self,
+        graph: Any,
+        *,
+        id: str | None = None,
+        description: str = "",
+        input: Callable[[RunContext], Any] | None = None,
+        context: Callable[[RunContext], Any] | None = None,
+        speaks: Sequence[str] | None = None,
+        history: bool = True,
+        isolation: Isolation | None = None,
+    ) -> None:
+        """Describes the graph; the object itself stays as it is.
+
+        Args:
+            graph: what `StateGraph.compile()` or `create_agent()` returns.
+            id: what callers name it by; made of the graph's name if none is given.
+            description: what it is, told to callers.
+            input: makes the state that a run begins with; sync or async. Without it a graph whose
+                state has `messages` gets the conversation, and any other the run's `input_data`.
+            context: makes the run's context, if the graph has a context schema; sync or async.
+            speaks: the nodes whose text is the run's output; all of them if None.
+            history: whether a graph without a checkpointer is told the session's earlier turns.
+            isolation: "process" gives each run a process for itself.
+
+        Raises:
+            TypeError: the graph's checkpointer is a sync one.
+            ValueError: no id can be made of the name, or there is no such isolation.
+        """
+        saver = graph.checkpointer
+        self._has_saver = isinstance(saver, BaseCheckpointSaver)
+        if self._has_saver and type(saver).aget_tuple is BaseCheckpointSaver.aget_tuple:
+            name = type(saver).__name__
+            raise TypeError(
+                f"the graph's checkpointer is a {name}, which is sync; compile the graph with its "
+                f"async sibling, such as Async{name}"
+            )
+        given = name_of(graph)
+        super().__init__(
+            id=id,
+            name="" if given == _NAMELESS else given,
+            fallback="graph",
+            description=description,
+            isolation=isolation,
+        )
+        self.graph = graph
+        self._input = input
+        self._context = context
+        self._speaks = None if speaks is None else frozenset(speaks)
+        self._history = history
+
+    async def follow(self, ctx: RunContext, report: Report) -> None:
+        """Reads one run; see the class it fills."""
+        graph = self.graph
+        thread = ctx.session_id or ctx.run_id
+        if not self._has_saver:  # an interrupt could not be resumed without any
+            graph, thread = graph.copy(update={"checkpointer": InMemorySaver()}), ctx.run_id
+        parts = Parts(graph, report, ctx.run_id, self._speaks)
+        config = {"configurable": {"thread_id": thread}, "callbacks": [parts]}
+        given = await self._given(graph, config, ctx)
+        context = await _made(self._context, ctx) if self._context is not None else None
+        while True:
+            stream = graph.astream(
+                given,
+                config,
+                context=context,
+                stream_mode=_MODES,
+                subgraphs=True,
+                version="v2",
+            )
+            async for part in stream:
+                parts.take(part)
+            state = await graph.aget_state(config)
+            if not state.interrupts:
+                break
+            pause = Pause(state.interrupts, state.values)
+            decisions = await report.ask(pause.question, pause.calls)
+            given = Command(resume=pause.resume(decisions, report))
+        if self._speaks is None:
+            report.output(_last_text(parts.values))
+        report.output(_data(parts.values))
+
+    async def _given(self, graph: Any, config: Any, ctx: RunContext) -> Any:
+        if self._input is not None:
+            return await _made(self._input, ctx)
+        if "messages" not in graph.channels:
+            if ctx.input_data is None:
+                raise ValueError(
+                    f"the state of the graph {self.id!r} has no messages: give the run input_data, "
+                    "or make its state with LangGraphAgent(graph, input=…)"
+                )
+            return dict(ctx.input_data)
+        is_told = self._has_saver or not self._history
+        history = await history_of(ctx)
+        turns = turns_of(ctx, history)
+        if not is_told:
+            return {"messages": [_message(turn) for turn in turns]}
+        mended = await _mended(graph, config, history, turns) if self._has_saver else []
+        return {"messages": [*mended, _message(turns[-1])]}
+
+
+async def _made(make: Callable[[RunContext], Any], ctx: RunContext) -> Any:
+    made = make(ctx)
+    return await made if inspect.isawaitable(made) else made
+
+
+def _message(turn: Turn) -> Any:
+    return HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text)
+
+
+async def _mended(graph: Any, config: Any, history: list[Run], turns: list[Turn]) -> list[Any]:
+    """What the checkpointer lacks of the turn before, if that was stopped or failed.
+
+    A provider refuses a conversation with a tool call that has no result, and the text of the model
+    call that was interrupted is in no checkpoint.
+    """
+    messages = (await graph.aget_state(config)).values.get("messages", [])
+    mended: list[Any] = [
+        ToolMessage(_STOPPED, tool_call_id=call["id"], name=call["name"])
+        for call in _unanswered(messages)
+    ]
+    if not history or history[-1].state is RunState.COMPLETED:
+        return mended
+    asked, answer = turns[-3:-1]
+    since: list[Any] = []
+    for message in messages:
+        since = [] if message.type == "human" else [*since, message]
+    if messages:
+        known = "".join(_text(message) for message in since if message.type == "ai")
+        answer = Turn("assistant", answer.text.removeprefix(known).strip())
+    else:
+        mended.append(_message(asked))
+    return [*mended, _message(answer)]
+
+
+def _unanswered(messages: Sequence[Any]) -> list[Any]:
+    answered = {m.tool_call_id for m in messages if m.type == "tool"}
+    asked = [call for m in messages if m.type == "ai" for call in m.tool_calls]
+    return [call for call in asked if call["id"] not in answered]
+
+
+def _text(message: Any) -> str:
+    return str(message.text)
+
+
+def _last_text(values: Any) -> str | None:
+    messages = values.get("messages") if isinstance(values, dict) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return _text(last) if getattr(last, "type", "") == "ai" else None
+
+
+def _data(values: Any) -> Any:
+    """The state as data; the messages are text, and structured output stands for itself."""
+    if not isinstance(values, dict):
+        return values
+    rest = {name: value for name, value in values.items() if name != "messages"}
+    if rest.keys() == {"structured_response"}:
+        return rest["structured_response"]
+    return rest or None
