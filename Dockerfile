@@ -1,4 +1,5 @@
-# The image that serves: `docker run -p 50051:50051 pullcord` starts the demo, and
+# The image that serves: `docker run -p 50051:50051 pullcord serve --listen 0.0.0.0:50051 --insecure`
+# starts the demo for everybody who reaches the port, and
 # `docker run -v ./app.py:/app/app.py … pullcord serve app:server …` one's own runnables.
 ARG PYTHON=python:3.12-slim
 
@@ -27,4 +28,7 @@ EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-m", "pullcord.probe"]
 ENTRYPOINT ["pullcord"]
-CMD ["serve", "--listen", "0.0.0.0:50051"]
+# Served on the container's own loopback, until it is said how others may reach it:
+# `serve app:server --listen 0.0.0.0:50051` with a certificate and callers (docs/security.md), where
+# PULLCORD_PROBE=tls://127.0.0.1:50051 is what the health check asks; or with `--insecure`.
+CMD ["serve"]

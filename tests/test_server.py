@@ -328,7 +328,7 @@ class TestInTheBackground:
     def test_an_address_that_is_none_is_an_os_error(self, listen: str) -> None:
         """Listening on what is no address raises OSError with what was given."""
         with pytest.raises(OSError, match="cannot listen"):
-            make().start(listen)
+            make(insecure=True).start(listen)
 
     def test_a_socket_of_the_file_system(self, tmp_path: Path) -> None:
         """`unix:path` serves on a socket of the file system."""

@@ -17,7 +17,9 @@ from typing import Any
 
 from pullcord.cli.exits import Exit
 from pullcord.engine.options import EngineOptions
+from pullcord.identity.options import JwtOptions
 from pullcord.run.state import TERMINAL, TRANSITIONS, RunState
+from pullcord.service.quotas import QuotaOptions
 from pullcord.settings import PREFIX, Settings
 from pullcord.wire.errors import TABLE, Told
 
@@ -69,23 +71,42 @@ def settings() -> str:
     rows = [
         (f"`{PREFIX}{name.upper()}`", _value(field.default), told[name])
         for name, field in Settings.model_fields.items()
-        if name != "engine"
+        if name not in _GROUPS
     ]
     return _table(("Variable", "Default", "Meaning"), rows)
 
 
 def engine() -> str:
     """The engine's bounds."""
-    told = _attribute_docs(EngineOptions)
+    return _group("engine", "Meaning, and the answer when it is reached")
+
+
+def quotas() -> str:
+    """The shares of callers and tenants."""
+    return _group("quotas", "Meaning, and the answer when it is reached")
+
+
+def jwt() -> str:
+    """Whose tokens are taken."""
+    return _group("jwt", "Meaning")
+
+
+_GROUPS: dict[str, Any] = {"engine": EngineOptions, "quotas": QuotaOptions, "jwt": JwtOptions}
+
+
+def _group(name: str, meaning: str) -> str:
+    owner = _GROUPS[name]
+    told = _attribute_docs(owner)
     rows = [
-        (f"`{PREFIX}ENGINE__{field.name.upper()}`", _value(field.default), told[field.name])
-        for field in dataclasses.fields(EngineOptions)
+        (f"`{PREFIX}{name.upper()}__{f.name.upper()}`", _value(f.default), told[f.name])
+        for f in dataclasses.fields(owner)
     ]
-    return _table(("Variable", "Default", "Meaning, and the answer when it is reached"), rows)
+    return _table(("Variable", "Default", meaning), rows)
 
 
 RENDERERS: dict[str, Callable[[], str]] = {
-    renderer.__name__: renderer for renderer in (states, errors, exits, settings, engine)
+    renderer.__name__: renderer
+    for renderer in (states, errors, exits, settings, engine, quotas, jwt)
 }
 
 

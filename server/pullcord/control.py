@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pullcord import lines
+from pullcord.doors import counting, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
 from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
@@ -44,7 +45,10 @@ class ControlServer(RunServer):
         self.settings = settings
         self._given: list[str] = []
         self.catalog = Catalog()  # workers report what there is
-        observer = Telemetry()
+        self._authenticator = self._policy = None  # by the settings only
+        self._quotas = make_quotas(settings)
+        self.mtls_address = ""
+        observer = counting(Telemetry(), self._quotas)
         options = WorkerOptions(
             target=target,
             workers=workers,

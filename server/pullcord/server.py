@@ -5,20 +5,18 @@ Here is where a server starts, drains on a signal, and ends. Each part's own wor
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import signal
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from pathlib import Path
 from typing import Any
-
-import grpc
 
 from pullcord.adapters.foreign.recognition import foreign
 from pullcord.adapters.function import FunctionRunnable
+from pullcord.doors import Entrance, check_exposure, counting, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
@@ -26,13 +24,16 @@ from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import Executor, Observer, RunStore
 from pullcord.executors.local import LocalExecutor
 from pullcord.hooks import Hook, call_hooks
+from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
+from pullcord.service.access import Policy
 from pullcord.settings import Settings, read_settings
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.opening import MEMORY, open_default, open_store
 from pullcord.telemetry import Telemetry
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer
+from pullcord.transports.grpc.tls import server_credentials
 
 _MESSAGE = 16 * 1024 * 1024
 """Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
@@ -75,6 +76,8 @@ class RunServer:
         observer: Observer | None = None,
         clock: Clock | None = None,
         store: str | Callable[[Clock, EngineOptions], RunStore] | None = None,
+        authenticator: Authenticator | None = None,
+        policy: Policy | None = None,
         on_startup: Iterable[Hook] = (),
         on_shutdown: Iterable[Hook] = (),
     ) -> None:
@@ -83,16 +86,27 @@ class RunServer:
 
         The hooks are called in each process that executes runs, before the first and after the
         last of them. `store` keeps the runs: `memory`, a file, or what makes one; None: what the
-        settings say, or memory. It is opened when the server serves.
+        settings say, or memory. It is opened when the server serves. `authenticator` verifies
+        callers, and `policy` says who may start what; without them, the settings do.
 
         Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
-        given = (("settings", settings), ("observer", observer), ("store", store))
-        self._given = [name for name, value in given if value]
+        given = {
+            "settings": settings,
+            "observer": observer,
+            "store": store,
+            "authenticator": authenticator,
+            "policy": policy,
+        }
+        self._given = [name for name, value in given.items() if value]
         self.settings = settings or read_settings()
+        self._authenticator, self._policy = authenticator, policy
+        self._quotas = make_quotas(self.settings)
+        self.mtls_address = ""
+        """Where callers with client certificates are served, once they are."""
         self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
         options = self.settings.engine
         clock = clock or ThreadClock()
-        observer = observer or Telemetry()
+        observer = counting(observer or Telemetry(), self._quotas)
         executor = LocalExecutor(
             options,
             clock,
@@ -174,12 +188,15 @@ class RunServer:
         flush: float = FLUSH,
     ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        server = GrpcServer(self.engine, self.catalog, self._grpc_options(), self._credentials())
+        entrance = self._entrance()
+        server = GrpcServer(self.engine, self.catalog, self._grpc_options(), entrance.doors)
         self._transport = server
         try:
+            address = self._listen(server, entrance, listen)
             await _in_thread(call_hooks, self.on_startup)
             waited = await _in_thread(self.engine.recover, self.catalog.find)
-            on_ready(await server.start(listen))
+            await server.start()
+            on_ready(address)
             _log.info("runs are kept in %s", self.kept_in)
             if waited:
                 _log.info("runs that an earlier process had not begun: %d", waited)
@@ -188,6 +205,7 @@ class RunServer:
         finally:
             await server.stop(flush)
             await _in_thread(self.engine.close)
+            await _in_thread(entrance.close)
             await _in_thread(call_hooks, self.on_shutdown)
 
     async def _drain(self, server: GrpcServer) -> None:
@@ -282,22 +300,25 @@ class RunServer:
             keepalive=settings.keepalive,
             keepalive_timeout=settings.keepalive_timeout,
             reuse_port=settings.reuse_port,
+            max_streams=settings.max_streams,
+            max_idle=settings.max_idle,
         )
 
-    def _credentials(self) -> grpc.ServerCredentials | None:
-        key, certificate = self.settings.tls_key, self.settings.tls_certificate
-        if key is None or certificate is None:
-            return None
-        pair = (Path(key).read_bytes(), Path(certificate).read_bytes())
-        try:  # gRPC would only say that it cannot listen
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-                certificate, key, password=lambda: b""
-            )
-        except ssl.SSLError as error:
-            raise OSError(
-                f"{certificate} and {key} are no certificate and its key: {error}"
-            ) from error
-        return grpc.ssl_server_credentials([pair])
+    def _entrance(self) -> Entrance:
+        return Entrance(self.settings, self._quotas, self._authenticator, self._policy)
+
+    def _listen(self, server: GrpcServer, entrance: Entrance, listen: str) -> str:
+        """Opens the addresses; returns the first one, with its port."""
+        settings, tls = self.settings, entrance.tls
+        knows_callers = entrance.doors.authenticator is not None
+        check_exposure(listen, settings, knows_callers=knows_callers)
+        address = server.listen(listen, None if tls is None else server_credentials(tls))
+        if tls is not None and settings.mtls_listen:
+            mutual = dataclasses.replace(tls, client_ca=settings.client_ca)
+            second = server.listen(settings.mtls_listen, server_credentials(mutual))
+            self.mtls_address = second
+            _log.info("serving on %s, with client certificates", second)
+        return address
 
 
 class Parts:

@@ -5,14 +5,17 @@ composition root there are only arguments.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
 from pullcord.engine.options import MAX_PARTS_BYTES, EngineOptions
+from pullcord.identity.options import JwtOptions
+from pullcord.service.quotas import QuotaOptions
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -51,6 +54,33 @@ class Settings(BaseSettings):
     """A file with the server's certificate chain, PEM. With tls_key; without both: plaintext."""
     tls_key: Path | None = None
     """A file with the certificate's private key, PEM."""
+    client_ca: Path | None = None
+    """A file with the CA of client certificates, PEM. Callers must show one, at `mtls_listen`."""
+    mtls_listen: str = ""
+    """A second address, for callers with a client certificate. Unset, with client_ca: at `listen`
+    every caller must show one."""
+    client_identities: Path | None = None
+    """A file of rules that say who is behind a client certificate, a line each: `id-pattern tenant
+    subject grants`. Unset: each is a user of tenant `default`."""
+    tokens: Path | None = None
+    """A file of tokens, a line each: `sha256-hex tenant subject grants`. Read again on a change."""
+    jwt: JwtOptions = JwtOptions()
+    authenticator: str = ""
+    """A function of yours that verifies callers, as module:name. It runs in the serving process."""
+    policy: str = ""
+    """Who may start what: a file with lines `runnable tenant/subject …`, or a function as
+    module:name. Unset: everybody whose grants let them."""
+    own_approval: bool = True
+    """Whether a caller may decide about the waiting tool calls of its own runs."""
+    insecure: bool = False
+    """Whether an address that others can reach is served without TLS and without known callers."""
+    audit_log: Path | None = None
+    """A file to which the audit log is appended. Unset: the logger `pullcord.audit`."""
+    quotas: QuotaOptions = QuotaOptions()
+    max_streams: int = Field(5000, ge=1, le=2**31 - 1)
+    """Calls that one connection has open at a time; a client's further calls wait in the client."""
+    max_idle: float = Field(300.0, ge=1, le=86400 * 30)
+    """A connection without a call is closed after so long."""
     reuse_port: bool = False
     """Whether several processes may share the port, for more than one core."""
     heartbeat: float = Field(15.0, gt=0, le=3600)
@@ -92,10 +122,10 @@ class Settings(BaseSettings):
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
 
-    @field_validator("listen")
+    @field_validator("listen", "mtls_listen")
     @classmethod
-    def _is_address(cls, value: str) -> str:
-        if not is_address(value):
+    def _is_address(cls, value: str, info: ValidationInfo) -> str:
+        if not is_address(value) and not (info.field_name == "mtls_listen" and not value):
             raise ValueError(NO_ADDRESS)
         return value
 
@@ -109,27 +139,29 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("engine", mode="before")
+    @field_validator("engine", "quotas", "jwt", mode="before")
     @classmethod
-    def _are_known(cls, value: Any) -> Any:
-        known = {field.name for field in dataclasses.fields(EngineOptions)}
+    def _are_known(cls, value: Any, info: ValidationInfo) -> Any:
+        group = str(info.field_name)
+        known = {field.name for field in dataclasses.fields(_GROUPS[group])}
         if isinstance(value, dict) and (unknown := sorted(value.keys() - known)):
             raise ValueError(
-                "\n".join(f"{_engine_variable(name)}: there is no such setting" for name in unknown)
+                "\n".join(f"{_variable(group, name)}: there is no such setting" for name in unknown)
             )
         return value
 
-    @field_validator("engine")
+    @field_validator("engine", "quotas")
     @classmethod
-    def _are_positive(cls, value: EngineOptions) -> EngineOptions:
+    def _are_positive(cls, value: Any, info: ValidationInfo) -> Any:
+        group = str(info.field_name)
         numbers = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        if value.max_parts_bytes > MAX_PARTS_BYTES:
+        if isinstance(value, EngineOptions) and value.max_parts_bytes > MAX_PARTS_BYTES:
             most = f"must be at most {MAX_PARTS_BYTES}: a run's parts travel in one message"
-            raise ValueError(f"{_engine_variable('max_parts_bytes')}: {most}")
+            raise ValueError(f"{_variable(group, 'max_parts_bytes')}: {most}")
         wrong = [name for name, n in numbers if n is not None and not 0 < n < 2**53]
         if wrong:
             raise ValueError(
-                "\n".join(f"{_engine_variable(name)}: must be more than 0" for name in wrong)
+                "\n".join(f"{_variable(group, name)}: must be more than 0" for name in wrong)
             )
         return value
 
@@ -140,11 +172,30 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}{missing.upper()}: is missing; a certificate and its key go together"
             )
+        if self.client_ca is not None and self.tls_certificate is None:
+            raise ValueError(
+                f"{PREFIX}CLIENT_CA: needs a server certificate: set {PREFIX}TLS_CERTIFICATE too"
+            )
+        for name in ("mtls_listen", "client_identities"):
+            if getattr(self, name) and self.client_ca is None:
+                raise ValueError(f"{PREFIX}{name.upper()}: goes with {PREFIX}CLIENT_CA only")
         return self
 
 
-def _engine_variable(name: str) -> str:
-    return f"{PREFIX}ENGINE__{name.upper()}"
+_GROUPS: dict[str, Any] = {"engine": EngineOptions, "quotas": QuotaOptions, "jwt": JwtOptions}
+
+
+def _variable(group: str, name: str) -> str:
+    return f"{PREFIX}{group.upper()}__{name.upper()}"
+
+
+def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """The same settings, with those that are given and not None in their place.
+
+    Raises:
+        SettingsError: naming every variable that is wrong.
+    """
+    return read_settings(**{**dict(settings), **{k: v for k, v in given.items() if v is not None}})
 
 
 def read_settings(**overrides: Any) -> Settings:

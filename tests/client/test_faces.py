@@ -12,7 +12,7 @@ from tests.client.scripted import RUN_ID, Script, whole_run
 
 VERBS = {
     *("run", "watch", "start", "wait", "get", "list", "runnables"),
-    *("continue_run", "cancel", "cancel_many", "open", "close"),
+    *("continue_run", "cancel", "cancel_many", "on_behalf_of", "open", "close"),
 }
 
 
@@ -24,7 +24,11 @@ def verbs_of(face: type) -> dict[str, Any]:
     ("blocking", "awaiting", "verbs"),
     [
         (RunClient, AsyncRunClient, VERBS),
-        (RunStream, AsyncRunStream, {"cancel", "close", "result", "after_sequence"}),
+        (
+            RunStream,
+            AsyncRunStream,
+            {"cancel", "close", "result", "after_sequence", "reconnecting"},
+        ),
     ],
 )
 def test_both_faces_have_the_same_verbs(blocking: type, awaiting: type, verbs: set[str]) -> None:
@@ -32,7 +36,7 @@ def test_both_faces_have_the_same_verbs(blocking: type, awaiting: type, verbs: s
     one, other = verbs_of(blocking), verbs_of(awaiting)
     assert set(one) == verbs
     assert set(other) - {"aclose"} == verbs
-    for name in verbs - {"result", "after_sequence"}:
+    for name in verbs - {"result", "after_sequence", "reconnecting"}:
         mine, theirs = inspect.signature(one[name]), inspect.signature(other[name])
         assert str(mine.parameters) == str(theirs.parameters), name
         assert one[name].__doc__, name

@@ -1,5 +1,7 @@
 """The commands put together, and the entry point. What each command does is in its own module."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,9 +9,12 @@ import typer
 from pullcord.cli.decide import go_on
 from pullcord.cli.exits import HELP
 from pullcord.cli.look import get, ps, runnables, wait
+from pullcord.cli.options import Identity, identity
 from pullcord.cli.run import run, watch
 from pullcord.cli.serve import serve
 from pullcord.cli.stop import cancel, cancel_all
+from pullcord.client import FileToken
+from pullcord.client.tokens import Token
 
 app = typer.Typer(
     name="pullcord",
@@ -36,8 +41,38 @@ def _all(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PULLCORD_TOKEN_FILE",
+            help="A file with the token to call as, read for each call. Or set PULLCORD_TOKEN.",
+        ),
+    ] = None,
+    token: Annotated[
+        bool,
+        typer.Option("--token", help="Ask for the token here, so that no process list shows it."),
+    ] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="PULLCORD_CA", help="A file with the CA to trust for tls://, PEM."),
+    ] = None,
+    client_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="PULLCORD_CLIENT_CERT", help="A client certificate to show, PEM."),
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(envvar="PULLCORD_CLIENT_KEY", help="Its private key, PEM.")
+    ] = None,
 ) -> None:
     """Start, stream and stop runs of agents, teams and workflows."""
+    if (client_cert is None) != (client_key is None):
+        raise typer.BadParameter("--client-cert and --client-key go together")
+    said: Token | None = os.environ.get("PULLCORD_TOKEN") or None
+    if token:
+        said = typer.prompt("Token", hide_input=True, err=True)
+    elif token_file is not None:
+        said = FileToken(token_file)
+    identity.set(Identity(said, ca, client_cert, client_key))
 
 
 def main() -> None:

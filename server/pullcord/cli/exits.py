@@ -15,13 +15,16 @@ from pullcord.cli.output import plain
 from pullcord.run.errors import (
     CallFailed,
     ConnectionLost,
+    CredentialExpired,
     InvalidArgument,
+    PermissionDenied,
     PullcordError,
     RunExists,
     RunnableNotFound,
     RunNotFound,
     RunNotPaused,
     TooManyAffected,
+    Unauthenticated,
 )
 from pullcord.run.state import RunState
 from pullcord.wire.errors import TABLE
@@ -40,6 +43,8 @@ class Exit(IntEnum):
     """There is no such run or runnable."""
     UNAVAILABLE = 4
     """The server is busy, draining, out of reach or at fault."""
+    DENIED = 5
+    """The server does not know the caller, or does not let it do this."""
     UNFINISHED = 124
     """The run goes on: the command left it, or its time to wait was up."""
     CANCELLED = 130
@@ -48,7 +53,7 @@ class Exit(IntEnum):
 
 HELP = (
     "Exit codes: 0 done, or the run completed; 1 the run failed; 2 wrong usage or request; "
-    "3 no such run or runnable; 4 the server is busy, draining or out of reach; "
+    "3 no such run or runnable; 4 the server is busy, draining or out of reach; 5 not allowed; "
     "124 the run goes on without this command; 130 the run was cancelled."
 )
 
@@ -68,6 +73,8 @@ def exit_of_error(error: PullcordError) -> Exit:
     """The code that tells why a call was refused."""
     if isinstance(error, (InvalidArgument, RunExists, RunNotPaused, TooManyAffected)):
         return Exit.USAGE
+    if isinstance(error, (Unauthenticated, PermissionDenied, CredentialExpired)):
+        return Exit.DENIED
     if isinstance(error, (RunNotFound, RunnableNotFound)):
         return Exit.NOT_FOUND
     return Exit.UNAVAILABLE

@@ -6,6 +6,9 @@ Only the shape of a value is checked here; what a run may be asked is the server
 import math
 import os
 import re
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, TypedDict
 
 import grpc
@@ -13,6 +16,7 @@ import typer
 
 from pullcord.client import Pace
 from pullcord.client.calls import DEFAULT_TARGET
+from pullcord.client.tokens import Token, TokenOnPlainLine, check_line
 from pullcord.run.cancel import CancelMode
 from pullcord.run.record import RunFilter
 from pullcord.run.state import RunState
@@ -31,7 +35,34 @@ class Connection(TypedDict):
 
     target: str
     credentials: grpc.ChannelCredentials | None
+    token: Token | None
     pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the commands call as, and whom they trust. The options of `pullcord` itself."""
+
+    token: Token | None = None
+    ca: Path | None = None
+    """None: the authorities that gRPC trusts by itself."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For an encrypted connection. Exits if a file cannot be read."""
+        try:
+            ca, key, chain = (
+                None if path is None else path.read_bytes()
+                for path in (self.ca, self.key, self.certificate)
+            )
+        except OSError as error:
+            raise typer.BadParameter(str(error)) from None
+        return grpc.ssl_channel_credentials(ca, key, chain)
+
+
+identity: ContextVar[Identity] = ContextVar("identity", default=Identity())  # noqa: B039  # frozen
+"""Set once, before a command."""
 
 
 def connection(address: str) -> Connection:
@@ -40,11 +71,19 @@ def connection(address: str) -> Connection:
     It gives up soon on a server that has gone: a person looks on.
     """
     is_tls = address.startswith(_TLS)
-    credentials = grpc.ssl_channel_credentials() if is_tls else None
+    who = identity.get()
+    credentials = who.credentials() if is_tls else None
     target = address.removeprefix(_TLS)
     if _PLAIN_HOST.fullmatch(target):
         target = f"{target}:{_PORT}"
-    return Connection(target=target, credentials=credentials, pace=Pace(reconnect_for=20.0))
+    try:
+        check_line(target, is_tls or who.token is None)
+    except TokenOnPlainLine:
+        raise typer.BadParameter(
+            f"a token for {address} could be read on its way; write --address tls://{address}"
+        ) from None
+    pace = Pace(reconnect_for=20.0)
+    return Connection(target=target, credentials=credentials, token=who.token, pace=pace)
 
 
 def address_option(address: str) -> str:

@@ -6,7 +6,8 @@ What serving is, and how it ends, is `pullcord.server`'s business.
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,6 +53,38 @@ def serve(
         bool,
         typer.Option("--reload", help="Fresh workers take over when a Python file here changes."),
     ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="The server's certificate chain, PEM. With --tls-key.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(help="The CA of client certificates, PEM: callers must show one."),
+    ] = None,
+    mtls_listen: Annotated[
+        str | None,
+        typer.Option(help="A second address, for callers with a client certificate only."),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="A file of tokens, a line each: sha256-hex tenant subject grants."),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Who may start what: a file of lines, or a function as module:name."),
+    ] = None,
+    authenticator: Annotated[
+        str | None, typer.Option(help="A function that verifies callers, as module:name.")
+    ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option(help="A file to which the audit log is appended.")
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Serve other machines without TLS, or without knowing who calls."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Serve agents until SIGTERM or Ctrl-C, then drain: let runs end, and cancel those that do not.
@@ -65,7 +98,18 @@ def serve(
     try:
         if listen is not None and not is_address(listen):
             raise SettingsError(f"--listen: {listen!r} {NO_ADDRESS}")
-        server = _server(target or "pullcord.demo:server", workers, in_process, reload)
+        given = {
+            "tls_certificate": tls_cert,
+            "tls_key": tls_key,
+            "client_ca": client_ca,
+            "mtls_listen": mtls_listen,
+            "tokens": tokens,
+            "policy": policy,
+            "authenticator": authenticator,
+            "audit_log": audit_log,
+            "insecure": True if insecure else None,
+        }
+        server = _server(target or "pullcord.demo:server", workers, in_process, reload, given)
         configure_logging(server.settings.log_level, server.settings.log_json)
         server.serve(
             listen,
@@ -78,11 +122,20 @@ def serve(
         raise typer.Exit(Exit.USAGE) from None
 
 
-def _server(target: str, workers: str | None, in_process: bool, reload: bool) -> "RunServer":
+def _server(
+    target: str,
+    workers: str | None,
+    in_process: bool,
+    reload: bool,
+    given: dict[str, Any],
+) -> "RunServer":
     if in_process:
+        from pullcord.settings import overridden
         from pullcord.worker.loading import find_server
 
-        return find_server(target)
+        server = find_server(target)
+        server.settings = overridden(server.settings, given)
+        return server
     from pullcord.control import ControlServer
     from pullcord.settings import SettingsError, read_settings
 
@@ -91,7 +144,7 @@ def _server(target: str, workers: str | None, in_process: bool, reload: bool) ->
         if workers != "auto" and not workers.isdecimal():
             raise SettingsError("--workers: must be a number, or auto")
         number = 0 if workers == "auto" else int(workers)
-    settings = read_settings(workers=number)
+    settings = read_settings(workers=number, **given)
     number = settings.workers or os.cpu_count() or 1
     return ControlServer(target, settings, workers=number, reload=reload)
 

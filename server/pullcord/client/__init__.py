@@ -6,5 +6,6 @@ It knows the wire and the vocabulary of runs, and nothing of how a server does i
 from pullcord.client.aio import AsyncRunClient, AsyncRunStream
 from pullcord.client.resume import Pace
 from pullcord.client.sync import RunClient, RunStream
+from pullcord.client.tokens import FileToken
 
-__all__ = ["AsyncRunClient", "AsyncRunStream", "Pace", "RunClient", "RunStream"]
+__all__ = ["AsyncRunClient", "AsyncRunStream", "FileToken", "Pace", "RunClient", "RunStream"]

@@ -4,15 +4,17 @@ A face only adds how it waits: by blocking a thread, or by awaiting. Nothing her
 """
 
 import contextlib
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import grpc
 
 from pullcord.client.calls import (
     DEFAULT_TARGET,
+    Metadata,
     Options,
     SpecOptions,
     call_metadata,
@@ -21,11 +23,13 @@ from pullcord.client.calls import (
     starting_metadata,
 )
 from pullcord.client.resume import Pace, Resume
+from pullcord.client.tokens import Token, authorization, check_line
 from pullcord.client.verbs import Call
 from pullcord.run.record import RunSpec
+from pullcord.run.scope import Scope
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
-from pullcord.wire.actor import with_actor
+from pullcord.wire.actor import principal_metadata, with_actor
 from pullcord.wire.errors import from_rpc_error
 from pullcord.wire.spec import spec_message
 
@@ -47,6 +51,7 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         *,
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Iterable[tuple[str, str | bytes]] = (),
+        token: Token | None = None,
         actor: str | None = None,
         options: Iterable[tuple[str, Any]] = (),
         pace: Pace = Pace(),  # noqa: B008  # a frozen value
@@ -57,11 +62,17 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             target: the server's address, in gRPC's form.
             credentials: for TLS; None: the connection is not encrypted.
             metadata: sent with every call.
+            token: a bearer token, or a function that returns one, which is called before each
+                call; `FileToken(path)` reads a file. Goes with `credentials` only, unless the
+                server is on this machine.
             actor: who calls, shown in receipts and events; None: `user@host` of this process.
             options: gRPC channel options; they replace the client's own.
             pace: how the client reconnects to a stream that broke.
             channel: used instead of a new one; its owner closes it.
         """
+        if token is not None and channel is None:
+            check_line(target, credentials is not None)
+        self._token = token
         self._channel: Any = channel
         self._owns_channel = channel is None
         if channel is None:
@@ -71,8 +82,25 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             else:
                 self._channel = self._grpc.secure_channel(target, credentials, settings)
         self._stub: Any = RunServiceStub(self._channel)
-        self._metadata = call_metadata(metadata, actor)
+        self._fixed = call_metadata(metadata, actor)
         self.pace = pace
+
+    @property
+    def _metadata(self) -> Metadata:
+        """What goes with a call that is made now."""
+        return self._fixed if self._token is None else (*self._fixed, authorization(self._token))
+
+    def on_behalf_of(self, tenant: str, subject: str) -> Self:
+        """The same client, whose calls are made for somebody else; it shares the connection.
+
+        The server takes it from a caller with the grant `act_as`, for its own tenant, and from
+        others it ignores it.
+        """
+        other = copy.copy(self)
+        other._owns_channel = False
+        entry = principal_metadata(Scope(tenant, subject))
+        other._fixed = (*(e for e in self._fixed if e[0] != entry[0]), entry)
+        return other
 
     def run(
         self,

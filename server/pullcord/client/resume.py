@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pullcord.run.errors import (
     CallFailed,
     ConnectionLost,
+    CredentialExpired,
     DeadlineExceeded,
     Draining,
     PullcordError,
@@ -175,12 +176,15 @@ class Resume:
         if isinstance(error, (Draining, ServerBusy, StoreUnavailable)):
             # Said to a new run it is an answer; said to a watcher of a known run it is a delay.
             return self.begun
+        if isinstance(error, CredentialExpired):
+            return self.begun  # the next connection has the token of that time
         # A bare CANCELLED that is not ours comes from a server or proxy that shed the call.
         shed = isinstance(error, CallFailed) and error.code == "CANCELLED"
         return shed or isinstance(error, ConnectionLost)
 
     def _last_words(self, error: PullcordError | None) -> PullcordError:
-        if isinstance(error, (ConnectionLost, Draining, ServerBusy, StoreUnavailable)):
+        known = (ConnectionLost, CredentialExpired, Draining, ServerBusy, StoreUnavailable)
+        if isinstance(error, known):
             return error
         words = "the stream ended before the run did" if error is None else str(error)
         return ConnectionLost(words, self.run_id)

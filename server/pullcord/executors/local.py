@@ -122,6 +122,7 @@ class LocalExecutor:
             sink=side,
             parts=spec.parts,
             messages=spec.messages,
+            scope=port.scope,
         )
         context = contextvars.copy_context()
         context.run(at_work.set, Place(runs, spec.run_id))

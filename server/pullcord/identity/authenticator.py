@@ -7,9 +7,9 @@ for the server's log; a caller hears the same words whatever was wrong.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import unquote
 
 from pullcord.run.errors import Unauthenticated
+from pullcord.run.loopback import stays_here
 from pullcord.run.principal import Principal
 
 _BEARER = "bearer "
@@ -31,8 +31,7 @@ class Credentials:
     @property
     def stays_here(self) -> bool:
         """Whether the connection does not leave this machine."""
-        peer = unquote(self.peer)
-        return peer.startswith(("unix:", "ipv4:127.", "ipv6:[::1]")) or not peer
+        return not self.peer or stays_here(self.peer)
 
 
 class Authenticator(Protocol):

@@ -27,6 +27,7 @@ from pullcord.run.events import (
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Message, Part
 from pullcord.run.record import Decision, Run
+from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.usage import Limits, Usage
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class RunContext:
         "parts",
         "run_id",
         "runnable",
+        "scope",
         "session_id",
         "user_id",
     )
@@ -162,8 +164,12 @@ class RunContext:
         sink: Sink,
         parts: tuple[Part, ...] = (),
         messages: tuple[Message, ...] = (),
+        scope: Scope = LOCAL,
     ) -> None:
         self.run_id = run_id
+        self.scope = scope
+        """Whose the run is: `tenant` and `owner`, both verified where the server verifies callers.
+        What tools may do for whom is decided by this, never by `user_id` or a label."""
         self.runnable = runnable
         self.input = input
         self._input_data = input_data

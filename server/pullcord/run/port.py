@@ -17,6 +17,7 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
 from pullcord.run.record import Decision, Run, RunSpec
+from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class RunPort(Protocol):
     @property
     def run_id(self) -> str:
         """The run's id."""
+
+    @property
+    def scope(self) -> Scope:
+        """Whose the run is."""
 
     @property
     def spec(self) -> RunSpec:

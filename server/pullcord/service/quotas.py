@@ -82,6 +82,11 @@ class Quotas:
         self._early: dict[str, deque[float]] = {}
         self._used: dict[str, deque[tuple[float, int, float]]] = {}
 
+    @property
+    def counts_usage(self) -> bool:
+        """Whether ends of runs must be reported."""
+        return self.options.tokens_per_day is not None or self.options.cost_per_day is not None
+
     # --- before
 
     def start(self, caller: Caller, live: Callable[[Reach], int]) -> None:
@@ -148,9 +153,8 @@ class Quotas:
 
     def ended(self, run: Run) -> None:
         """A run has ended: what it used counts for its tenant, with its children's."""
-        counts = self.options.tokens_per_day is not None or self.options.cost_per_day is not None
         usage = run.usage
-        if counts and not run.parent_run_id and (usage.total_tokens or usage.cost):
+        if self.counts_usage and not run.parent_run_id and (usage.total_tokens or usage.cost):
             used = self._used.setdefault(run.tenant, deque())
             used.append((self._clock() + _DAY, usage.total_tokens, usage.cost or 0.0))
 

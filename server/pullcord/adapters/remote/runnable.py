@@ -12,6 +12,7 @@ from pullcord.adapters.remote.call import RemoteCall, spec_options
 from pullcord.adapters.remote.clients import LoopClients
 from pullcord.adapters.remote.joining import Joining
 from pullcord.client import AsyncRunClient, Pace
+from pullcord.client.tokens import Token
 from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
@@ -35,6 +36,8 @@ class RemoteRunnable(Native):
         description: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Iterable[tuple[str, str | bytes]] = (),
+        token: Token | None = None,
+        delegates: bool = False,
         reconnect_for: float = 5.0,
         on_disconnect: DisconnectPolicy = DisconnectPolicy.CANCEL,
     ) -> None:
@@ -47,6 +50,10 @@ class RemoteRunnable(Native):
             description: what it is, told to callers and to a team's leader.
             credentials: for TLS; None: the line is not encrypted.
             metadata: goes with every call.
+            token: the bearer token of this service, or a function that returns it. It is never a
+                caller's own.
+            delegates: whether the runs there belong to whom the run here belongs to. The other
+                server must grant this service `act_as`; otherwise they are this service's.
             reconnect_for: seconds without the server after which a run here fails.
             on_disconnect: what becomes of the remote run when the line breaks or this process dies:
                 CANCEL stops it at once, LEASE lets it wait for `reconnect_for` seconds.
@@ -65,17 +72,22 @@ class RemoteRunnable(Native):
         self.description = description
         self.remote_name = name
         """Its full name where it is served."""
+        self._delegates = delegates
         self._on_disconnect = on_disconnect
         self._lease = reconnect_for if on_disconnect is DisconnectPolicy.LEASE else None
         said = tuple(metadata)
         pace = Pace(reconnect_for=reconnect_for)
         self._clients = LoopClients(
-            lambda: AsyncRunClient(target, credentials=credentials, metadata=said, pace=pace)
+            lambda: AsyncRunClient(
+                target, credentials=credentials, metadata=said, token=token, pace=pace
+            )
         )
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run, over there, under the same run_id."""
         client = await self._clients.get()
+        if self._delegates:
+            client = client.on_behalf_of(*ctx.scope)
         # What runs there may have side effects: a GRACEFUL stop is its to end.
         with ctx.critical():
             options = spec_options(ctx, self._on_disconnect, self._lease)

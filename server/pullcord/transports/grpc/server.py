@@ -6,11 +6,12 @@ It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pullcord.engine.engine import Engine
 from pullcord.identity.authenticator import Authenticator
@@ -23,6 +24,7 @@ from pullcord.service.readers import Readers
 from pullcord.service.verbs import Catalog, Verbs
 from pullcord.transports.grpc.calls import Callers
 from pullcord.transports.grpc.encoding import Encoder
+from pullcord.transports.grpc.guarded import Health, Reflection
 from pullcord.transports.grpc.service import SERVICE, RunService
 
 _NO_LIMIT = 2**31 - 1
@@ -42,6 +44,12 @@ class GrpcOptions:
     """The largest request. More: RESOURCE_EXHAUSTED by gRPC itself, before we see it."""
     reuse_port: bool = False
     """Whether several processes may listen on one port."""
+    max_streams: int = 5000
+    """Calls that one connection has open at a time. The client keeps further ones waiting."""
+    max_idle: float = 300.0
+    """A connection without a call is closed after so long."""
+    handshake: float = 10.0
+    """A connection that has not become one of HTTP/2 after so long is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +73,10 @@ class GrpcServer:
         engine: Engine,
         catalog: Catalog,
         options: GrpcOptions,
-        credentials: grpc.ServerCredentials | None = None,
-        doors: Doors = Doors(),  # a frozen value
+        doors: Doors | None = None,
     ) -> None:
-        self._credentials = credentials
+        """Without doors, everybody may do everything."""
+        doors = doors or Doors()
         loop = asyncio.get_running_loop()
         self._notifier = Notifier(loop, options.heartbeat)
         self._lanes = Lanes(loop, engine.options.max_live_runs)
@@ -90,34 +98,39 @@ class GrpcServer:
         most, parts = engine.options.max_input_bytes, engine.options.part_bounds
         service = RunService(verbs, callers, self._lanes.requests, self._encoder, most, parts)
         self._server.add_generic_rpc_handlers([service.handler()])
-        self._health = health.aio.HealthServicer()
+        self._health = Health(callers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflecting = Reflection(names, callers)
+        add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        add(reflecting, self._server)
         self._drains = False
         self._tickers: list[asyncio.Task[None]] = []
 
-    async def start(self, listen: str) -> str:
-        """Listens and serves; returns the address with the port it really has.
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Adds an address to serve, before the start; returns it with the port it really has.
 
         Raises:
             OSError: the address cannot be listened on.
         """
         try:
-            if self._credentials is None:
-                port = self._server.add_insecure_port(listen)
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(listen, self._credentials)
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(
-                f"cannot listen on {listen!r}: it is in use, or not an address"
+                f"cannot listen on {address!r}: it is in use, or not an address"
             ) from error
+        host = address.rpartition(":")[0]
+        return address if address.startswith("unix:") else f"{host}:{port}"
+
+    async def start(self) -> None:
+        """Serves."""
         await self._server.start()
         for tick in (self._notifier.tick, self._readers.watch):
             self._tickers.append(asyncio.create_task(tick()))
         await self.set_serving(True)
-        host = listen.rpartition(":")[0]
-        return listen if listen.startswith("unix:") else f"{host}:{port}"
 
     async def drain(self) -> None:
         """Tells load balancers that no new runs are taken; every call is still served."""
@@ -151,7 +164,9 @@ def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:
     # A burst is refused by us, with a typed error, never shed by the core without a word.
     yield "grpc.server.max_pending_requests", _NO_LIMIT
     yield "grpc.server.max_pending_requests_hard_limit", _NO_LIMIT
-    yield "grpc.max_concurrent_streams", _NO_LIMIT
+    yield "grpc.max_concurrent_streams", options.max_streams
+    yield "grpc.max_connection_idle_ms", int(options.max_idle * 1000)
+    yield "grpc.server_handshake_timeout_ms", int(options.handshake * 1000)
     # A client that dies without a word is noticed within keepalive + keepalive_timeout.
     yield "grpc.keepalive_time_ms", int(options.keepalive * 1000)
     yield "grpc.keepalive_timeout_ms", int(options.keepalive_timeout * 1000)

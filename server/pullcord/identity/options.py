@@ -1,0 +1,26 @@
+"""The settings of verifiers. Values only; the library that verifies is not loaded for them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class JwtOptions:
+    """Whose tokens are taken, and what in them says what. Without an issuer: none are."""
+
+    issuer: str = ""
+    """What `iss` must be, such as `https://login.example.com/`. Its keys are found by
+    `/.well-known/openid-configuration` there, unless `keys` says where they are."""
+    audience: str = ""
+    """What `aud` must hold: the name under which this server is registered there. Required."""
+    keys: str = ""
+    """Where the keys are: a URL, or a file that is read again when it changes."""
+    tenant_claim: str = ""
+    """The claim that names the tenant; unset: all callers are of tenant `default`."""
+    grants_claim: str = "scope"
+    """The claim that lists grants, as words or as a list; words that grant nothing are ignored."""
+    grants: str = "user"
+    """What every verified caller is granted besides, such as `user`; empty: nothing."""
+    leeway: float = 30.0
+    """Seconds that the provider's clock may differ from this one's."""
+    refresh: float = 300.0
+    """Seconds after which the keys are fetched again."""

@@ -1,0 +1,295 @@
+"""Who may do what with whose run, every cell of the table, over gRPC."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pullcord import RunContext, runnable
+from pullcord.stores.memory import MemoryStore
+from pullcord.testing import HookedStore
+from pullcord.v1 import run_pb2
+from pullcord.v1 import run_service_pb2 as v1
+
+from tests.identity.callers import Guarded, bearer, guarded
+from tests.transports.harness import Refusal, Signal, refusal
+
+RUN = "anns-run"
+SESSION = "anns-session"
+NEVER = "neverwas"
+
+
+class Stays:
+    """A runnable that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.release = Signal()
+
+        @runnable(id="stays")
+        async def stays(input: str, ctx: RunContext) -> None:
+            ctx.write(f"about {input}")
+            await self.release.come()
+
+        self.runnable: Any = stays
+
+
+def spec(**fields: Any) -> run_pb2.RunSpec:
+    fields.setdefault("runnable", "agents/stays")
+    return run_pb2.RunSpec(**fields)
+
+
+OK, EMPTY, DENIED, UNKNOWN, STRANGER = "ok", "empty", "denied", "unknown", "stranger"
+
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "GetRun": lambda stub, who: stub.GetRun(v1.GetRunRequest(run_id=RUN), metadata=who),
+    "WatchRun": lambda stub, who: _first(
+        stub.WatchRun(v1.WatchRunRequest(run_id=RUN), metadata=who)
+    ),
+    "WaitRun": lambda stub, who: stub.WaitRun(
+        v1.WaitRunRequest(run_id=RUN, timeout={"nanos": 1}), metadata=who
+    ),
+    "ListRuns": lambda stub, who: stub.ListRuns(
+        v1.ListRunsRequest(session_id=SESSION), metadata=who
+    ),
+    "CancelRuns": lambda stub, who: stub.CancelRuns(
+        v1.CancelRunsRequest(session_id=SESSION, validate_only=True), metadata=who
+    ),
+    "ContinueRun": lambda stub, who: stub.ContinueRun(
+        v1.ContinueRunRequest(run_id=RUN), metadata=who
+    ),
+    "ListRunnables": lambda stub, who: stub.ListRunnables(v1.ListRunnablesRequest(), metadata=who),
+    "StartRun": lambda stub, who: stub.StartRun(
+        v1.StartRunRequest(spec=spec(run_id=RUN, input="pin 4711", session_id=SESSION)),
+        metadata=who,
+    ),
+    "Run": lambda stub, who: _first(
+        stub.Run(
+            v1.RunRequest(spec=spec(run_id=RUN, input="pin 4711", session_id=SESSION)),
+            metadata=who,
+        )
+    ),
+    "CancelRun": lambda stub, who: stub.CancelRun(v1.CancelRunRequest(run_id=RUN), metadata=who),
+}
+
+#            own   other user  viewer   operator  other's    admin
+TABLE = {  # ann   bob         vic      olga      una        root
+    "GetRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
+    "WatchRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
+    "WaitRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
+    "ListRuns": (OK, EMPTY, OK, OK, EMPTY, OK),
+    "CancelRuns": (OK, EMPTY, DENIED, OK, EMPTY, OK),
+    "ContinueRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
+    "ListRunnables": (OK, OK, EMPTY, OK, OK, OK),
+    "CancelRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
+    # With the same run_id: an owner attaches to its run, and anybody else starts one of its own.
+    "StartRun": (OK, OK, UNKNOWN, OK, OK, OK),
+    "Run": (OK, OK, UNKNOWN, OK, OK, OK),
+}
+ROLES = ("ann", "bob", "vic", "olga", "una", "root")
+
+
+def _first(stream: Any) -> Any:
+    first = next(stream)
+    stream.cancel()
+    return first
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Guarded]:
+    stays = Stays()
+    with guarded(tmp_path, stays.runnable) as served:
+        yield served
+        stays.release.set()
+
+
+def start_anns(served: Guarded) -> None:
+    served.stub().StartRun(
+        v1.StartRunRequest(spec=spec(run_id=RUN, input="pin 4711", session_id=SESSION)),
+        metadata=bearer("ann"),
+    )
+
+
+def outcome(call: Callable[[], Any]) -> str:
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        refused = Refusal(error)
+        if refused.reason == "RUN_NOT_PAUSED":
+            return OK  # it came as far as the run
+        return {
+            "RUN_NOT_FOUND": UNKNOWN,
+            "RUNNABLE_NOT_FOUND": UNKNOWN,
+            "PERMISSION_DENIED": DENIED,
+            "UNAUTHENTICATED": STRANGER,
+        }[refused.reason]
+    many = ("runs", "results", "runnables")
+    listed = next((getattr(answer, name) for name in many if hasattr(answer, name)), None)
+    return OK if listed is None or len(listed) else EMPTY
+
+
+def test_every_rpc_has_a_row() -> None:
+    """A new rpc without a row in this table fails."""
+    rpcs = {method.name for method in v1.DESCRIPTOR.services_by_name["RunService"].methods}
+    assert rpcs == set(TABLE) == set(CALLS)
+
+
+@pytest.mark.parametrize("caller", ROLES)
+def test_promise_13_what_a_role_may_do_with_anns_run(served: Guarded, caller: str) -> None:
+    """Each verb of each role, on a run of somebody in its tenant or in another one."""
+    start_anns(served)
+    stub, column = served.stub(), ROLES.index(caller)
+    found = {rpc: outcome(lambda rpc=rpc: CALLS[rpc](stub, bearer(caller))) for rpc in TABLE}
+    assert found == {rpc: cells[column] for rpc, cells in TABLE.items()}
+
+
+@pytest.mark.parametrize("who", [(), bearer("nobody"), (*bearer("ann"), *bearer("ann"))])
+def test_strangers_get_one_answer_to_everything(served: Guarded, who: Any) -> None:
+    """Without a credential, with a wrong one, or with two: UNAUTHENTICATED, in the same words."""
+    start_anns(served)
+    stub, words = served.stub(), set()
+    for call in CALLS.values():
+        refused = refusal(lambda call=call: call(stub, who))
+        assert refused.code is grpc.StatusCode.UNAUTHENTICATED
+        words.add((refused.reason, refused.words))
+    assert len(words) == 1
+
+
+def test_a_foreign_run_is_answered_as_one_that_never_was(served: Guarded) -> None:
+    """The status of every verb is the same but for the id, to the byte."""
+    start_anns(served)
+    stub = served.stub()
+    for rpc in ("GetRun", "WatchRun", "WaitRun", "ContinueRun", "CancelRun"):
+        answers = []
+        for run_id in (RUN, NEVER):
+            request = getattr(v1, f"{rpc}Request")(run_id=run_id)
+            with pytest.raises(grpc.RpcError) as caught:
+                _read(getattr(stub, rpc)(request, metadata=bearer("bob")))
+            details = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+            answers.append(
+                (
+                    caught.value.code(),
+                    caught.value.details().replace(run_id, "X"),
+                    details.replace(run_id.encode(), b"X"),
+                )
+            )
+        assert answers[0] == answers[1]
+
+
+def _read(answer: Any) -> None:
+    if hasattr(answer, "__next__"):
+        next(answer)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_foreign_run_costs_what_one_that_never_was_costs(tmp_path: Path, ended: bool) -> None:
+    """The store is asked the same, so that no clock tells them apart."""
+    asked: list[str] = []
+    stores: list[HookedStore] = []
+
+    def store(*args: Any) -> HookedStore:
+        stores.append(HookedStore(MemoryStore(*args)))
+        stores[0].before = asked.append
+        return stores[0]
+
+    stays = Stays()
+    with guarded(tmp_path, stays.runnable, store=store) as served:
+        start_anns(served)
+        stub = served.stub()
+        if ended:
+            stub.CancelRun(
+                v1.CancelRunRequest(run_id=RUN, wait={"seconds": 30}), metadata=bearer("ann")
+            )
+        for rpc in ("GetRun", "WatchRun", "WaitRun", "ContinueRun", "CancelRun"):
+            found = []
+            for run_id in (RUN, NEVER):
+                asked.clear()
+                request = getattr(v1, f"{rpc}Request")(run_id=run_id)
+                with pytest.raises(grpc.RpcError):
+                    _read(getattr(stub, rpc)(request, metadata=bearer("bob")))
+                found.append(list(asked))
+            assert found[0] == found[1] != []
+        stays.release.set()
+
+
+def test_an_early_cancel_of_a_foreign_id_does_nothing_to_it(served: Guarded) -> None:
+    """RECORDED, as if nobody had the id; and it meets only a run of the one who asked."""
+    start_anns(served)
+    stub = served.stub()
+    request = v1.CancelRunRequest(run_id=RUN, before_start=True)
+    receipt = stub.CancelRun(request, metadata=bearer("bob"))
+    assert not receipt.HasField("run")
+    anns = stub.GetRun(v1.GetRunRequest(run_id=RUN), metadata=bearer("ann")).run
+    assert not anns.HasField("cancellation")
+    bobs = stub.StartRun(v1.StartRunRequest(spec=spec(run_id=RUN)), metadata=bearer("bob")).run
+    assert bobs.cancellation.actor == "bob"
+    assert (bobs.tenant, bobs.owner) == ("acme", "bob")
+
+
+def test_an_operator_names_one_of_two_runs_of_one_id(served: Guarded) -> None:
+    """Without a name the refusal lists the owners, for a run that is not the operator's own."""
+    stub = served.stub()
+    for owner in ("ann", "bob"):
+        request = v1.StartRunRequest(spec=spec(run_id=RUN, input=owner))
+        stub.StartRun(request, metadata=bearer(owner))
+    get = v1.GetRunRequest(run_id=RUN)
+    refused = refusal(lambda: stub.GetRun(get, metadata=bearer("olga")))
+    assert refused.reason == "INVALID_ARGUMENT"
+    assert "acme/ann" in refused.words
+    assert "acme/bob" in refused.words
+    get.owner = "bob"
+    assert stub.GetRun(get, metadata=bearer("olga")).run.input == "bob"
+    assert refusal(lambda: stub.GetRun(get, metadata=bearer("ann"))).reason == "RUN_NOT_FOUND"
+    listed = stub.ListRuns(v1.ListRunsRequest(owner="ann"), metadata=bearer("olga")).runs
+    assert [run.owner for run in listed] == ["ann"]
+    assert not stub.ListRuns(v1.ListRunsRequest(owner="bob"), metadata=bearer("ann")).runs
+    stopped = stub.CancelRuns(
+        v1.CancelRunsRequest(runnable="agents/stays"), metadata=bearer("olga")
+    ).results
+    assert {(result.tenant, result.owner) for result in stopped} == {
+        ("acme", "ann"),
+        ("acme", "bob"),
+    }
+
+
+def test_page_tokens_are_of_one_caller(served: Guarded) -> None:
+    stub = served.stub()
+    for n in range(3):
+        stub.StartRun(v1.StartRunRequest(spec=spec(run_id=f"r{n}")), metadata=bearer("ann"))
+    page = stub.ListRuns(v1.ListRunsRequest(page_size=1), metadata=bearer("ann"))
+    stolen = v1.ListRunsRequest(page_size=1, page_token=page.next_page_token)
+    refused = refusal(lambda: stub.ListRuns(stolen, metadata=bearer("bob")))
+    assert refused.fields == ["page_token"]
+    assert len(stub.ListRuns(stolen, metadata=bearer("ann")).runs) == 1
+
+
+def test_the_actor_is_who_was_verified_whatever_the_caller_claims(served: Guarded) -> None:
+    """The claim stands beside it; a claim to act for others is dropped, a user_id refused."""
+    start_anns(served)
+    stub = served.stub()
+    lies = (("pullcord-actor", "root"), ("pullcord-principal", "acme/bob"))
+    run = stub.CancelRun(
+        v1.CancelRunRequest(run_id=RUN, reason="enough"), metadata=(*bearer("ann"), *lies)
+    ).run
+    assert (run.cancellation.actor, run.cancellation.claimed_actor) == ("ann", "root")
+    assert run.owner == "ann"
+    refused = refusal(
+        lambda: stub.StartRun(v1.StartRunRequest(spec=spec(user_id="bob")), metadata=bearer("ann"))
+    )
+    assert (refused.reason, refused.info.metadata["verb"]) == ("PERMISSION_DENIED", "start")
+    cause = v1.CancelRunRequest(run_id=RUN, cause="CANCEL_CAUSE_PARENT")
+    refused = refusal(lambda: stub.CancelRun(cause, metadata=bearer("olga")))
+    assert refused.reason == "PERMISSION_DENIED"
+
+
+def test_a_service_that_may_acts_for_others_of_its_tenant(served: Guarded) -> None:
+    stub = served.stub()
+    for_ann = (("pullcord-principal", "acme/ann"),)
+    run = stub.StartRun(
+        v1.StartRunRequest(spec=spec(run_id=RUN)), metadata=(*bearer("robot"), *for_ann)
+    ).run
+    assert (run.tenant, run.owner) == ("acme", "ann")
+    assert stub.GetRun(v1.GetRunRequest(run_id=RUN), metadata=bearer("ann")).run.owner == "ann"
+    elsewhere = (*bearer("robot"), ("pullcord-principal", "umbrella/eve"))
+    run = stub.StartRun(v1.StartRunRequest(spec=spec(run_id="x")), metadata=elsewhere).run
+    assert (run.tenant, run.owner) == ("acme", "robot"), "another tenant is nothing to act for"
