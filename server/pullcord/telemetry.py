@@ -13,6 +13,7 @@ import structlog
 from opentelemetry import metrics
 
 from pullcord import lines
+from pullcord.run.place import at_work
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 
@@ -132,6 +133,8 @@ class _LineHandler(logging.Handler):
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
+        if (work := at_work.get()) is not None and not hasattr(record, "run_id"):
+            record.run_id = work.run_id  # whoever logs in a run's code speaks of that run
         try:
             line = self._line(record)
         except Exception as error:  # of an argument's __str__, for example

@@ -29,6 +29,7 @@ from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import IMPORT_SHOWN_AFTER
 from pullcord.run import place
 from pullcord.worker.collecting import collect_aside
+from pullcord.worker.debugging import refuse_terminals
 from pullcord.worker.host import Host
 from pullcord.worker.link import Link
 
@@ -52,6 +53,7 @@ def main() -> None:
         # The control process decides when runs stop, also where a service manager sends SIGTERM to
         # every process. Not SIG_IGN, which the commands of tools would inherit.
         signal.signal(number, lambda *_: None)
+    refuse_terminals()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     link = Link(sock)
     hello: list[pb.Hello] = []
