@@ -191,6 +191,16 @@ class EventLog:
             hidden = sum(length for _, length in self._hidden)
             return content[: len(content) - hidden], self._last_shown()
 
+    def take(self, records: Iterable[Record], *, ends: bool = False) -> None:
+        """Adds records that were numbered elsewhere; with `ends`, the last is the terminal event.
+        Their text is not part of `output`."""
+        with self._lock:
+            for record in records:
+                self.last_sequence = record.sequence
+                self._keep(record, len(record.wire or record.text))
+            self.closed = ends
+        self._ring()
+
     # --- what the store has
 
     def since(

@@ -8,7 +8,7 @@ import concurrent.futures
 import contextlib
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from pullcord.run.errors import StoreUnavailable
@@ -63,6 +63,11 @@ class LoopThread:
             task.add_done_callback(self._tasks.discard)
 
         self._loop.call_soon_threadsafe(start)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Calls back on the loop. Any thread."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(callback)
 
     def close(self) -> None:
         """Cancels what runs there, and ends the thread."""

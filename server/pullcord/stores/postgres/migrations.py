@@ -90,7 +90,9 @@ create index on pullcord.run using gin (labels jsonb_path_ops);
 create index on pullcord.run (tenant, owner, session_id, runnable, ending desc)
     where session_id <> '' and state >= 5;
 create index on pullcord.run (incarnation) where state between 1 and 4;
-create index on pullcord.run (incarnation) where state = 4;
+create index on pullcord.run (incarnation)
+    where state between 1 and 4
+        and (stop is not null or decision is not null or watched_until is not null);
 create index on pullcord.run (tenant, owner, session_id, place)
     where place is not null and state between 1 and 4;
 create index on pullcord.run (create_time) where state between 1 and 4 and incarnation is null;

@@ -5,6 +5,8 @@ Nothing is changed here. All is read from the primary, where it was written.
 
 from typing import Any
 
+import asyncpg
+
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
 from pullcord.engine.ports import Age, EndedRun, Scope, StoreSize
@@ -61,7 +63,7 @@ class Reading:
         states = [STATES[s] for s in matching.states if STATES[s] >= ENDED]
         if matching.states and not states:
             return []
-        where = _Where(reach, matching, before)
+        where = Where(reach, matching, before)
         where.add("r.expire_time > clock_timestamp()")
         where.add(
             "r.state >= 5" if not states else "r.state = any($)", *([states] if states else [])
@@ -84,13 +86,13 @@ class Reading:
         assert row is not None
         return StoreSize(row["live"], row["tombstones"], row["ended"], int(row["bytes"]))
 
-    async def _fetch(self, statement: str, where: "_Where") -> list[Any]:
+    async def _fetch(self, statement: str, where: "Where") -> list[Any]:
         return await self._core.control.ask(
             lambda connection: connection.fetch(statement, *where.values)
         )
 
 
-class _Where:
+class Where:
     """The conditions of a list, the newest first."""
 
     def __init__(self, reach: Reach, matching: RunFilter, before: Age | None) -> None:
@@ -128,11 +130,14 @@ async def events(connection: Connection, id: int, after: int) -> list[Record]:
     found: list[Record] = []
     while True:
         rows = await connection.fetch(sql.EVENTS, id, after, _EVENTS)
-        for row in rows:
-            count = row["seq"] - row["prev"]
-            record = record_of(EventRow(row["seq"], count, row["data"], row["lengths"]))
-            if record is not None:
-                found.append(record)
+        found += [record for row in rows if (record := record_in(row)) is not None]
         if len(rows) < _EVENTS:
             return found
         after = rows[-1]["seq"]
+
+
+def record_in(row: asyncpg.Record) -> Record | None:
+    """A stored event; None: it is of a newer release."""
+    return record_of(
+        EventRow(row["seq"], row["seq"] - row["prev"], row["data"], row["lengths"])
+    )

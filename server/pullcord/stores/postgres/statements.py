@@ -267,6 +267,119 @@ select count(*) filter (where state between 1 and 4) as live,
 from run
 """
 
+# --- the runs of other processes
+
+LEFT = (
+    "r.id, r.tenant, r.owner, r.run_id, r.state, r.incarnation, r.begun, r.spec, r.policy,"
+    " r.deadline, r.parent_run_id, r.stop, r.stop_grace, r.stop_now, r.reserved, r.last_seq,"
+    " r.base, r.base_seq, r.question, r.decided, r.create_time"
+)
+"""What a live run is composed of, apart from its events."""
+
+ELSEWHERE = f"select {LEFT} from run r where {_SAME} and {_LIVE}"
+LIVE = "select r.* from run r"
+TAILED = f"select {LEFT}, r.output, r.record, r.deliver_time from run r where r.id = any($1)"
+TAIL = """
+select w.id, e.seq, e.prev, e.data, e.lengths
+from unnest($1::bigint[], $2::bigint[]) as w(id, after)
+cross join lateral (
+    select * from event where event.id = w.id and event.seq > w.after order by event.prev limit 256
+) as e
+"""
+"""What is new of all runs that are followed, in one query."""
+
+WATCH = """
+update run r set watched_until = clock_timestamp() + make_interval(secs => $2)
+where r.id = any($1) and r.state between 1 and 4
+"""
+WATCHED = f"""
+select 1 from run r where {_SAME} and r.watched_until > clock_timestamp()
+"""
+NEWS = f"""
+select r.id, r.tenant, r.owner, r.run_id, r.stop, r.stop_grace, r.stop_now, r.decision, r.decider,
+    r.question, coalesce(r.watched_until > clock_timestamp(), false) as watched
+from run r
+where r.incarnation = $1 and {_LIVE}
+    and (r.stop is not null or r.decision is not null or r.watched_until is not null)
+"""
+DECIDE = """
+with u as (
+    update run r set decision = coalesce(r.decision, $3), decider = case
+        when r.decision is null then $4 else r.decider end
+    where r.id = $1 and r.state = 3 and r.question = $2
+    returning r.id, r.incarnation, r.decision
+)
+select u.decision, pg_notify('pc_run_' || u.incarnation, u.id::text) from u
+"""
+CLAIM = f"""
+with {FENCE},
+c as (
+    select r.id from run r, f
+    where r.incarnation is null and r.state = 1 and r.runnable = any($2)
+    order by r.create_time limit $3 for update of r skip locked
+)
+update run r set incarnation = $1 from c where r.id = c.id returning {LEFT}
+"""
+
+# --- sessions
+
+SESSION_LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+"""The next statement sees all who have had it. One statement for both would not."""
+AHEAD = f"""
+select o.run_id from run r join run o on o.tenant = r.tenant and o.owner = r.owner
+    and o.session_id = r.session_id and o.place < r.place and o.state between 1 and 4
+where {_SAME} and {_LIVE}
+order by o.place
+"""
+IN_SESSION = """
+select r.run_id from run r
+where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.place is not null
+    and r.state between 1 and 4
+order by r.place limit 1
+"""
+
+# --- the runs of the dead
+
+ORPHANS = f"""
+select {LEFT}, extract(epoch from clock_timestamp())::double precision as now
+from run r left join replica p on p.incarnation = r.incarnation
+where {_LIVE} and not coalesce(p.alive, false) and not (r.incarnation is null and r.state = 1)
+order by r.id limit $1
+"""
+_DEAD = """
+    not exists (select 1 from replica p where p.incarnation = $2 and p.alive)
+"""
+REQUEUE = f"""
+with u as (
+    update run r set incarnation = null
+    where r.id = $1 and r.incarnation is not distinct from $2 and not r.begun and r.stop is null
+        and r.state = 1 and {_DEAD}
+    returning r.id
+)
+select u.id, pg_notify('pc_queue', '') from u
+"""
+LOSE = f"""
+with u as (
+    update run r set state = $4, last_seq = $5, reserved = greatest(r.reserved, $5 - 1),
+        record = $6, output = $7, nbytes = $8, question = 0, decision = null, base = null,
+        ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => $9)
+    where r.id = $1 and r.incarnation is not distinct from $2 and {_LIVE} and r.last_seq = $3
+        and (r.stop is not null) = $10::boolean and r.stop_now = $11::boolean and {_DEAD}
+    returning r.id
+),
+i as (
+    insert into event (id, prev, seq, data)
+    select u.id, $5::bigint - 1, $5, $12 from u
+)
+select u.id, pg_notify('pc_end', u.id::text) from u
+"""
+"""The end of a run whose process is dead, unless it has changed since it was composed."""
+FORGET_DEAD = """
+delete from replica p where not p.alive and p.beat_time < now() - interval '1 day'
+    and not exists (select 1 from run r where r.incarnation = p.incarnation
+        and r.state between 1 and 4)
+"""
+
 # --- sweeping
 
 SWEEP_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('pullcord sweep', 0))"

@@ -14,6 +14,7 @@ from pullcord.engine.ports import Entry, Finish, Written
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.events import RunContinued, RunPaused
+from pullcord.run.record import Run
 from pullcord.run.state import RunState
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
@@ -256,12 +257,16 @@ def _left(id: int, end: Finish, after: int) -> tuple[list[EventColumns], int]:
     return [_event(id, run_id, r) for r in records], records[0].sequence - records[0].count
 
 
+def record_columns(run: Run) -> tuple[bytes, bytes]:
+    """An ended run without its output, and that."""
+    return run_bytes(replace(run, output="")), run.output.encode(errors="surrogatepass")
+
+
 def _record(end: Finish) -> tuple[bytes, bytes, float, str, float, int]:
     """The run without its output, its output, delivered, decided, seconds to keep, size."""
     ended = end.ended
     run = ended.run
-    record = run_bytes(replace(run, output=""))
-    output = run.output.encode(errors="surrogatepass")
+    record, output = record_columns(run)
     keep = max(0.0, run.expire_time - run.end_time)
     nbytes = end.log.nbytes + len(output) + len(record) + len(spec_bytes(ended.spec)) + 2048
     return record, output, ended.deliver_time, ended.decided, keep, nbytes

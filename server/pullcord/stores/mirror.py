@@ -1,0 +1,158 @@
+"""A live run of another process, kept up to date from the store that both share.
+
+Its events are read once for all who follow it here. How they are read is the store's business.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pullcord.engine.log.log import UNBOUNDED, EventLog
+from pullcord.engine.log.record import Record
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import EndedRun
+from pullcord.run.events import Gap
+from pullcord.run.record import Run
+from pullcord.stores.fold import Left, fold
+
+_FOLD_AT = 1000
+"""Records that wait to be folded into the run, at most."""
+
+
+class Mirror:
+    """One run. Its store's thread feeds it, and any thread reads it."""
+
+    def __init__(
+        self,
+        id: int,
+        incarnation: str,
+        left: Left,
+        options: EngineOptions,
+        on_use: Callable[["Mirror"], None],
+    ) -> None:
+        """`on_use` is called when it must be kept up to date from now on, in any thread."""
+        self.id = id
+        self.incarnation = incarnation
+        """Of the process that executes the run, as far as is known."""
+        self.spec = left.spec
+        self.log = EventLog(
+            options.max_log_bytes, options.max_log_records, UNBOUNDED, lambda: None
+        )
+        if left.base is not None:
+            self.log.last_sequence = left.base.last_sequence
+        self.log.take(left.records)
+        self.question = 0
+        self._options = options
+        self._on_use = on_use
+        self._changed = threading.Condition()
+        self._left = left
+        self._ended: EndedRun | None = None
+        self._decided = ""
+        self._callbacks: list[Callable[[], None]] = []
+        self.watchers = 0
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody needs it kept up to date."""
+        return self._ended is None and bool(self.watchers or self._callbacks)
+
+    # --- readers
+
+    @property
+    def reserved(self) -> int:
+        """Events up to this number may have been shown by the run's owner."""
+        return self._left.reserved
+
+    @property
+    def ended(self) -> EndedRun | None:
+        """The run, once it has ended."""
+        return self._ended
+
+    def snapshot(self) -> Run:
+        """The run as its store has it."""
+        with self._changed:
+            if self._ended is not None:
+                return self._ended.run
+            return self._fold()
+
+    def decided(self) -> str:
+        """The digest of the decisions that continued it last."""
+        return self._ended.decided if self._ended is not None else self._decided
+
+    def come(self) -> None:
+        """One more watches."""
+        with self._changed:
+            self.watchers += 1
+        self._on_use(self)
+
+    def leave(self) -> None:
+        """One less does."""
+        with self._changed:
+            self.watchers -= 1
+
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back once when the run has ended; at once if it has."""
+        with self._changed:
+            waits = self._ended is None
+            if waits:
+                self._callbacks.append(callback)
+        if waits:
+            self._on_use(self)
+        else:
+            callback()
+        return lambda: self._forget(callback)
+
+    def wait_for(self, sequence: int, timeout: float) -> bool:
+        """Blocks until the store has this event, or the run's end."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._ended is not None or self.log.last_sequence >= sequence, timeout
+            )
+
+    # --- the store
+
+    def feed(self, left: Left, incarnation: str, question: int, decided: str) -> None:
+        """The run goes on: `left.records` are those after the last ones."""
+        with self._changed:
+            waiting = [*self._left.records, *left.records]
+            self._left = replace(left, records=waiting, base=self._left.base)
+            self.incarnation, self.question, self._decided = incarnation, question, decided
+            if len(waiting) >= _FOLD_AT:
+                self._fold()
+            self.log.take(left.records)
+            self._changed.notify_all()
+
+    def end(self, ended: EndedRun, records: Sequence[Record]) -> None:
+        """The run has ended; `records` are those after the last ones, its end among them."""
+        with self._changed:
+            if self._ended is not None:
+                return
+            self._ended = ended
+            self.log.take(self._without_holes(records), ends=True)
+            callbacks, self._callbacks = self._callbacks, []
+            self._changed.notify_all()
+        for callback in callbacks:
+            callback()
+
+    # --- inside
+
+    def _fold(self) -> Run:
+        run = fold(self._left, self._options.max_ledger)
+        self._left = replace(self._left, base=run, records=())
+        return run
+
+    def _without_holes(self, records: Sequence[Record]) -> list[Record]:
+        whole, last = [], self.log.last_sequence
+        for record in records:
+            before = record.sequence - record.count
+            if before > last:
+                gap = Gap(last + 1, before)
+                whole.append(Record(before, before - last, record.create_time, gap))
+            whole.append(record)
+            last = record.sequence
+        return whole
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        with self._changed:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)

@@ -1,0 +1,90 @@
+"""What becomes of the runs of a process that is dead: those that had begun end, the others wait.
+
+Whoever notices does it, again and again, and each run once: an end is written only if the run is
+still as it was when its end was composed.
+"""
+
+import logging
+
+import asyncpg
+
+from pullcord.engine.log.record import Record
+from pullcord.engine.ports import Terms
+from pullcord.run.record import DisconnectPolicy
+from pullcord.run.scope import Scope
+from pullcord.stores.fold import Left, lost
+from pullcord.stores.postgres import statements as sql
+from pullcord.stores.postgres.connections import Connection
+from pullcord.stores.postgres.core import STATES, Core, stop_in
+from pullcord.stores.postgres.reading import events
+from pullcord.stores.postgres.writing import record_columns
+from pullcord.stores.rows import event_row, spec_of, stored_run
+
+_log = logging.getLogger("pullcord.store")
+
+_BATCH = 20
+"""Runs that are looked at together: each with all its events."""
+
+
+async def reap(core: Core) -> int:
+    """Ends or requeues the runs of the dead until there are none; how many that were."""
+    reaped = 0
+    while True:
+        rows = await core.control.ask(lambda connection: connection.fetch(sql.ORPHANS, _BATCH))
+        done = 0
+        for row in rows:
+            done += await core.control.ask(lambda connection, row=row: _reap(connection, core, row))
+        reaped += done
+        if not done:
+            return reaped
+
+
+async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool:
+    if not row["begun"] and row["stop"] is None:
+        return await connection.fetchrow(sql.REQUEUE, row["id"], row["incarnation"]) is not None
+    records = await events(connection, row["id"], row["base_seq"])
+    options = core.options
+    left = left_of(row, records)
+    ended, end = lost(left, row["now"], options.retention, options.max_ledger)
+    run, event = ended.run, event_row(ended.run.run_id, end)
+    stop = stop_in(row)
+    record, output = record_columns(run)
+    written = await connection.fetchrow(
+        sql.LOSE,
+        row["id"],
+        row["incarnation"],
+        row["last_seq"],
+        STATES[run.state],
+        run.last_sequence,
+        record,
+        output,
+        sum(len(r.wire or b"") for r in records) + len(record) + len(output) + 2048,
+        options.retention,
+        stop is not None,
+        row["stop_now"],
+        event.data,
+    )
+    if written is not None:
+        _log.warning("run %s ended %s: its replica is dead", run.run_id, run.state)
+    return written is not None
+
+
+def left_of(row: asyncpg.Record, records: list[Record]) -> Left:
+    """What the store has of a live run."""
+    terms = Terms(
+        DisconnectPolicy(row["policy"] or DisconnectPolicy.CONTINUE),
+        row["deadline"],
+        row["parent_run_id"],
+        row["begun"],
+    )
+    return Left(
+        Scope(row["tenant"], row["owner"]),
+        spec_of(row["spec"]),
+        terms,
+        row["create_time"],
+        row["begun"],
+        row["reserved"],
+        records,
+        None if row["base"] is None else stored_run(row["base"]),
+        stop_in(row),
+    )

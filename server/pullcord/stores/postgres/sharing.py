@@ -1,0 +1,251 @@
+"""The runs of other processes, and what others have recorded for the runs of this one.
+
+All that is followed is read in a few queries at each notification. What a recorded stop or decision
+does to a run is the engine's business.
+"""
+
+import json
+import time
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+import asyncpg
+
+from pullcord.engine.ports import Age, Waiting
+from pullcord.engine.sharing import Asked, Ear, Key
+from pullcord.run.record import Decision, Run, RunFilter
+from pullcord.run.scope import Reach, Scope
+from pullcord.run.state import RunState
+from pullcord.stores.fold import fold
+from pullcord.stores.mirror import Mirror
+from pullcord.stores.postgres import statements as sql
+from pullcord.stores.postgres.connections import Connection
+from pullcord.stores.postgres.core import ENDED, STATE_OF, STATES, Core, Own, ended_in, stop_in
+from pullcord.stores.postgres.listening import Listening
+from pullcord.stores.postgres.reading import Where, events, record_in
+from pullcord.stores.postgres.reaping import left_of
+
+_WATCH_LEASE, _WATCH_EVERY = 6.0, 2.0
+"""Seconds that a run counts as watched here after that was said last, and between two times."""
+_CLAIM = 16
+"""Runs that are taken over at a time: others may have room, too."""
+
+
+class Sharing:
+    """One store's share in the runs of all. Used on its loop, but for `add`."""
+
+    def __init__(
+        self, core: Core, listening: Listening, begin: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """`begin` calls something on the loop, from any thread."""
+        self._core = core
+        self._listening = listening
+        self._begin = begin
+        self._ear: Ear | None = None
+        self._mirrors: weakref.WeakValueDictionary[int, Mirror] = weakref.WeakValueDictionary()
+        self._used: dict[int, Mirror] = {}
+        self._said_watched = 0.0
+        self._watched: set[int] = set()
+
+    async def listen(self, ear: Ear) -> None:
+        """From now on this ear hears."""
+        self._ear = ear
+        await self._want()
+        self._listening.wake()
+
+    # --- one run of another process
+
+    async def elsewhere(self, scope: Scope, run_id: str) -> Mirror | None:
+        """As the port says."""
+        return await self._core.control.ask(
+            lambda connection: self._elsewhere(connection, scope, run_id)
+        )
+
+    async def _elsewhere(
+        self, connection: Connection, scope: Scope, run_id: str
+    ) -> Mirror | None:
+        row = await connection.fetchrow(sql.ELSEWHERE, scope.tenant, scope.owner, run_id)
+        if row is None:
+            return None
+        mirror = self._mirrors.get(row["id"])
+        if mirror is None or not mirror.is_used:
+            records = await events(connection, row["id"], row["base_seq"])
+            mirror = Mirror(
+                row["id"], row["incarnation"] or "", left_of(row, records), self._core.options, self.add
+            )
+            mirror.feed(left_of(row, []), row["incarnation"] or "", row["question"], row["decided"])
+            self._mirrors[row["id"]] = mirror
+        else:
+            await self._tail(connection, [mirror])
+        return mirror
+
+    def add(self, mirror: Mirror) -> None:
+        """This run is kept up to date from now on. Any thread."""
+
+        def add() -> None:
+            self._used[mirror.id] = mirror
+            self._said_watched = 0.0
+            self._listening.wake()
+
+        self._begin(add)
+
+    async def decide(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """As the port says."""
+        mirror = await self.elsewhere(scope, run_id)
+        if mirror is None or not mirror.question:
+            return False
+        data = _decision_bytes(asked.decisions)
+        row = await self._core.control.ask(
+            lambda connection: connection.fetchrow(
+                sql.DECIDE, mirror.id, mirror.question, data, asked.actor
+            )
+        )
+        return row is not None and row["decision"] == data
+
+    # --- many
+
+    async def live(
+        self, reach: Reach, matching: RunFilter, before: Age | None, size: int
+    ) -> list[Run]:
+        """As the port says."""
+        states = [STATES[s] for s in matching.states if STATES[s] < ENDED]
+        if matching.states and not states:
+            return []
+        where = Where(reach, matching, before)
+        where.add("r.state = any($)", states or [1, 2, 3, 4])
+        where.add("r.incarnation is distinct from $", self._core.incarnation)
+        rows = await self._core.control.ask(
+            lambda connection: connection.fetch(
+                f"select {sql.LEFT} from run r {where.text(size)}", *where.values
+            )
+        )
+        return [_as_listed(row, self._core.options.max_ledger) for row in rows]
+
+    async def claim(self, serves: Collection[str]) -> Sequence[Waiting]:
+        """As the port says."""
+        core = self._core
+        rows = await core.control.ask(
+            lambda connection: connection.fetch(sql.CLAIM, core.incarnation, list(serves), _CLAIM)
+        )
+        waiting = []
+        for row in rows:
+            left = left_of(row, [])
+            core.own[row["tenant"], row["owner"], row["run_id"]] = Own(row["id"], row["reserved"])
+            waiting.append(
+                Waiting(left.scope, left.spec, left.terms, row["reserved"], row["create_time"])
+            )
+        return waiting
+
+    # --- sessions
+
+    async def ahead(self, scope: Scope, run_id: str) -> list[str]:
+        """As the port says."""
+        rows = await self._core.control.ask(
+            lambda connection: connection.fetch(sql.AHEAD, scope.tenant, scope.owner, run_id)
+        )
+        return [row["run_id"] for row in rows]
+
+    async def is_watched(self, scope: Scope, run_id: str) -> bool:
+        """As the port says."""
+        row = await self._core.control.ask(
+            lambda connection: connection.fetchrow(
+                sql.WATCHED, scope.tenant, scope.owner, run_id
+            )
+        )
+        return row is not None
+
+    # --- what is new
+
+    async def read(self) -> None:
+        """Reads what is new, and says so to those who wait for it."""
+        self._used = {id: mirror for id, mirror in self._used.items() if mirror.is_used}
+        await self._want()
+        mirrors = list(self._used.values())
+        await self._say_watched(mirrors)
+        if mirrors:
+            await self._core.control.ask(lambda connection: self._tail(connection, mirrors))
+        if self._ear is not None:
+            await self._hear(self._ear)
+
+    async def _want(self) -> None:
+        channels = {"pc_end", "pc_queue", f"pc_run_{self._core.incarnation}"}
+        channels |= {f"pc_log_{m.incarnation}" for m in self._used.values() if m.incarnation}
+        await self._listening.want(channels)
+
+    async def _say_watched(self, mirrors: list[Mirror]) -> None:
+        ids = {mirror.id for mirror in mirrors if mirror.watchers}
+        now = time.monotonic()
+        if not ids or (ids <= self._watched and now - self._said_watched < _WATCH_EVERY):
+            self._watched &= ids
+            return
+        await self._core.control.ask(
+            lambda connection: connection.execute(sql.WATCH, list(ids), _WATCH_LEASE)
+        )
+        self._watched, self._said_watched = ids, now
+
+    async def _tail(self, connection: Connection, mirrors: list[Mirror]) -> None:
+        # The rows first: an end that is there now has all its events in the second query.
+        rows = {
+            row["id"]: row
+            for row in await connection.fetch(sql.TAILED, [mirror.id for mirror in mirrors])
+        }
+        after = {mirror.id: mirror.log.last_sequence for mirror in mirrors}
+        new: dict[int, list[asyncpg.Record]] = {}
+        for event in await connection.fetch(sql.TAIL, list(after), list(after.values())):
+            new.setdefault(event["id"], []).append(event)
+        for mirror in mirrors:
+            row, found = rows.get(mirror.id), new.get(mirror.id, [])
+            if row is None:
+                continue  # it was withdrawn, or has expired
+            records = [record for event in found if (record := record_in(event)) is not None]
+            if row["state"] >= ENDED:
+                if len(found) >= 256:
+                    records = await events(connection, mirror.id, after[mirror.id])
+                mirror.end(ended_in(row), records)
+                continue
+            if row["base_seq"] > after[mirror.id]:
+                records = [r for r in records if r.sequence > row["base_seq"]]
+            mirror.feed(
+                replace(left_of(row, records), base=None),
+                row["incarnation"] or "",
+                row["question"],
+                row["decided"],
+            )
+            if len(found) >= 256:
+                self._listening.wake()
+
+    async def _hear(self, ear: Ear) -> None:
+        core = self._core
+        rows = await core.control.ask(
+            lambda connection: connection.fetch(sql.NEWS, core.incarnation)
+        )
+        watched: list[Key] = []
+        for row in rows:
+            key = (Scope(row["tenant"], row["owner"]), row["run_id"])
+            if row["watched"]:
+                watched.append(key)
+            if (stop := stop_in(row)) is not None:
+                ear.stop(key, stop)
+            if row["decision"] is not None:
+                ear.decide(key, Asked(_decisions_of(row["decision"]), row["decider"]))
+        ear.watched(watched)
+        ear.turns()
+        ear.queued()
+
+
+def _as_listed(row: asyncpg.Record, max_ledger: int) -> Run:
+    """A live run without its events, as a list shows it."""
+    run = fold(left_of(row, []), max_ledger)
+    state = STATE_OF[row["state"]]
+    cancelling = run.state is RunState.CANCELLING
+    return replace(run, output="", state=run.state if cancelling else state)
+
+
+def _decision_bytes(decisions: Sequence[Decision]) -> bytes:
+    made = [[d.tool_call_id, d.approved, d.answer, d.note] for d in decisions]
+    return json.dumps(made).encode()
+
+
+def _decisions_of(data: bytes) -> tuple[Decision, ...]:
+    return tuple(Decision(*made) for made in json.loads(data))
