@@ -168,11 +168,12 @@ create function testing.clock_timestamp() returns timestamptz language sql volat
 class Database:
     """A database with the store's tables, whose time a test moves."""
 
-    def __init__(self, server: Postgres, name: str) -> None:
+    def __init__(self, server: Postgres, name: str, *, real_time: bool = False) -> None:
         self._thread = LoopThread("pullcord-test-database")
         self._thread.call(_made(server, name), 60.0)
         self.url = server.url(name)
-        self.address = Address(self.url, search_path="testing, pg_catalog, pullcord")
+        path = "pullcord" if real_time else "testing, pg_catalog, pullcord"
+        self.address = Address(self.url, search_path=path)
         self._connection = self._thread.call(self.address.connect())
 
     def execute(self, statement: str, *values: object) -> None:
@@ -183,7 +184,7 @@ class Database:
         """What a query finds."""
         return self._thread.call(self._connection.fetch(statement, *values))
 
-    def clear(self, now: float) -> None:
+    def clear(self, now: float = 0.0) -> None:
         """Empties all tables; it is `now` there."""
         self.execute("truncate run, event, replica")
         self.set_time(now)

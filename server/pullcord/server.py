@@ -194,7 +194,7 @@ class RunServer:
         try:
             address = self._listen(server, entrance, listen)
             await _in_thread(call_hooks, self.on_startup)
-            waited = await _in_thread(self.engine.recover, self.catalog.find)
+            waited = await _in_thread(self.engine.recover, self.catalog.find, self.catalog.names)
             await server.start()
             on_ready(address)
             _log.info("runs are kept in %s", self.kept_in)

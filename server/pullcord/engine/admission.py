@@ -29,11 +29,13 @@ from pullcord.engine.ports import (
     CancelRequest,
     EndedRun,
     Executor,
+    NotYet,
     Observer,
     RunStore,
     Terms,
     Waiting,
 )
+from pullcord.engine.replicas import Replicas
 from pullcord.engine.sessions import Sessions
 from pullcord.engine.start import Start, margin
 from pullcord.run.cancel import CancelCause, Cancellation
@@ -92,6 +94,8 @@ class Admission:
         self.capacity = Capacity(options.max_live_runs)
         self._unheard = 0 if store.durable else UNBOUNDED
         """The events of a run that may be shown before its store has heard of it."""
+        self.replicas: Replicas | None = None
+        """Set if other processes share the store."""
         self._takeable: set[Key] = set()
         """Runs that wait for their turn, and that another process may begin."""
 
@@ -143,7 +147,7 @@ class Admission:
                 raise
             _must_be_same(found.spec, spec)
             return self._directory.ended(start.scope, found)
-        answer: Admitted | EndedRun = Admitted(reserved=self._unheard)
+        answer: Admitted | AlreadyLive | EndedRun = Admitted(reserved=self._unheard)
         if ask:
             try:
                 answer = self._ask_store(start.scope, spec, terms)
@@ -153,9 +157,12 @@ class Admission:
         if isinstance(answer, EndedRun):
             self.capacity.release()
             return self._directory.ended(start.scope, answer)
+        if isinstance(answer, AlreadyLive):
+            self.capacity.release()
+            return self._directory.find(start.scope, spec.run_id)
         live = self._live_run(start.scope, spec, terms, parent, reserved=answer.reserved)
         try:
-            self._announce(live, None if ask else terms)
+            self._announce(live, None if ask else terms, answer.place)
             self._begin(live, start, terms, answer.cancellation)
         except BaseException:
             if ask:
@@ -170,17 +177,19 @@ class Admission:
         if not self._store.durable:
             return Terms(policy)
         deadline = 0.0 if start.deadline is None else self._clock.time() + start.deadline
-        waits = self.sessions.waits(start.scope, spec)
+        waits = self.sessions.waits(start.scope, spec, self._store.sharing is not None)
         return Terms(policy, deadline, start.parent_run_id, begins=not waits)
 
-    def _ask_store(self, scope: Scope, spec: RunSpec, terms: Terms) -> Admitted | EndedRun:
+    def _ask_store(
+        self, scope: Scope, spec: RunSpec, terms: Terms
+    ) -> Admitted | AlreadyLive | EndedRun:
         try:
             answer = self._store.admit(scope, spec, terms)
         except StoreUnavailable:
             if self._store.durable:  # it may have done it all the same
                 self.completer.again(partial(self._take_back, (scope, spec.run_id)), _SOON)
             raise
-        if isinstance(answer, AlreadyLive):
+        if isinstance(answer, AlreadyLive) and self._store.sharing is None:
             raise StoreUnavailable(f"run {spec.run_id!r} is live in another process")
         return answer
 
@@ -198,22 +207,22 @@ class Admission:
             if self._directory.here(*key) is None:
                 self._store.withdraw(*key)
 
-    def _announce(self, live: LiveRun, opens: Terms | None) -> None:
+    def _announce(self, live: LiveRun, opens: Terms | None, place: int = 0) -> None:
         """The run can be found from now on; or it is refused, and its capacity is free again.
 
         `opens`: the terms of a run that the store has not heard of.
         """
         try:
-            live.announce(lambda: self._enter(live))
+            live.announce(lambda: self._enter(live, place))
         except BaseException:
             self.capacity.release()
             raise
         if self.journal is not None:
             self.journal.add(live, opens)
 
-    def _enter(self, live: LiveRun) -> None:
+    def _enter(self, live: LiveRun, place: int) -> None:
         if live.lineage.source is None:  # else the turn is its root's
-            self.sessions.enter(live)
+            self.sessions.enter(live, place)
         self.completer.starting(live)
         self._directory.add(live)
 
@@ -248,7 +257,7 @@ class Admission:
         live = self._live_run(
             waiting.scope, spec, terms, reserved=waiting.reserved, create_time=waiting.create_time
         )
-        self._announce(live, None)
+        self._announce(live, None, waiting.place)
         try:
             start = Start(find(spec.runnable))
             if terms.parent_run_id:  # which had begun, and is lost
@@ -348,6 +357,7 @@ class Admission:
             reserved=reserved,
             holds_end=self._store.durable,
             create_time=create_time,
+            ask_others=None if self.replicas is None else self.replicas.ask_others,
         )
 
     def _port(self, live: LiveRun) -> LivePort:
@@ -396,8 +406,11 @@ class Admission:
             try:
                 if start.loop is not None and start.loop.is_closed():
                     raise RuntimeError("the event loop that was to run it is closed")
-                if asks and not self._may_begin(live):
-                    self.capacity.release()
+                if asks and (may := self._may_begin(live)) is not True:
+                    if may is None and self.replicas is not None:
+                        self.replicas.wait_for_turn(live, begin)
+                    else:
+                        self.capacity.release()
                     return
                 context.run(execute)
             except StoreUnavailable:
@@ -415,11 +428,14 @@ class Admission:
         else:
             execute()
 
-    def _may_begin(self, live: LiveRun) -> bool:
-        """Whether the store lets a run begin that waited. From now on nobody takes it over."""
+    def _may_begin(self, live: LiveRun) -> bool | None:
+        """Whether the store lets a run begin that waited; then nobody takes it over any more. None:
+        not yet."""
         if live.state.is_terminal:
             return False
         stop = self._store.begin(*live.key)
+        if isinstance(stop, NotYet):
+            return None
         self._takeable.discard(live.key)
         if stop is not None:
             live.stop(stop)
@@ -433,6 +449,12 @@ class Admission:
         stop = CancelRequest(Cancellation(CancelCause.SUPERSEDED, reason=reason))
         earlier = self.sessions.supersede(live)
         each(earlier, lambda run: run.cancel(stop))
+        if (sharing := self._store.sharing) is not None:
+            for run_id in sharing.ahead(*live.key):
+                if self._directory.here(live.scope, run_id) is None:
+                    now = replace(stop.cancellation, accept_time=self._clock.time())
+                    request = replace(stop, cancellation=now)
+                    self._store.request_stop(live.scope, run_id, request, before_start=False)
         return bool(earlier)
 
     # --- the way back

@@ -4,6 +4,7 @@ What a cancel does to a run is the run's own business.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from pullcord.engine.aside import in_batches
@@ -11,11 +12,11 @@ from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory
 from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.paging import age
-from pullcord.engine.ports import CancelRequest, EndedRun, RunStore
+from pullcord.engine.ports import CancelRequest, RunStore
 from pullcord.engine.sessions import Sessions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.errors import RunNotFound, TooManyAffected
-from pullcord.run.record import CancelResult, Receipt, RunFilter
+from pullcord.run.record import CancelResult, Receipt, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
 
 
@@ -64,13 +65,7 @@ class Cancels:
     ) -> Receipt:
         accepted = replace(request.cancellation, accept_time=self._clock.time())
         request = replace(request, cancellation=accepted)
-        answer = self._store.request_stop(scope, run_id, request, before_start=before_start)
-        if answer is None:
-            raise RunNotFound(run_id)
-        if isinstance(answer, EndedRun):
-            return self._directory.ended(scope, answer).receipt()
-        outcome = CancelOutcome.RECORDED if answer.before_start else CancelOutcome.REQUESTED
-        return Receipt(outcome, accept_time=answer.request.cancellation.accept_time)
+        return self._directory.stop_elsewhere(scope, run_id, request, before_start=before_start)
 
     def cancel_many(
         self,
@@ -94,8 +89,9 @@ class Cancels:
             and not live.state.is_terminal
             and matching.matches(run := live.snapshot(with_output=False))
         ]
-        if len(found) > max_affected:
-            raise TooManyAffected(len(found), max_affected)
+        elsewhere = self._elsewhere(reach, matching, max_affected)
+        if len(found) + len(elsewhere) > max_affected:
+            raise TooManyAffected(len(found) + len(elsewhere), max_affected)
         outcomes: dict[Key, CancelOutcome | None] = {}
         if not validate_only:
             # Parents first, so that no run learns that a child of its was stopped, and goes on.
@@ -108,11 +104,22 @@ class Cancels:
             for key, recording in recordings:
                 if recording is not None:
                     outcomes[key] = recording.wait().outcome
-        runs = sorted((run for _, run in found), key=age, reverse=True)
+            for run in elsewhere:
+                with suppress(RunNotFound):  # its row is gone: it was refused after all
+                    receipt = self._ask_store(run.scope, run.run_id, request, before_start=False)
+                    outcomes[run.scope, run.run_id] = receipt.outcome
+        runs = sorted([*(run for _, run in found), *elsewhere], key=age, reverse=True)
         return [
             CancelResult(run.run_id, outcomes.get((run.scope, run.run_id)), *run.scope)
             for run in runs
         ]
+
+    def _elsewhere(self, reach: Reach, matching: RunFilter, most: int) -> list[Run]:
+        """The runs of other processes, parents before their children."""
+        if self._store.sharing is None:
+            return []
+        found = self._store.sharing.live(reach, matching, None, most + 1)
+        return sorted(found, key=lambda run: (bool(run.parent_run_id), run.create_time))
 
     def shut_down(self, mode: CancelMode, grace_period: float | None) -> None:
         """Cancels every live run with cause SHUTDOWN, except those that can begin elsewhere."""

@@ -15,6 +15,11 @@ class Capacity:
         self.occupied = 0
         """Runs that hold capacity: live ones, and abandoned ones still at work."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether there is room for children only."""
+        return self._draining
+
     def drain(self) -> None:
         """There is no room from now on, except for children."""
         with self._lock:

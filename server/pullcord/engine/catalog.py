@@ -49,6 +49,10 @@ class Catalog:
         except KeyError:
             raise RunnableNotFound(name) from None
 
+    def names(self) -> list[str]:
+        """The full names of what is on offer."""
+        return list(self._by_name)
+
     def all(self) -> list[RunnableInfo]:
         """What callers may know of each, in order of name."""
         return list(self._infos)

@@ -175,6 +175,8 @@ class Completer:
         for item, stop in zip(batch, refusals, strict=True):
             if stop is None:
                 self._let_go(item)
+            elif isinstance(stop, EndedRun):
+                self._give_way(item)
             elif item.live.is_held:
                 item.live.overrule(stop)
                 item.end = self._finish(item.live)
@@ -184,6 +186,18 @@ class Completer:
                 self._let_go(item)
         if overruled:
             self._keep(overruled)
+
+    def _give_way(self, item: _Item) -> None:
+        """Others took this process for dead, and have ended the run: their end stands."""
+        try:
+            kept = self._store.log(*item.live.key)
+        except Exception:
+            self._try_again([item])
+            return
+        if kept is not None:
+            ended, log = kept
+            item.live.give_way(ended.run, log.records(ended.run.last_sequence - 1)[-1])
+        self._let_go(item)
 
     def _try_again(self, batch: Sequence[_Item]) -> None:
         others = f" and {len(batch) - 1} others" if len(batch) > 1 else ""

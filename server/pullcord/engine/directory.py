@@ -13,8 +13,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
+from pullcord.engine.elsewhere import ElsewhereHandle
 from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.live.question import digest
 from pullcord.engine.log.watch import Watcher
@@ -150,6 +152,7 @@ class Directory:
     def __init__(self, store: RunStore, recorder: Recorder | None = None) -> None:
         """A durable store has a `recorder`."""
         self._store = store
+        self._sharing = store.sharing
         self._recorder = recorder
         self._changed = threading.Condition()
         self._live: dict[Key, LiveRun] = {}
@@ -224,14 +227,41 @@ class Directory:
         here = self.find_here(scope, run_id)
         if here is not None:
             return here
-        ended = self._store.find(scope, run_id)
-        if ended is None:
-            raise RunNotFound(run_id)
-        return self.ended(scope, ended)
+        for _ in range(2):  # it may end between the two looks
+            ended = self._store.find(scope, run_id)
+            if ended is not None:
+                return self.ended(scope, ended)
+            if (elsewhere := self.elsewhere(scope, run_id)) is not None:
+                return elsewhere
+            if self._sharing is None:
+                break
+        raise RunNotFound(run_id)
+
+    def elsewhere(self, scope: Scope, run_id: str) -> RunHandle | None:
+        """The live run of this id that another process executes."""
+        if self._sharing is None:
+            return None
+        found = self._sharing.elsewhere(scope, run_id)
+        if found is None:
+            return None
+        cancel = partial(self.stop_elsewhere, scope, run_id)
+        return ElsewhereHandle(scope, found, self._sharing, cancel)
 
     def handle(self, live: LiveRun) -> RunHandle:
         """The handle of a live run."""
         return LiveHandle(live, self._recorder)
+
+    def stop_elsewhere(
+        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool = False
+    ) -> Receipt:
+        """Records a stop for a run that is not here. Raises as `Engine.cancel` does."""
+        answer = self._store.request_stop(scope, run_id, request, before_start=before_start)
+        if answer is None:
+            raise RunNotFound(run_id)
+        if isinstance(answer, EndedRun):
+            return self.ended(scope, answer).receipt()
+        outcome = CancelOutcome.RECORDED if answer.before_start else CancelOutcome.REQUESTED
+        return Receipt(outcome, answer.run, answer.request.cancellation.accept_time)
 
     def ended(self, scope: Scope, ended: EndedRun) -> RunHandle:
         """The handle of a run that a store returned."""
@@ -251,11 +281,15 @@ class Directory:
             InvalidArgument: the token is not of a page of this list.
         """
         before = read_token(token, reach, matching) if token else None
+        live: list[Run] = []
+        if self._sharing is not None:
+            live = self._sharing.live(reach, matching, before, size + 1)
         # In this order no run is missed that moves from one place to the other meanwhile.
         here = [
             live.snapshot(with_output=False) for live in self.all_here() if reach.covers(live.scope)
         ]
-        runs = {
+        runs = {(run.scope, run.run_id): run for run in live}
+        runs |= {
             (run.scope, run.run_id): run
             for run in here
             if matching.matches(run) and (before is None or age(run) < before)

@@ -6,7 +6,7 @@ executor's.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from pullcord.engine.admission import Admission
@@ -19,6 +19,7 @@ from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
 from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
 from pullcord.engine.recording import Recorder
+from pullcord.engine.replicas import Replicas
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode
@@ -80,6 +81,7 @@ class Engine:
         self._clock = clock
         self._store = store
         self._executor = executor
+        self._replicas: Replicas | None = None
         self._journal = Journal(store, options) if store.durable else None
         self._recorder = Recorder(store, self._journal) if self._journal is not None else None
         self._directory = Directory(store, self._recorder)
@@ -90,15 +92,31 @@ class Engine:
             self._directory, self._admission.sessions, store, clock, self._admission.put_down
         )
 
-    def recover(self, find: Callable[[str], Runnable]) -> int:
+    def recover(
+        self, find: Callable[[str], Runnable], serves: Callable[[], Collection[str]] = tuple
+    ) -> int:
         """Ends what earlier processes have left in the store, and admits what they had not begun.
 
         To be called before anything is started. `find` returns the runnable of a full name, or
         raises RunnableNotFound, which fails the run. Returns how many runs were admitted. Blocks.
+
+        If the store is shared: from now on this process takes part. It takes over runs of the
+        runnables that it `serves`, and only those.
         """
         waiting = self._store.recover()
         for one in waiting:
             self._admission.readmit(one, find)
+        if (sharing := self._store.sharing) is not None:
+
+            def take_over() -> None:
+                if not self._admission.capacity.is_draining and (names := serves()):
+                    for one in sharing.claim(names):
+                        self._admission.readmit(one, find)
+
+            self._replicas = self._admission.replicas = Replicas(
+                sharing, self._directory, take_over
+            )
+            self._replicas.begin()
         return len(waiting)
 
     # --- starting
@@ -308,6 +326,8 @@ class Engine:
         self.drain()
         self.shut_down_runs(CancelMode.IMMEDIATE)
         self.wait_idle(self.options.abandon_after + 1.0)
+        if self._replicas is not None:
+            self._replicas.close()
         self._executor.close()
         self._admission.completer.close()
         if self._journal is not None and self._recorder is not None:

@@ -243,7 +243,7 @@ class Journal:
         book.full_since = None
         book.after, book.reserved = answer.last_sequence, answer.reserved
         live.log.show(answer.reserved)
-        if answer.stop is not None and _is_news(live, answer.stop):
+        if answer.stop is not None and is_news(live, answer.stop):
             live.stop(answer.stop)
         self._rest(book)
 
@@ -269,7 +269,8 @@ class Journal:
                 book.live.break_off(RunError("StoreUnavailable", words))
 
 
-def _is_news(live: LiveRun, stop: CancelRequest) -> bool:
+def is_news(live: LiveRun, stop: CancelRequest) -> bool:
+    """Whether a recorded stop would change anything about a run."""
     standing = live.cancellation
     if standing is None:
         return True

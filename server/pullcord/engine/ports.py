@@ -5,12 +5,13 @@ Nothing is decided or kept here.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pullcord.engine.log.log import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
+from pullcord.engine.sharing import Sharing
 from pullcord.run.cancel import Cancellation
 from pullcord.run.cancel import CancelRequest as CancelRequest
 from pullcord.run.place import Runs
@@ -72,6 +73,8 @@ class Admitted:
     reserved: int = UNBOUNDED
     """No event above this number may be shown to anybody before a `write` has reserved more.
     UNBOUNDED: the store does not outlive its process."""
+    place: int = 0
+    """In its session, among the runs of all processes; 0: the process knows the order itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class Waiting:
     reserved: int
     create_time: float
     """When it was admitted first."""
+    place: int = 0
+    """As for `Admitted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,13 @@ class Recorded:
     """The first cause, actor, reason and accept time; the stricter mode, the shorter grace."""
     before_start: bool
     """Whether it waits for a run that has not come."""
+    run: Run | None = field(default=None, compare=False)
+    """The run without its output, where the store knows it and its asker may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Runs of its session that other processes execute were admitted before it and live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +190,10 @@ class RunStore(Protocol):
     blocking: bool
     durable: bool
 
+    @property
+    def sharing(self) -> Sharing | None:
+        """What processes that share the store can ask it besides; None: there is only one."""
+
     def admit(
         self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
     ) -> Admitted | AlreadyLive | EndedRun:
@@ -193,7 +209,7 @@ class RunStore(Protocol):
     def recover(self) -> Sequence[Waiting]:
         """Ends the runs of processes that are gone, and takes over those that had not begun."""
 
-    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | NotYet | None:
         """The code of this run is about to begin, and from now on nobody begins it again.
 
         Returns the stop that came meanwhile: then the run ends without beginning.
@@ -206,12 +222,13 @@ class RunStore(Protocol):
         An entry that comes again, with more or fewer records, stores each event once.
         """
 
-    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
         """Turns live rows into ended ones, all in one transaction; makes missing rows.
 
         Returns for each run the stop that keeps it from ending as proposed: one was recorded, and
         the proposed end is not CANCELLED. Nothing was changed for that run. None: it is kept. A run
-        that has ended already stays as it is.
+        that has ended already stays as it is; if others have ended it, because they took this
+        process for dead, its end is returned.
         """
 
     def request_stop(

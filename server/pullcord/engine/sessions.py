@@ -33,6 +33,7 @@ class _Place:
     live: LiveRun
     waits: bool
     """Whether it begins only when all before it have left."""
+    number: int = 0
     begin: Begin | None = None
     """None: it is not ready to begin, or has begun."""
     skipped: bool = False
@@ -47,15 +48,17 @@ class Sessions:
         self._places: dict[Session, dict[str, _Place]] = {}  # by session and run, in order
         self._begins = threading.local()
 
-    def waits(self, scope: Scope, spec: RunSpec) -> bool:
-        """Whether a run of this spec would wait for its turn, as it looks now."""
+    def waits(self, scope: Scope, spec: RunSpec, others: bool) -> bool:
+        """Whether a run of this spec would wait for its turn, as it looks now; or may have to, as
+        `others`, other processes, have runs of its session."""
         if spec.session_policy not in _WAITING:
             return False
         with self._lock:
-            return bool(self._places.get((scope, spec.session_id)))
+            return others or bool(self._places.get((scope, spec.session_id)))
 
-    def enter(self, live: LiveRun) -> None:
-        """Takes the last place in the run's session, if it has one.
+    def enter(self, live: LiveRun, number: int = 0) -> None:
+        """Takes a place in the run's session, if it has one: the last, or that of the number which
+        the store has given it among the runs of all processes.
 
         Raises:
             SessionBusy: the session has a live run, and the spec said to reject.
@@ -69,7 +72,9 @@ class Sessions:
             if places and spec.session_policy is SessionPolicy.REJECT:
                 raise SessionBusy(spec.session_id, next(iter(places)))
             waits = spec.session_policy in _WAITING
-            places[spec.run_id] = _Place(live, waits)
+            places[spec.run_id] = _Place(live, waits, number)
+            if number:  # others may have been given theirs before, and come here after
+                places = dict(sorted(places.items(), key=lambda item: item[1].number))
             self._places[session] = places
 
     def supersede(self, live: LiveRun) -> list[LiveRun]:

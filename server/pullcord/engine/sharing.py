@@ -26,6 +26,8 @@ class Asked:
 
     decisions: tuple[Decision, ...]
     actor: str
+    question: int = 0
+    """The number of the event that asked."""
 
 
 class Ear(Protocol):
@@ -73,10 +75,10 @@ class Elsewhere(Protocol):
     def decided(self) -> str:
         """The digest of the decisions that continued it last; empty: it never continued."""
 
-    def come(self) -> None:
-        """One more watches: its owner learns that somebody does."""
+    def come(self, *, is_guest: bool = False) -> None:
+        """One more watches. Its owner learns of it, unless it is a guest, who may not stop it."""
 
-    def leave(self) -> None:
+    def leave(self, *, is_guest: bool = False) -> None:
         """One less does."""
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -98,11 +100,13 @@ class Sharing(Protocol):
     def elsewhere(self, scope: Scope, run_id: str) -> Elsewhere | None:
         """The live run of this id that another process executes."""
 
-    def live(
-        self, reach: Reach, matching: RunFilter, before: "Age | None", size: int
-    ) -> list[Run]:
+    def live(self, reach: Reach, matching: RunFilter, before: "Age | None", size: int) -> list[Run]:
         """At most `size` live runs of other processes, as `RunStore.page` lists ended ones; without
         their output."""
+
+    def attend(self, scope: Scope, run_id: str) -> None:
+        """Records that a run elsewhere has a watcher here, before that one is shown anything. From
+        then on the store says so for as long as somebody watches."""
 
     def is_watched(self, scope: Scope, run_id: str) -> bool:
         """Whether a run that is live here has watchers at other processes now."""
@@ -110,9 +114,6 @@ class Sharing(Protocol):
     def decide(self, scope: Scope, run_id: str, asked: Asked) -> bool:
         """Records decisions for the question that a run waits with; False: it waits no longer, or
         others have decided."""
-
-    def is_turn(self, scope: Scope, run_id: str) -> bool:
-        """Whether no run of its session that is live anywhere was admitted before it."""
 
     def ahead(self, scope: Scope, run_id: str) -> list[str]:
         """The live runs of its session that were admitted before it, the oldest first."""

@@ -195,8 +195,10 @@ class Verbs:
         with self._told(caller, "run.continue", request.run_id):
             scope = await self._scope(caller, Verb.CONTINUE, request.run_id, request.whose)
             self._access.check_approval(caller, scope)
-            run = await self._find_in(scope, request.run_id)
-            if sum(len(made.answer or "") for made in request.decisions) < _LONG_ANSWERS:
+            run = self._engine.find_here(request.run_id, scope=scope)
+            if run is None:  # a run elsewhere is continued through the store
+                run = await self._find_in(scope, request.run_id)
+            elif sum(len(made.answer or "") for made in request.decisions) < _LONG_ANSWERS:
                 return run.decide(request.decisions, caller.name)
             return await self._lanes.lookups.ask(run.decide, request.decisions, caller.name)
 
@@ -224,13 +226,17 @@ class Verbs:
         if run is None:
             if before_start:
                 self._quotas.early_cancel(caller)
-            return await self._ask(
+            receipt = await self._ask(
                 self._lanes.cancels,
                 lambda: self._engine.cancel(run_id, stop, before_start=before_start, scope=scope),
             )
-        receipt = run.cancel(stop)
-        if (recording := run.recording()) is not None:
-            receipt = await recording.receipt()
+            if receipt.outcome is not CancelOutcome.REQUESTED or not request.wait:
+                return receipt
+            run = await self._find_in(scope, run_id)
+        else:
+            receipt = run.cancel(stop)
+            if (recording := run.recording()) is not None:
+                receipt = await recording.receipt()
         if request.wait and receipt.outcome is CancelOutcome.REQUESTED:
             await self._end_of(run, request.wait, caller)
             receipt = run.receipt()

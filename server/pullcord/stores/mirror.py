@@ -35,9 +35,7 @@ class Mirror:
         self.incarnation = incarnation
         """Of the process that executes the run, as far as is known."""
         self.spec = left.spec
-        self.log = EventLog(
-            options.max_log_bytes, options.max_log_records, UNBOUNDED, lambda: None
-        )
+        self.log = EventLog(options.max_log_bytes, options.max_log_records, UNBOUNDED, lambda: None)
         if left.base is not None:
             self.log.last_sequence = left.base.last_sequence
         self.log.take(left.records)
@@ -49,12 +47,14 @@ class Mirror:
         self._ended: EndedRun | None = None
         self._decided = ""
         self._callbacks: list[Callable[[], None]] = []
+        self._readers = 0
         self.watchers = 0
+        """Those among the readers whose leaving means something to the run."""
 
     @property
     def is_used(self) -> bool:
         """Whether anybody needs it kept up to date."""
-        return self._ended is None and bool(self.watchers or self._callbacks)
+        return self._ended is None and bool(self._readers or self._callbacks)
 
     # --- readers
 
@@ -79,16 +79,18 @@ class Mirror:
         """The digest of the decisions that continued it last."""
         return self._ended.decided if self._ended is not None else self._decided
 
-    def come(self) -> None:
+    def come(self, *, is_guest: bool = False) -> None:
         """One more watches."""
         with self._changed:
-            self.watchers += 1
+            self._readers += 1
+            self.watchers += not is_guest
         self._on_use(self)
 
-    def leave(self) -> None:
+    def leave(self, *, is_guest: bool = False) -> None:
         """One less does."""
         with self._changed:
-            self.watchers -= 1
+            self._readers -= 1
+            self.watchers -= not is_guest
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once when the run has ended; at once if it has."""
@@ -112,14 +114,19 @@ class Mirror:
     # --- the store
 
     def feed(self, left: Left, incarnation: str, question: int, decided: str) -> None:
-        """The run goes on: `left.records` are those after the last ones."""
+        """The run goes on: `left.records` are those after the last ones; with a `left.base`, those
+        after that, as the store has dropped what was between."""
         with self._changed:
-            waiting = [*self._left.records, *left.records]
-            self._left = replace(left, records=waiting, base=self._left.base)
+            if left.base is None:
+                waiting = [*self._left.records, *left.records]
+                self._left = replace(left, records=waiting, base=self._left.base)
+            else:
+                self._left = left
             self.incarnation, self.question, self._decided = incarnation, question, decided
-            if len(waiting) >= _FOLD_AT:
+            if len(self._left.records) >= _FOLD_AT:
                 self._fold()
-            self.log.take(left.records)
+            whole = self._without_holes(left.records) if left.base else left.records
+            self.log.take(whole)
             self._changed.notify_all()
 
     def end(self, ended: EndedRun, records: Sequence[Record]) -> None:

@@ -12,6 +12,7 @@ from pullcord.engine.ports import (
     EndedRun,
     Entry,
     Finish,
+    NotYet,
     Recorded,
     RunStore,
     Scope,
@@ -42,6 +43,7 @@ class HookedStore:
         self._within = within
         self.blocking = within.blocking if blocking is None else blocking
         self.durable = within.durable if durable is None else durable
+        self.sharing = within.sharing
         self.before: Hook = _nothing
         self.after: Hook = _nothing
 
@@ -61,7 +63,7 @@ class HookedStore:
         self.after("recover")
         return answer
 
-    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | NotYet | None:
         """As the store within."""
         self.before("begin")
         answer = self._within.begin(scope, run_id)
@@ -81,7 +83,7 @@ class HookedStore:
         self._within.withdraw(scope, run_id)
         self.after("withdraw")
 
-    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
         """As the store within."""
         self.before("finish")
         answer = self._within.finish(ends)

@@ -29,6 +29,7 @@ from pullcord.engine.live.presence import Presence
 from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import PARENT_ENDED
 from pullcord.engine.log.log import UNBOUNDED, EventLog
+from pullcord.engine.log.record import Record
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
@@ -64,11 +65,13 @@ class LiveRun:
         reserved: int = UNBOUNDED,
         holds_end: bool = False,
         create_time: float = 0.0,
+        ask_others: "Callable[[LiveRun, Callable[[], None]], None] | None" = None,
     ) -> None:
         """`source` says who the run is in its parent's stream; None: it is not heard there.
 
         `reserved`: no event above it is shown, until the log is told of more. `holds_end`: the end
-        is shown once `kept` is called. `create_time`: 0 is now.
+        is shown once `kept` is called. `create_time`: 0 is now. `ask_others` calls back
+        if nobody watches the run at other processes either.
         """
         self.scope = scope
         self.spec = spec
@@ -101,6 +104,8 @@ class LiveRun:
         self._alarms = Alarms(clock, self._fired)
         self._end: TerminalPayload | None = None
         self._holds_end = holds_end
+        self._stands: Run | None = None
+        self._ask_others = ask_others
         self._end_callbacks: list[Callable[[], None]] = []
         self._own_callbacks: list[Callable[[], None]] = []
 
@@ -124,6 +129,8 @@ class LiveRun:
     def snapshot(self, *, with_output: bool = True) -> Run:
         """The run as others may see it now."""
         with self.lock:
+            if self._stands is not None:
+                return self._stands
             if with_output:
                 output, sequence = self.log.output()
             else:
@@ -245,6 +252,15 @@ class LiveRun:
             callbacks, self._end_callbacks = self._end_callbacks, []
         self._call_all(callbacks)
 
+    def give_way(self, ended: Run, end: Record) -> None:
+        """Others took this process for dead and have ended the run so: that is its end."""
+        with self.lock:
+            self.log.give_way(end)
+            self._stands = ended
+            self._holds_end = False
+            callbacks, self._end_callbacks = self._end_callbacks, []
+        self._call_all(callbacks)
+
     def overrule(self, stop: Cancellation) -> None:
         """The store refused the end that is held: a stop was accepted elsewhere before it."""
         with self.lock:
@@ -299,7 +315,15 @@ class LiveRun:
 
     def _alone(self, reason: str) -> None:
         stop = Cancellation(CancelCause.DISCONNECT, reason=reason)
-        self.act(lambda at: self.machine.cancel(CancelRequest(stop), at))
+
+        def cancel() -> None:
+            if not self.presence.watchers:
+                self.act(lambda at: self.machine.cancel(CancelRequest(stop), at))
+
+        if self._ask_others is None:
+            cancel()
+        else:
+            self._ask_others(self, cancel)
 
     def _output_full(self) -> None:
         # Called under the log's lock by whoever wrote: the stop must come from outside.

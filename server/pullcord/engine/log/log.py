@@ -30,7 +30,7 @@ from pullcord.engine.log.record import (
     portions,
     size_of,
 )
-from pullcord.run.events import Payload, Source
+from pullcord.run.events import Gap, Payload, Source
 from pullcord.run.plain import valid
 
 _log = logging.getLogger("pullcord.log")
@@ -170,6 +170,26 @@ class EventLog:
             payload = make(self._content())
             self._number(payload, None)
         return payload
+
+    def give_way(self, end: Record) -> None:
+        """The run was ended by others, by this terminal event: it comes after what may be shown,
+        behind a gap, in place of all else."""
+        with self._lock:
+            self._seal()
+            kept = self._end() - (self.closed and self.last_sequence <= self.visible)
+            for record in self._records[kept:]:
+                self.nbytes -= record.nbytes
+            del self._records[kept:]
+            self._hidden.clear()
+            last = self._records[-1].sequence if kept > self._start else self._first_sequence() - 1
+            before = end.sequence - end.count
+            if before > last:
+                gap = Gap(last + 1, before)
+                self._keep(Record(before, before - last, end.create_time, gap), 0)
+            self._keep(end, len(end.wire or b""))
+            self.last_sequence = end.sequence
+            self.closed, self._holds_end, self.visible = True, False, UNBOUNDED
+        self._ring()
 
     def seal(self) -> int:
         """Numbers what was written so far; returns the last number."""

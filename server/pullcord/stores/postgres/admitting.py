@@ -3,6 +3,7 @@
 What live runs make is not written here.
 """
 
+import json
 import secrets
 
 import asyncpg
@@ -12,13 +13,14 @@ from pullcord.engine.ports import (
     AlreadyLive,
     CancelRequest,
     EndedRun,
+    NotYet,
     Recorded,
     Scope,
     Terms,
 )
 from pullcord.run.cancel import CancelCause, Cancellation
-from pullcord.run.errors import RunExists, ServerBusy, StoreUnavailable
-from pullcord.run.record import RunSpec
+from pullcord.run.errors import RunExists, ServerBusy, SessionBusy, StoreUnavailable
+from pullcord.run.record import RunSpec, SessionPolicy
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
 from pullcord.stores.postgres.core import (
@@ -66,8 +68,10 @@ class Admitting:
     ) -> Admitted | AlreadyLive | EndedRun:
         core = self._core
         for _ in range(_TRIES):
-            row = await connection.fetchrow(
-                sql.ADMIT,
+            row = await self._insert(
+                connection,
+                scope,
+                spec,
                 core.incarnation,
                 *spec_columns(scope, spec, terms.parent_run_id),
                 create_time,
@@ -76,13 +80,14 @@ class Admitting:
                 terms.policy,
                 terms.deadline,
                 spec.session_policy or "",
-                False,
+                bool(spec.session_id),
                 RESERVED,
             )
             if row is not None:
                 core.own[key_of(scope, spec.run_id)] = Own(row["id"], row["reserved"])
                 stop = stop_in(row)
-                return Admitted(stop.cancellation if stop else None, row["reserved"])
+                cancellation = stop.cancellation if stop else None
+                return Admitted(cancellation, row["reserved"], row["place"] or 0)
             there = await connection.fetchrow(sql.ROW, scope.tenant, scope.owner, spec.run_id)
             if there is None or there["state"] == 0:
                 await self._must_live(connection)
@@ -96,6 +101,22 @@ class Admitting:
                 return found
         raise StoreUnavailable(f"run {spec.run_id!r} changed too often to be started")
 
+    async def _insert(
+        self, connection: Connection, scope: Scope, spec: RunSpec, *values: object
+    ) -> asyncpg.Record | None:
+        """Makes the row. A run of a session takes its place while no other one does: the place
+        that is later is seen later."""
+        if not spec.session_id:
+            return await connection.fetchrow(sql.ADMIT, *values)
+        session = (scope.tenant, scope.owner, spec.session_id)
+        async with connection.transaction():
+            await connection.execute(sql.SESSION_LOCK, json.dumps(session))
+            if spec.session_policy is SessionPolicy.REJECT:
+                first = await connection.fetchval(sql.IN_SESSION, *session, spec.run_id)
+                if first is not None:
+                    raise SessionBusy(spec.session_id, first)
+            return await connection.fetchrow(sql.ADMIT, *values)
+
     async def withdraw(self, scope: Scope, run_id: str) -> None:
         """As the port says."""
         core = self._core
@@ -106,7 +127,7 @@ class Admitting:
         )
         core.own.pop(key_of(scope, run_id), None)
 
-    async def begin(self, scope: Scope, run_id: str, now: float) -> CancelRequest | None:
+    async def begin(self, scope: Scope, run_id: str, now: float) -> CancelRequest | NotYet | None:
         """As the port says. A run that is not this process's must not begin: it is answered a stop
         with cause LOST."""
         return await self._core.control.ask(
@@ -115,7 +136,7 @@ class Admitting:
 
     async def _begin(
         self, connection: Connection, scope: Scope, run_id: str, now: float
-    ) -> CancelRequest | None:
+    ) -> CancelRequest | NotYet | None:
         core, key = self._core, key_of(scope, run_id)
         if await connection.fetchrow(sql.BEGIN, core.incarnation, *key, now) is not None:
             return None
@@ -123,6 +144,8 @@ class Admitting:
         stop = None
         if row is not None and row["incarnation"] == core.incarnation:
             stop = stop_in(row)
+            if stop is None and row["state"] < ENDED:
+                return NotYet()
         return stop or CancelRequest(_GONE)
 
     # --- stops

@@ -100,6 +100,24 @@ _AWAY = (
 _LOST = (asyncpg.InterfaceError, OSError, TimeoutError)
 
 
+_OLDEST = 14
+
+
+async def require_primary(connection: Connection) -> None:
+    """Sees to it that what is asked here can be written.
+
+    Raises:
+        StoreError: the server is too old.
+        StoreUnavailable: it is a standby, or read-only for now.
+    """
+    if connection.get_server_version().major < _OLDEST:
+        raise StoreError(f"PostgreSQL must be {_OLDEST} or newer")
+    if await connection.fetchval("select pg_is_in_recovery()"):
+        raise StoreUnavailable("the store is a standby: give the address of the primary")
+    if await connection.fetchval("show transaction_read_only") == "on":
+        raise StoreUnavailable("the store is read-only")
+
+
 class Connections:
     """A few connections for one purpose. One that failed in any way is not used again."""
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from pullcord.run.errors import StoreUnavailable
@@ -25,16 +25,22 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 class Listening:
     """The connection that listens. Used on the store's loop only."""
 
-    def __init__(self, address: Address, read: Callable[[], Awaitable[None]]) -> None:
-        """`read` reads what may be new; it is called by one task, again and again."""
+    def __init__(
+        self, address: Address, read: Callable[[Collection[str]], Awaitable[None]]
+    ) -> None:
+        """`read` reads what may be new, with the channels that were heard; none: it may be
+        anything. It is called by one task, again and again."""
         self._address = address
         self._read = read
         self._connection: Connection | None = None
         self._channels: set[str] = set()
         self._heard = asyncio.Event()
+        self._heard_on: set[str] = set()
+        self._all = True
 
     def wake(self) -> None:
-        """There may be something new."""
+        """There may be anything new."""
+        self._all = True
         self._heard.set()
 
     async def want(self, channels: set[str]) -> None:
@@ -110,7 +116,8 @@ class Listening:
             with contextlib.suppress(Exception):
                 connection.terminate()
 
-    def _on_notify(self, *_: Any) -> None:
+    def _on_notify(self, _: Any, pid: int, channel: str, payload: object) -> None:
+        self._heard_on.add(channel)
         self._heard.set()
 
     async def _read_on(self) -> None:
@@ -118,12 +125,18 @@ class Listening:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL):
                     await self._heard.wait()
+            silent = not self._heard.is_set()
             self._heard.clear()  # before the tables are read, so that nothing is left behind
+            channels, self._heard_on = self._heard_on, set()
+            if silent or self._all:
+                channels, self._all = set(), False
             try:
-                await self._read()
+                await self._read(channels)
             except StoreUnavailable as error:
                 _log.debug("%s", error)
+                self._all = True
                 await asyncio.sleep(POLL / 2)
             except Exception:
                 _log.exception("what is new in the store could not be read; it is tried again")
+                self._all = True
                 await asyncio.sleep(POLL)

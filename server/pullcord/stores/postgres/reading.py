@@ -138,6 +138,4 @@ async def events(connection: Connection, id: int, after: int) -> list[Record]:
 
 def record_in(row: asyncpg.Record) -> Record | None:
     """A stored event; None: it is of a newer release."""
-    return record_of(
-        EventRow(row["seq"], row["seq"] - row["prev"], row["data"], row["lengths"])
-    )
+    return record_of(EventRow(row["seq"], row["seq"] - row["prev"], row["data"], row["lengths"]))

@@ -5,6 +5,7 @@ still as it was when its end was composed.
 """
 
 import logging
+from functools import partial
 
 import asyncpg
 
@@ -33,7 +34,7 @@ async def reap(core: Core) -> int:
         rows = await core.control.ask(lambda connection: connection.fetch(sql.ORPHANS, _BATCH))
         done = 0
         for row in rows:
-            done += await core.control.ask(lambda connection, row=row: _reap(connection, core, row))
+            done += await core.control.ask(partial(_reap, core=core, row=row))
         reaped += done
         if not done:
             return reaped

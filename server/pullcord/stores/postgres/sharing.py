@@ -62,19 +62,17 @@ class Sharing:
             lambda connection: self._elsewhere(connection, scope, run_id)
         )
 
-    async def _elsewhere(
-        self, connection: Connection, scope: Scope, run_id: str
-    ) -> Mirror | None:
+    async def _elsewhere(self, connection: Connection, scope: Scope, run_id: str) -> Mirror | None:
         row = await connection.fetchrow(sql.ELSEWHERE, scope.tenant, scope.owner, run_id)
         if row is None:
             return None
         mirror = self._mirrors.get(row["id"])
         if mirror is None or not mirror.is_used:
             records = await events(connection, row["id"], row["base_seq"])
-            mirror = Mirror(
-                row["id"], row["incarnation"] or "", left_of(row, records), self._core.options, self.add
-            )
-            mirror.feed(left_of(row, []), row["incarnation"] or "", row["question"], row["decided"])
+            left, incarnation = left_of(row, records), row["incarnation"] or ""
+            mirror = Mirror(row["id"], incarnation, left, self._core.options, self.add)
+            left = replace(left, records=(), base=None)
+            mirror.feed(left, incarnation, row["question"], row["decided"])
             self._mirrors[row["id"]] = mirror
         else:
             await self._tail(connection, [mirror])
@@ -133,7 +131,14 @@ class Sharing:
             left = left_of(row, [])
             core.own[row["tenant"], row["owner"], row["run_id"]] = Own(row["id"], row["reserved"])
             waiting.append(
-                Waiting(left.scope, left.spec, left.terms, row["reserved"], row["create_time"])
+                Waiting(
+                    left.scope,
+                    left.spec,
+                    left.terms,
+                    row["reserved"],
+                    row["create_time"],
+                    row["place"] or 0,
+                )
             )
         return waiting
 
@@ -146,26 +151,40 @@ class Sharing:
         )
         return [row["run_id"] for row in rows]
 
+    async def attend(self, scope: Scope, run_id: str) -> None:
+        """As the port says."""
+        await self._core.control.ask(
+            lambda connection: connection.execute(
+                sql.ATTEND, scope.tenant, scope.owner, run_id, _WATCH_LEASE
+            )
+        )
+
     async def is_watched(self, scope: Scope, run_id: str) -> bool:
         """As the port says."""
         row = await self._core.control.ask(
-            lambda connection: connection.fetchrow(
-                sql.WATCHED, scope.tenant, scope.owner, run_id
-            )
+            lambda connection: connection.fetchrow(sql.WATCHED, scope.tenant, scope.owner, run_id)
         )
         return row is not None
 
     # --- what is new
 
-    async def read(self) -> None:
-        """Reads what is new, and says so to those who wait for it."""
+    async def rejoin(self) -> None:
+        """This process has another incarnation."""
+        await self._want()
+        self._listening.wake()
+
+    async def read(self, channels: Collection[str]) -> None:
+        """Reads what is new, and says so to those who wait for it. `channels` that were heard on
+        say what it may be; none: anything."""
         self._used = {id: mirror for id, mirror in self._used.items() if mirror.is_used}
         await self._want()
         mirrors = list(self._used.values())
         await self._say_watched(mirrors)
         if mirrors:
             await self._core.control.ask(lambda connection: self._tail(connection, mirrors))
-        if self._ear is not None:
+        if self._ear is not None and not (
+            channels and all(channel.startswith("pc_log_") for channel in channels)
+        ):
             await self._hear(self._ear)
 
     async def _want(self) -> None:
@@ -206,8 +225,11 @@ class Sharing:
                 continue
             if row["base_seq"] > after[mirror.id]:
                 records = [r for r in records if r.sequence > row["base_seq"]]
+                left = left_of(row, records)
+            else:
+                left = replace(left_of(row, records), base=None)
             mirror.feed(
-                replace(left_of(row, records), base=None),
+                left,
                 row["incarnation"] or "",
                 row["question"],
                 row["decided"],
@@ -228,7 +250,8 @@ class Sharing:
             if (stop := stop_in(row)) is not None:
                 ear.stop(key, stop)
             if row["decision"] is not None:
-                ear.decide(key, Asked(_decisions_of(row["decision"]), row["decider"]))
+                made = _decisions_of(row["decision"])
+                ear.decide(key, Asked(made, row["decider"], row["question"]))
         ear.watched(watched)
         ear.turns()
         ear.queued()

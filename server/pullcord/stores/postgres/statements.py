@@ -18,6 +18,13 @@ EXPIRED = "r.expire_time <= clock_timestamp()"
 _SAME = "r.tenant = $1 and r.owner = $2 and r.run_id = $3"
 _LIVE = "r.state between 1 and 4"
 
+LEFT = (
+    "r.id, r.tenant, r.owner, r.run_id, r.state, r.incarnation, r.begun, r.spec, r.policy,"
+    " r.deadline, r.parent_run_id, r.stop, r.stop_grace, r.stop_now, r.reserved, r.last_seq,"
+    " r.base, r.base_seq, r.question, r.decided, r.create_time, r.place"
+)
+"""What a live run is composed of, apart from its events."""
+
 _COLUMNS = (
     "tenant, owner, run_id, spec, digest, session_id, user_id, runnable, parent_run_id, labels,"
     " create_time"
@@ -83,6 +90,9 @@ with {FENCE}
 update run r set begun = true, state = 2, start_time = $5 from f
 where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1
     and r.state between 1 and 3 and r.stop is null
+    and (r.begun or r.place is null or not exists (
+        select 1 from run o where o.tenant = r.tenant and o.owner = r.owner
+            and o.session_id = r.session_id and o.place < r.place and o.state between 1 and 4))
 returning r.id
 """
 
@@ -208,7 +218,7 @@ with u as (
     update run r set stop = coalesce(r.stop, $4), stop_grace = least(r.stop_grace, $5),
         stop_now = r.stop_now or $6, state = case when r.state = 0 then 0 else 4 end
     where {_SAME} and r.state <= 4 and not coalesce({EXPIRED}, false)
-    returning r.id, r.state, r.incarnation, r.stop, r.stop_grace, r.stop_now
+    returning {LEFT}
 )
 select u.*, case when u.incarnation is not null
     then pg_notify('pc_run_' || u.incarnation, u.id::text) end from u
@@ -269,15 +279,7 @@ from run
 
 # --- the runs of other processes
 
-LEFT = (
-    "r.id, r.tenant, r.owner, r.run_id, r.state, r.incarnation, r.begun, r.spec, r.policy,"
-    " r.deadline, r.parent_run_id, r.stop, r.stop_grace, r.stop_now, r.reserved, r.last_seq,"
-    " r.base, r.base_seq, r.question, r.decided, r.create_time"
-)
-"""What a live run is composed of, apart from its events."""
-
 ELSEWHERE = f"select {LEFT} from run r where {_SAME} and {_LIVE}"
-LIVE = "select r.* from run r"
 TAILED = f"select {LEFT}, r.output, r.record, r.deliver_time from run r where r.id = any($1)"
 TAIL = """
 select w.id, e.seq, e.prev, e.data, e.lengths
@@ -291,6 +293,10 @@ cross join lateral (
 WATCH = """
 update run r set watched_until = clock_timestamp() + make_interval(secs => $2)
 where r.id = any($1) and r.state between 1 and 4
+"""
+ATTEND = f"""
+update run r set watched_until = clock_timestamp() + make_interval(secs => $4)
+where {_SAME} and {_LIVE}
 """
 WATCHED = f"""
 select 1 from run r where {_SAME} and r.watched_until > clock_timestamp()
@@ -334,7 +340,7 @@ order by o.place
 IN_SESSION = """
 select r.run_id from run r
 where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.place is not null
-    and r.state between 1 and 4
+    and r.state between 1 and 4 and r.run_id <> $4
 order by r.place limit 1
 """
 
@@ -360,16 +366,18 @@ select u.id, pg_notify('pc_queue', '') from u
 """
 LOSE = f"""
 with u as (
-    update run r set state = $4, last_seq = $5, reserved = greatest(r.reserved, $5 - 1),
+    update run r set state = $4::smallint, last_seq = $5::bigint,
+        reserved = greatest(r.reserved, $5::bigint - 1),
         record = $6, output = $7, nbytes = $8, question = 0, decision = null, base = null,
         ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => $9)
-    where r.id = $1 and r.incarnation is not distinct from $2 and {_LIVE} and r.last_seq = $3
-        and (r.stop is not null) = $10::boolean and r.stop_now = $11::boolean and {_DEAD}
+    where r.id = $1 and r.incarnation is not distinct from $2 and {_LIVE}
+        and r.last_seq = $3::bigint and (r.stop is not null) = $10::boolean
+        and r.stop_now = $11::boolean and {_DEAD}
     returning r.id
 ),
 i as (
     insert into event (id, prev, seq, data)
-    select u.id, $5::bigint - 1, $5, $12 from u
+    select u.id, $5::bigint - 1, $5::bigint, $12::bytea from u
 )
 select u.id, pg_notify('pc_end', u.id::text) from u
 """

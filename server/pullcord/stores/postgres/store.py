@@ -3,9 +3,12 @@
 A face: what each verb does is in the modules beside this one.
 """
 
+import asyncio
 import contextlib
+import logging
+import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.log.log import EventLog
@@ -19,6 +22,7 @@ from pullcord.engine.ports import (
     EndedRun,
     Entry,
     Finish,
+    NotYet,
     Recorded,
     Scope,
     StoreSize,
@@ -26,24 +30,34 @@ from pullcord.engine.ports import (
     Waiting,
     Written,
 )
+from pullcord.engine.sharing import Asked, Ear
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.record import Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
+from pullcord.stores.mirror import Mirror
 from pullcord.stores.postgres import migrations
 from pullcord.stores.postgres.admitting import Admitting
-from pullcord.stores.postgres.connections import Address, Connections
+from pullcord.stores.postgres.connections import Address, Connections, require_primary
 from pullcord.stores.postgres.core import Core
+from pullcord.stores.postgres.listening import Listening
 from pullcord.stores.postgres.loop import LoopThread
 from pullcord.stores.postgres.membership import LEASE, Lease, Membership
 from pullcord.stores.postgres.reading import Reading
+from pullcord.stores.postgres.reaping import reap
+from pullcord.stores.postgres.sharing import Sharing
 from pullcord.stores.postgres.sweeping import sweep
 from pullcord.stores.postgres.writing import Writing
 
 _CONTROL = 3
 """Connections for all that is not a live run's writing."""
+_SWEEP = 30.0
+"""Seconds between two sweeps, roughly."""
 _OPENING = 60.0
 """Seconds in which the tables must be there."""
+
+
+_log = logging.getLogger("pullcord.store")
 
 
 class PostgresStore:
@@ -52,15 +66,27 @@ class PostgresStore:
     blocking = True
     durable = True
 
+    @property
+    def sharing(self) -> "PostgresStore":
+        """The store itself."""
+        return self
+
     def __init__(
-        self, address: Address, clock: Clock, options: EngineOptions, lease: Lease = LEASE
+        self,
+        address: Address,
+        clock: Clock,
+        options: EngineOptions,
+        lease: Lease = LEASE,
+        listens: Address | None = None,
     ) -> None:
-        """Connects, and makes the tables if they are missing.
+        """Connects, and makes the tables if they are missing. `listens`: where notifications
+        arrive, if they do not at `address`.
 
         Raises:
             StoreError: it cannot be used as it is set up.
             StoreUnavailable: it does not answer.
         """
+        listens = listens or address
         incarnation = secrets.token_hex(8)
         address = address.named(f"pullcord {incarnation}")
         self._clock = clock
@@ -74,23 +100,50 @@ class PostgresStore:
         self._admitting = Admitting(self._core)
         self._writing = Writing(self._core)
         self._reading = Reading(self._core)
+        self._listening = Listening(listens.named(address.name), self._hear)
+        self._sharing = Sharing(self._core, self._listening, self._loop.soon)
+        self._ear: Ear | None = None
+        self._membership.on_fenced = self._fenced
         try:
             self._loop.call(self._open(), _OPENING)
         except BaseException:
             self._loop.close()
             raise
         self._loop.begin(self._membership.keep(self._upkeep))
+        self._loop.begin(self._listening.run())
+        self._loop.begin(self._sweep_on())
 
     async def _open(self) -> None:
         connection = await self._address.connect()
         try:
+            await require_primary(connection)
             await migrations.require(connection)
+            await self._listening.probe(connection)
         finally:
             connection.terminate()
         await self._membership.join()
 
     async def _upkeep(self) -> None:
-        pass
+        if await reap(self._core):
+            self._listening.wake()
+
+    async def _hear(self, channels: Collection[str]) -> None:
+        await self._sharing.read(channels)
+
+    async def _fenced(self, before: str) -> None:
+        if self._ear is not None:
+            self._ear.fenced()
+        await self._sharing.rejoin()
+
+    async def _sweep_on(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP * random.uniform(0.5, 1.5))
+            try:
+                await sweep(self._core)
+            except StoreUnavailable as error:
+                _log.warning("%s", error)
+            except Exception:
+                _log.exception("the store could not be swept; it is tried again")
 
     # --- the port
 
@@ -105,10 +158,10 @@ class PostgresStore:
         self._loop.call(self._admitting.withdraw(scope, run_id))
 
     def recover(self) -> Sequence[Waiting]:
-        """As the port says."""
+        """Nothing: what the dead have left is ended or taken over all the time, by `claim`."""
         return ()
 
-    def begin(self, scope: Scope, run_id: str) -> CancelRequest | None:
+    def begin(self, scope: Scope, run_id: str) -> CancelRequest | NotYet | None:
         """As the port says."""
         return self._loop.call(self._admitting.begin(scope, run_id, self._clock.time()))
 
@@ -116,7 +169,7 @@ class PostgresStore:
         """As the port says."""
         return self._loop.call(self._writing.write(entries))
 
-    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
         """As the port says."""
         return self._loop.call(self._writing.finish(ends))
 
@@ -151,6 +204,41 @@ class PostgresStore:
     def size(self) -> StoreSize:
         """As the port says, of all processes together."""
         return self._loop.call(self._reading.size())
+
+    # --- what processes that share it ask besides
+
+    def listen(self, ear: Ear) -> None:
+        """As `Sharing` says."""
+        self._ear = ear
+        self._loop.call(self._sharing.listen(ear))
+
+    def claim(self, serves: Collection[str]) -> Sequence[Waiting]:
+        """As `Sharing` says."""
+        return self._loop.call(self._sharing.claim(serves))
+
+    def elsewhere(self, scope: Scope, run_id: str) -> Mirror | None:
+        """As `Sharing` says."""
+        return self._loop.call(self._sharing.elsewhere(scope, run_id))
+
+    def live(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
+        """As `Sharing` says."""
+        return self._loop.call(self._sharing.live(reach, matching, before, size))
+
+    def attend(self, scope: Scope, run_id: str) -> None:
+        """As `Sharing` says."""
+        self._loop.call(self._sharing.attend(scope, run_id))
+
+    def is_watched(self, scope: Scope, run_id: str) -> bool:
+        """As `Sharing` says."""
+        return self._loop.call(self._sharing.is_watched(scope, run_id))
+
+    def decide(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """As `Sharing` says."""
+        return self._loop.call(self._sharing.decide(scope, run_id, asked))
+
+    def ahead(self, scope: Scope, run_id: str) -> list[str]:
+        """As `Sharing` says."""
+        return self._loop.call(self._sharing.ahead(scope, run_id))
 
     def sweep(self) -> int:
         """Deletes what has expired now, instead of a little later; how many runs that were."""

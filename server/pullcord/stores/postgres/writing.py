@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 import asyncpg
 
 from pullcord.engine.log.record import Record
-from pullcord.engine.ports import Entry, Finish, Written
+from pullcord.engine.ports import EndedRun, Entry, Finish, Written
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.events import RunContinued, RunPaused
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 from pullcord.stores.postgres import statements as sql
+from pullcord.stores.postgres.admitting import find
 from pullcord.stores.postgres.connections import Connection
 from pullcord.stores.postgres.core import (
     CANCELLED,
@@ -34,6 +35,7 @@ from pullcord.stores.rows import event_row, run_bytes, spec_bytes
 
 _TRIES = 10
 
+_Answers = dict[Key, Cancellation | EndedRun | None]
 EventColumns = tuple[int, int, int, bytes, bytes | None]
 """The run's id, the numbers before the first and of the last event, data, lengths."""
 
@@ -132,15 +134,15 @@ class Writing:
 
     # --- how they end
 
-    async def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
+    async def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
         """As the port says."""
         return await self._core.append.ask(lambda connection: self._finish(connection, ends))
 
     async def _finish(
         self, connection: Connection, ends: Sequence[Finish]
-    ) -> list[Cancellation | None]:
+    ) -> list[Cancellation | EndedRun | None]:
         core = self._core
-        answers: dict[Key, Cancellation | None] = {}
+        answers: _Answers = {}
         waiting: list[_Ending] = []
         for end in ends:
             key = key_of(end.scope, end.ended.run.run_id)
@@ -163,14 +165,21 @@ class Writing:
         return [answers.get(key) for key in keys]
 
     async def _settle(
-        self, connection: Connection, ending: _Ending, answers: dict[Key, Cancellation | None]
+        self,
+        connection: Connection,
+        ending: _Ending,
+        answers: _Answers,
     ) -> bool:
         """Looks why a run was not ended; whether that was all there is to do."""
         row = await connection.fetchrow(sql.ROW, *ending.key)
         if row is None or row["state"] == 0:
             return await self._end_missing(connection, ending)
-        if row["state"] >= ENDED or row["incarnation"] != self._core.incarnation:
+        if row["state"] >= ENDED:
+            if row["incarnation"] != self._core.incarnation:
+                answers[ending.key] = await find(connection, ending.end.scope, ending.key[2])
             return True
+        if row["incarnation"] != self._core.incarnation:
+            raise StoreUnavailable(f"run {ending.key[2]!r} is about to be ended by others")
         stop = stop_in(row)
         if stop is not None and ending.end.ended.run.state is not RunState.CANCELLED:
             answers[ending.key] = stop.cancellation

@@ -1,0 +1,134 @@
+"""This process among those that share its store: what others recorded reaches the runs here.
+
+The store's thread calls, and must not wait; what may wait is done in a thread here. How a run is
+stopped, continued or begun is the run's and admission's business.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from pullcord.engine.directory import Directory
+from pullcord.engine.journal import is_news
+from pullcord.engine.live.live import Key, LiveRun
+from pullcord.engine.sharing import Asked, Sharing
+from pullcord.run.cancel import CancelRequest
+from pullcord.run.errors import InvalidArgument, PullcordError, RunNotPaused, StoreUnavailable
+from pullcord.run.events import RunError
+
+_log = logging.getLogger("pullcord.engine")
+
+_LOST = RunError("RunLost", "the server process that executed the run was taken for dead")
+
+
+class Replicas:
+    """The ear of one engine."""
+
+    def __init__(
+        self, sharing: Sharing, directory: Directory, take_over: Callable[[], None]
+    ) -> None:
+        """`take_over` admits runs that nobody executes; it may block."""
+        self._sharing = sharing
+        self._directory = directory
+        self._take_over = take_over
+        self._changed = threading.Condition()
+        self._waiting: dict[Key, Callable[[], None]] = {}
+        self._decided: set[tuple[Key, int]] = set()
+        self._watched: dict[Key, LiveRun] = {}
+        self._looks = self._closed = False
+        self._thread = threading.Thread(target=self._run, name="pullcord-replicas", daemon=True)
+
+    def begin(self) -> None:
+        """From now on this process hears of the others."""
+        self._thread.start()
+        self._sharing.listen(self)
+
+    def close(self) -> None:
+        """Hears nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_for_turn(self, live: LiveRun, begin: Callable[[], None]) -> None:
+        """Calls `begin`, which may block, when a run elsewhere has ended: it may be the turn."""
+        with self._changed:
+            self._waiting[live.key] = begin
+
+    def ask_others(self, live: LiveRun, alone: Callable[[], None]) -> None:
+        """Calls `alone` if nobody watches the run at other processes either."""
+
+        def ask() -> None:
+            try:
+                watched = self._sharing.is_watched(*live.key)
+            except StoreUnavailable:
+                with self._changed:
+                    self._waiting.setdefault(live.key, ask)
+                return
+            if not watched:
+                alone()
+
+        threading.Thread(target=ask, name="pullcord-alone", daemon=True).start()
+
+    # --- the ear
+
+    def stop(self, key: Key, request: CancelRequest) -> None:
+        """Stops a run that is live here, unless it is being stopped so already."""
+        live = self._directory.here(*key)
+        if live is not None and is_news(live, request):
+            live.stop(request)
+
+    def decide(self, key: Key, asked: Asked) -> None:
+        """Lets a run go on, once for each question."""
+        live = self._directory.here(*key)
+        if live is None or (key, asked.question) in self._decided:
+            return
+        self._decided = {done for done in self._decided if self._directory.here(*done[0])}
+        self._decided.add((key, asked.question))
+        with suppress(RunNotPaused, InvalidArgument):
+            live.decide(asked.decisions, asked.actor)
+
+    def watched(self, keys: Collection[Key]) -> None:
+        """Those who watch elsewhere are watchers, too."""
+        for key in set(keys) - set(self._watched):
+            if (live := self._directory.here(*key)) is not None:
+                self._watched[key] = live
+                live.presence.come()
+        for key in set(self._watched) - set(keys):
+            self._watched.pop(key).presence.leave()
+
+    def turns(self) -> None:
+        """Another one's turn may have come."""
+        self._look()
+
+    def queued(self) -> None:
+        """There may be runs to take over."""
+        self._look()
+
+    def fenced(self) -> None:
+        """All that was live here is stopped; the store has, or gets, another end for it."""
+        for live in self._directory.all_here():
+            live.break_off(_LOST)
+
+    # --- inside
+
+    def _look(self) -> None:
+        with self._changed:
+            self._looks = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._looks or self._closed)
+                if self._closed:
+                    return
+                self._looks = False
+                waiting, self._waiting = self._waiting, {}
+            for call in (*waiting.values(), self._take_over):
+                try:
+                    call()
+                except PullcordError as error:
+                    _log.warning("%s", error)
+                except Exception:
+                    _log.exception("a run of another process could not be taken up; tried again")

@@ -1,0 +1,77 @@
+"""Two real servers that share a database, each with a client of its own."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from pullcord import RunContext, RunServer, runnable
+from pullcord.client import AsyncRunClient
+from pullcord.engine.options import EngineOptions
+from pullcord.run.events import ToolCall
+from pullcord.settings import Settings
+from pullcord.stores.postgres import PostgresStore
+from pullcord.stores.postgres.connections import Address
+from pullcord.stores.postgres.membership import Lease
+
+QUICK = Lease(beat=0.2, fence=1.0, death=2.0)
+
+
+@runnable(id="words")
+async def words(input: str, ctx: RunContext):
+    """Says so many words."""
+    for n in range(int(input or 3)):
+        yield f"{n} "
+
+
+@runnable(id="talk")
+async def talk(input: str, ctx: RunContext):
+    """Says one word, and then nothing until it is stopped."""
+    yield "hello "
+    await asyncio.sleep(3600)
+
+
+@runnable(id="asks")
+async def asks(input: str, ctx: RunContext):
+    """Waits for a decision about one call."""
+    [decision] = await ctx.ask("may I?", [ToolCall("c1", "tool")])
+    yield "approved" if decision.approved else "declined"
+
+
+@dataclass
+class Replica:
+    """One server, its store and a client."""
+
+    server: RunServer
+    client: AsyncRunClient
+    store: PostgresStore
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Its store's thread stands still: it beats no more, and hears nothing."""
+        go_on = threading.Event()
+        self.store._loop.soon(go_on.wait)
+        try:
+            yield
+        finally:
+            go_on.set()
+
+
+@asynccontextmanager
+async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Replica]:
+    """One server on a database."""
+    stores: list[PostgresStore] = []
+
+    def make(clock, options):  # type: ignore[no-untyped-def]
+        stores.append(PostgresStore(address, clock, options, lease))
+        return stores[0]
+
+    settings = Settings(listen="127.0.0.1:0", workers=1, engine=EngineOptions(grace_period=1.0))
+    server = RunServer([words, talk, asks], settings=settings, store=make)
+    at = await asyncio.to_thread(server.start)
+    try:
+        async with AsyncRunClient(at) as client:
+            yield Replica(server, client, stores[0])
+    finally:
+        await asyncio.to_thread(server.stop)
