@@ -20,6 +20,7 @@ import pytest
 from pullcord.stores.postgres import migrations
 from pullcord.stores.postgres.connections import Address
 from pullcord.stores.postgres.loop import LoopThread
+from pullcord.testing import ManualClock
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -197,6 +198,17 @@ class Database:
         """Disconnects."""
         self._connection.terminate()
         self._thread.close()
+
+
+class SharedClock(ManualClock):
+    """A clock that a database may go by, too."""
+
+    database: Database | None = None
+
+    def advance(self, seconds: float = 0.0) -> int:
+        if self.database is not None:
+            self.database.set_time(self.time() + seconds)
+        return super().advance(seconds)
 
 
 async def _made(server: Postgres, name: str) -> None:

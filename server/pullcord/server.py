@@ -288,7 +288,8 @@ class RunServer:
         if self._begun:
             raise RuntimeError("a RunServer serves once; make another one")
         self._begun = True
-        self._parts.open(store, self.settings.store, default_of)
+        settings = self.settings
+        self._parts.open(store, settings.store, default_of, settings.store_listen_url)
 
     def _grpc_options(self) -> GrpcOptions:
         settings = self.settings
@@ -350,7 +351,9 @@ class Parts:
         assert self._engine is not None
         return self._engine
 
-    def open(self, named: str | None, setting: str, default_of: str | None) -> None:
+    def open(
+        self, named: str | None, setting: str, default_of: str | None, listens: str = ""
+    ) -> None:
         """Opens the store: the one that was named, or else given, or else set, or else the default
         one of a listen address, or else in memory. Raises StoreRefused."""
         if self._engine is not None:
@@ -362,7 +365,7 @@ class Parts:
             self._make(name(clock, options))
             return
         if name or default_of is None:
-            opened = open_store(name or MEMORY, clock, options)
+            opened = open_store(name or MEMORY, clock, options, listens)
         else:
             opened = open_default(default_of, clock, options)
         self.kept_in = opened.name

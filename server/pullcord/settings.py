@@ -90,9 +90,13 @@ class Settings(BaseSettings):
     keepalive_timeout: float = Field(10.0, ge=1, le=600)
     """A ping without an answer for so long means that the client is gone."""
     store: str = ""
-    """Where runs are kept: `memory`, or a file. Unset: `pullcord serve` keeps them in a file in
-    .pullcord, one for each address; a program that serves by itself, and processes that share a
-    port, keep them in memory."""
+    """Where runs are kept: `memory`, a file, or postgresql://user@host/database, which any number
+    of servers share. Unset: `pullcord serve` keeps them in a file in .pullcord, one for each
+    address; a program that serves by itself, and processes that share a port, keep them in
+    memory."""
+    store_listen_url: str = ""
+    """The address of the same PostgreSQL without a pooler in between, if `store` has one in
+    transaction mode: notifications arrive there."""
     drain_time: float = Field(30.0, ge=0, le=86400)
     """How long runs may go on after SIGTERM before they are cancelled, cause SHUTDOWN."""
     workers: int = Field(1, ge=0, le=256)

@@ -45,22 +45,41 @@ from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
 from pullcord.run.scope import EVERYBODY
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
+from pullcord.stores.postgres import PostgresStore
 from pullcord.stores.sqlite import SqliteStore
 from pullcord.testing import ManualClock
 
+from tests.postgres import Database, SharedClock
+
 Open = Callable[[Clock, EngineOptions], RunStore]
-PLACES: dict[str, Callable[[Path], Open]] = {
-    "sqlite": lambda folder: (
+PLACES: dict[str, Callable[[Path, pytest.FixtureRequest], Open]] = {
+    "sqlite": lambda folder, request: (
         lambda clock, options: SqliteStore(clock, options, folder / "store" / "runs.db")
     ),
+    "postgres": lambda folder, request: _in_database(request.getfixturevalue("database")),
 }
 """Each makes a place for rows, in which a process after the other opens its store."""
 RETENTION = 60.0
 
 
+def _in_database(database: Database) -> Open:
+    cleared = False
+
+    def open_one(clock: Clock, options: EngineOptions) -> RunStore:
+        nonlocal cleared
+        if not cleared:
+            database.clear(clock.time())
+            cleared = True
+        assert isinstance(clock, SharedClock)
+        clock.database = database
+        return PostgresStore(database.address, clock, options)
+
+    return open_one
+
+
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return SharedClock()
 
 
 class Place:
@@ -81,7 +100,7 @@ class Place:
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Place]:
-    made = Place(PLACES[request.param](tmp_path), clock)
+    made = Place(PLACES[request.param](tmp_path, request), clock)
     yield made
     made.store.close()
 

@@ -41,24 +41,13 @@ from pullcord.stores.postgres import PostgresStore
 from pullcord.stores.sqlite import SqliteStore
 from pullcord.testing import ManualClock
 
-from tests.postgres import Database
+from tests.postgres import Database, SharedClock
 
 STORES = ("memory", "sqlite", "postgres")
 RETENTION, TTL = 60.0, 30.0
 
 Make = Callable[..., RunStore]
 FinishOf = Callable[..., Finish]
-
-
-class SharedClock(ManualClock):
-    """A clock that a database may go by, too."""
-
-    database: Database | None = None
-
-    def advance(self, seconds: float = 0.0) -> int:
-        if self.database is not None:
-            self.database.set_time(self.time() + seconds)
-        return super().advance(seconds)
 
 
 @pytest.fixture

@@ -37,8 +37,9 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where runs are kept: a file, or memory. Else PULLCORD_STORE, else a file in "
-            ".pullcord for this address; in memory with port 0."
+            help="Where runs are kept: a file, memory, or postgresql://user@host/database (its "
+            "password in PGPASSWORD or PGPASSFILE). Else PULLCORD_STORE, else a file in .pullcord "
+            "for this address; in memory with port 0."
         ),
     ] = None,
     workers: Annotated[

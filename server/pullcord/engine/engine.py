@@ -103,10 +103,11 @@ class Engine:
         If the store is shared: from now on this process takes part. It takes over runs of the
         runnables that it `serves`, and only those.
         """
-        waiting = self._store.recover()
+        sharing = self._store.sharing
+        waiting = self._store.recover() if sharing is None else ()
         for one in waiting:
             self._admission.readmit(one, find)
-        if (sharing := self._store.sharing) is not None:
+        if sharing is not None:
 
             def take_over() -> None:
                 if not self._admission.capacity.is_draining and (names := serves()):

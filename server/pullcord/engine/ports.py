@@ -222,7 +222,7 @@ class RunStore(Protocol):
         An entry that comes again, with more or fewer records, stores each event once.
         """
 
-    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
+    def finish(self, ends: Sequence[Finish]) -> Sequence[Cancellation | EndedRun | None]:
         """Turns live rows into ended ones, all in one transaction; makes missing rows.
 
         Returns for each run the stop that keeps it from ending as proposed: one was recorded, and

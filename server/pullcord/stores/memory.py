@@ -135,10 +135,10 @@ class MemoryStore:
         """Not called: what live runs make is in this memory already."""
         return [None for _ in entries]
 
-    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
+    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | None]:
         """Keeps ended runs; returns the stops that stand against an end."""
         with self._lock:
-            answers: list[Cancellation | EndedRun | None] = [self._finish(end) for end in ends]
+            answers = [self._finish(end) for end in ends]
             forgotten = self._make_room()
             self._arm()
         del forgotten  # logs are freed after the lock is released

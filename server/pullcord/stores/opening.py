@@ -11,6 +11,7 @@ from pathlib import Path
 from pullcord.engine.clock import Clock
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import RunStore
+from pullcord.run.errors import StoreUnavailable
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.sqlite import SqliteStore, StoreRefused
 from pullcord.stores.sqlite.files import StoreUnwritable, make_private
@@ -30,14 +31,34 @@ class Opened:
     name: str
 
 
-def open_store(name: str, clock: Clock, options: EngineOptions) -> Opened:
-    """The store of this name: `memory`, or the path of a file. Raises StoreRefused."""
+def open_store(name: str, clock: Clock, options: EngineOptions, listens: str = "") -> Opened:
+    """The store of this name: `memory`, the path of a file, or the address of a PostgreSQL;
+    `listens` is where its notifications arrive, if not there. Raises StoreRefused.
+    """
     if name == MEMORY:
         return Opened(MemoryStore(clock, options), MEMORY)
+    if name.startswith(("postgresql://", "postgres://")):
+        return _open_postgres(name, clock, options, listens)
     if "://" in name:
-        raise StoreRefused(f"--store {name.partition('://')[0]}://…: must be a file, or memory")
+        scheme = name.partition("://")[0]
+        raise StoreRefused(f"--store {scheme}://…: must be a file, memory, or postgresql://…")
     path = Path(name)
     return Opened(SqliteStore(clock, options, path), str(path))
+
+
+def _open_postgres(url: str, clock: Clock, options: EngineOptions, listens: str) -> Opened:
+    try:
+        from pullcord.stores.postgres import Address, PostgresStore, StoreError
+    except ImportError as error:
+        raise StoreRefused("PostgreSQL needs an extra: pip install 'pullcord[postgres]'") from error
+    address = Address(url)
+    try:
+        store = PostgresStore(
+            address, clock, options, listens=Address(listens) if listens else None
+        )
+    except (StoreError, StoreUnavailable) as error:
+        raise StoreRefused(f"the store {address.shown} cannot be used: {error}") from error
+    return Opened(store, address.shown)
 
 
 def open_default(listen: str, clock: Clock, options: EngineOptions) -> Opened:

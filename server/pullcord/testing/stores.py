@@ -83,7 +83,7 @@ class HookedStore:
         self._within.withdraw(scope, run_id)
         self.after("withdraw")
 
-    def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
+    def finish(self, ends: Sequence[Finish]) -> Sequence[Cancellation | EndedRun | None]:
         """As the store within."""
         self.before("finish")
         answer = self._within.finish(ends)

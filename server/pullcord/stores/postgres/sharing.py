@@ -120,11 +120,12 @@ class Sharing:
         )
         return [_as_listed(row, self._core.options.max_ledger) for row in rows]
 
-    async def claim(self, serves: Collection[str]) -> Sequence[Waiting]:
-        """As the port says."""
+    async def claim(self, serves: Collection[str] | None) -> Sequence[Waiting]:
+        """As the port says; None: all there are, of any runnable."""
         core = self._core
+        names, most = (None, None) if serves is None else (list(serves), _CLAIM)
         rows = await core.control.ask(
-            lambda connection: connection.fetch(sql.CLAIM, core.incarnation, list(serves), _CLAIM)
+            lambda connection: connection.fetch(sql.CLAIM, core.incarnation, names, most)
         )
         waiting = []
         for row in rows:

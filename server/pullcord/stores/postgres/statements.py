@@ -321,8 +321,9 @@ CLAIM = f"""
 with {FENCE},
 c as (
     select r.id from run r, f
-    where r.incarnation is null and r.state = 1 and r.runnable = any($2)
-    order by r.create_time limit $3 for update of r skip locked
+    where r.incarnation is null and r.state = 1
+        and ($2::text[] is null or r.runnable = any($2))
+    order by r.create_time limit $3::bigint for update of r skip locked
 )
 update run r set incarnation = $1 from c where r.id = c.id returning {LEFT}
 """

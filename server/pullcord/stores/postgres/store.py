@@ -158,8 +158,10 @@ class PostgresStore:
         self._loop.call(self._admitting.withdraw(scope, run_id))
 
     def recover(self) -> Sequence[Waiting]:
-        """Nothing: what the dead have left is ended or taken over all the time, by `claim`."""
-        return ()
+        """As the port says; of whatever runnable. A process that takes part claims instead."""
+        self._loop.call(reap(self._core), 60.0)
+        self.sweep()
+        return self._loop.call(self._sharing.claim(None), 60.0)
 
     def begin(self, scope: Scope, run_id: str) -> CancelRequest | NotYet | None:
         """As the port says."""

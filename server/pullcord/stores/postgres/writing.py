@@ -85,6 +85,9 @@ class Writing:
         if missing := [id for id in known if id not in rows]:
             standing = await connection.fetch(sql.STANDING, self._core.incarnation, missing)
             rows |= {row["id"]: row for row in standing}
+            rest = {row["id"]: _rest(known[row["id"]], row["last_seq"]) for row in standing}
+            again = {id: writing for id, writing in rest.items() if writing is not None}
+            rows |= {row["id"]: row for row in await self._append(connection, again)}
         for id, row in rows.items():
             known[id].own.reserved = row["reserved"]
         return [_written(rows.get(id)) for id in ids]
@@ -230,6 +233,18 @@ class Writing:
             *_columns(rows)[1:],
         )
         return row is not None
+
+
+def _rest(writing: _Writing, last: int) -> _Writing | None:
+    """What is left to write where the store has more than its owner knew; None: nothing, or it has
+    less, and the owner must say more."""
+    entry = writing.entry
+    if last < entry.after or not entry.records or entry.records[-1].sequence <= last:
+        return None
+    records = [record for record in entry.records if record.sequence > last]
+    if records[0].sequence - records[0].count < last:
+        records[0] = records[0].after(last)
+    return _Writing(replace(entry, records=records, after=last, base=None), writing.own)
 
 
 def _written(row: asyncpg.Record | None) -> Written | None:

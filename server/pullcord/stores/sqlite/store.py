@@ -63,6 +63,7 @@ class SqliteStore:
 
     blocking = True
     durable = True
+    sharing = None
 
     def __init__(self, clock: Clock, options: EngineOptions, path: Path) -> None:
         """Raises StoreRefused, in words for the operator."""
