@@ -37,13 +37,13 @@ class Following:
         begun: Callable[[], None] = lambda: None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        """`begun` is called once what there was at first is sent, and perhaps again; `on_close`,
-        when nothing is held any more."""
+        """`begun` is called once what there was at first is sent; `on_close`, when nothing is held
+        any more."""
         self.run_id = watcher.run_id
         self._watcher: Watcher | None = watcher
         self._notifier = notifier
         self._readers = readers
-        self._begun = begun
+        self._begun: Callable[[], None] | None = begun
         self._on_close = on_close
         self._check: Check | None = None
         self._check_at = 0.0
@@ -88,13 +88,19 @@ class Following:
             if self._fresh:
                 self._fresh = False
             else:
-                self._begun()
-                if not await self._notifier.wait(watcher.arm):
-                    watcher.disarm()
-                    await self._still_may()
-                    taken.append(watcher.heartbeat())
-                    break
+                self._has_begun()
                 self._stretch = 0
+                future = self._notifier.armed(watcher.arm)
+                if future is not None:
+                    try:
+                        has_come = await future
+                    finally:
+                        self._notifier.waited(future)
+                    if not has_come:
+                        watcher.disarm()
+                        await self._still_may()
+                        taken.append(watcher.heartbeat())
+                        break
             taken.extend(watcher.take())
         self._stretch += 1
         if self._stretch > _STRETCH:
@@ -102,6 +108,11 @@ class Following:
             await asyncio.sleep(0)
         self._readers.sending(self)
         return taken[0]
+
+    def _has_begun(self) -> None:
+        if self._begun is not None:
+            self._begun()
+            self._begun = None
 
     def take(self) -> Record:
         """The message that is ready. Raises ServerBusy as `ready` does."""
@@ -125,7 +136,7 @@ class Following:
         """Leaves. The last one to leave a live run sets off its disconnect policy."""
         self._readers.sent(self)
         self.let_go()
-        self._begun()
+        self._has_begun()
 
 
 def _too_slow(run_id: str) -> ServerBusy:

@@ -33,21 +33,33 @@ class Notifier:
 
     async def wait(self, arm: Arm, *, heartbeat: bool = True) -> bool:
         """Waits for what `arm` arms; False if a heartbeat is due instead."""
-        future: asyncio.Future[bool] = self._loop.create_future()
-        if not arm(partial(self._notify, future)):
-            future.cancel()  # a call that is under way already finds nobody
+        future = self.armed(arm, heartbeat=heartbeat)
+        if future is None:
             return True
-        if heartbeat:
-            self._silent[future] = self._loop.time()
         try:
             return await future
         finally:
-            self._silent.pop(future, None)
-            if future.done() and not future.cancelled() and future.result():
-                self._woken -= 1
-                if self._due and not self._scheduled:
-                    self._scheduled = True
-                    self._loop.call_soon(self._wake)
+            self.waited(future)
+
+    def armed(self, arm: Arm, *, heartbeat: bool = True) -> "asyncio.Future[bool] | None":
+        """As `wait`, without a coroutine: what to await, and then to give to `waited`; None: it is
+        there."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        if not arm(partial(self._notify, future)):
+            future.cancel()  # a call that is under way already finds nobody
+            return None
+        if heartbeat:
+            self._silent[future] = self._loop.time()
+        return future
+
+    def waited(self, future: "asyncio.Future[bool]") -> None:
+        """Nobody awaits this any more."""
+        self._silent.pop(future, None)
+        if future.done() and not future.cancelled() and future.result():
+            self._woken -= 1
+            if self._due and not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._wake)
 
     async def tick(self) -> None:
         """Lets every stream that was silent for too long send a heartbeat. Ends with the server."""

@@ -314,19 +314,18 @@ class EventLog:
         with self._lock:
             if self._pending:
                 self._seal()
+            records = self._records
+            index = position - self._trimmed
+            if index == len(records) - 1 and self.last_sequence <= self.visible:
+                group = records[index]
+                if group.sequence - group.count == after_sequence:  # the reader keeps up
+                    return [group], position + 1
             if self._first_sequence() > after_sequence + 1:
                 resume_at = min(self._last_shown(), self.last_sequence - self.closed)
                 if resume_at <= after_sequence:  # what comes next may not be shown yet
                     return [], max(position, self._trimmed + self._start)
                 raise Trimmed(resume_at)
-            records = self._records
-            index = position - self._trimmed
             end = self._end()
-            if end - index == 1:  # the reader keeps up: nothing to merge
-                group = records[index]
-                if group.sequence - group.count < after_sequence:
-                    group = group.after(after_sequence)
-                return [group], position + 1
             found: list[Record] = []
             while index < end and len(found) < limit:
                 first = records[index]
@@ -349,8 +348,11 @@ class EventLog:
             self._waiting.append(wake)
             if self._pending and self.visible != UNBOUNDED:
                 self._seal()  # whether they may be shown depends on their numbers
+            if self._pending:
+                self._waiting.remove(wake)
+                return False
             is_over = self.closed and self.last_sequence <= self.visible
-            if not self._pending and position - self._trimmed >= self._end() and not is_over:
+            if position - self._trimmed >= self._end() and not is_over:
                 return True
             self._waiting.remove(wake)
             return False
@@ -495,10 +497,14 @@ class EventLog:
         self._keep(record, size if source is None else size + size_of(None, source))
 
     def _keep(self, record: Record, size: int) -> None:
-        records = self._records
-        records.append(record)
+        self._records.append(record)
         record.nbytes = size + _OVERHEAD
         self.nbytes += record.nbytes
+        if self.nbytes > self._max_bytes or len(self._records) - self._start > self._max_records:
+            self._trim()
+
+    def _trim(self) -> None:
+        records = self._records
         while self.nbytes > self._max_bytes or len(records) - self._start > self._max_records:
             if self._start == len(records) - 1:
                 break
