@@ -33,6 +33,7 @@ from tests.bench import (
     page,
     resume,
     sequence,
+    stored,
     trees,
     watchers,
 )
@@ -57,6 +58,7 @@ BENCHMARKS = {
     "watchers": watchers,
     "handover": handover,
     "sequence": sequence,
+    "stored": stored,
     "peers": compare,
 }
 

@@ -23,8 +23,8 @@ async def measure(plan: Plan) -> list[Figure]:
             costs = Costs(f"a message: {streams:,} paced streams", at_most(1.1), at_most(1.5))
             sent = 0
             for _ in range(plan.rounds):
-                theirs, theirs_sent = await _speak(bare, streams)
-                ours, ours_sent = await _speak(product, streams)
+                theirs, theirs_sent = await speak(bare, streams)
+                ours, ours_sent = await speak(product, streams)
                 sent += ours_sent
                 costs.add(ours, ours_sent, theirs, theirs_sent)
             made = plan.rounds * streams * A_SECOND * SECONDS
@@ -32,7 +32,7 @@ async def measure(plan: Plan) -> list[Figure]:
     return figures
 
 
-async def _speak(server: Server, streams: int) -> tuple[Cost, int]:
+async def speak(server: Server, streams: int) -> tuple[Cost, int]:
     """What it cost, and the messages with events that came."""
     # They begin to speak once all are open: opening is not what is measured.
     delay = 1 + streams / 800

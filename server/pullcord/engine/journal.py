@@ -24,13 +24,16 @@ from pullcord.engine.ports import Entry, RunStore, Terms, Written
 from pullcord.run.cancel import CancelMode, CancelRequest
 from pullcord.run.events import RunError
 
-_PAUSE = 0.005
-"""Seconds between the beginnings of two writes, at least."""
+_PAUSE, _LONG_PAUSE = 0.005, 0.02
+"""Seconds between the beginnings of two writes, at least: after one by which somebody was shown
+more, and after any other. What a quiet run makes is written at once."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.05, 5.0
 """Seconds until a store is asked again that did not write."""
 _BLOCK, _LARGEST_BLOCK = 256, 1 << 20
 """Numbers that are reserved at a time. Twice as many while a block lasts less than `_QUICK`."""
 _QUICK = 1.0
+_ENTRIES = 1000
+"""Runs that one write is for: who asks the store meanwhile waits for it."""
 _ENTRY_BYTES, _WRITE_BYTES = 256 * 1024, 4 * 1024 * 1024
 """What one run may add to a write, and all of them together; the rest comes with the next one."""
 PATIENCE = 30.0
@@ -52,6 +55,7 @@ class _Book:
         "live",
         "nbytes",
         "opens",
+        "queued",
         "records",
         "reserved",
         "ring",
@@ -62,6 +66,8 @@ class _Book:
         self.opens = opens
         self.ring = lambda: changed(self)
         self.ended = False
+        self.queued = False
+        """Whether it waits for the next write."""
         self.after = 0
         """The number of the last event that the store has."""
         self.reserved = live.log.visible
@@ -97,6 +103,8 @@ class Journal:
         self._awake = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+        self._shows = False
+        """Whether the last write let more be shown."""
         self.is_away = False
         """Whether the store did not write when it was asked last."""
 
@@ -155,6 +163,9 @@ class Journal:
 
     def _changed(self, book: _Book) -> None:
         """Called by whoever writes to a log, once after each time it was read here."""
+        if book.queued:
+            return
+        book.queued = True
         self._dirty.append(book)
         if not self._awake.is_set():
             self._awake.set()
@@ -165,7 +176,8 @@ class Journal:
             begun = time.monotonic()
             if self._flush():
                 failures = 0
-                pause = _PAUSE - (time.monotonic() - begun)
+                pause = _PAUSE if self._shows else _LONG_PAUSE
+                pause -= time.monotonic() - begun
             else:
                 failures += 1
                 pause = min(_FIRST_RETRY * 2**failures, _LONGEST_RETRY) * random.uniform(0.5, 1.0)
@@ -183,15 +195,12 @@ class Journal:
         entries: list[Entry] = []
         room = _WRITE_BYTES
         for _ in range(len(self._dirty)):
+            if room <= 0 or len(entries) >= _ENTRIES:
+                break
             book = self._dirty.popleft()
-            if book.ended:
-                continue
-            if room <= 0:
-                self._changed(book)
-                continue
-            entry = self._entry(book)
+            book.queued = False
+            entry = None if book.ended else self._entry(book)
             if entry is None:
-                self._rest(book)
                 continue
             room -= sum(record.nbytes for record in entry.records) + 200
             books.append(book)
@@ -206,10 +215,14 @@ class Journal:
         if self.is_away:
             self.is_away = False
             _log.warning("the store writes again")
+        self._shows = False
         for book, entry, answer in zip(books, entries, answers, strict=True):
             self._apply(book, entry, answer)
         with self._written:
             self._written.notify_all()
+        if self._dirty:
+            self._awake.set()
+            self._shows = self._shows or len(entries) >= _ENTRIES
         return True
 
     def _entry(self, book: _Book) -> Entry | None:
@@ -218,7 +231,7 @@ class Journal:
         too_much = (
             book.nbytes > 2 * options.max_log_bytes or book.records > 2 * options.max_log_records
         )
-        records, text = live.log.since(book.after, _ENTRY_BYTES, from_here=too_much)
+        records, text = live.log.since(book.after, _ENTRY_BYTES, from_here=too_much, wake=book.ring)
         reserve = book.reserve(live.log.last_sequence)
         if not records and reserve == book.reserved and book.opens is None:
             return None
@@ -242,16 +255,13 @@ class Journal:
         book.opens = None
         book.full_since = None
         book.after, book.reserved = answer.last_sequence, answer.reserved
-        live.log.show(answer.reserved)
+        if answer.reserved > live.log.visible:
+            live.log.show(answer.reserved)
+            self._shows = True
         if answer.stop is not None and is_news(live, answer.stop):
             live.stop(answer.stop)
-        self._rest(book)
-
-    def _rest(self, book: _Book) -> None:
-        """Nothing is to be done for a run until it makes more; of a closed log, nothing at all."""
-        log = book.live.log
-        if not log.on_more(book.after, book.ring) and not log.closed:
-            self._changed(book)
+        if book.after != (entry.records[-1].sequence if entry.records else entry.after):
+            self._changed(book)  # the store has other events than it was taken to have
 
     def _failed(self, books: list[_Book], error: Exception) -> None:
         if not self.is_away:

@@ -224,12 +224,19 @@ class EventLog:
     # --- what the store has
 
     def since(
-        self, sequence: int, max_bytes: int, *, from_here: bool = False
+        self,
+        sequence: int,
+        max_bytes: int,
+        *,
+        from_here: bool = False,
+        wake: Callable[[], None] | None = None,
     ) -> tuple[list[Record], str | None]:
         """The kept records after an event, unmerged, the terminal one not among them.
 
         At least one, if there is any, and then no more than so many bytes. If events in between are
         no longer kept, or with `from_here`: also all content up to the first of these records.
+        `wake` is called once, in any thread, when there are more than these; of a closed log, only
+        if there are already.
         """
         with self._lock:
             self._seal()
@@ -241,6 +248,11 @@ class EventLog:
                 nbytes += records[end].nbytes
                 end += 1
             found = records[start:end]
+            if wake is not None:
+                if end < last:
+                    wake()
+                elif not self.closed:
+                    self._waiting.append(wake)
             complete = not found or found[0].sequence - found[0].count <= sequence
             if complete and not from_here:
                 return found, None
@@ -256,15 +268,6 @@ class EventLog:
                 self._records, after_sequence, lo=self._start, key=lambda r: r.sequence
             )
             return self._records[start:]
-
-    def on_more(self, sequence: int, wake: Callable[[], None]) -> bool:
-        """Calls `wake` once, in any thread, when there are events after this one, shown or not;
-        False: there are, or there will be none."""
-        with self._lock:
-            if self._pending or self.last_sequence > sequence or self.closed:
-                return False
-            self._waiting.append(wake)
-            return True
 
     def show(self, visible: int) -> None:
         """Events up to this number may be shown from now on."""

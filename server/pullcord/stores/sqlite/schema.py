@@ -11,6 +11,11 @@ from pullcord.stores.sqlite.files import StoreRefused
 
 APPLICATION_ID = 0x504C4344  # PLCD
 
+_CHECKPOINT = 4000
+"""Pages in the -wal file, of 4 KiB each, after which they are moved to the file itself."""
+_CACHE = 32 * 1024
+"""KiB of pages that the writing connection remembers, at most."""
+
 TOMBSTONE, WAITS, BEGUN, ENDED = range(4)
 """The states of a row: a cancel before its run, a live run that may be taken over, one that has
 begun, one that has ended."""
@@ -65,9 +70,10 @@ create table event(
   sequence integer not null,        -- of the last event in the record
   count integer not null,
   data blob not null,
-  lengths blob,
-  primary key(run, sequence)
-) without rowid;
+  lengths blob
+);
+-- Not the table's own key: thousands of runs would each have a page that every write touches.
+create unique index event_by_run on event(run, sequence);
 """
 
 UPGRADES: tuple[str, ...] = (_FIRST,)
@@ -120,7 +126,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, upgrades: tuple[str, ..
         connection.execute("pragma auto_vacuum = incremental")
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
-    connection.execute("pragma wal_autocheckpoint = 1000")
+    connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT}")
+    connection.execute(f"pragma cache_size = -{_CACHE}")
     for number, upgrade in enumerate(upgrades[version:], version + 1):
         connection.executescript(
             f"begin immediate; {upgrade}; pragma application_id = {APPLICATION_ID};"
