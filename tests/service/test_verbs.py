@@ -1,6 +1,7 @@
 """The verbs as any transport calls them: values in, values out, on an engine in this process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -137,20 +138,34 @@ async def test_a_cancel_names_its_caller(parts: Parts) -> None:
 async def test_a_caller_s_deadline_is_its_run_s(parts: Parts) -> None:
     """A run that is followed ends before its caller's deadline; one in the background does not."""
     followed = await parts.verbs.run(
-        Caller(deadline=100.0), RunSpec("agents/tells", run_id="followed")
+        Caller(deadline=time.monotonic() + 100), RunSpec("agents/tells", run_id="followed")
     )
     await kinds(followed)
-    background = await parts.verbs.start(Caller(deadline=100.0), RunSpec("agents/tells"))
+    background = await parts.verbs.start(
+        Caller(deadline=time.monotonic() + 100), RunSpec("agents/tells")
+    )
     for run_id, limited in (("followed", True), (background.run_id, False)):
         data = (await parts.verbs.wait(ANN, WaitRequest(run_id))).output_data
         assert data is not None
         assert (data["remaining"] is not None) == limited
 
 
+async def test_a_caller_s_deadline_passes_while_it_waits(parts: Parts) -> None:
+    """It is a moment and no length of time: whoever asks later finds less of it left."""
+    caller = Caller(deadline=time.monotonic() + 100)
+    first = caller.time_left
+    await asyncio.sleep(0.001)
+    assert first is not None
+    assert caller.time_left is not None
+    assert caller.time_left < first
+    assert Caller(deadline=time.monotonic() - 1).time_left == 0
+    assert Caller().time_left is None
+
+
 async def test_a_wait_ends_before_its_caller_leaves(parts: Parts) -> None:
     """A wait answers with the run as it is when the caller's deadline is near."""
     run = await parts.verbs.start(ANN, RunSpec("agents/waits"))
-    seen = await parts.verbs.wait(Caller(deadline=0.06), WaitRequest(run.run_id))
+    seen = await parts.verbs.wait(Caller(deadline=time.monotonic() + 0.06), WaitRequest(run.run_id))
     assert not seen.state.is_terminal
     assert parts.engine.remains().waiting == 0
 

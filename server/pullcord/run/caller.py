@@ -3,6 +3,7 @@
 Transports make one of each call. Whether a caller may do what is asked is not decided here.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,11 +19,16 @@ class Caller:
     peer: str = ""
     """The address the call came from; empty: the call came from this process."""
     deadline: float | None = None
-    """Seconds from now after which the caller takes no answer; None: the caller waits."""
+    """When the caller takes no answer any more, on time.monotonic's scale; None: it waits."""
     trace: Mapping[str, str] = field(default_factory=dict)
     """What the caller's trace propagates, such as `traceparent`; empty: there is none."""
     principal: Principal = NOBODY_VERIFIED
     """Who it was found to be."""
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until its deadline, 0 if that has passed; None: it has none."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     @property
     def name(self) -> str:

@@ -120,7 +120,7 @@ class Verbs:
         def follow() -> Watcher:
             with trace_of(caller.trace):
                 return self._engine.follow(
-                    runnable, spec, deadline=caller.deadline, scope=caller.principal.scope
+                    runnable, spec, deadline=caller.time_left, scope=caller.principal.scope
                 )
 
         with self._told(caller, "run.start", spec.run_id, spec.runnable) as told:
@@ -297,8 +297,8 @@ class Verbs:
 
     async def _end_of(self, run: RunHandle, timeout: float | None, caller: Caller) -> None:
         """Waits for a run's end, but not longer than the caller does."""
-        if caller.deadline is not None:
-            remaining = max(0.0, caller.deadline - ANSWER_MARGIN)
+        if (left := caller.time_left) is not None:
+            remaining = max(0.0, left - ANSWER_MARGIN)
             timeout = remaining if timeout is None else min(timeout, remaining)
         forget: list[Callable[[], None]] = []
 

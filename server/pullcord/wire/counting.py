@@ -5,9 +5,12 @@ message's first levels are walked over, and what is too many is refused by name.
 hold is counted where they are read, in `structs`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
+
+from google.protobuf.message import Message
 
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.message import PartBounds
@@ -90,6 +93,21 @@ def check_continue(data: bytes) -> None:
             decisions += number == _DECISIONS
             if decisions > MAX_DECISIONS:
                 raise InvalidArgument(Violation("decisions", f"must be at most {MAX_DECISIONS}"))
+
+
+def heaviest_field(message: type[Message], data: bytes) -> str:
+    """The name of the field that takes most of these bytes, as far as the first fields show.
+
+    Empty where that is no field of the message, or the bytes are none.
+    """
+    weights: Counter[int] = Counter()
+    with suppress(_Nonsense):
+        for number, whole, _ in islice(_fields(memoryview(data)), _MAX_FIELDS):
+            weights[number] += len(whole)
+    for number, _ in weights.most_common(1):
+        field = message.DESCRIPTOR.fields_by_number.get(number)
+        return "" if field is None else field.name
+    return ""
 
 
 class _Nonsense(Exception):

@@ -20,7 +20,7 @@ from pullcord.run.record import (
     label_violations,
 )
 from pullcord.run.scope import Reach
-from pullcord.wire.counting import MAX_VALUES
+from pullcord.wire.counting import MAX_VALUES, heaviest_field
 from pullcord.wire.enums import D, EnumPair
 from pullcord.wire.structs import TooManyValues, read_struct
 from pullcord.wire.values import StructData, seconds_of
@@ -38,11 +38,13 @@ def decode(message: type[M], data: bytes, most: int = MAX_REQUEST_BYTES) -> M:
     """Reads a request's bytes.
 
     Raises:
-        InvalidArgument: they are more than `most`, no such message, or nested deeper than protobuf
-            reads.
+        InvalidArgument: they are more than `most`, and the field that takes most of them is named;
+            or they are no such message, or nested deeper than protobuf reads.
     """
     if len(data) > most:
-        raise InvalidArgument(Violation("", f"must be at most {most} bytes, and has {len(data)}"))
+        field = heaviest_field(message, data)
+        words = f"must be at most {most} bytes, and has {len(data)}"
+        raise InvalidArgument(Violation(field, f"the request {words}" if field else words))
     try:
         return message.FromString(data)
     except DecodeError:

@@ -41,7 +41,27 @@ REQUESTS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: v1.ListRunsRequest(states=[1] * 200_000).SerializeToString(),
         "states",
     ),
-    "unread states": ("ListRuns", lambda: b"\x2a\x84\x80\x80\x04" + b"\x01" * 4 * MIB, ""),
+    "unread states": (
+        "ListRuns",
+        lambda: b"\x22\x80\x80\x80\x02" + b"\x01" * 4 * MIB,
+        "states",
+    ),
+    "what is no message": ("ListRuns", lambda: b"\x22\xff\xff\xff\x0f" + b"\x01" * MIB, ""),
+    "a long filter": (
+        "ListRuns",
+        lambda: v1.ListRunsRequest(user_id="x" * MIB, page_token="y").SerializeToString(),
+        "user_id",
+    ),
+    "a long reason": (
+        "CancelRuns",
+        lambda: v1.CancelRunsRequest(user_id="x", reason="y" * MIB).SerializeToString(),
+        "reason",
+    ),
+    "a long field that nobody knows": (
+        "CancelRuns",
+        lambda: b"\xfa\x7f\x80\x80\x40" + b"\x01" * MIB,
+        "",
+    ),
     "a filter's labels": (
         "CancelRuns",
         lambda: v1.CancelRunsRequest(

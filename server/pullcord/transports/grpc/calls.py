@@ -1,5 +1,6 @@
 """What a gRPC call says of its caller, and who that is found to be. No request is read here."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -85,16 +86,11 @@ def _claimed(context: Context) -> Caller:
     metadata = context.invocation_metadata() or ()
     fields = propagate.get_global_textmap().fields
     trace = {key: value for key, value in metadata if key in fields and isinstance(value, str)}
-    return Caller(actor_of(metadata), context.peer(), _time_remaining(context), trace)
+    return Caller(actor_of(metadata), context.peer(), _deadline(context), trace)
 
 
-def now(caller: Caller, context: Context) -> Caller:
-    """The same caller, with the time that is left now: it may have waited for its turn."""
-    return replace(caller, deadline=_time_remaining(context))
-
-
-def _time_remaining(context: Context) -> float | None:
-    """Seconds until the caller gives up, at most so many; None: it does not.
+def _deadline(context: Context) -> float | None:
+    """When the caller gives up, at the latest (monotonic); None: it does not.
 
     gRPC sends a timeout of 1,001 s as one of 1,010 s: it rounds up to a few digits, so that what
     arrives may be a hundredth too long.
@@ -102,4 +98,4 @@ def _time_remaining(context: Context) -> float | None:
     remaining = context.time_remaining()
     if remaining is None:
         return None
-    return remaining * 0.99
+    return time.monotonic() + remaining * 0.99

@@ -22,7 +22,7 @@ from pullcord.run.requests import ContinueRequest
 from pullcord.service.following import Following
 from pullcord.service.lanes import Lane
 from pullcord.service.verbs import SMALL_DATA, Verbs
-from pullcord.transports.grpc.calls import Callers, Context, now
+from pullcord.transports.grpc.calls import Callers, Context
 from pullcord.transports.grpc.encoding import Encoder
 from pullcord.transports.grpc.outgoing import LARGE, PATIENCE, Outgoing
 from pullcord.transports.grpc.streams import send, weight
@@ -135,7 +135,6 @@ class RunService:
         turn = await self._verbs.turn(caller)
         try:
             spec = await self._spec(v1.RunRequest, data)
-            caller = now(caller, context)
             following = await self._verbs.run(caller, spec, turn.leave)
             await self._follow(following, caller, context)
         finally:
