@@ -269,6 +269,9 @@ async def _answer(
     if steps and isinstance(steps[0], Refuse):
         await _refuse(steps[0], writer)
         return True
+    if not exchange.body.get("stream"):
+        await _answer_whole(exchange, steps, writer)
+        return True
     writer.write(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
         + (b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
@@ -323,6 +326,45 @@ async def _answer(
     writer.write(b"0\r\n\r\n")
     await writer.drain()
     return True
+
+
+async def _answer_whole(
+    exchange: Exchange, steps: Sequence[Step], writer: asyncio.StreamWriter
+) -> None:
+    """Answers /chat/completions in one piece, for clients that do not ask for a stream."""
+    exchange.begun.set()
+    text, calls = "", []
+    for step in steps:
+        match step:
+            case str():
+                text += step
+            case Say(said):
+                text += said
+            case Call():
+                function = {"name": step.name, "arguments": step.text}
+                id = step.id or f"call_{len(calls)}"
+                calls.append({"id": id, "type": "function", "function": function})
+            case Silence() | Pace():
+                await asyncio.Event().wait()
+            case Gate():
+                await step.pass_through()
+    message = {"role": "assistant", "content": text or None, "tool_calls": calls or None}
+    reason = "tool_calls" if calls else "stop"
+    body = json.dumps(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": exchange.body.get("model", ""),
+            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11},
+        }
+    )
+    writer.write(
+        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    await writer.drain()
 
 
 def _words(steps: Sequence[Step]) -> Sequence[Step]:

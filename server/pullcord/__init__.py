@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pullcord.adapters.foreign.agno import AgnoAgent as AgnoAgent
+    from pullcord.adapters.foreign.agno import AgnoTeam as AgnoTeam
+    from pullcord.adapters.foreign.agno import AgnoWorkflow as AgnoWorkflow
     from pullcord.adapters.foreign.langgraph import LangGraphAgent as LangGraphAgent
     from pullcord.adapters.foreign.pydantic_ai import PydanticAgent as PydanticAgent
     from pullcord.adapters.function import runnable as runnable
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from pullcord.server import RunServer as RunServer
 
 _HOMES = {
+    "AgnoAgent": "pullcord.adapters.foreign.agno",
+    "AgnoTeam": "pullcord.adapters.foreign.agno",
+    "AgnoWorkflow": "pullcord.adapters.foreign.agno",
     "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
     "PydanticAgent": "pullcord.adapters.foreign.pydantic_ai",
     "RemoteRunnable": "pullcord.adapters.remote",
@@ -25,6 +31,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "AgnoAgent",
+    "AgnoTeam",
+    "AgnoWorkflow",
     "LangGraphAgent",
     "PydanticAgent",
     "RemoteRunnable",

@@ -353,7 +353,7 @@ def test_a_stop_reaches_an_agent_within_the_agent(
     model.script(Call(*kind.delegation()))
     model.script("I think", Silence())
     served = serve(kind.with_sub_agent(model.base_url))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.outer, "?")
     stream.next()
     inner = model.exchange(1)
     assert inner.begun.wait(PATIENCE)
@@ -374,7 +374,7 @@ def test_what_a_sub_agent_says_is_not_the_run_s_text(
     model.script(Call(*kind.delegation()))
     model.script("Because of the sun")
     model.script("So it is")
-    stream = serve(kind.with_sub_agent(model.base_url)).run("helper", "?")
+    stream = serve(kind.with_sub_agent(model.base_url)).run(kind.outer, "?")
     end = ended(stream, "run_completed")
     assert end.output == "So it is"
     if kind.gives_member_runs:
@@ -495,6 +495,28 @@ def test_the_next_turn_after_a_stop_in_a_tool_is_one_that_providers_take(
     answered = [m["tool_call_id"] for m in messages if m["role"] == "tool"]
     assert asked == answered
     assert "save" in str(messages)
+
+
+def test_a_conversation_of_the_caller_s_is_told(
+    kind: Any, model: OpenAIServer, serve: Serve
+) -> None:
+    """Messages and files of text that a caller sends reach the model."""
+    model.script("I see")
+    told = [
+        run_pb2.Message(role=role, parts=[run_pb2.Part(text=text)])
+        for role, text in (
+            (run_pb2.MESSAGE_ROLE_SYSTEM, "be brief"),
+            (run_pb2.MESSAGE_ROLE_USER, "what is a plum?"),
+            (run_pb2.MESSAGE_ROLE_ASSISTANT, "a fruit"),
+        )
+    ]
+    note = run_pb2.Part(data=b"the plum is ripe", media_type="text/plain", name="note.txt")
+    served = serve(kind.agent(model.base_url))
+    ended(served.run("helper", "and this?", messages=told, parts=[note]), "run_completed")
+    messages = model.exchange(0).body["messages"]
+    assert messages[0]["role"] in ("system", "developer")
+    assert [m["role"] for m in messages[1:]] == ["user", "assistant", "user"]
+    assert "the plum is ripe" in str(messages[-1]["content"])
 
 
 def test_many_runs_of_one_object_do_not_meet(kind: Any, model: OpenAIServer, serve: Serve) -> None:

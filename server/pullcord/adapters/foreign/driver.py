@@ -9,10 +9,12 @@ from typing import Any
 
 from pullcord.adapters.foreign.interrupting import Interrupt
 from pullcord.adapters.foreign.report import Report
+from pullcord.adapters.foreign.turns import TEXT
 from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.runnable import Isolation, checked_isolation, slug
+from pullcord.run.takes import Takes
 
 
 class ForeignRunFailed(Exception):
@@ -25,6 +27,7 @@ class ForeignRunnable(Native):
     kind = SourceKind.AGENT
     is_async = True
     members: tuple[str, ...] = ()
+    takes: Takes = TEXT
 
     def __init__(
         self,

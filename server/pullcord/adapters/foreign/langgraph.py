@@ -6,9 +6,10 @@ How one run of a graph is given its input and read to its end. What its parts an
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -17,11 +18,12 @@ from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
 from pullcord.adapters.foreign.langgraph_parts import Parts
 from pullcord.adapters.foreign.langgraph_pauses import Pause
 from pullcord.adapters.foreign.report import Report
-from pullcord.adapters.foreign.turns import Turn, history_of, turns_of
+from pullcord.adapters.foreign.turns import TEXT, Turn, history_of, turns_of
 from pullcord.run.context import RunContext
 from pullcord.run.record import Run
 from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
+from pullcord.run.takes import NOTHING
 
 _NAMELESS = "LangGraph"
 """What a graph is called that was given no name."""
@@ -77,6 +79,10 @@ class LangGraphAgent(ForeignRunnable):
             description=description,
             isolation=isolation,
         )
+        if input is not None or "messages" not in graph.channels:
+            self.takes = NOTHING  # the author's function may not look at them
+        elif self._has_saver:
+            self.takes = replace(TEXT, messages=False)  # the conversation is the checkpointer's
         self.graph = graph
         self._input = input
         self._context = context
@@ -124,12 +130,11 @@ class LangGraphAgent(ForeignRunnable):
                     "or make its state with LangGraphAgent(graph, input=…)"
                 )
             return dict(ctx.input_data)
-        is_told = self._has_saver or not self._history
-        history = await history_of(ctx)
+        history = await history_of(ctx) if self._history or self._has_saver else []
         turns = turns_of(ctx, history)
-        if not is_told:
+        if not self._has_saver:
             return {"messages": [_message(turn) for turn in turns]}
-        mended = await _mended(graph, config, history, turns) if self._has_saver else []
+        mended = await _mended(graph, config, history, turns)
         return {"messages": [*mended, _message(turns[-1])]}
 
 
@@ -139,7 +144,8 @@ async def _made(make: Callable[[RunContext], Any], ctx: RunContext) -> Any:
 
 
 def _message(turn: Turn) -> Any:
-    return HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text)
+    kinds = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
+    return kinds[turn.role](turn.text)
 
 
 async def _mended(graph: Any, config: Any, history: list[Run], turns: list[Turn]) -> list[Any]:

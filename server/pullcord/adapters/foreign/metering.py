@@ -6,7 +6,6 @@ call is metered as those of our own agents are: by estimate, until the provider'
 
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import replace
 
 from pullcord.models.base import Model, ModelChunk, ModelRequest, UserMessage
 from pullcord.models.prices import cost
@@ -38,7 +37,7 @@ class Metering:
 
     def __init__(self, ctx: RunContext) -> None:
         self._ctx = ctx
-        self._meters: dict[str, tuple[Meter, _Priced]] = {}
+        self._meters: dict[str, Meter] = {}
         self._answered: set[str] = set()
         self._priced: dict[tuple[str, str], _Priced] = {}
 
@@ -57,7 +56,7 @@ class Metering:
             )
         self._ctx.use(Usage(steps=1))
         meter = Meter(self._ctx, priced)
-        self._meters[call] = (meter, priced)
+        self._meters[call] = meter
         self._answered.discard(call)
         meter.sent(ModelRequest((UserMessage(said),)))
 
@@ -65,16 +64,16 @@ class Metering:
         """A piece of a call's answer came; nothing is counted for a call that is not known."""
         if (found := self._meters.get(call)) is not None:
             self._answered.add(call)
-            found[0].received(text, reasoning=reasoning)
+            found.received(text, reasoning=reasoning)
 
     def ended(self, call: str, usage: Usage | None) -> None:
         """A call has ended, with the provider's own count if there is one."""
         if (found := self._meters.pop(call, None)) is None:
             return
-        meter, priced = found
+        meter = found
         try:
             if usage is not None:
-                meter.told(replace(usage, cost=usage.cost or priced.cost(usage)))
+                meter.told(usage)
         finally:
             meter.end()
 
@@ -83,7 +82,7 @@ class Metering:
         found = self._meters.get(call)
         if found is not None and call not in self._answered:
             del self._meters[call]
-            found[0].refused()
+            found.refused()
         else:
             self.ended(call, None)
 

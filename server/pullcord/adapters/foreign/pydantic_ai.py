@@ -9,12 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic_ai.capabilities import AbstractCapability
-from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+from pydantic_ai.messages import (
+    ModelRequest,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    UserPromptPart,
+)
 from pydantic_ai.tools import DeferredToolResults, ToolDenied
 
 from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
 from pullcord.adapters.foreign.report import Report
-from pullcord.adapters.foreign.turns import history_of, turns_of
+from pullcord.adapters.foreign.turns import Turn, history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
 from pullcord.run.context import RunContext
@@ -77,12 +83,7 @@ class PydanticAgent(ForeignRunnable):
         watch = _Watch(self.agent, report)
         running = self.agent.run_stream_events(
             last.text,
-            message_history=[
-                ModelRequest(parts=[UserPromptPart(turn.text)])
-                if turn.role == "user"
-                else ModelResponse(parts=[TextPart(turn.text)])
-                for turn in earlier
-            ],
+            message_history=[_message(turn) for turn in earlier],
             deps=deps,
             run_id=ctx.run_id,
             conversation_id=ctx.session_id or ctx.run_id,
@@ -92,6 +93,16 @@ class PydanticAgent(ForeignRunnable):
         async with running as events:
             async for event in events:
                 watch.take(event)
+
+
+def _message(turn: Turn) -> Any:
+    match turn.role:
+        case "system":
+            return ModelRequest(parts=[SystemPromptPart(turn.text)])
+        case "user":
+            return ModelRequest(parts=[UserPromptPart(turn.text)])
+        case "assistant":
+            return ModelResponse(parts=[TextPart(turn.text)])
 
 
 class _Watch(AbstractCapability[Any]):  # type: ignore[misc]  # an extra's class, not checked

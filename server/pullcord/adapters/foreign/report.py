@@ -345,6 +345,10 @@ class Report:
 
         self._do(act)
 
+    def keep(self, data: Mapping[str, Any]) -> None:
+        """Data that the run has made so far, also if it must stop."""
+        self._ctx.set_output(None, data)
+
     def close(self) -> None:
         """The framework's run is over: closes what it has left open. Never raises.
 

@@ -23,6 +23,8 @@ class Kind(Protocol):
     """One framework."""
 
     name: str
+    outer: str
+    """What the object `with_sub_agent` is served as."""
     gives_member_runs: bool
     """Whether a run of a sub-agent is told as a child run of its own."""
 
@@ -40,7 +42,7 @@ class Kind(Protocol):
         """
 
     def with_sub_agent(self, base_url: str) -> Any:
-        """A bare object named "helper" that can call an agent named "member" as `ask_member`.
+        """A bare object that can ask an agent named "member".
 
         Both have the model at `base_url`.
         """

@@ -12,6 +12,7 @@ from tests.adapters.foreign.kinds import base
 from tests.openai_server import Call
 
 name = "pydantic-ai"
+outer = "helper"
 gives_member_runs = False
 
 
