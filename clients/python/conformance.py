@@ -14,9 +14,10 @@ from typing import Any
 
 from pullcord.client import AsyncRunClient, RunClient
 from pullcord.run import errors, events
+from pullcord.run.message import Message, Part
 from pullcord.run.record import Decision, RunFilter
 from pullcord.run.usage import Limits
-from pullcord.v1 import run_pb2, runnable_pb2
+from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import enums
 from pullcord.wire.errors import TABLE
@@ -25,6 +26,7 @@ from pullcord.wire.run import (
     cancel_results_message,
     receipt_message,
     run_message,
+    runnable_message,
 )
 from pullcord.wire.values import data_of, seconds_of
 
@@ -166,7 +168,7 @@ class Driver:
             validate_only=asked.validate_only,
             **most,
         )
-        return _message(cancel_results_message((r.run_id, r.outcome) for r in results))
+        return _message(cancel_results_message(results))
 
     def continue_run(self, request: Request) -> Request:
         asked = _decoded(v1.ContinueRunRequest, request["request"])
@@ -177,17 +179,7 @@ class Driver:
         return _message(run_message(self._client.continue_run(asked.run_id, decisions)))
 
     def runnables(self, request: Request) -> Request:
-        return _messages(
-            runnable_pb2.Runnable(
-                name=info.name,
-                kind=enums.RUNNABLE_KIND.numbers[info.kind],
-                id=info.id,
-                display_name=info.display_name,
-                description=info.description,
-                members=info.members,
-            )
-            for info in self._client.runnables()
-        )
+        return _messages(runnable_message(info) for info in self._client.runnables())
 
 
 def _spec(request: Request) -> Request:
@@ -212,7 +204,17 @@ def _spec(request: Request) -> Request:
         "lease": _seconds(spec, "lease"),
         "labels": dict(spec.labels),
         "session_policy": enums.SESSION_POLICY.find(spec.session_policy),
+        "parts": [_part(part) for part in spec.parts],
+        "messages": [
+            Message(enums.MESSAGE_ROLE.read(m.role), tuple(map(_part, m.parts)), m.name)
+            for m in spec.messages
+        ],
     }
+
+
+def _part(part: Any) -> Part:
+    said = {content: getattr(part, content)} if (content := part.WhichOneof("content")) else {}
+    return Part(**said, media_type=part.media_type, name=part.name)
 
 
 def _filter(asked: Any, **more: Any) -> RunFilter:

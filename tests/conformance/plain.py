@@ -1,10 +1,11 @@
 """Protobuf messages as the plain values that scenarios are written in, and back.
 
-A message is a table by field name. An enum is its member's name without the enum's prefix, a
-timestamp or duration is seconds, a Struct is what it holds. An unset message is left out; any other
-field that is unset is empty, false or 0.
+A message is a table by field name. Bytes are their base64. An enum is its member's name without
+the enum's prefix, a timestamp or duration is seconds, a Struct is what it holds. An unset message
+is left out; any other field that is unset is empty, false or 0.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,8 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.type == field.TYPE_BYTES:
+        return base64.b64encode(value).decode()
     if field.message_type is not None:
         return plain(value)
     if field.enum_type is not None:
@@ -78,6 +81,8 @@ def _plain(field: FieldDescriptor, value: Any) -> Any:
 
 
 def _number(field: FieldDescriptor, value: Any) -> Any:
+    if field.type == field.TYPE_BYTES:
+        return base64.b64decode(value)
     if field.enum_type is not None and isinstance(value, str):
         return field.enum_type.values_by_name[_prefix(field.enum_type) + value].number
     return value

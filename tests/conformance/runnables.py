@@ -4,6 +4,7 @@ They decide nothing and keep no time. A step that waits does so at a gate, and a
 gate by its name; so a scenario can hold a run at any point, also on a server elsewhere.
 """
 
+import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import Any
 
 from pullcord import RunContext, runnable
 from pullcord.run.events import SourceKind, StepCompleted, StepStarted, ToolCall
+from pullcord.run.finish import FinishReason
+from pullcord.run.message import Part
+from pullcord.run.takes import EVERYTHING
 from pullcord.run.usage import Usage
 from pullcord.testing import Gate
 
@@ -50,6 +54,7 @@ class Script:
     """Does the steps in `input_data.steps` on a run loop."""
 
     is_async = True
+    takes = EVERYTHING
 
     def __init__(
         self, kind: SourceKind, id: str = "script", name: str = "", members: tuple[str, ...] = ()
@@ -81,6 +86,31 @@ async def _think(ctx: RunContext, text: str) -> None:
 
 async def _echo(ctx: RunContext, _: Any) -> None:
     ctx.write(ctx.input)
+
+
+async def _given(ctx: RunContext, _: Any) -> None:
+    """Says which parts and messages came, with a digest of their data."""
+    ctx.emit(
+        "given",
+        {
+            "parts": [_told(part) for part in ctx.parts],
+            "messages": [
+                {"role": m.role.name, "name": m.name, "parts": [_told(part) for part in m.parts]}
+                for m in ctx.messages
+            ],
+        },
+    )
+
+
+def _told(part: Part) -> dict[str, str]:
+    data = {} if part.data is None else {"sha256": hashlib.sha256(part.data).hexdigest()}
+    text = {} if part.text is None else {"text": part.text}
+    uri = {} if part.uri is None else {"uri": part.uri}
+    return {**text, **uri, **data, "media_type": part.media_type, "name": part.name}
+
+
+async def _finish(ctx: RunContext, reason: str) -> None:
+    ctx.set_finish_reason(FinishReason[reason])
 
 
 async def _wait(ctx: RunContext, name: str) -> None:
@@ -120,7 +150,10 @@ async def _mark(ctx: RunContext, name: str) -> None:
 
 
 async def _use(ctx: RunContext, usage: Mapping[str, float]) -> None:
-    ctx.use(Usage(**{name: n if name == "cost" else int(n) for name, n in usage.items()}))
+    counts = {name: n if name == "cost" else int(n) for name, n in usage.items()}
+    if counts.pop("cost_unknown", 0):
+        ctx.use(Usage(cost=None))
+    ctx.use(Usage(**counts))
 
 
 async def _start(ctx: RunContext, member: Mapping[str, Any]) -> None:
@@ -150,6 +183,8 @@ _VERBS = {
     "say": _say,
     "think": _think,
     "echo": _echo,
+    "given": _given,
+    "finish": _finish,
     "wait": _wait,
     "repeat": _repeat,
     "tool": _tool,

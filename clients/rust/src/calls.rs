@@ -154,6 +154,7 @@ impl Calls {
         let message = WatchRunRequest {
             run_id,
             after_sequence,
+            ..Default::default()
         };
         let request = self.request(message, limit);
         let responses = self.stub.clone().watch_run(request).await?.into_inner();

@@ -124,6 +124,7 @@ impl RunClient {
             let request = WaitRunRequest {
                 run_id: run_id.clone(),
                 timeout: left.and_then(|left| left.try_into().ok()),
+                ..Default::default()
             };
             let limit = left.map(|left| left + CALL_TIMEOUT);
             let answer = self
@@ -151,6 +152,7 @@ impl RunClient {
         let run_id = run_id.into();
         let request = GetRunRequest {
             run_id: run_id.clone(),
+            ..Default::default()
         };
         self.calls
             .ask(request, &run_id, |mut stub, request| async move {
@@ -218,6 +220,7 @@ impl RunClient {
         let request = ContinueRunRequest {
             run_id: run_id.clone(),
             decisions,
+            ..Default::default()
         };
         self.calls
             .ask(request, &run_id, |mut stub, request| async move {

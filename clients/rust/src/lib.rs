@@ -22,8 +22,8 @@ pub use errors::{PullcordError, Violation};
 pub use resume::Pace;
 pub use stream::{RunStream, StreamOptions};
 pub use v1::{
-    CancelRunRequest, CancelRunsRequest, Decision, ListRunsRequest, Run, RunEvent, RunSpec,
-    run_event::Payload,
+    CancelRunRequest, CancelRunsRequest, Decision, ListRunsRequest, Message, MessageRole, Part,
+    Run, RunEvent, RunSpec, part::Content, run_event::Payload,
 };
 
 // What the face of this crate is made of, in the versions that fit it.

@@ -74,7 +74,9 @@ impl Driver {
             "cancel" => message(&client.cancel_with(request.message("request")?).await?),
             "cancel_many" => message(&client.cancel_many(request.message("request")?).await?),
             "continue_run" => {
-                let ContinueRunRequest { run_id, decisions } = request.message("request")?;
+                let ContinueRunRequest {
+                    run_id, decisions, ..
+                } = request.message("request")?;
                 message(&client.continue_run(run_id, decisions).await?)
             }
             "runnables" => messages(&client.runnables().await?),
