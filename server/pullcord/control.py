@@ -120,7 +120,7 @@ class ControlServer(RunServer):
         """Whether runs can be executed now; health says so."""
         if is_so is not self._is_healthy and self._transport is not None:
             self._is_healthy = is_so
-            said = asyncio.ensure_future(self._transport.set_serving(is_so))
+            said = asyncio.ensure_future(self._transport.set_serving(is_so, "workers"))
             self._saying.add(said)
             said.add_done_callback(self._saying.discard)
 

@@ -41,6 +41,8 @@ FLUSH = 5.0
 """Seconds that streams get, once all runs have ended, to send what they have."""
 _ENDING = 10.0
 """Seconds that runs which were interrupted, or abandoned, get to be ended and kept."""
+_LOOK, _SILENT = 1.0, 5.0
+"""Seconds between two looks whether the store answers, and after which it does not."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that computes lets another one have the interpreter. Python's own
 5 ms would be added to every cancel while runs compute."""
@@ -191,6 +193,7 @@ class RunServer:
         entrance = self._entrance()
         server = GrpcServer(self.engine, self.catalog, self._grpc_options(), entrance.doors)
         self._transport = server
+        watching: asyncio.Future[None] | None = None
         try:
             address = self._listen(server, entrance, listen)
             await _in_thread(call_hooks, self.on_startup)
@@ -200,13 +203,32 @@ class RunServer:
             _log.info("runs are kept in %s", self.kept_in)
             if waited:
                 _log.info("runs that an earlier process had not begun: %d", waited)
+            watching = asyncio.ensure_future(self._watch_store(server))
             await stop.wait()
             await self._drain(server)
         finally:
+            if watching is not None:
+                watching.cancel()
             await server.stop(flush)
             await _in_thread(self.engine.close)
             await _in_thread(entrance.close)
             await _in_thread(call_hooks, self.on_shutdown)
+
+    async def _watch_store(self, server: GrpcServer) -> None:
+        """Says by health while the store does not answer. Ends with the server."""
+        answers = True
+        while self.engine.blocking:
+            await asyncio.sleep(_LOOK)
+            look = asyncio.ensure_future(_in_thread(self.engine.store_answers))
+            while not look.done():  # one that hangs is not asked again
+                await asyncio.wait([look], timeout=_SILENT)
+                if (now := look.done() and look.result()) is not answers:
+                    answers = now
+                    _log.log(
+                        logging.INFO if now else logging.ERROR,
+                        "the store answers again" if now else "the store does not answer",
+                    )
+                    await server.set_serving(now, "store")
 
     async def _drain(self, server: GrpcServer) -> None:
         """Returns when every run has ended, so that every watcher can still get its last event."""

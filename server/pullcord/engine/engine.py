@@ -23,7 +23,7 @@ from pullcord.engine.replicas import Replicas
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode
-from pullcord.run.errors import InvalidArgument
+from pullcord.run.errors import InvalidArgument, StoreUnavailable
 from pullcord.run.place import Runs
 from pullcord.run.record import (
     CancelResult,
@@ -288,6 +288,16 @@ class Engine:
         return self._cancels.cancel_many(
             reach, matching, request, validate_only=validate_only, max_affected=max_affected
         )
+
+    def store_answers(self) -> bool:
+        """Whether the store takes what it is brought; True if it is in this process. May block."""
+        if self._journal is None:
+            return True
+        try:
+            self._store.write(())
+        except StoreUnavailable:
+            return False
+        return not self._journal.is_away
 
     # --- the end of the process
 

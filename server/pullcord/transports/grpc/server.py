@@ -105,6 +105,8 @@ class GrpcServer:
         add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         add(reflecting, self._server)
         self._drains = False
+        self._troubles: set[str] = set()
+        """Parts of the server without which no new run can be executed now."""
         self._tickers: list[asyncio.Task[None]] = []
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
@@ -137,11 +139,18 @@ class GrpcServer:
         await self.set_serving(False)
         self._drains = True
 
-    async def set_serving(self, is_so: bool) -> None:
-        """Says by health whether new runs can be executed; no for good, once it drains."""
+    async def set_serving(self, is_so: bool, part: str = "") -> None:
+        """Says by health whether new runs can be executed, as far as one part of the server knows.
+
+        SERVING is what all parts say; no is for good, once the server drains.
+        """
+        if is_so:
+            self._troubles.discard(part)
+        else:
+            self._troubles.add(part)
         if not self._drains:
             status = health_pb2.HealthCheckResponse
-            await self._set_health(status.SERVING if is_so else status.NOT_SERVING)
+            await self._set_health(status.NOT_SERVING if self._troubles else status.SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls now, and ends those under way after `grace` seconds."""
