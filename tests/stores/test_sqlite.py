@@ -7,20 +7,26 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pullcord.engine import recording
+from pullcord.engine.clock import ThreadClock
+from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import LOCAL, CancelRequest, Recorded
+from pullcord.engine.ports import LOCAL, CancelRequest, Recorded, SilentObserver
+from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.record import RunSpec
+from pullcord.run.state import RunState
 from pullcord.stores.sqlite import SqliteStore, StoreRefused
 from pullcord.stores.sqlite import writer as writing
 from pullcord.stores.sqlite.schema import UPGRADES, open_for_writing
 from pullcord.stores.sqlite.writer import Writer
-from pullcord.testing import ManualClock
+from pullcord.testing import Gate, ManualClock, Script, say
 
 
 @pytest.fixture
@@ -246,6 +252,56 @@ def test_a_full_disk_is_said_and_survived(path: Path) -> None:
     store.admit(LOCAL, spec("big", input="x" * 100_000))
     assert store.size().live == 2
     store.close()
+
+
+def test_another_program_that_holds_the_file_is_said(path: Path, store: SqliteStore) -> None:
+    """A transaction that another program leaves open ends calls in words, and nothing else."""
+    store._writer._connection.execute("pragma busy_timeout = 20")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(StoreUnavailable, match="another program holds"):
+        store.admit(LOCAL, spec())
+    assert store.find(LOCAL, "r") is None
+    other.execute("rollback")
+    other.close()
+    store.admit(LOCAL, spec())
+
+
+def test_promise_05_a_full_disk_delays_no_stop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go on and are stopped while nothing can be written; their ends are kept once there is
+    room again."""
+    monkeypatch.setattr(recording, "PATIENCE", 0.2)
+    clock, options = ThreadClock(), EngineOptions()
+    store = SqliteStore(clock, options, path)
+    engine = Engine(
+        options=options,
+        clock=clock,
+        store=store,
+        observer=SilentObserver(),
+        executor=LocalExecutor(options, clock, lambda *_: None),
+    )
+    gate, more = Gate(), Gate()
+    engine.start(Script(say("made"), gate, say("x" * 500_000), more), spec())
+    gate.wait_reached()
+
+    def bound(most: int) -> None:
+        store._writer.ask(lambda db: db.execute(f"pragma max_page_count = {most}").fetchall())
+
+    (pages,) = store._writer._connection.execute("pragma page_count").fetchone()
+    bound(pages)
+    gate.open()
+    more.wait_reached()
+    while not engine._journal.is_away:  # type: ignore[union-attr]  # it has one
+        pass
+    assert not engine.store_answers()
+    with suppress(StoreUnavailable):  # a stop is small: there may be room for it
+        engine.cancel("r", CancelRequest(Cancellation(actor="ann")))
+    assert more.left.wait(30)
+    assert engine.get("r").state is RunState.CANCELLING
+    bound(pages + 10_000)
+    assert engine.wait_idle(60)
+    assert engine.get("r").output == "made" + "x" * 500_000
+    engine.close()
 
 
 def test_a_closed_store_says_so(store: SqliteStore) -> None:
