@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance lint breaking format generate check-generated fresh docs bench soak chaos
+.PHONY: help install demo demo-cluster chaos test conformance lint breaking format generate check-generated fresh docs bench soak chaos
 .PHONY: image lock clean
 
 help: ## List the verbs
@@ -41,6 +41,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED) ## See runs start, stream and stop, without a key
 	@$(BIN)/python -m pullcord.demo $(ARGS)
+
+demo-cluster: $(INSTALLED) ## See two replicas share a PostgreSQL, and one of them die (no Docker)
+	@$(BIN)/python -m tools.demo_cluster
 
 test: $(INSTALLED) ## Run the tests (ARGS="-k cancel" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
