@@ -108,6 +108,9 @@ soak: $(INSTALLED) ## Play many runs over workers that die, and show what is lef
 chaos: $(INSTALLED) ## Kill a server under load, again and again, and see that it forgets nothing (ARGS="--kills 50 --seed 1")
 	@$(BIN)/python -m tests.restarts $(ARGS)
 
+chaos: $(INSTALLED) ## Kill, freeze and cut off replicas and their PostgreSQL (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 image: ## Build the container image
 	docker build --tag pullcord .
 

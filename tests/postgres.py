@@ -120,9 +120,13 @@ class Postgres:
                 os.kill(pid, number)
 
     def _call(self, program: str, *arguments: str) -> None:
-        user = {} if self._user is None else {"user": self._user.pw_uid, "group": self._user.pw_gid}
+        command: list[str | Path] = [self._bin / program, *arguments]
+        if self._user is not None:
+            # Not by subprocess itself: it would fork, which gRPC's threads do not always survive.
+            uid, gid = self._user.pw_uid, self._user.pw_gid
+            command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
         done = subprocess.run(
-            [self._bin / program, *arguments],
+            command,
             env={"PGDATA": str(self.data), "PATH": os.environ["PATH"], "LC_ALL": "C"},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -130,7 +134,6 @@ class Postgres:
             stderr=subprocess.PIPE,
             timeout=120,
             check=False,  # raised below, with what it said
-            **user,  # type: ignore[arg-type]
         )
         if done.returncode:
             raise subprocess.CalledProcessError(

@@ -117,6 +117,8 @@ class Mirror:
         """The run goes on: `left.records` are those after the last ones; with a `left.base`, those
         after that, as the store has dropped what was between."""
         with self._changed:
+            if self._ended is not None:
+                return
             if left.base is None:
                 waiting = [*self._left.records, *left.records]
                 self._left = replace(left, records=waiting, base=self._left.base)

@@ -4,6 +4,7 @@ All that is followed is read in a few queries at each notification. What a recor
 does to a run is the engine's business.
 """
 
+import asyncio
 import json
 import time
 import weakref
@@ -12,8 +13,10 @@ from dataclasses import replace
 
 import asyncpg
 
+from pullcord.engine.log.record import Record
 from pullcord.engine.ports import Age, Waiting
 from pullcord.engine.sharing import Asked, Ear, Key
+from pullcord.run.events import TERMINAL_PAYLOADS
 from pullcord.run.record import Decision, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
 from pullcord.run.state import RunState
@@ -45,6 +48,7 @@ class Sharing:
         self._ear: Ear | None = None
         self._mirrors: weakref.WeakValueDictionary[int, Mirror] = weakref.WeakValueDictionary()
         self._used: dict[int, Mirror] = {}
+        self._tailing = asyncio.Lock()
         self._said_watched = 0.0
         self._watched: set[int] = set()
 
@@ -68,7 +72,7 @@ class Sharing:
             return None
         mirror = self._mirrors.get(row["id"])
         if mirror is None or not mirror.is_used:
-            records = await events(connection, row["id"], row["base_seq"])
+            records = _without_end(await events(connection, row["id"], row["base_seq"]))
             left, incarnation = left_of(row, records), row["incarnation"] or ""
             mirror = Mirror(row["id"], incarnation, left, self._core.options, self.add)
             left = replace(left, records=(), base=None)
@@ -205,6 +209,10 @@ class Sharing:
         self._watched, self._said_watched = ids, now
 
     async def _tail(self, connection: Connection, mirrors: list[Mirror]) -> None:
+        async with self._tailing:  # or two would bring one mirror the same events
+            await self._tail_all(connection, mirrors)
+
+    async def _tail_all(self, connection: Connection, mirrors: list[Mirror]) -> None:
         # The rows first: an end that is there now has all its events in the second query.
         rows = {
             row["id"]: row
@@ -224,6 +232,7 @@ class Sharing:
                     records = await events(connection, mirror.id, after[mirror.id])
                 mirror.end(ended_in(row), records)
                 continue
+            records = _without_end(records)
             if row["base_seq"] > after[mirror.id]:
                 records = [r for r in records if r.sequence > row["base_seq"]]
                 left = left_of(row, records)
@@ -256,6 +265,14 @@ class Sharing:
         ear.watched(watched)
         ear.turns()
         ear.queued()
+
+
+def _without_end(records: list[Record]) -> list[Record]:
+    """The events of a run that was live when its row was read. It may have ended since: that is
+    read again, together with the row."""
+    if records and isinstance(records[-1].payload, TERMINAL_PAYLOADS) and not records[-1].source:
+        return records[:-1]
+    return records
 
 
 def _as_listed(row: asyncpg.Record, max_ledger: int) -> Run:

@@ -1,0 +1,35 @@
+"""`make chaos`: the chaos test for as long as one likes (ARGS="--seconds 600 --seed 7")."""
+
+import argparse
+import asyncio
+import contextlib
+import time
+
+from tests.chaos.chaos import Chaos
+from tests.postgres import Postgres
+
+
+def main() -> None:
+    """Plays it once, and says what was seen."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--said", action="store_true", help="print what the replicas said")
+    given = parser.parse_args()
+    with contextlib.closing(Postgres(durable=True)) as postgres:
+        chaos = Chaos(postgres, given.seed, given.seconds)
+        try:
+            asyncio.run(chaos.play())
+        finally:
+            if given.said:
+                print("\n\n".join(chaos.said))
+            print(f"seed {given.seed}")
+            for what, number in sorted(chaos.counts.items()):
+                print(f"  {what:40} {number}")
+            for violation in chaos.violations:
+                print(f"VIOLATION {violation}")
+    raise SystemExit(bool(chaos.violations))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""One replica of the chaos test, in a process of its own.
+
+`python -m tests.chaos.replica URL ADDRESS FILE`. Its leases are short, and each run that begins
+leaves a line in the file.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+
+from pullcord import RunContext, RunServer, runnable
+from pullcord.engine.options import EngineOptions
+from pullcord.settings import Settings
+from pullcord.stores.postgres import Address, PostgresStore
+from pullcord.stores.postgres.membership import Lease
+
+LEASE = Lease(beat=0.3, fence=0.9, death=1.5)
+
+
+def main(url: str, address: str, begun: str) -> None:
+    """Serves until it is stopped, or killed."""
+
+    @runnable(id="talk")
+    async def talk(input: str, ctx: RunContext) -> AsyncIterator[str]:
+        """Says so many words, a hundred a second."""
+        line = os.open(begun, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(line, f"{ctx.run_id}\n".encode())
+        os.close(line)
+        for n in range(int(input)):
+            yield f"{n} "
+            await asyncio.sleep(0.01)
+
+    settings = Settings(
+        listen=address, drain_time=5, engine=EngineOptions(grace_period=1.0, abandon_after=1.0)
+    )
+    server = RunServer(
+        [talk],
+        settings=settings,
+        store=lambda clock, options: PostgresStore(Address(url), clock, options, LEASE),
+    )
+    server.serve(address, lambda at: print(at, flush=True))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
