@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pullcord.adapters.foreign.agno import AgnoTeam as AgnoTeam
     from pullcord.adapters.foreign.agno import AgnoWorkflow as AgnoWorkflow
     from pullcord.adapters.foreign.langgraph import LangGraphAgent as LangGraphAgent
+    from pullcord.adapters.foreign.openai_agents import OpenAIAgentsAgent as OpenAIAgentsAgent
     from pullcord.adapters.foreign.pydantic_ai import PydanticAgent as PydanticAgent
     from pullcord.adapters.function import runnable as runnable
     from pullcord.adapters.remote import RemoteRunnable as RemoteRunnable
@@ -23,6 +24,7 @@ _HOMES = {
     "AgnoTeam": "pullcord.adapters.foreign.agno",
     "AgnoWorkflow": "pullcord.adapters.foreign.agno",
     "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
+    "OpenAIAgentsAgent": "pullcord.adapters.foreign.openai_agents",
     "PydanticAgent": "pullcord.adapters.foreign.pydantic_ai",
     "RemoteRunnable": "pullcord.adapters.remote",
     "RunContext": "pullcord.run.context",
@@ -35,6 +37,7 @@ __all__ = [
     "AgnoTeam",
     "AgnoWorkflow",
     "LangGraphAgent",
+    "OpenAIAgentsAgent",
     "PydanticAgent",
     "RemoteRunnable",
     "RunContext",

@@ -356,9 +356,11 @@ class Report:
         so it stays open here, and the engine enters it as UNKNOWN.
         """
         self._metering.close()
+        is_stopped = self._ctx.cancel_token.cancelled or self.halt is not None
+        state = ToolCallState.INTERRUPTED if is_stopped else ToolCallState.FAILED
         for open in self._open.values():
             if open.is_async:
-                self._tell_end(open, ToolCallState.INTERRUPTED, "")
+                self._tell_end(open, state, "")
         self._open.clear()
         for run_id in list(self._children):
             self._close_child(run_id)
