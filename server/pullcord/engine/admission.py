@@ -45,6 +45,7 @@ from pullcord.run.errors import (
     PullcordError,
     RunCancelledError,
     RunExists,
+    ServerBusy,
     StoreUnavailable,
     Violation,
 )
@@ -140,7 +141,7 @@ class Admission:
         """`ask`: the store is asked first. A child with a new run_id can start without."""
         terms = self._terms(start, spec)
         try:
-            self.capacity.take(for_child=parent is not None)
+            self._take_room(for_child=parent is not None)
         except PullcordError:  # a retry finds its run also in a server that is full
             found = self._store.find(start.scope, spec.run_id)
             if found is None:
@@ -192,6 +193,15 @@ class Admission:
         if isinstance(answer, AlreadyLive) and self._store.sharing is None:
             raise StoreUnavailable(f"run {spec.run_id!r} is live in another process")
         return answer
+
+    def _take_room(self, *, for_child: bool) -> None:
+        """Room for one more run, also for its end: a store that is away must not fill the memory.
+
+        Raises Draining, ServerBusy.
+        """
+        if self.completer.held > self._options.max_live_runs:
+            raise ServerBusy("the store does not take the runs that have ended; try again later")
+        self.capacity.take(for_child=for_child)
 
     def _withdraw(self, key: Key) -> None:
         """Takes a refused run's row back, later if the store does not answer now."""
@@ -318,7 +328,7 @@ class Admission:
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
         terms = Terms(parent_run_id=parent.run_id)
         live = self._live_run(parent.scope, spec, terms, parent, source, reserved=self._unheard)
-        self.capacity.take(for_child=True)
+        self._take_room(for_child=True)
         self._announce(live, terms)
         try:
             beside = parent.execution
@@ -390,8 +400,8 @@ class Admission:
     def _execute_in_turn(self, live: LiveRun, start: Start, terms: Terms) -> None:
         """Executes a run as soon as its session lets it. Raises only if nothing was changed.
 
-        A run that could be taken over while it waits asks the store before it begins: in the thread
-        of whoever ended the run before it, which for a store that blocks is the completer's.
+        A run that could be taken over while it waits asks the store before it begins, in a thread
+        that may block.
         """
         superseded = self._supersede(live)
         context = contextvars.copy_context()  # its own, not that of the run whose end begins it
@@ -421,7 +431,14 @@ class Admission:
 
         if asks:
             self._takeable.add(live.key)
-        if not self.sessions.is_turn(live, begin):
+
+        def turn() -> None:
+            if asks:  # the end that made it this run's turn does not wait for that
+                self.completer.soon(begin)
+            else:
+                begin()
+
+        if not self.sessions.is_turn(live, turn):
             return
         if superseded or asks:
             begin()

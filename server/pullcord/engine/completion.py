@@ -23,6 +23,8 @@ _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 """Seconds until a store is asked again that did not take a run."""
 _BATCH = 256
 """Ended runs that a store is asked to keep in one transaction."""
+_BATCH_BYTES = 16 * 1024 * 1024
+"""Of their logs, together."""
 _CLOSING = 1.0
 """Seconds that `close` waits for a store that is being asked."""
 
@@ -70,6 +72,8 @@ class Completer:
         self._chores: deque[Chore] = deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.held = 0
+        """Ended runs that the store does not have yet."""
 
     # --- starts before ends
 
@@ -91,6 +95,10 @@ class Completer:
         with self._changed:
             self._starting.pop(live.key, None)
 
+    def soon(self, chore: Chore) -> None:
+        """Does a chore in a thread that may block."""
+        self._enqueue(self._chores, chore)
+
     def again(self, chore: Chore, after: float = _LONGEST_RETRY) -> None:
         """Does a chore after so many seconds, in a thread that may block, and again if it fails."""
         self._clock.call_later(after, partial(self._enqueue, self._chores, chore))
@@ -107,6 +115,8 @@ class Completer:
 
     def _complete(self, live: LiveRun) -> None:
         item = _Item(live, self._finish(live))
+        with self._changed:
+            self.held += 1
         if self._store.blocking:
             self._enqueue(self._waiting, item)
         else:
@@ -159,7 +169,16 @@ class Completer:
             self._changed.wait_for(lambda: self._waiting or self._chores or self._closed)
             if self._closed:
                 return None
-            return _some(self._waiting), _some(self._chores)
+            return self._batch(), _some(self._chores)
+
+    def _batch(self) -> list[_Item]:
+        """Some of what waits, so few that they fit a transaction; at least one, if there is any."""
+        batch: list[_Item] = []
+        room = _BATCH_BYTES
+        while self._waiting and len(batch) < _BATCH and room > 0:
+            batch.append(self._waiting.popleft())
+            room -= batch[-1].end.log.nbytes
+        return batch
 
     def _keep(self, batch: Sequence[_Item]) -> None:
         try:
@@ -212,12 +231,15 @@ class Completer:
             item.retry = min(2 * item.retry, _LONGEST_RETRY)
 
     def _let_go(self, item: _Item) -> None:
+        # Others see the end last: they may at once start what it has made room for.
         steps: list[Callable[[], None]] = [
-            item.live.kept,
             partial(self._on_kept, item.live),
             partial(self._observer.run_ended, item.end.ended.run),
             partial(self._on_done, item.live),
+            item.live.kept,
         ]
+        with self._changed:
+            self.held -= 1
         for step in steps:
             try:
                 step()

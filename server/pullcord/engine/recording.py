@@ -6,7 +6,6 @@ the answer, for a limited time. What a stop does to a run is the run's own busin
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,7 +18,8 @@ from pullcord.run.record import Receipt
 
 PATIENCE = 5.0
 """Seconds that an answer waits for the store."""
-_THREADS = 4
+_THREADS = 16
+"""That many stops share a commit."""
 
 _STOPPING = (
     "the run is being stopped here all the same, but the store does not answer, so the stop is not"
@@ -34,7 +34,6 @@ class Recording:
     def __init__(self, live: LiveRun) -> None:
         self._live = live
         self._answer: Future[Receipt] = Future()
-        self._begun = time.monotonic()
         self.is_recorded = False
         """Whether the store has the stop; its end may not be there yet."""
 
@@ -44,7 +43,7 @@ class Recording:
         Raises StoreUnavailable.
         """
         try:
-            return self._answer.result(max(0.0, PATIENCE - (time.monotonic() - self._begun)))
+            return self._answer.result(PATIENCE)
         except TimeoutError:
             return self._too_late()
 

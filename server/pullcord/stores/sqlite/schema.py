@@ -11,6 +11,8 @@ from pullcord.stores.sqlite.files import StoreRefused
 
 APPLICATION_ID = 0x504C4344  # PLCD
 
+_NEEDED = (3, 35)
+"""The first SQLite that returns the rows it has changed."""
 _CHECKPOINT = 4000
 """Pages in the -wal file, of 4 KiB each, after which they are moved to the file itself."""
 _CACHE = 32 * 1024
@@ -94,6 +96,11 @@ def open_for_writing(path: Path, upgrades: tuple[str, ...] = UPGRADES) -> sqlite
 
     A power failure loses nothing that was committed.
     """
+    if sqlite3.sqlite_version_info < _NEEDED:
+        raise StoreRefused(
+            f"Python's SQLite is {sqlite3.sqlite_version}, and the store needs 3.35; serve with"
+            " --store memory, or with a newer Python"
+        )
     try:
         connection = connect(path)
         try:
