@@ -1,5 +1,6 @@
 """A worker whose threads compute gets no new runs, as these have a worker to themselves."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -71,3 +72,22 @@ def test_a_worker_contends_where_most_answers_are_late(
     for after, share in answers:
         contention.answered(after, share)
     assert contention.found is found
+
+
+def test_where_every_worker_seems_slow_there_are_no_more_of_them_than_help(
+    serve: ServeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most one worker for each processor beside the one that was asked for."""
+    served = serve(APP)
+    client = served.client
+    served.worker()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(served.server._pool, "is_slow", lambda connection: True)
+    held = [client.start("agents/computes").run_id for _ in range(2)]
+    for _ in range(8):
+        run_id = client.start("agents/says-where").run_id
+        assert client.wait(run_id, 60).output
+        assert len(served.workers()) <= 3
+    assert len(served.workers()) == 3
+    for run_id in held:
+        client.cancel(run_id)

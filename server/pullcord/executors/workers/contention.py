@@ -10,8 +10,9 @@ _LATE = 0.003
 and one whose only thread computes takes 1."""
 _SILENT = 0.4
 """Seconds after which an answer is late for whatever reason: the worker may be frozen."""
-_BUSY = 0.3
-"""Of a processor: a worker that uses less is late because the machine is busy, not by itself."""
+_BUSY = 0.1
+"""Of a processor: a worker that uses less is late because the machine is busy, not by itself. One
+that computes gets that much of a machine that six others keep busy, too."""
 
 
 class Contention:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -304,9 +305,13 @@ class WorkerExecutor:
         return self._starting[exclusive] + importing
 
     def _can_grow(self) -> bool:
-        """Whether a shared worker more comes, or may be started."""
-        coming = self._coming(exclusive=False) > 0
-        return coming or self._count() < self._options.max_processes
+        """Whether a shared worker more comes, or may be started: no more than processors beside
+        those that the settings ask for, because on a busy machine each would seem slow."""
+        if self._coming(exclusive=False):
+            return True
+        shared = sum(1 for c in self._connections if not c.exclusive and not c.retiring)
+        beside = shared - self._options.workers
+        return beside < (os.cpu_count() or 1) and self._count() < self._options.max_processes
 
     def _count(self) -> int:
         return len(self._connections) + sum(self._starting.values())
