@@ -235,11 +235,11 @@ def _keys_of(data: bytes) -> Mapping[str, PyJWK]:
         for key in told.get("keys", ())
         if isinstance(key, dict) and key.get("kty") != "oct" and key.get("use", "sig") == "sig"
     ]
-    found = {
-        key.key_id: key
-        for key in PyJWKSet.from_dict({"keys": list(usable)}).keys
-        if key.key_id and key.algorithm_name in ALGORITHMS
-    }
+    try:
+        keys = PyJWKSet.from_dict({"keys": list(usable)}).keys if usable else []
+    except jwt.PyJWTError as error:
+        raise ValueError(f"it cannot be read: {error}") from None
+    found = {key.key_id: key for key in keys if key.key_id and key.algorithm_name in ALGORITHMS}
     if not found:
         raise ValueError("it holds no key with an id that verifies signatures")
     return found
