@@ -1,4 +1,4 @@
-"""The code of docs/remote.md and docs/structured-output.md runs, and does what they say."""
+"""The code of the guides for remote runnables, structured output and security does as they say."""
 
 import asyncio
 import re
@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pullcord import RunServer, runnable
 from pullcord.client import RunClient
 from pullcord.demo import server as demo_server
+from pullcord.run.errors import Unauthenticated
 from pullcord.run.events import RunCancelled, StepCompleted
 
 from tests.openai_server import OpenAIServer
+from tests.transports.harness import make_settings
+
+
+@runnable
+async def echo(input: str) -> str:
+    return input
+
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -54,3 +63,16 @@ def test_structured_output(
     text, data = capsys.readouterr().out.splitlines()
     assert (text, data) == ('{"title": "Trams", "pages": 7}', "{'title': 'Trams', 'pages': 7}")
     assert names["Book"].model_validate(names["output"].output_data).pages == 7
+
+
+def test_a_function_that_knows_callers(tmp_path: Path) -> None:
+    """The authenticator of docs/security.md lets its one caller in, and nobody else."""
+    (tmp_path / "guide_callers.py").write_text(_code("security.md"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        settings = make_settings(authenticator="guide_callers:who")
+        with RunServer(agents=[echo], settings=settings) as address:
+            with RunClient(address, token="open sesame") as client:
+                assert client.start("agents/echo", "hi").owner == "ali-baba"
+            with RunClient(address, token="open says me") as bad, pytest.raises(Unauthenticated):
+                bad.runnables()

@@ -255,6 +255,9 @@ func (c *RunClient) bound(ctx context.Context) (context.Context, context.CancelF
 func (c *RunClient) outgoing(ctx context.Context) context.Context {
 	said, _ := metadata.FromOutgoingContext(ctx)
 	sent := metadata.Join(said, c.settings.metadata)
+	if c.settings.token != nil {
+		sent.Set("authorization", "Bearer "+c.settings.token())
+	}
 	if len(sent.Get(actorKey)) == 0 {
 		sent.Set(actorKey, encodeActor(c.settings.actor))
 	}
@@ -279,6 +282,7 @@ type settings struct {
 	actor       string
 	credentials credentials.TransportCredentials
 	metadata    metadata.MD
+	token       func() string
 	pace        Pace
 	dial        []grpc.DialOption
 }
@@ -315,7 +319,13 @@ func WithMetadata(key, value string) ClientOption {
 
 // WithToken sends a bearer token with every call.
 func WithToken(token string) ClientOption {
-	return WithMetadata("authorization", "Bearer "+token)
+	return WithTokenFrom(func() string { return token })
+}
+
+// WithTokenFrom sends a bearer token that is asked for each call, so that one that was renewed is used
+// at once. The provider must be quick: one that asks a network does so by itself, ahead of time.
+func WithTokenFrom(provider func() string) ClientOption {
+	return func(s *settings) { s.token = provider }
 }
 
 // WithActor says who asks, as receipts and events will say; without it: user@host of this process.

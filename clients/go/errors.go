@@ -107,6 +107,28 @@ type RunNotPaused struct {
 	Repeated bool
 }
 
+// Unauthenticated says that the call carries no credential, or one that is not valid.
+type Unauthenticated struct{ said }
+
+// PermissionDenied says that the caller may see this, but not do it. Nothing was changed.
+type PermissionDenied struct {
+	said
+	// Verb is what was asked for, such as `cancel`.
+	Verb string
+}
+
+// QuotaExceeded says that the caller, or its tenant, has its share. Try again after RetryAfter.
+type QuotaExceeded struct {
+	said
+	// Quota is its name.
+	Quota      string
+	RetryAfter time.Duration
+}
+
+// CredentialExpired says that a stream's credential is not valid any more. The run goes on for its
+// lease: watch it with a fresh one, after the last event seen.
+type CredentialExpired struct{ said }
+
 // ServerFault is the server's own, never the caller's and never the run's. Its log says more.
 type ServerFault struct{ said }
 
@@ -254,6 +276,20 @@ func refusalOf(told *status.Status) PullcordError {
 		if has("run_id", "state") {
 			state := pullcordv1.RunState(pullcordv1.RunState_value["RUN_STATE_"+with["state"]])
 			return &RunNotPaused{base, state, with["repeated"] == "true"}
+		}
+	case "UNAUTHENTICATED":
+		return &Unauthenticated{base}
+	case "PERMISSION_DENIED":
+		if has("verb") {
+			return &PermissionDenied{base, with["verb"]}
+		}
+	case "QUOTA_EXCEEDED":
+		if has("quota") {
+			return &QuotaExceeded{base, with["quota"], retryAfter}
+		}
+	case "CREDENTIAL_EXPIRED":
+		if has("run_id") {
+			return &CredentialExpired{base}
 		}
 	case "INTERNAL":
 		return &ServerFault{base}

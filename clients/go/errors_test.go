@@ -68,6 +68,13 @@ func table() []row {
 			&RunNotPaused{words(codes.FailedPrecondition, "r"), pullcordv1.RunState_RUN_STATE_COMPLETED, false}},
 		{codes.FailedPrecondition, reason("RUN_NOT_PAUSED", "run_id", "r", "state", "NEWER", "repeated", "true"), nil,
 			&RunNotPaused{words(codes.FailedPrecondition, "r"), pullcordv1.RunState_RUN_STATE_UNSPECIFIED, true}},
+		{codes.Unauthenticated, reason("UNAUTHENTICATED"), nil, &Unauthenticated{words(codes.Unauthenticated, "")}},
+		{codes.PermissionDenied, reason("PERMISSION_DENIED", "verb", "cancel", "what", "run 'r'"), nil,
+			&PermissionDenied{words(codes.PermissionDenied, ""), "cancel"}},
+		{codes.ResourceExhausted, reason("QUOTA_EXCEEDED", "quota", "starts_per_minute"), retry,
+			&QuotaExceeded{words(codes.ResourceExhausted, ""), "starts_per_minute", 2500 * time.Millisecond}},
+		{codes.Unauthenticated, reason("CREDENTIAL_EXPIRED", "run_id", "r"), nil,
+			&CredentialExpired{words(codes.Unauthenticated, "r")}},
 		{codes.Internal, reason("INTERNAL"), nil, &ServerFault{words(codes.Internal, "")}},
 	}
 }

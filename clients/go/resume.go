@@ -141,6 +141,8 @@ func (r *resume) mayPass(lost PullcordError) bool {
 	switch lost.(type) {
 	case *ConnectionLost:
 		return true
+	case *CredentialExpired:
+		return r.begun // the next connection has the token of that time
 	case *ServerBusy, *Draining, *StoreUnavailable:
 		return r.begun // said to a new run it is an answer, to the watcher of a known run a delay
 	case *CallFailed:

@@ -3,7 +3,9 @@
 //!
 //! Nothing here knows what the calls are for; the client does.
 
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -35,6 +37,36 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// What travels as a deadline has room for a number of hours only.
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// Where a bearer token comes from. It is asked for each call, and so must be quick: one that asks a
+/// network does so in a task of its own, ahead of time.
+#[derive(Clone)]
+pub struct Token(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl Token {
+    /// A token that stays the same.
+    #[must_use]
+    pub fn fixed(token: impl Into<String>) -> Self {
+        let token = token.into();
+        Self::provided(move || token.clone())
+    }
+
+    /// A token that is asked for each call.
+    #[must_use]
+    pub fn provided(provider: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(provider))
+    }
+
+    fn get(&self) -> String {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("Token(…)")
+    }
+}
+
 /// Where a client calls, and what goes with every call.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -42,6 +74,9 @@ pub struct ClientOptions {
     pub target: String,
     /// Goes with every call, such as `authorization`: `Bearer …`.
     pub metadata: Vec<(String, String)>,
+    /// The bearer token of every call, asked for each time, so that one that was renewed is used at
+    /// once. None: none is sent.
+    pub token: Option<Token>,
     /// Who asks, as receipts and events will say. None: `user@host` of this process.
     pub actor: Option<String>,
     /// How a broken stream is taken up again.
@@ -56,6 +91,7 @@ impl Default for ClientOptions {
         Self {
             target: DEFAULT_TARGET.to_owned(),
             metadata: Vec::new(),
+            token: None,
             actor: None,
             pace: Pace::default(),
             #[cfg(feature = "tls")]
@@ -69,13 +105,16 @@ impl Default for ClientOptions {
 pub(crate) struct Calls {
     stub: Stub,
     metadata: MetadataMap,
+    token: Option<Token>,
 }
 
 impl Calls {
     /// A line that is made with the first call, and again whenever it was lost.
     pub(crate) fn new(options: ClientOptions) -> Result<Self, PullcordError> {
         let channel = endpoint(&options)?.connect_lazy();
+        let token = options.token.clone();
         Ok(Self {
+            token,
             stub: RunServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_SIZE),
             metadata: metadata(options)?,
         })
@@ -128,6 +167,12 @@ impl Calls {
     fn request<M>(&self, message: M, limit: Option<Duration>) -> Request<M> {
         let mut request = Request::new(message);
         *request.metadata_mut() = self.metadata.clone();
+        // A token that cannot be sent is none: the server says so.
+        if let Some(token) = &self.token
+            && let Ok(value) = AsciiMetadataValue::try_from(format!("Bearer {}", token.get()))
+        {
+            request.metadata_mut().insert("authorization", value);
+        }
         if let Some(limit) = limit {
             request.set_timeout(limit.min(MAX_TIMEOUT));
         }

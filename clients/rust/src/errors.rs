@@ -87,6 +87,37 @@ pub enum PullcordError {
         /// Whether it has gone on by the same decisions, such as when a call is tried again.
         repeated: bool,
     },
+    /// The call carries no credential, or one that is not valid.
+    #[error("{message}")]
+    Unauthenticated {
+        /// What the server says, which is the same whatever was wrong.
+        message: String,
+    },
+    /// The caller may see this, but not do it. Nothing was changed.
+    #[error("{message}")]
+    PermissionDenied {
+        /// What the server says.
+        message: String,
+        /// What was asked for, such as `cancel`.
+        verb: String,
+    },
+    /// The caller, or its tenant, has its share. Try again after `retry_after`.
+    #[error("{message}")]
+    QuotaExceeded {
+        /// What the server says.
+        message: String,
+        /// The name of the quota.
+        quota: String,
+        /// When there may be room.
+        retry_after: Duration,
+    },
+    /// A stream's credential is not valid any more. The run goes on for its lease: watch it with a
+    /// fresh one, after the last event seen.
+    #[error("the credential of the stream of run {run_id:?} is not valid any more")]
+    CredentialExpired {
+        /// The run.
+        run_id: String,
+    },
     /// The server's own fault, never the caller's and never the run's. Its log says more.
     #[error("the server made a mistake; its log says more")]
     ServerFault,
@@ -149,7 +180,9 @@ impl PullcordError {
             Self::InvalidArgument { .. } => Code::InvalidArgument,
             Self::RunNotFound { .. } | Self::RunnableNotFound { .. } => Code::NotFound,
             Self::RunExists { .. } => Code::AlreadyExists,
-            Self::ServerBusy { .. } => Code::ResourceExhausted,
+            Self::ServerBusy { .. } | Self::QuotaExceeded { .. } => Code::ResourceExhausted,
+            Self::Unauthenticated { .. } | Self::CredentialExpired { .. } => Code::Unauthenticated,
+            Self::PermissionDenied { .. } => Code::PermissionDenied,
             Self::Draining { .. } | Self::StoreUnavailable { .. } | Self::ConnectionLost { .. } => {
                 Code::Unavailable
             }
@@ -169,6 +202,7 @@ impl PullcordError {
             | Self::RunExists { run_id }
             | Self::SessionBusy { run_id, .. }
             | Self::RunNotPaused { run_id, .. }
+            | Self::CredentialExpired { run_id }
             | Self::CallFailed { run_id, .. }
             | Self::ConnectionLost { run_id, .. }
             | Self::DeadlineExceeded { run_id, .. } => Some(run_id.as_str()),
@@ -257,6 +291,19 @@ fn hear(status: &Status) -> Option<PullcordError> {
             state: RunState::from_str_name(&format!("RUN_STATE_{}", said("state")?))
                 .unwrap_or(RunState::Unspecified),
             repeated: said("repeated").is_some_and(|repeated| repeated == "true"),
+        },
+        "UNAUTHENTICATED" => PullcordError::Unauthenticated { message },
+        "PERMISSION_DENIED" => PullcordError::PermissionDenied {
+            message,
+            verb: said("verb")?,
+        },
+        "QUOTA_EXCEEDED" => PullcordError::QuotaExceeded {
+            message,
+            quota: said("quota")?,
+            retry_after,
+        },
+        "CREDENTIAL_EXPIRED" => PullcordError::CredentialExpired {
+            run_id: said("run_id")?,
         },
         "INTERNAL" => PullcordError::ServerFault,
         _ => return None,

@@ -16,7 +16,7 @@ clippy::large_enum_variant // an event's payload is moved once, and a box would 
 #[rustfmt::skip] // it stays as it was generated
 pub mod v1;
 
-pub use calls::{ClientOptions, DEFAULT_TARGET};
+pub use calls::{ClientOptions, DEFAULT_TARGET, Token};
 pub use client::RunClient;
 pub use errors::{PullcordError, Violation};
 pub use resume::Pace;

@@ -200,7 +200,9 @@ impl Resume {
             // Said to a new run it is an answer; said to a watcher of a known run it is a delay.
             PullcordError::Draining { .. }
             | PullcordError::ServerBusy { .. }
-            | PullcordError::StoreUnavailable { .. } => self.begun,
+            | PullcordError::StoreUnavailable { .. }
+            // The next connection has the token of that time.
+            | PullcordError::CredentialExpired { .. } => self.begun,
             // A bare CANCELLED comes from a server or proxy that shed the call: our own is never heard.
             PullcordError::CallFailed { code, .. } => *code == Code::Cancelled,
             PullcordError::ConnectionLost { .. } => true,

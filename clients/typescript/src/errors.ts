@@ -182,6 +182,57 @@ export class RunNotPaused extends PullcordError {
   }
 }
 
+/** The call carries no credential, or one that is not valid. */
+export class Unauthenticated extends PullcordError {
+  override name = "Unauthenticated";
+
+  constructor(message: string) {
+    super("UNAUTHENTICATED", message);
+  }
+}
+
+/** The caller may see this, but not do it. Nothing was changed. */
+export class PermissionDenied extends PullcordError {
+  override name = "PermissionDenied";
+
+  constructor(
+    message: string,
+    /** What was asked for, such as `cancel`. */
+    readonly verb: string,
+  ) {
+    super("PERMISSION_DENIED", message);
+  }
+}
+
+/** The caller, or its tenant, has its share. Try again after `retryAfterMs`. */
+export class QuotaExceeded extends PullcordError {
+  override name = "QuotaExceeded";
+
+  constructor(
+    message: string,
+    /** The name of the quota. */
+    readonly quota: string,
+    readonly retryAfterMs: number,
+  ) {
+    super("RESOURCE_EXHAUSTED", message);
+  }
+}
+
+/**
+ * A stream's credential is not valid any more. The run goes on for its lease: watch it with a fresh one,
+ * after the last event seen.
+ */
+export class CredentialExpired extends PullcordError {
+  override name = "CredentialExpired";
+
+  constructor(
+    message: string,
+    override readonly runId: string,
+  ) {
+    super("UNAUTHENTICATED", message, runId);
+  }
+}
+
 /** The server's own fault, never the caller's and never the run's. Its log says more. */
 export class ServerFault extends PullcordError {
   override name = "ServerFault";
@@ -243,6 +294,13 @@ const TABLE = new Map<string, (told: Told) => PullcordError>([
       new TooManyAffected(told.words, count(told.said("matched")), count(told.said("allowed"))),
   ],
   ["RUN_NOT_PAUSED", notPaused],
+  ["UNAUTHENTICATED", (told) => new Unauthenticated(told.words)],
+  ["PERMISSION_DENIED", (told) => new PermissionDenied(told.words, told.said("verb"))],
+  [
+    "QUOTA_EXCEEDED",
+    (told) => new QuotaExceeded(told.words, told.said("quota"), told.retryAfterMs),
+  ],
+  ["CREDENTIAL_EXPIRED", (told) => new CredentialExpired(told.words, told.said("run_id"))],
   ["INTERNAL", (told) => new ServerFault(told.words)],
 ]);
 

@@ -23,6 +23,11 @@ export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
    * `tls.connect`. Undefined: it is not.
    */
   readonly tls?: boolean | SecureClientSessionOptions | undefined;
+  /**
+   * The bearer token of every call, or what is asked for it each time, so that one that was renewed is
+   * used at once.
+   */
+  readonly token?: string | (() => string | Promise<string>) | undefined;
   /** See every call, for instance to add a token that is renewed. */
   readonly interceptors?: Interceptor[] | undefined;
 }
@@ -32,7 +37,8 @@ export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
  * broke. Unless `options` say another, by `actor` or in `metadata`, the actor is `user@host` of this process.
  */
 export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions = {}): RunClient {
-  const { tls = false, interceptors = [], metadata, ...rest } = options;
+  const { tls = false, interceptors: given = [], metadata, token, ...rest } = options;
+  const interceptors = token === undefined ? given : [bearer(token), ...given];
   const said = new Headers(metadata);
   const baseUrl = `${tls === false ? "http" : "https"}://${target}`;
   const session = typeof tls === "boolean" ? undefined : tls;
@@ -52,6 +58,14 @@ export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions
       sessionManager.abort();
     },
   });
+}
+
+function bearer(token: string | (() => string | Promise<string>)): Interceptor {
+  return (next) => async (request) => {
+    const said = typeof token === "string" ? token : await token();
+    request.header.set("authorization", `Bearer ${said}`);
+    return next(request);
+  };
 }
 
 /**

@@ -5,6 +5,7 @@
 import {
   CallFailed,
   ConnectionLost,
+  CredentialExpired,
   DeadlineExceeded,
   Draining,
   type PullcordError,
@@ -182,7 +183,10 @@ export class Resume {
 
 function isDelay(error: PullcordError): boolean {
   return (
-    error instanceof Draining || error instanceof ServerBusy || error instanceof StoreUnavailable
+    error instanceof CredentialExpired || // the next connection has the token of that time
+    error instanceof Draining ||
+    error instanceof ServerBusy ||
+    error instanceof StoreUnavailable
   );
 }
 

@@ -87,6 +87,22 @@ const ROWS: Record<string, Row> = {
     { code: "UNAVAILABLE", retryAfterMs: 500 },
   ],
   StoreUnavailable: [Code.Unavailable, [info("STORE_UNAVAILABLE")], { code: "UNAVAILABLE" }],
+  Unauthenticated: [Code.Unauthenticated, [info("UNAUTHENTICATED")], { code: "UNAUTHENTICATED" }],
+  PermissionDenied: [
+    Code.PermissionDenied,
+    [info("PERMISSION_DENIED", { verb: "cancel", what: "run 'r1'" })],
+    { code: "PERMISSION_DENIED", verb: "cancel" },
+  ],
+  QuotaExceeded: [
+    Code.ResourceExhausted,
+    [info("QUOTA_EXCEEDED", { quota: "starts_per_minute", subject: "caller" }), retryIn(500)],
+    { code: "RESOURCE_EXHAUSTED", quota: "starts_per_minute", retryAfterMs: 500 },
+  ],
+  CredentialExpired: [
+    Code.Unauthenticated,
+    [info("CREDENTIAL_EXPIRED", { run_id: "r1" })],
+    { code: "UNAUTHENTICATED", runId: "r1" },
+  ],
   SessionBusy: [
     Code.Aborted,
     [info("SESSION_BUSY", { session_id: "s1", run_id: "r1" })],

@@ -43,7 +43,9 @@ fn row(
         "INVALID_ARGUMENT" => Code::InvalidArgument,
         "RUN_NOT_FOUND" | "RUNNABLE_NOT_FOUND" => Code::NotFound,
         "RUN_EXISTS" => Code::AlreadyExists,
-        "SERVER_BUSY" => Code::ResourceExhausted,
+        "SERVER_BUSY" | "QUOTA_EXCEEDED" => Code::ResourceExhausted,
+        "UNAUTHENTICATED" | "CREDENTIAL_EXPIRED" => Code::Unauthenticated,
+        "PERMISSION_DENIED" => Code::PermissionDenied,
         "DRAINING" | "STORE_UNAVAILABLE" => Code::Unavailable,
         "SESSION_BUSY" => Code::Aborted,
         "TOO_MANY_AFFECTED" | "RUN_NOT_PAUSED" => Code::FailedPrecondition,
@@ -119,6 +121,39 @@ fn table() -> Vec<Row> {
             },
         ),
         row(
+            "UNAUTHENTICATED",
+            &[],
+            none(),
+            PullcordError::Unauthenticated {
+                message: "the words".into(),
+            },
+        ),
+        row(
+            "PERMISSION_DENIED",
+            &[("verb", "cancel"), ("what", "run 'r'")],
+            none(),
+            PullcordError::PermissionDenied {
+                message: "the words".into(),
+                verb: "cancel".into(),
+            },
+        ),
+        row(
+            "QUOTA_EXCEEDED",
+            &[("quota", "starts_per_minute"), ("subject", "caller")],
+            retry(2500),
+            PullcordError::QuotaExceeded {
+                message: "the words".into(),
+                quota: "starts_per_minute".into(),
+                retry_after: Duration::from_millis(2500),
+            },
+        ),
+        row(
+            "CREDENTIAL_EXPIRED",
+            &[("run_id", "r")],
+            none(),
+            PullcordError::CredentialExpired { run_id: "r".into() },
+        ),
+        row(
             "SESSION_BUSY",
             &[("session_id", "s"), ("run_id", "r")],
             none(),
@@ -181,7 +216,7 @@ fn an_error_has_its_run_where_there_is_one() {
     for (reason, _, error) in table() {
         let has_run = matches!(
             reason,
-            "RUN_NOT_FOUND" | "RUN_EXISTS" | "SESSION_BUSY" | "RUN_NOT_PAUSED"
+            "RUN_NOT_FOUND" | "RUN_EXISTS" | "SESSION_BUSY" | "RUN_NOT_PAUSED" | "CREDENTIAL_EXPIRED"
         );
         assert_eq!(error.run_id(), has_run.then_some("r"), "{reason}");
     }

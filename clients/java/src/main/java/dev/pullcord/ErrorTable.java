@@ -10,9 +10,12 @@ import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import dev.pullcord.PullcordError.CallFailed;
 import dev.pullcord.PullcordError.ConnectionLost;
+import dev.pullcord.PullcordError.CredentialExpired;
 import dev.pullcord.PullcordError.DeadlineExceeded;
 import dev.pullcord.PullcordError.Draining;
 import dev.pullcord.PullcordError.InvalidArgument;
+import dev.pullcord.PullcordError.PermissionDenied;
+import dev.pullcord.PullcordError.QuotaExceeded;
 import dev.pullcord.PullcordError.RunExists;
 import dev.pullcord.PullcordError.RunNotFound;
 import dev.pullcord.PullcordError.RunNotPaused;
@@ -22,6 +25,7 @@ import dev.pullcord.PullcordError.ServerFault;
 import dev.pullcord.PullcordError.SessionBusy;
 import dev.pullcord.PullcordError.StoreUnavailable;
 import dev.pullcord.PullcordError.TooManyAffected;
+import dev.pullcord.PullcordError.Unauthenticated;
 import dev.pullcord.v1.RunState;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
@@ -61,6 +65,16 @@ final class ErrorTable {
                                             Integer.parseInt(t.get("matched")),
                                             Integer.parseInt(t.get("allowed")))),
                     Map.entry("RUN_NOT_PAUSED", ErrorTable::runNotPaused),
+                    Map.entry("UNAUTHENTICATED", t -> new Unauthenticated(t.words())),
+                    Map.entry(
+                            "PERMISSION_DENIED",
+                            t -> new PermissionDenied(t.words(), t.get("verb"))),
+                    Map.entry(
+                            "QUOTA_EXCEEDED",
+                            t -> new QuotaExceeded(t.words(), t.get("quota"), t.retryAfter())),
+                    Map.entry(
+                            "CREDENTIAL_EXPIRED",
+                            t -> new CredentialExpired(t.words(), t.get("run_id"))),
                     Map.entry("INTERNAL", t -> new ServerFault(t.words())));
 
     private ErrorTable() {}

@@ -181,6 +181,60 @@ public abstract sealed class PullcordError extends RuntimeException {
         }
     }
 
+    /** The call carries no credential, or one that is not valid. */
+    public static final class Unauthenticated extends PullcordError {
+        Unauthenticated(String message) {
+            super(Status.Code.UNAUTHENTICATED, message, "");
+        }
+    }
+
+    /** The caller may see this, but not do it. Nothing was changed. */
+    public static final class PermissionDenied extends PullcordError {
+        private final String verb;
+
+        PermissionDenied(String message, String verb) {
+            super(Status.Code.PERMISSION_DENIED, message, "");
+            this.verb = verb;
+        }
+
+        /** {@return what was asked for, such as {@code cancel}} */
+        public String verb() {
+            return verb;
+        }
+    }
+
+    /** The caller, or its tenant, has its share. Try again after {@link #retryAfter}. */
+    public static final class QuotaExceeded extends PullcordError {
+        private final String quota;
+        private final Duration retryAfter;
+
+        QuotaExceeded(String message, String quota, Duration retryAfter) {
+            super(Status.Code.RESOURCE_EXHAUSTED, message, "");
+            this.quota = quota;
+            this.retryAfter = retryAfter;
+        }
+
+        /** {@return the name of the quota} */
+        public String quota() {
+            return quota;
+        }
+
+        /** {@return how long to wait before trying again} */
+        public Duration retryAfter() {
+            return retryAfter;
+        }
+    }
+
+    /**
+     * A stream's credential is not valid any more. The run goes on for its lease: watch it with a
+     * fresh one, after the last event seen.
+     */
+    public static final class CredentialExpired extends PullcordError {
+        CredentialExpired(String message, String runId) {
+            super(Status.Code.UNAUTHENTICATED, message, runId);
+        }
+    }
+
     /** The server's own fault, never the caller's and never the run's. Its log says more. */
     public static final class ServerFault extends PullcordError {
         ServerFault(String message) {

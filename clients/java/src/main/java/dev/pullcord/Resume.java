@@ -4,6 +4,7 @@ package dev.pullcord;
 
 import dev.pullcord.PullcordError.CallFailed;
 import dev.pullcord.PullcordError.ConnectionLost;
+import dev.pullcord.PullcordError.CredentialExpired;
 import dev.pullcord.PullcordError.DeadlineExceeded;
 import dev.pullcord.PullcordError.Draining;
 import dev.pullcord.PullcordError.ServerBusy;
@@ -196,7 +197,8 @@ final class Resume {
     }
 
     private boolean mayPass(PullcordError error) {
-        if (error instanceof Draining
+        if (error instanceof CredentialExpired // the next connection has the token of that time
+                || error instanceof Draining
                 || error instanceof ServerBusy
                 || error instanceof StoreUnavailable) {
             // Said to a new run it is an answer; said to a watcher of a known run it is a delay.

@@ -15,6 +15,7 @@ import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 
 /** Makes a {@link RunClient}. */
 public final class RunClientBuilder {
@@ -25,6 +26,7 @@ public final class RunClientBuilder {
     private String target = RunClient.DEFAULT_TARGET;
     private ChannelCredentials credentials = InsecureChannelCredentials.create();
     private Optional<String> actor = Optional.empty();
+    private Optional<Supplier<String>> token = Optional.empty();
     private Consumer<ManagedChannelBuilder<?>> options = channel -> {};
     private Pace pace = Pace.DEFAULT;
 
@@ -50,7 +52,16 @@ public final class RunClientBuilder {
      * encrypted.
      */
     public RunClientBuilder bearerToken(String token) {
-        return metadata("authorization", "Bearer " + token);
+        return bearerToken(() -> token);
+    }
+
+    /**
+     * The same with a token that is asked for each call, so that one that was renewed is used at
+     * once. The provider must be quick: one that asks a network does so by itself, ahead of time.
+     */
+    public RunClientBuilder bearerToken(Supplier<String> provider) {
+        this.token = Optional.of(provider);
+        return this;
     }
 
     /** Sends an entry of metadata with every call; the value is printable ASCII. */
@@ -97,6 +108,7 @@ public final class RunClientBuilder {
                         .keepAliveTime(30, TimeUnit.SECONDS)
                         .keepAliveTimeout(10, TimeUnit.SECONDS)
                         .intercept(MetadataUtils.newAttachHeadersInterceptor(entries));
+        token.ifPresent(provider -> builder.intercept(new BearerToken(provider)));
         options.accept(builder);
         ManagedChannel channel = builder.build();
         keepTrying(channel, RECONNECT);

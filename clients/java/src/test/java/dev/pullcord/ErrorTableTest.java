@@ -61,6 +61,26 @@ class ErrorTableTest {
                 Arguments.of(
                         "STORE_UNAVAILABLE", Code.UNAVAILABLE, Map.of(), StoreUnavailable.class),
                 Arguments.of(
+                        "UNAUTHENTICATED",
+                        Code.UNAUTHENTICATED,
+                        Map.of(),
+                        PullcordError.Unauthenticated.class),
+                Arguments.of(
+                        "PERMISSION_DENIED",
+                        Code.PERMISSION_DENIED,
+                        Map.of("verb", "cancel", "what", "run 'r'"),
+                        PullcordError.PermissionDenied.class),
+                Arguments.of(
+                        "QUOTA_EXCEEDED",
+                        Code.RESOURCE_EXHAUSTED,
+                        Map.of("quota", "starts_per_minute", "subject", "caller"),
+                        PullcordError.QuotaExceeded.class),
+                Arguments.of(
+                        "CREDENTIAL_EXPIRED",
+                        Code.UNAUTHENTICATED,
+                        Map.of("run_id", "r"),
+                        PullcordError.CredentialExpired.class),
+                Arguments.of(
                         "SESSION_BUSY",
                         Code.ABORTED,
                         Map.of("session_id", "s", "run_id", "r"),
