@@ -13,6 +13,7 @@ from pullcord.cli.options import Identity, identity
 from pullcord.cli.run import run, watch
 from pullcord.cli.serve import serve
 from pullcord.cli.stop import cancel, cancel_all
+from pullcord.cli.store import store
 from pullcord.client import FileToken
 from pullcord.client.tokens import Token
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command("continue", epilog=HELP)(go_on)
 for command in (serve, run, cancel, cancel_all, ps, watch, get, wait, runnables):
     app.command(epilog=HELP)(command)
+app.add_typer(store)
 
 
 def _version(asked: bool) -> None:

@@ -125,6 +125,7 @@ async def migrate(
         StoreError: this role may not make tables.
     """
     made = []
+    await connection.execute("set statement_timeout = 0; set lock_timeout = 0")
     await connection.execute("select pg_advisory_lock($1)", _LOCK, timeout=600)
     try:
         done = await version(connection)
@@ -132,7 +133,8 @@ async def migrate(
             if number <= done:
                 continue
             async with connection.transaction():
-                await connection.execute("set local statement_timeout = 0", timeout=600)
+                # A long transaction of somebody's must not make all others wait behind this one.
+                await connection.execute("set local lock_timeout = '10s'")
                 await connection.execute("create schema if not exists pullcord")
                 await connection.execute(
                     "create table if not exists pullcord.migration (number int primary key,"

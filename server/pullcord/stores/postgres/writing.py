@@ -70,6 +70,8 @@ class Writing:
     async def _write(
         self, connection: Connection, entries: Sequence[Entry]
     ) -> list[Written | None]:
+        if not entries:
+            await self._look(connection)
         known: dict[int, _Writing] = {}
         ids: list[int] = []
         for entry in entries:
@@ -91,6 +93,12 @@ class Writing:
         for id, row in rows.items():
             known[id].own.reserved = row["reserved"]
         return [_written(rows.get(id)) for id in ids]
+
+    async def _look(self, connection: Connection) -> None:
+        """Raises StoreUnavailable if this process could write nothing now."""
+        if await connection.fetchval(f"with {sql.FENCE} select 1 from f", self._core.incarnation):
+            return
+        raise StoreUnavailable("this replica was taken for dead, and has not come back yet")
 
     async def _own(self, connection: Connection, entry: Entry) -> Own | None:
         core, key = self._core, key_of(entry.scope, entry.spec.run_id)
