@@ -289,8 +289,12 @@ def refusal(call: Callable[[], Any]) -> Refusal:
 
 
 def threads_of_ours() -> Counter[str]:
-    """How many there are, by name. Subtract what was before: that may be ending meanwhile."""
-    return Counter(t.name for t in threading.enumerate() if t.name.startswith("pullcord-"))
+    """How many there are, by name. Subtract what was before: that may be ending meanwhile.
+
+    The writers of stdout and stderr are the process's, and stay.
+    """
+    names = (t.name for t in threading.enumerate() if t.name.startswith("pullcord-"))
+    return Counter(name for name in names if name != "pullcord-lines")
 
 
 def until(what: Callable[[], bool]) -> None:
