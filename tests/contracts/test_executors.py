@@ -3,13 +3,15 @@
 One app, served in each way; whatever a caller sees must be the same.
 """
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pullcord.client import RunClient, RunStream
 from pullcord.control import ControlServer
-from pullcord.run.cancel import CancelCause, CancelMode
+from pullcord.engine.options import EngineOptions
+from pullcord.run.cancel import CancelCause, CancelMode, CancelOutcome, StopStage
 from pullcord.run.events import (
     ContentDelta,
     Custom,
@@ -20,7 +22,7 @@ from pullcord.run.events import (
     RunPaused,
     ToolCallState,
 )
-from pullcord.run.record import Decision
+from pullcord.run.record import Decision, RunFilter
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits
 from pullcord.server import RunServer
@@ -30,8 +32,10 @@ from pullcord.worker.loading import find_server
 from tests.transports.harness import until
 
 APP = """
-import asyncio, time
+import asyncio, math, time
 from pullcord import RunContext, RunServer, runnable
+from pullcord.agent import Agent
+from pullcord.models.offline import OfflineModel
 from pullcord.run.events import ToolCall
 from pullcord.run.usage import Usage
 
@@ -102,6 +106,55 @@ async def tool_async(input: str, ctx: RunContext):
     yield "never said"
 
 @runnable
+def deaf_tool_sync(ctx: RunContext):
+    yield "to work"
+    with ctx.tool_call("call-1", "publish", "{}"):
+        ctx.emit("begun")
+        while True:
+            time.sleep(0.005)
+
+@runnable
+async def deaf_tool_async(ctx: RunContext):
+    yield "to work"
+    with ctx.tool_call("call-1", "publish", "{}"):
+        ctx.emit("begun")
+        await asyncio.sleep(600)
+
+@runnable
+def critical_sync(ctx: RunContext):
+    yield "to work"
+    with ctx.critical():
+        ctx.emit("begun")
+        while True:
+            time.sleep(0.005)
+
+@runnable
+async def critical_async(ctx: RunContext):
+    yield "to work"
+    with ctx.critical():
+        ctx.emit("begun")
+        await asyncio.sleep(600)
+
+quick = Agent(id="quick", model=OfflineModel(words_per_second=math.inf))
+slow = Agent(id="slow", model=OfflineModel(words_per_second=1))
+
+@runnable
+def nested_sync(input: str):
+    if input == "slow":
+        for chunk in slow.run("", stream=True):
+            yield chunk.content if isinstance(chunk.content, str) else ""
+    result = quick.run(input)
+    yield f"{result.status} {len(result.content)}"
+
+@runnable
+async def nested_async(input: str):
+    if input == "slow":
+        async for chunk in slow.arun("", stream=True):
+            yield chunk.content if isinstance(chunk.content, str) else ""
+    result = await quick.arun(input)
+    yield f"{result.status} {len(result.content)}"
+
+@runnable
 def many_sync(input: str):
     for n in range(int(input)):
         yield f"{n} "
@@ -149,9 +202,11 @@ async def remembers_async(input: str, ctx: RunContext):
     runs = await ctx.in_thread(ctx.history)
     yield f"{input} after {[run.output for run in runs]}"
 
-server = RunServer(agents=[v for v in list(globals().values()) if hasattr(v, "execute")])
+made = [v for v in list(globals().values()) if not isinstance(v, type)]
+server = RunServer(agents=[v for v in made if hasattr(v, "execute")])
 """
 
+_ROOM = 4
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
@@ -164,13 +219,20 @@ def client(
     path.write_text(APP)
     server: RunServer
     if request.param == "in-process":
-        server = find_server(f"{path}:server")
+        catalog = find_server(f"{path}:server").catalog
+        server = RunServer(map(catalog.find, catalog.names()), settings=_settings())
     else:
-        isolation = "process" if request.param == "isolated" else ""
-        server = ControlServer(f"{path}:server", Settings(isolation=isolation))
+        server = ControlServer(f"{path}:server", _settings(request.param == "isolated"))
     with server as address, RunClient(address) as client:
         yield client
         until(lambda: server.engine.occupied == 0)
+
+
+def _settings(isolated: bool = False) -> Settings:
+    """So little room that it is soon taken: by four sync runs, whatever executes them."""
+    engine = EngineOptions(workers=_ROOM, abandon_after=60.0)
+    isolation = "process" if isolated else ""  # and one process more, which reports the catalog
+    return Settings(isolation=isolation, max_processes=_ROOM + 1, engine=engine)
 
 
 def speaking(stream: RunStream) -> RunStream:
@@ -294,3 +356,80 @@ def test_a_session_is_remembered(client: RunClient) -> None:
         *_, end = client.run("agents/remembers-async", said, session_id="s-1")
     assert isinstance(end.payload, RunCompleted)
     assert end.payload.output == f"two after {['one after []']}"
+
+
+@KINDS
+def test_a_stop_that_comes_before_its_run_is_its_end(client: RunClient, kind: str) -> None:
+    """Nothing of it executes."""
+    run_id = f"early-{uuid.uuid4()}"
+    client.cancel(run_id, "never mind", before_start=True)
+    events = list(client.run(f"agents/says-{kind}", "x", run_id=run_id))
+    end = events[-1].payload
+    assert isinstance(end, RunCancelled)
+    assert (end.cancellation.reason, end.output, end.stage) == ("never mind", "", None)
+    assert client.get(run_id).start_time == 0.0
+
+
+@pytest.mark.parametrize("mode", CancelMode)
+def test_a_run_that_waits_for_room_is_dropped(client: RunClient, mode: CancelMode) -> None:
+    """Its stop ends it at once and it never begins; the next one does once there is room."""
+    holding = [speaking(client.run("agents/silent-sync")) for _ in range(_ROOM)]
+    waiting = [client.start("agents/says-sync", "x").run_id for _ in range(2)]
+    assert {client.get(run_id).state for run_id in waiting} == {RunState.PENDING}
+    receipt = client.cancel(waiting[0], "enough", mode=mode)
+    assert receipt.outcome is CancelOutcome.STOPPED
+    assert receipt.run is not None
+    assert (receipt.run.output, receipt.run.start_time) == ("", 0.0)
+    for stream in holding:
+        client.cancel(stream.run_id, mode=CancelMode.IMMEDIATE)
+        assert isinstance([*stream][-1].payload, RunCancelled)
+    assert client.wait(waiting[1], 60).output == "said x"
+    assert client.get(waiting[0]).start_time == 0.0
+
+
+@KINDS
+def test_a_run_within_a_run_is_its_child(client: RunClient, kind: str) -> None:
+    """`run` in sync code and `arun` in async code give its result, and it can be found."""
+    stream = client.run(f"agents/nested-{kind}", "x")
+    *_, end = stream
+    assert isinstance(end.payload, RunCompleted)
+    status, length = end.payload.output.split()
+    assert status == "COMPLETED"
+    assert int(length) > 0
+    [child] = client.list(RunFilter(parent_run_id=stream.run_id))
+    assert (child.runnable, child.state) == ("agents/quick", RunState.COMPLETED)
+
+
+@KINDS
+@pytest.mark.parametrize("mode", CancelMode)
+def test_a_stop_goes_down_to_a_run_within(client: RunClient, kind: str, mode: CancelMode) -> None:
+    """The child ends CANCELLED as well, because its parent must stop."""
+    stream = client.run(f"agents/nested-{kind}", "slow")
+    next(e for e in stream if isinstance(e.payload, ContentDelta) and e.payload.text)
+    client.cancel(stream.run_id, mode=mode)
+    *_, end = stream
+    assert isinstance(end.payload, RunCancelled)
+    [child] = client.list(RunFilter(parent_run_id=stream.run_id))
+    run = client.wait(child.run_id, 60)
+    assert (run.runnable, run.state) == ("agents/slow", RunState.CANCELLED)
+    assert run.cancellation is not None
+    # The parent's code leaves the child's stream as it stops, which may be sooner.
+    assert run.cancellation.cause in (CancelCause.PARENT, CancelCause.DISCONNECT)
+
+
+@KINDS
+@pytest.mark.parametrize("where", ["deaf-tool", "critical"])
+def test_immediate_goes_through_everything(client: RunClient, kind: str, where: str) -> None:
+    """A tool and a critical part that GRACEFUL waits for are interrupted, and nothing is left."""
+    stream = client.run(f"agents/{where}-{kind}")
+    next(event for event in stream if isinstance(event.payload, Custom))
+    client.cancel(stream.run_id, grace_period=600)
+    assert client.get(stream.run_id).state is RunState.CANCELLING
+    client.cancel(stream.run_id, mode=CancelMode.IMMEDIATE)
+    *_, end = stream
+    assert isinstance(end.payload, RunCancelled)
+    assert (end.payload.output, end.payload.abandoned) == ("to work", False)
+    assert end.payload.stage in (StopStage.INTERRUPT, StopStage.KILL)  # 25 ms may not be enough
+    killed = end.payload.stage is StopStage.KILL
+    state = ToolCallState.UNKNOWN if killed else ToolCallState.INTERRUPTED
+    assert [c.state for c in end.payload.tool_calls] == [state] * (where == "deaf-tool")

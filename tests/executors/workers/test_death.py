@@ -9,8 +9,16 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord.client import RunClient, RunStream
 from pullcord.run.cancel import CancelMode, StopStage
-from pullcord.run.events import ContentDelta, RunCancelled, RunFailed, ToolCallState
-from pullcord.run.record import Run
+from pullcord.run.errors import RunNotPaused
+from pullcord.run.events import (
+    TERMINAL_PAYLOADS,
+    ContentDelta,
+    RunCancelled,
+    RunFailed,
+    RunPaused,
+    ToolCallState,
+)
+from pullcord.run.record import Decision, Run, RunFilter
 from pullcord.run.state import RunState
 
 from tests.executors.workers.conftest import ServeApp, Served
@@ -20,10 +28,11 @@ APP = """
 import os
 if os.path.exists("broken"):
     os._exit(3)
-import asyncio, ctypes, os, resource, signal, threading, time
+import asyncio, ctypes, math, os, resource, signal, threading, time
 from pullcord import RunContext, RunServer, runnable
 from pullcord.agent import Agent
 from pullcord.models.offline import OfflineModel
+from pullcord.run.events import ToolCall
 from pullcord.run.usage import Usage
 from pullcord.team import Team
 from pullcord.workflow import Parallel, Workflow
@@ -113,11 +122,23 @@ def slow_start(input: str):
         time.sleep(0.01)
     return str(os.getpid())
 
+@runnable
+async def asks(ctx: RunContext):
+    yield "may I? "
+    await ctx.ask("well?", [ToolCall("call-1", "delete", "{}")])
+
 teller = Agent(name="Teller", model=OfflineModel(words_per_second=20))
 flow = Workflow(name="Flow", steps=[Parallel(teller, waits)])
+crew = Team(
+    name="Crew",
+    model=OfflineModel(words_per_second=math.inf, hands_to=("waits", "speaks")),
+    members=[waits, speaks],
+)
+asking = Workflow(name="Asking", steps=[asks])
 server = RunServer(
-    agents=[dying, speaks, waits, careful, ignores, alone, dies_alone, quick, slow_start],
-    workflows=[flow],
+    agents=[dying, speaks, waits, careful, ignores, alone, dies_alone, quick, slow_start, asks],
+    teams=[crew],
+    workflows=[flow, asking],
 )
 """
 
@@ -192,6 +213,65 @@ def test_runs_of_every_kind_end_once_when_their_worker_dies(serve: ServeApp) -> 
     assert ends["agents/speaks"].output.startswith("on and on")
     [call] = ends["agents/waits"].tool_calls
     assert call.state is ToolCallState.UNKNOWN
+    works(served)
+    served.freed()
+
+
+@pytest.mark.parametrize("name", ["workflows/flow", "teams/crew"])
+def test_a_tree_ends_with_its_worker_from_the_leaves_up(serve: ServeApp, name: str) -> None:
+    """Its children end FAILED, WorkerDied, each with its text and before its parent, which says so
+    once; a call in flight is UNKNOWN in the parent's ledger, too."""
+    served = serve(APP)
+    client = served.client
+    stream = client.run(name)
+    said: set[str] = set()
+    for event in stream:
+        if isinstance(event.payload, ContentDelta) and event.source is not None:
+            said.add(event.source.run_id)
+        if len(said) == 2 and any(
+            call.tool_call_id == "call-1" for call in client.get(stream.run_id).tool_calls
+        ):
+            break
+    children = list(client.list(RunFilter(parent_run_id=stream.run_id)))
+    os.kill(served.worker(), signal.SIGKILL)
+    events = [event for event in stream if isinstance(event.payload, TERMINAL_PAYLOADS)]
+    *_, end = events
+    assert isinstance(end.payload, RunFailed)
+    assert end.payload.error.type == "WorkerDied"
+    assert [event.is_terminal for event in events] == [False] * (len(events) - 1) + [True]
+    assert {event.source.run_id for event in events if event.source is not None} >= said
+    states = {c.tool_call_id: c.state for c in end.payload.tool_calls}
+    assert states["call-1"] is ToolCallState.UNKNOWN
+    assert said <= {child.run_id for child in children}
+    for run_id in said:
+        child = client.get(run_id)
+        assert child.error is not None
+        assert (child.state, child.error.type) == (RunState.FAILED, "WorkerDied")
+        assert child.output
+        assert sum(event.is_terminal for event in client.watch(run_id)) == 1
+    works(served)
+    served.freed()
+
+
+@pytest.mark.parametrize("name", ["agents/asks", "workflows/asking"])
+def test_a_paused_run_ends_with_its_worker(serve: ServeApp, name: str) -> None:
+    """FAILED, WorkerDied, with its text; nobody can decide about it any more."""
+    served = serve(APP)
+    client = served.client
+    stream = client.run(name)
+    paused = next(event for event in stream if isinstance(event.payload, RunPaused))
+    asking = paused.source.run_id if paused.source is not None else stream.run_id
+    assert client.get(asking).state is RunState.PAUSED
+    os.kill(served.worker(), signal.SIGKILL)
+    *_, end = stream
+    assert isinstance(end.payload, RunFailed)
+    assert end.payload.error.type == "WorkerDied"
+    child = client.get(asking)
+    assert child.error is not None
+    assert (child.state, child.error.type) == (RunState.FAILED, "WorkerDied")
+    assert child.output == "may I? "
+    with pytest.raises(RunNotPaused):
+        client.continue_run(asking, [Decision("call-1", approved=True)])
     works(served)
     served.freed()
 

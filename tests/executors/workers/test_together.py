@@ -84,7 +84,7 @@ server = RunServer(
 )
 """
 
-_HARMFUL = ("recurses", "eats", "exits", "crashes", "blocks", "floods", *("computes",) * 8)
+_HARMFUL = ("recurses", "eats", "exits", "crashes", "blocks", "floods", *("computes",) * 32)
 
 
 class Pulse:
