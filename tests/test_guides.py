@@ -1,4 +1,4 @@
-"""The code of the guides for remote runnables, structured output and security does as they say."""
+"""The code of the guides runs, and does what they say."""
 
 import asyncio
 import re
@@ -76,3 +76,11 @@ def test_a_function_that_knows_callers(tmp_path: Path) -> None:
                 assert client.start("agents/echo", "hi").owner == "ali-baba"
             with RunClient(address, token="open says me") as bad, pytest.raises(Unauthenticated):
                 bad.runnables()
+
+
+def test_agents_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's server has the bare agent by its name, and the other by the id that it gives."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    server = _run("adapters.md", _code("adapters.md"))["server"]
+    served = [info.name for info in server.catalog.all()]
+    assert served == ["agents/storyteller", "agents/support"]
