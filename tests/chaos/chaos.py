@@ -101,7 +101,7 @@ class Chaos:
         try:
             await self._until_all_serve()
             load = [asyncio.create_task(self._load(n)) for n in range(3)]
-            await self._faults()
+            await self.faults()
             await asyncio.gather(*load)
             await self._end_all()
             await self._check()
@@ -213,7 +213,7 @@ class Chaos:
 
     # --- faults
 
-    async def _faults(self) -> None:
+    async def faults(self) -> None:
         faults = [
             self._kill,
             self._kill,
@@ -229,6 +229,17 @@ class Chaos:
             fault = self._random.choice(faults)
             self.counts[fault.__name__.strip("_")] += 1
             await fault()
+
+    async def rolling_restart(self) -> None:
+        """Each replica in turn is asked to stop, does so once its runs have ended, and is back."""
+        for replica in self._replicas:
+            await asyncio.sleep(1)
+            replica.send(signal.SIGTERM)
+            await asyncio.to_thread(replica.process.wait, 60)
+            self.counts["restarted"] += 1
+            replica.start()
+            await self._until_all_serve()
+        self._ends = time.monotonic()
 
     def _revive(self) -> None:
         """As whoever supervises processes does: one may have met a store that was away."""

@@ -188,7 +188,7 @@ class Completer:
                 for item in batch:  # one of them may be at fault, and must not hold up the others
                     self._keep([item])
             else:
-                self._try_again(batch)
+                self._try_again(batch, error)
             return
         overruled = []
         for item, stop in zip(batch, refusals, strict=True):
@@ -210,17 +210,23 @@ class Completer:
         """Others took this process for dead, and have ended the run: their end stands."""
         try:
             kept = self._store.log(*item.live.key)
-        except Exception:
-            self._try_again([item])
+        except Exception as error:
+            self._try_again([item], error)
             return
         if kept is not None:
             ended, log = kept
             item.live.give_way(ended.run, log.records(ended.run.last_sequence - 1)[-1])
         self._let_go(item)
 
-    def _try_again(self, batch: Sequence[_Item]) -> None:
+    def _try_again(self, batch: Sequence[_Item], error: Exception) -> None:
         others = f" and {len(batch) - 1} others" if len(batch) > 1 else ""
-        _log.exception("the store did not take run %s%s", batch[0].live.run_id, others)
+        _log.error(
+            "the store did not take run %s%s: %s",
+            batch[0].live.run_id,
+            others,
+            error,
+            exc_info=None if isinstance(error, StoreUnavailable) else error,
+        )
         for item in batch:
             run = item.end.ended.run
             if self._clock.time() >= run.expire_time:

@@ -18,6 +18,10 @@ from pullcord.stores.postgres.membership import Lease
 QUICK = Lease(beat=0.2, fence=1.0, death=2.0)
 
 
+stopped = threading.Event()
+"""Set when the code of `talk` has ended."""
+
+
 @runnable(id="words")
 async def words(input: str, ctx: RunContext):
     """Says so many words."""
@@ -28,8 +32,19 @@ async def words(input: str, ctx: RunContext):
 @runnable(id="talk")
 async def talk(input: str, ctx: RunContext):
     """Says one word, and then nothing until it is stopped."""
-    yield "hello "
-    await asyncio.sleep(3600)
+    try:
+        yield "hello "
+        await asyncio.sleep(3600)
+    finally:
+        stopped.set()
+
+
+@runnable(id="counts")
+async def counts(input: str, ctx: RunContext):
+    """Counts, a hundred a second."""
+    for n in range(int(input)):
+        yield f"{n} "
+        await asyncio.sleep(0.01)
 
 
 @runnable(id="asks")
@@ -68,7 +83,7 @@ async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Repli
         return stores[0]
 
     settings = Settings(listen="127.0.0.1:0", workers=1, engine=EngineOptions(grace_period=1.0))
-    server = RunServer([words, talk, asks], settings=settings, store=make)
+    server = RunServer([words, talk, counts, asks], settings=settings, store=make)
     at = await asyncio.to_thread(server.start)
     try:
         async with AsyncRunClient(at) as client:
