@@ -1,4 +1,5 @@
-"""`python -m tests.bench [NAME…] [--quick] [--json FILE] [--write]`: measures and shows tables.
+"""`python -m tests.bench [NAME…] [--quick] [--json FILE] [--write [--kept FILE…]]`: measures, and
+shows tables.
 
 All traffic is on loopback, and every process that is started is ended.
 """
@@ -73,6 +74,19 @@ async def measure(names: list[str], plan: Plan, console: Console) -> dict[str, l
     return found
 
 
+def write_kept(files: list[Path]) -> None:
+    """Puts parts into the page that were measured one by one."""
+    kept = [json.loads(file.read_text()) for file in files]
+    found = {
+        name: [Figure.of(plain) for plain in part["figures"][name]]
+        for name in BENCHMARKS
+        for part in kept
+        if name in part["figures"]
+    }
+    loads = sorted(part["machine"]["load"] for part in kept)
+    page.write(found, kept[-1]["machine"] | {"load": f"{loads[0]} to {loads[-1]}"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; all by default")
@@ -80,9 +94,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=Plan().runs, help="for sequence: how many")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--write", action="store_true", help="put all into docs/performance.*")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        default=[],
+        help="with --write: of --json, from parts that were measured when the machine was quiet",
+    )
     options = parser.parse_args()
+    if options.kept:
+        write_kept(options.kept)
+        return
     if options.write and (options.names or options.quick):
-        parser.error("--write takes the whole benchmark")
+        parser.error("--write takes the whole benchmark, or its parts by --kept")
     for name in options.names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")

@@ -4,7 +4,7 @@ How a number was measured is not known here, nor how a figure is shown.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -86,6 +86,23 @@ class Figure:
         goal = {"goal": self.goal.words, "is_met": self.is_met} if self.goal else {}
         less = {"says_less": True} if self.says_less else {}
         return {"name": self.name, "unit": self.unit, **spreads, **less, **goal, "note": self.note}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Figure":
+        """From what `plain` made of it."""
+        spreads = {
+            name: Spread(**plain[name])
+            for name in ("baseline", "product", "ratio")
+            if name in plain
+        }
+        goal = None
+        if "goal" in plain:
+            sign, limit = plain["goal"].split()
+            goal = Goal(float(limit), at_most=sign == "≤")
+        less = plain.get("says_less", False)
+        return cls(
+            plain["name"], plain["unit"], **spreads, goal=goal, note=plain["note"], says_less=less
+        )
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ def test_a_ratio_can_say_how_many_times_less_the_product_takes() -> None:
     assert figure.ratio == Spread(10.0, 25.0, 30.0)
     assert figure.is_met
     assert figure.plain()["says_less"]
+    assert Figure.of(figure.plain()) == figure
 
 
 def test_what_could_not_be_measured_is_a_line_with_the_reason() -> None:
@@ -20,5 +21,6 @@ def test_what_could_not_be_measured_is_a_line_with_the_reason() -> None:
     figure = Figure("AgentOS", "", note="left out: no network")
     assert figure.is_met is None
     assert figure.plain() == {"name": "AgentOS", "unit": "", "note": "left out: no network"}
+    assert Figure.of(figure.plain()) == figure
     cells = [list(column.cells) for column in table("peers", [figure]).columns]
     assert cells == [["AgentOS"], [""], [""], [""], [""], ["left out: no network"]]

@@ -204,7 +204,11 @@ class WorkerExecutor:
         )
         self._count_in(execution)
         port.attach(execution)
-        self.post(self._place, execution)
+        if threading.get_ident() == self._thread and not isinstance(runnable, PinnedOffer):
+            # In the next turn: what the caller is told first need not wait for the worker's frame.
+            self._loop_soon(partial(self._place, execution))
+        else:
+            self.post(self._place, execution)
         return execution
 
     def _count_in(self, execution: RemoteExecution) -> None:
@@ -234,6 +238,8 @@ class WorkerExecutor:
 
     def _place(self, execution: RemoteExecution) -> None:
         offer = execution.offer
+        if execution.released:  # it was stopped meanwhile
+            return
         if isinstance(offer, PinnedOffer):
             connection = next((c for c in self._connections if c is offer.place), None)
             if connection is None:
