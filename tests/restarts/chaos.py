@@ -60,8 +60,23 @@ def play(folder: Path, kills: int, seed: int) -> Ledger:
 
     Raises AssertionError: something that was acknowledged is not so.
     """
-    chance = random.Random(seed)
-    served, ledger, over = Served(folder), Ledger(), threading.Event()
+    served, ledger = Served(folder), Ledger()
+    try:
+        _kill_under_load(served, ledger, kills, seed)
+        with served.client() as client:
+            for run_id, known in ledger.runs.items():
+                _check(client, run_id, known)
+        served.stop()
+    finally:
+        served.close()
+    database = sqlite3.connect(folder / "runs.db")
+    assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    database.close()
+    return ledger
+
+
+def _kill_under_load(served: Served, ledger: Ledger, kills: int, seed: int) -> None:
+    chance, over = random.Random(seed), threading.Event()
     served.start()
     threads = [
         threading.Thread(target=_load, args=(served.address, ledger, over, seed * 100 + n))
@@ -79,14 +94,6 @@ def play(folder: Path, kills: int, seed: int) -> Ledger:
         for thread in threads:
             thread.join(60)
     served.kill()
-    with served.client() as client:
-        for run_id, known in ledger.runs.items():
-            _check(client, run_id, known)
-    served.stop()
-    database = sqlite3.connect(folder / "runs.db")
-    assert database.execute("pragma integrity_check").fetchone() == ("ok",)
-    database.close()
-    return ledger
 
 
 def _load(address: str, ledger: Ledger, over: threading.Event, seed: int) -> None:

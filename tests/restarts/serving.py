@@ -42,6 +42,11 @@ class Served:
         self.command.end()
         self.command.__exit__(None, None, None)
 
+    def close(self) -> None:
+        """Leaves nothing at work."""
+        if self.command is not None:
+            self.command.__exit__(None, None, None)
+
     def stop(self) -> str:
         """Stops it, as a service manager would; what it logged."""
         assert self.command is not None

@@ -30,8 +30,7 @@ QUEUE = SessionPolicy.QUEUE
 def served(tmp_path: Path) -> Iterator[Served]:
     made = Served(tmp_path)
     yield made
-    if made.command is not None:
-        made.command.__exit__(None, None, None)
+    made.close()
 
 
 @pytest.fixture
