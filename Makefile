@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster chaos test conformance lint breaking format generate check-generated fresh docs bench soak chaos
+.PHONY: help install demo demo-cluster test conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts
 .PHONY: image lock clean
 
 help: ## List the verbs
@@ -105,7 +105,7 @@ bench: $(INSTALLED) ## Measure, as ratios to a baseline of the same run
 soak: $(INSTALLED) ## Play many runs over workers that die, and show what is left (ARGS="--runs 100000")
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-chaos: $(INSTALLED) ## Kill a server under load, again and again, and see that it forgets nothing (ARGS="--kills 50 --seed 1")
+restarts: $(INSTALLED) ## Kill a server under load, again and again, and see that it forgets nothing (ARGS="--kills 50 --seed 1")
 	@$(BIN)/python -m tests.restarts $(ARGS)
 
 chaos: $(INSTALLED) ## Kill, freeze and cut off replicas and their PostgreSQL (ARGS="--seconds 600 --seed 7")

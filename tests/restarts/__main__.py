@@ -1,4 +1,4 @@
-"""`make chaos`: the long form of the kill test, with what was asked of the server."""
+"""`make restarts`: the long form of the kill test, with what was asked of the server."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""The short form of the kill test; `make chaos` is the long one."""
+"""The short form of the kill test; `make restarts` is the long one."""
 
 from pathlib import Path
 
