@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pullcord.agent import Agent
 from pullcord.models.openai import OpenAIChat, OpenAIResponses
+from pullcord.models.reading.values import sent_arguments
 from pullcord.native.calling import MAX_RESULT
 from pullcord.run.base import RunOutput, RunStatus
 from pullcord.run.cancel import CancelMode
@@ -84,7 +85,8 @@ def answered(server: MisbehavingServer) -> str:
 @pytest.mark.parametrize(
     "arguments",
     ["", "null", " ", "{", '{"city": "Ro"me"}', "[1]", '"text"', "7", "NaN", '{"city": NaN}',
-     '{"city": "\ud83d"}', "\udce9", "{}{}", "[" * 5000, '{"city": "x"} and more'],
+     '{"city": "\ud83d"}', '{"city": "\\ud83d"}', "\udce9", "{}{}", "[" * 5000,
+     '{"city": "x"} and more'],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", [OpenAIChat, OpenAIResponses])
 async def test_arguments_go_back_as_json(
@@ -96,6 +98,13 @@ async def test_arguments_go_back_as_json(
     else:
         first = [responses.done(responses.call(arguments)), responses.END]
     assert (await run(server, first, kind=kind)).content == "done"
+
+
+def test_half_an_emoji_goes_back_as_none_however_it_was_written() -> None:
+    """Strict readers of JSON refuse it, escaped as well; what is right stays as it was written."""
+    assert sent_arguments('{"city": "\\ud83d"}') == '{"city": "\ufffd"}'
+    whole = '{"city": "\\ud83d\\ude00"}'
+    assert sent_arguments(whole) == whole
 
 
 @pytest.mark.parametrize("name", ["", None, "no such tool!", "functions.weather:0", "é" * 100, 7])
@@ -271,6 +280,14 @@ async def test_whatever_a_tool_raises_is_a_failed_call(
     assert [call.state for call in output.tools] == [ToolCallState.FAILED]
     assert words in answered(server)
     assert len(answered(server)) < MAX_RESULT + 200
+
+
+async def test_a_keyboard_is_not_in_a_thread(server: MisbehavingServer) -> None:
+    """A KeyboardInterrupt that a sync tool raises is its own, and ends no program."""
+    tool = raising_in_thread(KeyboardInterrupt)
+    output = await run(server, calls(piece(index=0, id="a", name="tool")), tool)
+    assert (output.content, output.tools[0].state) == ("done", ToolCallState.FAILED)
+    assert answered(server) == "Error: ToolFailed: it raised KeyboardInterrupt"
 
 
 async def test_a_tool_that_cancels_its_own_task_is_a_failed_call(

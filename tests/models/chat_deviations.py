@@ -77,6 +77,8 @@ FIELDS = [
     row("no choices", [{"id": "c"}, *says("hi")], Means("hi")),
     row("choices that are an object", [chunk(choices=HI["choices"][0]), END], Means("hi")),
     row("a null choice", [chunk(choices=[None]), *says("hi")], Means("hi")),
+    row("choices that are JSON text", [chunk(choices='[{"delta": {"content": "hi"}}]'), END], Fails("cannot be understood: [{")),
+    row("a message that is text", [choice(index=0, message="hi", finish_reason="stop")], Means("hi")),
     row("choices that are a number", [chunk(choices=7), *says("hi")], Means("hi")),
     row("no index", [choice(delta={"content": "hi"}), END], Means("hi")),
     row("an index that is text", [choice(index="0", delta={"content": "hi"}), END], Means("hi")),

@@ -117,3 +117,11 @@ ROWS: list[Row] = [
     row("usage of text, and below 0", [start("3", -1), *HI[1:], *end(tokens="4")], Means("hi", tokens=(0, 0))),
     row("usage at the end alone", [*HI[1:], event("message_delta", delta={"stop_reason": "end_turn"}, usage={"input_tokens": 3, "output_tokens": 4})], Means("hi", tokens=(3, 4))),
 ]  # fmt: skip
+
+ROWS += [
+    row("content that is text", [event("message", content="hi", stop_reason="end_turn")], Means("hi")),
+    row("another API", [{"choices": [{"delta": {"content": "hi"}}]}, "[DONE]"], Fails("no answer of this API")),
+    row("a tool of the provider's", [start(), block(0, "server_tool_use", id="s", name="web_search", input={}), said("hi", 1), *end()], Means("hi")),
+    row("input at once, and again in pieces", [start(), *call(input={"city": "Rome"}), *end("tool_use")], Means(calls=ONE, reason=CALLS)),
+    row("a block that begins twice", [start(), block(0), block(0), said("hi"), *end()], Means("hi")),
+]  # fmt: skip

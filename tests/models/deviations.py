@@ -69,6 +69,7 @@ def framed(whole: Sequence[Piece], text: str) -> list[Row]:
     """Deviations of the stream, given the frames of an answer that says `text`."""
     said = Means(text)
     lines = b"".join(b"data: %b\n\n" % json.dumps(frame).encode() for frame in whole)
+    glued = lines.replace(b"\n\n", b"")
     failing = "the model's provider"
     return [
         row("as it should be", whole, said),
@@ -86,6 +87,16 @@ def framed(whole: Sequence[Piece], text: str) -> list[Row]:
         row("no blank after the colon", [lines.replace(b"data: ", b"data:")], said),
         row("no empty line between frames", [lines.replace(b"\n\n", b"\n")], said),
         row("JSON without data:, line by line", [lines.replace(b"data: ", b"")], said),
+        row("blanks before data:", [lines.replace(b"data:", b"  data:")], said),
+        row("DATA: in capitals", [lines.replace(b"data:", b"DATA:")], said),
+        row("data: twice", [lines.replace(b"data:", b"data: data:")], said),
+        row("frames glued together", [glued + b"\n\n"], said),
+        row(
+            "JSON glued together",
+            [b"data: " + glued.replace(b"data: ", b"")],
+            said,
+        ),
+        row("glued together with [DONE]", [glued + b"data: [DONE]\n\n"], said),
         row("null as data", ["null", *whole], said),
         row("an empty object as data", [{}, *whole], said),
         row("open after [DONE]", [*whole, DONE, HOLD], said),

@@ -93,3 +93,14 @@ ROWS: list[Row] = [
     row("usage of nulls, text and below 0", [HI, {**END, **count("3", -4, thoughtsTokenCount=None)}], Means("hi", tokens=(0, 0))),
     row("usage that is a list", [HI, {**END, "usageMetadata": [1]}], Means("hi", tokens=(0, 0))),
 ]  # fmt: skip
+
+ROWS += [
+    row("within a response", [{"response": HI}, {"response": END}], Means("hi")),
+    row("another API", [{"choices": [{"delta": {"content": "hi"}}]}, "[DONE]"], Fails("no answer of this API")),
+    row("a thought that says so in words", [said(text("hm", thought="true"), text("hi")), END], Means("hi", "hm")),
+    row("calls that are a list", [said({"functionCall": [{"name": "weather", "args": {"city": "Rome"}}]}), END], CALLED),
+    row("arguments in pieces", [said({"functionCall": {"name": "weather", "willContinue": True}}), said({"functionCall": {"partialArgs": [{"jsonPath": "$.city", "stringValue": "Rome"}]}}), END], Fails("streamFunctionCallArguments")),
+    row("finish reason 1", [said(text("hi"), finish=1)], Means("hi")),
+    row("finish reason 2", [said(text("hi"), finish=2)], Means("hi", reason=LENGTH)),
+    row("finish reason 3", [said(text("hi"), finish=3)], Means("hi", reason=FILTER)),
+]  # fmt: skip

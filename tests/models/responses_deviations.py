@@ -159,3 +159,10 @@ USAGE = [
 ]  # fmt: skip
 
 ROWS: list[Row] = [*framed([said("hell"), said("o"), END], "hello"), *ITEMS, *CALL, *ENDS, *USAGE]
+
+ROWS += [
+    row("a text that is a list at its end", [event("response.output_text.done", text=["h", "i"]), completed()], Means("hi")),
+    row("output that is text", [Reply(200, response(output="hi"))], Means("hi")),
+    row("another API", [{"choices": [{"delta": {"content": "hi"}}]}, "[DONE]"], Fails("no answer of this API")),
+    row("calls of a provider's own", [done({"type": "web_search_call", "id": "w"}), said("hi"), completed()], Means("hi")),
+]  # fmt: skip

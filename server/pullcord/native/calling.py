@@ -10,16 +10,12 @@ import threading
 from dataclasses import dataclass
 
 from pullcord.models.base import ToolRequest
-from pullcord.native.tools import Tool
+from pullcord.native.tools import Tool, ToolFailed
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunCancelledError
 
 MAX_RESULT = 200_000
 """Characters of a tool's result, or of its error, that are kept; a note says what was cut."""
-
-
-class ToolFailed(Exception):
-    """A tool ended in a way that is no ordinary exception; the message says in which."""
 
 
 class RepeatedFailure(Exception):

@@ -70,7 +70,11 @@ def _made_of(schema: OutputSchema, answer: str) -> BaseModel:
     """The answer as it is, else what stands in a Markdown fence, the last that is valid."""
     fenced = [text for text in _FENCE.findall(answer) if text]
     wrong: ValidationError | None = None
-    for text in (answer, *reversed(fenced), *_FROM_FIRST_TO_LAST.findall(answer)):
+    for text in (
+        answer.removeprefix("\ufeff"),
+        *reversed(fenced),
+        *_FROM_FIRST_TO_LAST.findall(answer),
+    ):
         try:
             return schema.model_validate_json(text)
         except ValidationError as error:

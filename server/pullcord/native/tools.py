@@ -26,6 +26,10 @@ _MARK = "__pullcord_needs_approval__"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+class ToolFailed(Exception):
+    """A tool ended in a way that is no ordinary exception; the message says in which."""
+
+
 class InvalidArguments(Exception):
     """The model gave arguments that do not fit the tool; the message tells it which."""
 
@@ -110,7 +114,12 @@ class Tool:
             return _text_of(await self._function(**given))
 
         def in_thread() -> Any:
-            result = self._function(**given)
+            try:
+                result = self._function(**given)
+            except (
+                KeyboardInterrupt
+            ) as error:  # of its own: one at a keyboard meets the main thread
+                raise ToolFailed(f"it raised KeyboardInterrupt: {error}".rstrip(": ")) from error
             return result if inspect.isawaitable(result) else _text_of(result)
 
         result = await ctx.in_thread(in_thread)

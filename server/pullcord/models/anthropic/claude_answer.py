@@ -54,6 +54,8 @@ class ClaudeAnswer(Answer):
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
+        if self._reason is None:
+            self.check_understood()
         calls = list(self._calls.whole())
         yield from calls
         if kept := self._to_keep(calls):
@@ -91,7 +93,10 @@ class ClaudeAnswer(Answer):
         return model_error(_FAILED, failure_in(told), self.provider, self._secrets)
 
     def _begin(self, message: Mapping[str, Any]) -> Iterator[ModelChunk]:
-        for number, block in enumerate(values.objects(message.get("content"))):
+        content = message.get("content")
+        if isinstance(content, str):
+            content = {"type": "text", "text": content}
+        for number, block in enumerate(values.objects(content)):
             yield from self._block(number, block)
         self._ended(message.get("stop_reason"))
         yield from self._told(message.get("usage"))

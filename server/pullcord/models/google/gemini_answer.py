@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pullcord.models.base import Kept, ModelChunk
+from pullcord.models.base import Kept, ModelChunk, ModelError
 from pullcord.models.reading import values
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.calls import Calls
@@ -19,6 +19,23 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
 
 _FAILED = "the model's provider failed"
+_NUMBERS = dict(
+    enumerate(
+        (
+            "FINISH_REASON_UNSPECIFIED",
+            "STOP",
+            "MAX_TOKENS",
+            "SAFETY",
+            "RECITATION",
+            "OTHER",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "MALFORMED_FUNCTION_CALL",
+        )
+    )
+)
+"""Of the enum of Vertex AI, for servers that write enums as numbers."""
 _NO_REASON = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
 
 
@@ -46,6 +63,8 @@ class GeminiAnswer(Answer):
         for frame in data if isinstance(data, list) else [data]:
             if frame is None or frame == {}:
                 continue
+            if isinstance(within := _get(frame, "response"), Mapping) and "candidates" not in frame:
+                frame = within  # as some gateways have it
             self._fail_if_told(event, frame)
             for candidate in values.objects(_get(frame, "candidates")):
                 index = values.index(candidate.get("index"))
@@ -63,6 +82,8 @@ class GeminiAnswer(Answer):
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
+        if self._reason is None:
+            self.check_understood()
         calls = list(self._calls.whole())
         yield from calls
         if self._is_signed and (kept := values.kept(self._whole_parts())):
@@ -87,7 +108,8 @@ class GeminiAnswer(Answer):
         parts = _get(content, "parts") if isinstance(content, Mapping) else content
         for part in [parts] if isinstance(parts, str) else values.objects(parts) or _texts(parts):
             yield from self._read_part({"text": part} if isinstance(part, str) else part)
-        word = values.name(_get(candidate, "finishReason"))
+        word = _get(candidate, "finishReason")
+        word = _NUMBERS.get(word, str(word)) if type(word) is int else values.name(word)
         ended = values.reason(word) if word not in _NO_REASON else None
         if ended is not None:
             message = values.name(_get(candidate, "finishMessage"))
@@ -101,15 +123,19 @@ class GeminiAnswer(Answer):
 
     def _read_part(self, part: Mapping[str, Any]) -> Iterator[ModelChunk]:
         self._keep(part)
-        kind = Kind.REASONING if part.get("thought") is True else Kind.TEXT
+        thought = part.get("thought") in (True, "true", 1)
+        kind = Kind.REASONING if thought else Kind.TEXT
         for kind_, piece in values.spoken(part.get("text"), kind):
             yield from self.say(kind_, piece)
-        called = _get(part, "functionCall")
-        if isinstance(called, Mapping):
+        for called in values.objects(_get(part, "functionCall")):
             self._read_call(called)
 
     def _read_call(self, called: Mapping[str, Any]) -> None:
         """A call comes whole; one that comes again with its id is the same."""
+        if _get(called, "partialArgs") or _get(called, "willContinue"):
+            words = "the model's provider sends the arguments of a call in pieces"
+            what = "leave streamFunctionCallArguments out of the request"
+            raise ModelError(f"{words}, which cannot be read: {what}", provider=self.provider)
         id, name = values.name(called.get("id")), values.name(called.get("name"))
         arguments = values.arguments(called.get("args", called.get("arguments")))
         self.progress += 1

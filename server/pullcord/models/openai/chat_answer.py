@@ -4,14 +4,14 @@ Every field is read through `reading.values`, so that none can raise. How one is
 is not known here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pullcord.models.base import Kept, ModelChunk, ToolRequest
+from pullcord.models.base import Kept, ModelChunk, ModelError, ToolRequest
 from pullcord.models.reading import values
 from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.calls import Calls
-from pullcord.models.reading.failures import failure_in, model_error, words_of
+from pullcord.models.reading.failures import failure_in, fit, model_error, words_of
 from pullcord.models.reading.frames import DONE
 from pullcord.models.reading.values import Kind
 from pullcord.run.finish import FinishReason
@@ -55,6 +55,8 @@ class ChatAnswer(Answer):
         self._parts: list[dict[str, Any]] = []
         self._texts: list[str] = []
         self._has_thinking_parts = False
+        self._odd = ""
+        """The beginning of choices that are none."""
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
         """The chunks in one frame."""
@@ -63,7 +65,7 @@ class ChatAnswer(Answer):
             return
         for frame in data if isinstance(data, list) else [data]:
             self._fail_if_told(event, frame)
-            for choice in values.objects(values.mapping(frame).get("choices")):
+            for choice in self._choices(frame):
                 if self._is_ours(choice):
                     yield from self._read_choice(choice)
             if values.mapping(frame).get("object") == "chat.completion":
@@ -76,6 +78,9 @@ class ChatAnswer(Answer):
         if not self.is_whole:
             raise self.broke_off()
         calls = list(self._calls.whole())
+        if self._odd and not calls and not self._texts:
+            words = f"{_FAILED}: what it sent cannot be understood: {fit(self._odd, self._secrets)}"
+            raise ModelError(words, provider=self.provider)
         yield from calls
         if kept := self._to_keep():
             yield Kept(kept)
@@ -95,6 +100,13 @@ class ChatAnswer(Answer):
         if error or is_error:
             raise model_error(_FAILED, failure_in(frame), self.provider, self._secrets)
 
+    def _choices(self, frame: Any) -> Sequence[Mapping[str, Any]]:
+        found = values.mapping(frame).get("choices")
+        choices = values.objects(found)
+        if found and not choices and found != [None]:
+            self._odd = str(found)[:300]
+        return choices
+
     def _is_ours(self, choice: Mapping[str, Any]) -> bool:
         """Several answers can be asked for by `extra`; the first to speak is the one."""
         index = values.index(choice.get("index"))
@@ -109,6 +121,8 @@ class ChatAnswer(Answer):
         message = values.mapping(choice.get("delta"))
         if not message:  # all of it at once, perhaps after its pieces
             message = dict(values.mapping(choice.get("message")))
+            if isinstance(text := choice.get("message"), str) and choice.get("delta") is None:
+                message = {"content": text}
             if isinstance(whole := message.get("content"), str):
                 message["content"] = whole.removeprefix("".join(self._texts))
         yield from self._read_message(message)

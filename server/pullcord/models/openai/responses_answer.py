@@ -104,6 +104,8 @@ class ResponsesAnswer(Answer):
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
+        if self._reason is None:
+            self.check_understood()
         calls = list(self._calls.whole())
         yield from calls
         if kept := values.kept(self._kept):
@@ -169,7 +171,8 @@ class ResponsesAnswer(Answer):
 
     def _rest(self, kind: Kind, whole: Any, level: str) -> Iterator[ModelChunk]:
         said = self._said[kind]
-        yield from self._delta(kind, said.missing(getattr(said, level), values.text(whole)))
+        whole = "".join(piece for _, piece in values.spoken(whole, kind))
+        yield from self._delta(kind, said.missing(getattr(said, level), whole))
 
     def _item(self, item: Mapping[str, Any], index: int | None) -> Iterator[ModelChunk]:
         """An item that has ended, of which some, all or nothing has come before."""
@@ -245,7 +248,7 @@ class ResponsesAnswer(Answer):
         for kind in Kind:
             whole = "".join(_of_item(item, kind) for item in output)
             if not whole and kind is Kind.TEXT:
-                whole = values.text(response.get("output_text"))
+                whole = values.text(response.get("output_text") or response.get("output"))
             yield from self._rest(kind, whole, "all")
         self._reason, self._words = _reason(type_, status, response)
         self.is_whole = self.is_over = True

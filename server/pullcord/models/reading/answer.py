@@ -76,6 +76,15 @@ class Answer(ABC):
             reason = FinishReason.REFUSAL
         return Finished(reason, fit(words))
 
+    def check_understood(self) -> None:
+        """Raises ModelError for an answer without a reason of which no frame said anything.
+
+        Most likely another API was asked than the model's.
+        """
+        if self.strange and not self.progress:
+            words = "the model's provider sent what is no answer of this API"
+            raise ModelError(f"{words}: {fit(self.strange)}", provider=self.provider)
+
     def broke_off(self) -> ModelError:
         """The error for an answer that ends without an end."""
         words = "the model's provider broke off its answer"

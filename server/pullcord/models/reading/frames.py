@@ -18,6 +18,10 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _CLOSING = (b"}", b"]")
 
 
+_DECODER = json.JSONDecoder()
+_GLUE = re.compile(r"\s*(?:data:\s*)*")
+
+
 class Done:
     """The word `[DONE]`, by which many servers end a stream."""
 
@@ -127,7 +131,7 @@ class FrameReader:
             self._is_plain = True
             return b"data", line
         name, _, value = line.partition(b":")
-        return name, value
+        return name.strip().lower(), value
 
     def _add(self, value: bytes) -> None:
         self._data.append(value)
@@ -161,19 +165,47 @@ class FrameReader:
         """The frame that was gathered; none where it has no data."""
         text = b"\n".join(self._data).decode("utf-8", "surrogateescape").strip()
         try:
-            frame = Frame(self._event, _parsed(text)) if text else None
+            event = self._event
+            frames = [Frame(event, value) for value in _parsed(text)]
         except (ValueError, RecursionError) as error:
             raise NotAFrame(text[:_SHOWN], self._event) from error
         self._event, self._data, self._size, self._is_plain = "", [], 0, False
-        if frame is not None:
-            yield frame
+        yield from frames
 
     def _ignore(self, line: bytes) -> None:
         if len(self.ignored) < _SHOWN:
             self.ignored += line[:_SHOWN].decode("utf-8", "replace") + " "
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> list[Any]:
+    """The values in a frame's text: one, or several objects that a proxy has glued together."""
+    if not text:
+        return []
     if text.strip('"').upper() in ("[DONE]", "DONE"):
-        return DONE
-    return json.loads(text)
+        return [DONE]
+    try:
+        return [json.loads(text)]
+    except ValueError:
+        if not (values := _glued(text)):
+            raise
+        return values
+
+
+def _glued(text: str) -> list[Any]:
+    """Objects that follow one another, perhaps each with the name of its field; else none."""
+    values: list[Any] = []
+    position = 0
+    while match := _GLUE.match(text, position):
+        position = match.end()
+        if text[position:].upper() == "[DONE]":
+            return [*values, DONE]
+        if not text.startswith("{", position):
+            return []
+        try:
+            value, position = _DECODER.raw_decode(text, position)
+        except ValueError:
+            return []
+        values.append(value)
+        if position == len(text):
+            return values
+    return []

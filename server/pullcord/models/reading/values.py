@@ -155,8 +155,9 @@ def sent_arguments(written: str) -> str:
     """A call's arguments as they can be sent back: always a JSON object, whatever was written."""
     if not isinstance(parsed := _json(written), Mapping):
         return "{}" if written.strip() in ("", "null") else json.dumps({"not_json": written})
-    if "NaN" in written or "Infinity" in written or not written.isascii():
-        return json.dumps(sendable(parsed), ensure_ascii=False)
+    cleaned = sendable(parsed)
+    if cleaned != parsed or not written.isascii():  # NaN, and halves of an emoji, also escaped
+        return json.dumps(cleaned, ensure_ascii=False)
     return written
 
 
