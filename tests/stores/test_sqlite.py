@@ -1,5 +1,6 @@
 """The file of SQLite's store: who may have it, how it is upgraded, and what a broken disk does."""
 
+import gc
 import sqlite3
 import stat
 import subprocess
@@ -15,12 +16,21 @@ import pytest
 from pullcord.engine import recording
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.engine import Engine
+from pullcord.engine.log.log import EventLog
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import LOCAL, CancelRequest, Recorded, SilentObserver
+from pullcord.engine.ports import (
+    LOCAL,
+    CancelRequest,
+    EndedRun,
+    Finish,
+    Recorded,
+    SilentObserver,
+)
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
-from pullcord.run.record import RunSpec
+from pullcord.run.events import RunCompleted, RunStarted
+from pullcord.run.record import Run, RunSpec
 from pullcord.run.state import RunState
 from pullcord.stores.sqlite import SqliteStore, StoreRefused
 from pullcord.stores.sqlite import writer as writing
@@ -329,6 +339,25 @@ def test_the_file_shrinks_when_runs_go(path: Path) -> None:
             break
         threading.Event().wait(0.001)  # the sweep tells nobody
     assert now < full / 3
+    store.close()
+
+
+def test_those_who_read_one_run_share_its_log(path: Path) -> None:
+    """A thousand watchers of an ended run hold its events once; nobody holds them afterwards."""
+    store = open_store(path)
+    log = EventLog(1 << 20, 1000, 1 << 20, lambda: None)
+    log.append(RunStarted("agents/a"))
+    log.finish(RunCompleted)
+    now = ManualClock().time()
+    run = Run("r", "agents/a", RunState.COMPLETED, expire_time=now + 60, last_sequence=2)
+    store.finish([Finish(LOCAL, EndedRun(spec(), run), log)])
+    first, second = store.log(LOCAL, "r"), store.log(LOCAL, "r")
+    assert first is not None
+    assert second is not None
+    assert first[1] is second[1]
+    del first, second
+    gc.collect()
+    assert not store._logs
     store.close()
 
 

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.log.log import EventLog
@@ -76,11 +77,13 @@ class SqliteStore:
         except BaseException:
             self._held.let_go()
             raise
-        self._sweep = Sweep(clock, self._rows.count)
+        self._sweep = Sweep(clock, self._rows.gone)
         self._writer = Writer(
             connection, self._committed, lambda: self._rows.rolled_back(connection)
         )
         self._readers = Readers(path)
+        self._logs: WeakValueDictionary[tuple[int, int], EventLog] = WeakValueDictionary()
+        """Logs that are being read: those who read the same run share one."""
         self._sweep.begin(self._writer)
 
     # --- live runs
@@ -320,12 +323,15 @@ class SqliteStore:
     def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
         """The same with its events."""
         with self._readers.reading() as db:
-            row = self._rows.find(db, (*scope, run_id), "1")
+            row = self._rows.find(db, (*scope, run_id), "ended")
             if row is None or row[1] != ENDED:
                 return None
-            ended = self._rows.ended(db, row[0])
-            records = records_of(db, row[0])
-        return ended, ended_log(ended, records)
+            id, _, numbered = row
+            ended = self._rows.ended(db, id)
+            log = self._logs.get((id, numbered))
+            if log is None:
+                log = ended_log(ended, records_of(db, id))
+        return ended, self._logs.setdefault((id, numbered), log)
 
     def owners(self, reach: Reach, run_id: str) -> list[Scope]:
         """The scopes within reach that have a run of this id."""

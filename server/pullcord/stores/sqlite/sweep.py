@@ -24,10 +24,11 @@ _PAGES = 256
 class Sweep:
     """Deletes expired rows of one file."""
 
-    def __init__(self, clock: Clock, on_swept: Callable[[sqlite3.Connection], None]) -> None:
-        """`on_swept` is called in the writing thread once all that has expired is gone."""
+    def __init__(self, clock: Clock, on_gone: Callable[[int, int], None]) -> None:
+        """`on_gone` is called in the writing thread with how many ended runs are gone that had
+        expired by themselves, and with the bytes that they took."""
         self._clock = clock
-        self._on_swept = on_swept
+        self._on_gone = on_gone
         self._lock = threading.Lock()
         self._writer: Writer | None = None
         self._timer: Timer | None = None
@@ -88,10 +89,12 @@ class Sweep:
             return
         now = self._clock.time()
         rows = db.execute(
-            "select id from run where expire_time <= ? order by expire_time limit ?", (now, _ROWS)
+            "select id, state = 3 and expire_time > 0, nbytes from run where expire_time <= ?"
+            " order by expire_time limit ?",
+            (now, _ROWS),
         ).fetchall()
         left = _EVENTS
-        for (run,) in rows:
+        for run, counted, nbytes in rows:
             gone = db.execute(
                 "delete from event where run = ?1 and sequence in"
                 " (select sequence from event where run = ?1 limit ?2)",
@@ -101,12 +104,13 @@ class Sweep:
             if left <= 0:
                 break
             db.execute("delete from run where id = ?", (run,))
+            if counted:
+                self._on_gone(1, nbytes)
         if rows:
             writer.post(_give_back, alone=True)
             writer.post(self._step)
             return
         writer.post(_truncate, alone=True)
-        self._on_swept(db)
         (first,) = db.execute(
             "select min(expire_time) from run where expire_time is not null"
         ).fetchone()

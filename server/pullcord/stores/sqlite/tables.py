@@ -250,6 +250,11 @@ class Rows:
         (count,) = db.execute(waiting, (self._clock.time(),)).fetchone()
         return int(count)
 
+    def gone(self, count: int, nbytes: int) -> None:
+        """So many ended runs were swept, which took so many bytes."""
+        self._kept -= count
+        self._bytes -= nbytes
+
     def rolled_back(self, db: sqlite3.Connection) -> None:
         """What was remembered may not be so."""
         self.live.clear()

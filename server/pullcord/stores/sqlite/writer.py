@@ -128,7 +128,7 @@ class Writer:
                 return
             self._one_by_one(done, error)
             return
-        self._on_commit()
+        self._committed()
         for _, answer, result in done:
             _settle(answer, result)
 
@@ -149,8 +149,14 @@ class Writer:
                 self._roll_back()
                 answer.set_exception(refusal(fault))
             else:
-                self._on_commit()
+                self._committed()
                 _settle(answer, result)
+
+    def _committed(self) -> None:
+        try:
+            self._on_commit()
+        except Exception:
+            _log.exception("what follows a commit failed; the store goes on")
 
     def _roll_back(self) -> None:
         try:
