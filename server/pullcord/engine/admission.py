@@ -405,45 +405,44 @@ class Admission:
         """
         superseded = self._supersede(live)
         context = contextvars.copy_context()  # its own, not that of the run whose end begins it
-
-        def execute() -> None:
-            runs = self._runs(live.scope)
-            self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
-
         asks = self._store.durable and not terms.begins
-
-        def begin() -> None:
-            try:
-                if start.loop is not None and start.loop.is_closed():
-                    raise RuntimeError("the event loop that was to run it is closed")
-                if asks and (may := self._may_begin(live)) is not True:
-                    if may is None and self.replicas is not None:
-                        self.replicas.wait_for_turn(live, begin)
-                    else:
-                        self.capacity.release()
-                    return
-                context.run(execute)
-            except StoreUnavailable:
-                self.completer.again(begin, _SOON)
-            except Exception as error:
-                live.fail(error)
-                self.capacity.release()
-
+        begin = partial(self._begin_in_turn, live, start, context, asks)
         if asks:
             self._takeable.add(live.key)
-
-        def turn() -> None:
-            if asks:  # the end that made it this run's turn does not wait for that
-                self.completer.soon(begin)
-            else:
-                begin()
-
+            turn = partial(self.completer.soon, begin)  # the end that makes it its turn goes on
+        else:
+            turn = begin
         if not self.sessions.is_turn(live, turn):
             return
         if superseded or asks:
             begin()
         else:
-            execute()
+            self._execute(live, start)
+
+    def _execute(self, live: LiveRun, start: Start) -> None:
+        runs = self._runs(live.scope)
+        self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
+
+    def _begin_in_turn(
+        self, live: LiveRun, start: Start, context: contextvars.Context, asks: bool
+    ) -> None:
+        """It is the run's turn; `asks`: if the store lets it begin."""
+        again = partial(self._begin_in_turn, live, start, context, asks)
+        try:
+            if start.loop is not None and start.loop.is_closed():
+                raise RuntimeError("the event loop that was to run it is closed")
+            if asks and (may := self._may_begin(live)) is not True:
+                if may is None and self.replicas is not None:
+                    self.replicas.wait_for_turn(live, again)
+                else:
+                    self.capacity.release()
+                return
+            context.run(self._execute, live, start)
+        except StoreUnavailable:
+            self.completer.again(again, _SOON)
+        except Exception as error:
+            live.fail(error)
+            self.capacity.release()
 
     def _may_begin(self, live: LiveRun) -> bool | None:
         """Whether the store lets a run begin that waited; then nobody takes it over any more. None:

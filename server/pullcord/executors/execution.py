@@ -269,6 +269,7 @@ class TaskExecution:
 
     def _settle(self, failure: Failure | None) -> None:
         self._over = True
+        self.side.on_told = _nothing  # or both would live until somebody looks for garbage
         if self._look is not None:
             self._look.cancel()
         self._leftovers.settle(self._release, partial(self._port.ended, failure))
@@ -277,6 +278,10 @@ class TaskExecution:
         if self._run_loop is not None:
             self._run_loop.ended()
         self._port.released()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

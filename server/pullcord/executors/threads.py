@@ -25,6 +25,10 @@ _log = logging.getLogger("pullcord.threads")
 Done = Callable[[Any, BaseException | None], None]
 
 
+def _nothing(*_: Any) -> None:
+    pass
+
+
 class Job:
     """Somebody's function, and what becomes of its result. Only the function can be interrupted."""
 
@@ -35,6 +39,10 @@ class Job:
         self.function = function
         self.done = done
         self.thread: _Worker | None = None
+
+    def forget(self) -> None:
+        """It is over: whoever holds this no longer keeps its code alive by that."""
+        self.function = self.done = _nothing
 
     def drop(self) -> bool:
         """Takes the job out of the queue; False if it has begun."""
@@ -144,7 +152,8 @@ class ThreadPool:
                 self._jobs.remove(job)
             except ValueError:
                 return False
-            return True
+        job.forget()
+        return True
 
 
 def _settle_from_thread(
@@ -212,10 +221,13 @@ class _Worker(threading.Thread):
                 break
             except RunInterrupted:
                 continue
+        done = job.done
+        job.forget()
         try:
-            job.done(result, error)
+            done(result, error)
         except BaseException:
             _log.exception("handing over a job's result failed; the thread goes on")
+        error = None  # its traceback holds this frame, and both would wait to be found as garbage
 
     def _let_go(self, job: Job) -> None:
         """After this no interrupt is sent for the job, and none is left to surface."""

@@ -1,5 +1,6 @@
 """What keeps workers in order: crash loops, endless imports, memory, silence, signals and forks."""
 
+import gc
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pullcord.engine.live.live import LiveRun
 from pullcord.executors.workers import restarts
 from pullcord.executors.workers.restarts import Restarts
 from pullcord.run.cancel import CancelMode
@@ -302,3 +304,26 @@ def test_many_replacements_leave_nothing(serve: ServeApp) -> None:
             before, threads = held(), threading.active_count()
     until(lambda: held()[0] <= before[0] + 2 and held()[1] == 0)
     assert threading.active_count() <= threads + 2
+
+
+def test_ended_runs_are_no_garbage(serve: ServeApp) -> None:
+    """The control process frees a run that ended, was stopped, or whose worker died, at once."""
+    served = serve(APP)
+    said(served, "agents/quick")
+
+    def live_runs() -> int:
+        return sum(type(found) is LiveRun for found in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = live_runs()
+        said(served, "agents/quick")
+        stream = served.client.run("agents/waits")
+        next(event for event in stream if isinstance(event.payload, ContentDelta))
+        stream.cancel(mode=CancelMode.IMMEDIATE)
+        assert [*stream][-1].is_terminal
+        assert [*served.client.run("agents/leaves")][-1].is_terminal
+        until(lambda: live_runs() == before)
+    finally:
+        gc.enable()

@@ -9,6 +9,7 @@ and those of its parents in one step under its lock, so that all of them have it
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -47,15 +48,28 @@ class Lineage:
 
     def __init__(self, own: Kin, parent: Kin | None, source: Source | None) -> None:
         """`source` says who the run is in its parent's stream; None: it is not heard there."""
-        self._own = own
+        self._run_id, self._lock = own.run_id, own.lock
+        self._machine, self._log = own.machine, own.log
+        self._me = weakref.ref(own)  # or an ended run would live until garbage is looked for
         self.parent = parent
         self.source = source
-        self.root: Kin = own if parent is None else parent.lineage.root
         self.depth: int = 0 if parent is None else parent.lineage.depth + 1
         """How many parents it has."""
         self.descendants = 0
         """Live runs of its tree, itself excepted; counted at the root only."""
         self._children: set[Kin] = set()
+
+    @property
+    def _own(self) -> Kin:
+        """The run itself, which whoever calls here holds."""
+        own = self._me()
+        assert own is not None
+        return own
+
+    @property
+    def root(self) -> Kin:
+        """The run at the top of its tree; itself, if it has no parent."""
+        return self._own if self.parent is None else self.parent.lineage.root
 
     @property
     def parent_run_id(self) -> str:
@@ -64,7 +78,7 @@ class Lineage:
 
     def locked(self) -> AbstractContextManager[object]:
         """Holds the locks of the run and of all its parents, up to the root."""
-        return self._own.lock if self.parent is None else self._all_locked()
+        return self._lock if self.parent is None else self._all_locked()
 
     @contextmanager
     def _all_locked(self) -> Iterator[None]:
@@ -124,7 +138,7 @@ class Lineage:
 
     def children(self) -> list[Kin]:
         """Those that have not ended."""
-        with self._own.lock:
+        with self._lock:
             return list(self._children)
 
     def refused(self) -> None:
@@ -146,11 +160,11 @@ class Lineage:
 
     def say(self, payload: Payload, source: Source | None) -> None:
         """An event enters the run's log, unless that is closed, and those of its parents."""
-        log = self._own.log
+        log = self._log
         if self.source is None:  # no order to be kept with another log
             log.append(payload, source)
             return
-        with self._own.lock:
+        with self._lock:
             if log.append(payload, source):
                 self.hear(payload, source)
 
@@ -159,26 +173,26 @@ class Lineage:
         if self.parent is None or self.source is None:
             return
         if isinstance(payload, RunPaused):  # the decision must come to the run whose calls wait
-            own = self._own.run_id
+            own = self._run_id
             calls = (replace(call, run_id=call.run_id or own) for call in payload.tool_calls)
             payload = replace(payload, tool_calls=tuple(calls))
         self.parent.lineage.say(payload, self._as_heard(source))
 
     def write(self, text: str) -> None:
         """A content delta of the run itself, which is heard in its parent's stream."""
-        with self._own.lock:
-            if not self._own.machine.state.is_terminal:
-                self._own.log.write(text)
+        with self._lock:
+            if not self._machine.state.is_terminal:
+                self._log.write(text)
                 self._hear_text(text, None, False)
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
         """A delta enters the run's log, and those of its parents."""
         if self.source is None:
-            self._own.log.write_as(text, source, reasoning)
+            self._log.write_as(text, source, reasoning)
             return
-        with self._own.lock:
-            if not self._own.machine.state.is_terminal:
-                self._own.log.write_as(text, source, reasoning)
+        with self._lock:
+            if not self._machine.state.is_terminal:
+                self._log.write_as(text, source, reasoning)
                 self._hear_text(text, source, reasoning)
 
     def write_all(
@@ -186,11 +200,11 @@ class Lineage:
     ) -> None:
         """Deltas that were merged on their way enter the run's log, and those of its parents."""
         if self.source is None:
-            self._own.log.extend(text, lengths, source, reasoning)
+            self._log.extend(text, lengths, source, reasoning)
             return
-        with self._own.lock:
-            if not self._own.machine.state.is_terminal:
-                self._own.log.extend(text, lengths, source, reasoning)
+        with self._lock:
+            if not self._machine.state.is_terminal:
+                self._log.extend(text, lengths, source, reasoning)
                 if self.parent is not None:
                     heard = self._as_heard(source)
                     self.parent.lineage.write_all(text, lengths, heard, reasoning)
@@ -211,7 +225,7 @@ class Lineage:
         """A tool call enters the ledgers of all parents."""
         if (parent := self.parent) is None:
             return
-        call = replace(call, run_id=call.run_id or self._own.run_id)
+        call = replace(call, run_id=call.run_id or self._run_id)
         with parent.lock:
             if parent.machine.note(call, begins=begins):
                 parent.lineage.note(call, begins=begins)

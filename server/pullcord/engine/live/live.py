@@ -101,6 +101,8 @@ class LiveRun:
         seconds = spec.lease if spec.lease is not None else options.lease
         self.presence = Presence(policy, seconds, clock, self._alone)
         self.execution: Execution | None = None
+        """What executes its code; None: nothing yet, or it has ended and nothing is left of it."""
+        self._is_released = False
         self._alarms = Alarms(clock, self._fired)
         self._end: TerminalPayload | None = None
         self._holds_end = holds_end
@@ -222,6 +224,18 @@ class LiveRun:
         with self.lock:
             self.machine.stopping.kill_after = execution.kill_after
             self.execution = execution
+            self._is_released = False
+
+    def released(self) -> None:
+        """Its code holds nothing any more."""
+        with self.lock:
+            self._is_released = True
+            self._forget_code()
+
+    def _forget_code(self) -> None:
+        # The execution holds the run: both would live until somebody looks for garbage.
+        if self._is_released and self.state.is_terminal:
+            self.execution = None
 
     def fail(self, error: BaseException) -> None:
         """The run cannot begin."""
@@ -384,19 +398,20 @@ class LiveRun:
         for effect in effects:
             match effect:
                 case do.Stop(cancellation, grace_period):
-                    if self.execution is not None:
-                        self.execution.stop(cancellation, grace_period)
+                    if (execution := self.execution) is not None:
+                        execution.stop(cancellation, grace_period)
                 case do.StopChildren(cancellation):
                     stop = partial(_stop_with_parent, cancellation)
                     each(self.lineage.children(), stop)
                 case do.Drop():
-                    if self.execution is not None:
-                        self.execution.drop()
+                    if (execution := self.execution) is not None:
+                        execution.drop()
                 case do.Kill():
-                    if self.execution is not None:
-                        self.execution.kill()
+                    if (execution := self.execution) is not None:
+                        execution.kill()
                 case do.Abandon():
-                    stack = self.execution.abandon() if self.execution is not None else ""
+                    execution = self.execution
+                    stack = execution.abandon() if execution is not None else ""
                     self._on_abandon(self, stack)
                 case do.Settle(question, decisions):
                     question.settle(decisions)
@@ -421,6 +436,7 @@ class LiveRun:
                 callbacks += self._end_callbacks
                 self._end_callbacks = []
             children = self.lineage.children()
+            self._forget_code()
         self._call_all([lambda: self._on_end(self), self.lineage.leave, *callbacks])
         each(children, lambda child: child.parent_ended())
 

@@ -220,6 +220,7 @@ class LivePort:
         """The code holds no thread and no task any more."""
         if self._assignment == self._machine.assignment:
             self._on_release()
+            self._live.released()
 
     def ended(self, failure: Failure | None, left: str = "") -> None:
         """The code has ended, by returning or by raising; `left` is what it has left at work."""

@@ -5,6 +5,7 @@ It counts watchers and keeps the lease. How a run is stopped is the live run's b
 
 import threading
 from collections.abc import Callable
+from weakref import WeakMethod
 
 from pullcord.engine.clock import Clock, Timer
 from pullcord.run.record import DisconnectPolicy
@@ -24,7 +25,7 @@ class Presence:
         self._policy = policy
         self._seconds = seconds
         self._clock = clock
-        self._on_alone = on_alone
+        self._on_alone = WeakMethod(on_alone)  # of the run that owns this
         self._lock = threading.Lock()
         self._over = False
         self._leases = 0
@@ -46,7 +47,7 @@ class Presence:
             self.watchers -= 1
             alone = self.watchers == 0 and not self._over
         if alone and self._policy is DisconnectPolicy.CANCEL and not comes_back:
-            self._on_alone("its last watcher left")
+            self._stop("its last watcher left")
         elif alone:
             self.start_lease(comes_back=comes_back)
 
@@ -78,4 +79,8 @@ class Presence:
             if self.lease is None or which != self._leases:
                 return  # a watcher came while this timer fired
             self.lease = None
-        self._on_alone("no watcher came back within the lease")
+        self._stop("no watcher came back within the lease")
+
+    def _stop(self, reason: str) -> None:
+        if (on_alone := self._on_alone()) is not None:
+            on_alone(reason)
