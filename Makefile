@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster test conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts
+.PHONY: help install demo demo-cluster fuzz test conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts
 .PHONY: image lock clean
 
 help: ## List the verbs
@@ -47,6 +47,9 @@ demo-cluster: $(INSTALLED) ## See two replicas share a PostgreSQL, and one of th
 
 test: $(INSTALLED) ## Run the tests (ARGS="-k cancel" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(INSTALLED) ## Send 100,000 requests of any kind, with and without credentials
+	@$(BIN)/python -m tests.identity.fuzz $(ARGS)
 
 conformance: $(INSTALLED) ## Play every scenario with every client (ARGS="--only go,rust" to choose)
 	@$(BIN)/python -m tests.conformance $(ARGS)

@@ -1,9 +1,9 @@
 """Asks whether a Pullcord is serving at an address, and answers with the exit code: 0 or 1.
 
-For container health checks: `python -m pullcord.probe [ADDRESS]`, where an address of a server with
-TLS is written tls://host:port, and PULLCORD_CA, PULLCORD_CLIENT_CERT and PULLCORD_CLIENT_KEY are
-files. It knows gRPC's standard health service, which asks nobody who calls, and nothing else of
-Pullcord; no server code lives here.
+For container health checks: `python -m pullcord.probe [ADDRESS]`. The address of a server with TLS
+is written tls://host:port, or PULLCORD_TLS_CERTIFICATE is set, as it is in that server's container;
+PULLCORD_CA, PULLCORD_CLIENT_CERT and PULLCORD_CLIENT_KEY are files. It knows gRPC's standard health
+service, which asks nobody who calls, and nothing else of Pullcord; no server code lives here.
 """
 
 import os
@@ -55,6 +55,8 @@ def _channel(address: str) -> grpc.Channel:
 def main(arguments: list[str]) -> int:
     """Probe the address in `arguments`, or the default one; return the exit code."""
     address = arguments[0] if arguments else os.environ.get("PULLCORD_PROBE", DEFAULT_ADDRESS)
+    if os.environ.get("PULLCORD_TLS_CERTIFICATE") and "://" not in address:
+        address = f"{TLS}{address}"  # the server of the same environment speaks TLS
     try:
         return 0 if is_serving(address) else 1
     except OSError as error:

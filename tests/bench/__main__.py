@@ -36,6 +36,7 @@ from tests.bench import (
     sequence,
     stored,
     trees,
+    verified,
     watchers,
 )
 from tests.bench.figures import Figure
@@ -60,6 +61,7 @@ BENCHMARKS = {
     "handover": handover,
     "sequence": sequence,
     "stored": stored,
+    "verified": verified,
     "peers": compare,
 }
 

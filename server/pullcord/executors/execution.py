@@ -52,7 +52,7 @@ class ThreadExecution:
     def submit(self, pool: ThreadPool) -> None:
         """Waits for a thread of the pool. Raises ServerBusy where too many wait already."""
         run = self._context.run
-        self._job = pool.submit(lambda: run(self._execute), self._done)
+        self._job = pool.submit(lambda: run(self._execute), self._done, self._port.scope)
 
     def drop(self) -> bool:
         """Takes it out of the queue; False if it has begun."""

@@ -13,11 +13,11 @@ import logging
 import sys
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from pullcord.executors.frames import frame_of
+from pullcord.executors.turns import Turns
 from pullcord.run.errors import RunInterrupted, ServerBusy
 
 _log = logging.getLogger("pullcord.threads")
@@ -32,10 +32,13 @@ def _nothing(*_: Any) -> None:
 class Job:
     """Somebody's function, and what becomes of its result. Only the function can be interrupted."""
 
-    __slots__ = ("_pool", "done", "function", "thread")
+    __slots__ = ("_pool", "done", "function", "owner", "thread")
 
-    def __init__(self, pool: "ThreadPool", function: Callable[[], Any], done: Done) -> None:
+    def __init__(
+        self, pool: "ThreadPool", function: Callable[[], Any], done: Done, owner: Hashable
+    ) -> None:
         self._pool = pool
+        self.owner = owner
         self.function = function
         self.done = done
         self.thread: _Worker | None = None
@@ -71,14 +74,16 @@ class ThreadPool:
         self._name = name
         self._size = size
         self._limit = queue
-        self._jobs: deque[Job] = deque()
+        self._jobs: Turns[Job] = Turns()
         self._condition = threading.Condition()
         self._threads = 0
         self._idle = 0
         self._closed = False
 
-    def submit(self, function: Callable[[], Any], done: Done) -> Job:
+    def submit(self, function: Callable[[], Any], done: Done, owner: Hashable = None) -> Job:
         """Runs a function in a thread, then `done(result, error)` there, which never raises.
+
+        If every thread is at work, the jobs of each owner wait in their order, and owners in turns.
 
         Raises:
             ServerBusy: every thread is at work and the queue is full.
@@ -89,8 +94,8 @@ class ThreadPool:
                 raise ServerBusy(
                     f"all {self._size} {self._name} threads are at work and {self._limit} jobs wait"
                 )
-            job = Job(self, function, done)
-            self._jobs.append(job)
+            job = Job(self, function, done, owner)
+            self._jobs.append(owner, job)
             if self._idle >= len(self._jobs):
                 self._condition.notify()
             elif self._threads < self._size:
@@ -149,7 +154,7 @@ class ThreadPool:
     def _drop(self, job: Job) -> bool:
         with self._condition:
             try:
-                self._jobs.remove(job)
+                self._jobs.remove(job.owner, job)
             except ValueError:
                 return False
         job.forget()
