@@ -16,7 +16,8 @@ from pullcord import lines
 from pullcord.doors import counting, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
-from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
+from pullcord.executors.workers.options import WorkerOptions
+from pullcord.executors.workers.pool import WorkerExecutor
 from pullcord.link.values import Offer
 from pullcord.reloading import watch_files
 from pullcord.server import FLUSH, Parts, RunServer

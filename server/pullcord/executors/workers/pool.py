@@ -15,9 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from opentelemetry import propagate
 
@@ -27,6 +26,7 @@ from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.guardian import Guardian
+from pullcord.executors.workers.options import Listener, WorkerOptions
 from pullcord.executors.workers.process import ROOT, start_process
 from pullcord.executors.workers.pulse import Pulse
 from pullcord.executors.workers.restarts import Restarts
@@ -46,54 +46,6 @@ _ASIDE = 4
 """Threads that wait for a store for workers' cancels, and again for all else they ask."""
 _TURN = 64
 """Waiting runs that are given to workers in one turn of the loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How many worker processes there are. Times are seconds."""
-
-    target: str
-    """What they import, such as `app:server`."""
-    workers: int = 1
-    """Shared workers."""
-    spares: int = 0
-    """Warm workers that wait for runs which have a process for themselves."""
-    max_processes: int = 64
-    """Workers alive at once; a run that needs another waits, PENDING."""
-    isolate_all: bool = False
-    """Whether every run has a process for itself, whatever its runnable says."""
-    threads: int = 32
-    """Sync runs at work in one shared worker."""
-    queue: int = 10_000
-    """Sync runs that wait for a thread of one; more are refused."""
-    silence: float = 5.0
-    """A worker that answers no ping for so long is retired."""
-    max_silence: float = 60.0
-    """One that answers none for so long is killed."""
-    max_memory: int | None = None
-    """Bytes; a worker that holds more is killed."""
-    slow_after: float = 1.0
-    """A worker whose answers are slow for so long gets no new runs until they are quick again."""
-    engine: str = "{}"
-    """EngineOptions as JSON, for the worker's own threads and loops."""
-    log_level: str = "info"
-    log_json: bool = False
-
-
-class Listener(Protocol):
-    """Is notified, on the pool's loop, of what concerns the whole server."""
-
-    def offered(self, offers: list[Offer]) -> None:
-        """A worker reported what the author's module serves."""
-
-    def unready(self, words: str) -> None:
-        """The author's module cannot be served."""
-
-    def healthy(self, is_so: bool) -> None:
-        """Whether runs can be executed now; False while workers crash one after the other."""
-
-    def output(self, name: str, pid: int, data: bytes) -> None:
-        """A worker wrote to its stdout or stderr; nothing: it closed that."""
 
 
 class WorkerExecutor:
@@ -295,6 +247,21 @@ class WorkerExecutor:
     def is_slow(self, connection: Connection) -> bool:
         """Whether threads that compute keep a worker from answering quickly."""
         return self._pulse is not None and self._pulse.is_slow(connection)
+
+    def pace_changed(self) -> None:
+        """A shared worker has become slow, or quick again: one that is quick must be at hand.
+
+        It is started before a run needs it, because on a busy machine its import takes seconds.
+        """
+        free = self._free()
+        if free and all(map(self.is_slow, free)):
+            if self._can_grow() and not self._coming(exclusive=False):
+                self._spawn(exclusive=False)
+            return
+        for connection in free:
+            if not connection.runs and self._is_one_too_many(connection):
+                self.retire(connection, "others are enough")
+                return
 
     def has_room_beside(self, connection: Connection) -> bool:
         """Whether runs of this worker could go to a quicker one."""

@@ -19,7 +19,8 @@ from pullcord.link.values import IMPORT_SHOWN_AFTER
 
 if TYPE_CHECKING:
     from pullcord.executors.workers.connection import Connection
-    from pullcord.executors.workers.pool import WorkerExecutor, WorkerOptions
+    from pullcord.executors.workers.options import WorkerOptions
+    from pullcord.executors.workers.pool import WorkerExecutor
 
 _log = logging.getLogger("pullcord.workers")
 
@@ -124,8 +125,13 @@ class Pulse:
 
     def _heard(self, connection: "Connection", beats: _Beats, after: float) -> None:
         """An answer took so long, or is due for so long already."""
+        was_slow = beats.contention.found
         beats.contention.answered(after, beats.share)
-        if connection.exclusive or not beats.contention.found:
+        if connection.exclusive:
+            return
+        if beats.contention.found is not was_slow:
+            self._pool.pace_changed()
+        if not beats.contention.found:
             return
         waits = any(not execution.begun for execution in connection.runs.values())
         if waits and self._pool.has_room_beside(connection):
