@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Iterator
 
 from pullcord import RunContext, RunServer, runnable
+from pullcord.agent import Agent
+from pullcord.models.offline import OfflineModel
 
 
 @runnable
@@ -30,4 +32,13 @@ async def count(ctx: RunContext) -> None:
         ctx.write(f"{n} ")
 
 
-server = RunServer(agents=[story, say, count])
+helper = Agent(name="Helper", model=OfflineModel())
+
+
+@runnable
+def stops(ctx: RunContext) -> str:
+    """Stops the run that its input names."""
+    return str(helper.cancel_run(ctx.input, "a run asked for it"))
+
+
+server = RunServer(agents=[story, say, count, helper, stops])

@@ -173,6 +173,18 @@ def test_a_unix_socket_has_a_file_too(tmp_path: Path) -> None:
         assert f'"store": ".pullcord/{name}.db"' in command.until("\n")
 
 
+def test_a_stop_that_a_run_asked_for_is_kept(served: Served, client: RunClient) -> None:
+    """Code in a worker stops another run: that is recorded like any other stop."""
+    told_half(client)
+    client.start("agents/stops", "story", run_id="asks")
+    assert client.wait("asks").output == "True"
+    served.kill()
+    with served.client() as again:
+        run = again.get("story")
+        assert run.cancellation is not None
+        assert (run.state, run.cancellation.reason) == (RunState.CANCELLED, "a run asked for it")
+
+
 def test_in_one_process_too(served: Served) -> None:
     """`--in-process` keeps runs in the same file."""
     with served.client("--in-process") as client:
