@@ -34,6 +34,7 @@ from tests.bench import (
     page,
     resume,
     sequence,
+    shared,
     stored,
     trees,
     verified,
@@ -61,6 +62,7 @@ BENCHMARKS = {
     "handover": handover,
     "sequence": sequence,
     "stored": stored,
+    "shared": shared,
     "verified": verified,
     "peers": compare,
 }

@@ -30,7 +30,7 @@ async def measure(plan: Plan) -> list[Figure]:
 
 async def _against_memory(plan: Plan, file: Path) -> list[Figure]:
     costs = Costs(f"a message: {STREAMS} paced streams, SQLite beside memory")
-    calls = {
+    took = {
         name: Series(f"{name}, SQLite beside memory, p50", "ms")
         for name in ("StartRun", "CancelRun of a live run", "a run from start to end")
     }
@@ -43,14 +43,14 @@ async def _against_memory(plan: Plan, file: Path) -> list[Figure]:
             ours, ours_sent = await speak(sqlite, STREAMS)
             costs.add(ours, ours_sent, theirs, theirs_sent)
             for ours_took, theirs_took, series in zip(
-                await _calls(sqlite, plan), await _calls(memory, plan), calls.values(), strict=True
+                await calls(sqlite, plan), await calls(memory, plan), took.values(), strict=True
             ):
                 series.add(ours_took, theirs_took)
     control, _ = costs.figures()
-    return [control, *(series.figure() for series in calls.values())]
+    return [control, *(series.figure() for series in took.values())]
 
 
-async def _calls(server: Server, plan: Plan) -> list[float]:
+async def calls(server: Server, plan: Plan) -> list[float]:
     """What each call took, in milliseconds: the median of some."""
     starts, cancels, runs = [], [], []
     caller, waits = server.caller, Script(then="wait")
@@ -71,7 +71,7 @@ async def _records(plan: Plan, file: Path) -> list[Figure]:
     rate = Series(f"records stored, {LOGS:,} live logs", "/s", at_least(50_000))
     cpu = Series("CPU of a stored record", "µs")
     stop = Series("a stop recorded meanwhile, p50", "ms")
-    async with Child("storing", {"file": str(file), "logs": LOGS}) as child:
+    async with Child("storing", {"store": str(file), "logs": LOGS}) as child:
         for _ in range(plan.rounds):
             with cost(child) as found:
                 answer = await child.answer()

@@ -1,4 +1,4 @@
-"""A process with many live logs, and the journal that brings what they make to SQLite.
+"""A process with many live logs, and the journal that brings what they make to a store.
 
 It answers with how much was stored in how long, again and again, until it is ended.
 """
@@ -8,16 +8,15 @@ import json
 import sys
 import threading
 import time
-from pathlib import Path
 
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.journal import Journal
 from pullcord.engine.live.live import LiveRun
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import LOCAL, CancelRequest
+from pullcord.engine.ports import LOCAL, CancelRequest, RunStore
 from pullcord.run.cancel import Cancellation
 from pullcord.run.record import DisconnectPolicy, RunSpec
-from pullcord.stores.sqlite import SqliteStore
+from pullcord.stores.opening import open_store
 
 from tests.bench.process import answer, end_with_parent
 
@@ -31,7 +30,7 @@ def main() -> None:
     gc.set_threshold(10_000)  # as a server does
     job = json.loads(sys.argv[1])
     clock, options = ThreadClock(), EngineOptions()
-    store = SqliteStore(clock, options, Path(job["file"]))
+    store = open_store(job["store"], clock, options).store
     journal = Journal(store, options)
     lives = [_live(store, clock, options, n) for n in range(job["logs"])]
     for live in lives:
@@ -55,7 +54,7 @@ def main() -> None:
         answer({"records": TICKS * len(lives), "seconds": seconds, "stops": stops})
 
 
-def _live(store: SqliteStore, clock: ThreadClock, options: EngineOptions, n: int) -> LiveRun:
+def _live(store: RunStore, clock: ThreadClock, options: EngineOptions, n: int) -> LiveRun:
     spec = RunSpec("agents/a", run_id=f"r{n}")
     store.admit(LOCAL, spec)
     return LiveRun(
@@ -76,7 +75,7 @@ def _wait(journal: Journal, lives: list[LiveRun]) -> None:
         assert journal.wait_written(live, 60.0)
 
 
-def _stop(store: SqliteStore, took: list[float], over: threading.Event) -> None:
+def _stop(store: RunStore, took: list[float], over: threading.Event) -> None:
     """Records stops, one after the other, with a pause."""
     request = CancelRequest(Cancellation(actor="bench"))
     while not over.wait(0.01):

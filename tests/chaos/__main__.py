@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import time
 
 from tests.chaos.chaos import Chaos
+from tests.chaos.replica import WEAK
 from tests.postgres import Postgres
 
 
@@ -15,7 +17,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--said", action="store_true", help="print what the replicas said")
+    parser.add_argument("--weak", action="store_true", help="replicas that must be found out")
     given = parser.parse_args()
+    if given.weak:
+        os.environ[WEAK] = "1"
     with contextlib.closing(Postgres(durable=True)) as postgres:
         chaos = Chaos(postgres, given.seed, given.seconds)
         try:

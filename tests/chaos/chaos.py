@@ -221,6 +221,7 @@ class Chaos:
             self._freeze_for_long,
             self._restart_store,
             self._freeze_store,
+            self._kill_while_store_stands_still,
             self._cut_connections,
         ]
         while time.monotonic() < self._ends:
@@ -275,6 +276,16 @@ class Chaos:
         self._postgres.freeze()
         await asyncio.sleep(self._random.choice([0.5, 4.0]))
         self._postgres.thaw()
+
+    async def _kill_while_store_stands_still(self) -> None:
+        """What its watchers have seen meanwhile is nowhere but with them."""
+        self._postgres.freeze()
+        await asyncio.sleep(0.7)
+        replica = self._random.choice(self._replicas)
+        replica.send(signal.SIGKILL)
+        await asyncio.to_thread(replica.process.wait)
+        self._postgres.thaw()
+        replica.start()
 
     async def _cut_connections(self) -> None:
         await self._ask(

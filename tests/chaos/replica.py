@@ -8,14 +8,30 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 from pullcord import RunContext, RunServer, runnable
 from pullcord.engine.options import EngineOptions
 from pullcord.settings import Settings
-from pullcord.stores.postgres import Address, PostgresStore
+from pullcord.stores.postgres import Address, PostgresStore, reaping
 from pullcord.stores.postgres.membership import Lease
 
 LEASE = Lease(beat=0.3, fence=0.9, death=1.5)
+
+
+WEAK = "PULLCORD_TESTS_WEAK"
+"""Set: the replica breaks its promises, and the test must find that out."""
+
+
+def _weaken() -> None:
+    """Ends of the lost come right after what was stored, not above what was reserved."""
+    left_of = reaping.left_of
+
+    def without_reserve(row: Any, records: list[Any]) -> Any:
+        return replace(left_of(row, records), reserved=0)
+
+    reaping.left_of = without_reserve  # type: ignore[assignment]
 
 
 def main(url: str, address: str, begun: str) -> None:
@@ -31,6 +47,8 @@ def main(url: str, address: str, begun: str) -> None:
             yield f"{n} "
             await asyncio.sleep(0.01)
 
+    if os.environ.get(WEAK):
+        _weaken()
     settings = Settings(
         listen=address, drain_time=5, engine=EngineOptions(grace_period=1.0, abandon_after=1.0)
     )
