@@ -198,6 +198,7 @@ def print_run(run: Run, to: Console) -> None:
             ("part of", run.parent_run_id),
             ("labels", " ".join(f"{key}={value}" for key, value in run.labels.items())),
             ("input", _cut(run.input)),
+            ("attached", _cut(", ".join(part.label for part in run.parts))),
         )
         if about
     ]

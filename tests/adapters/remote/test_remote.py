@@ -12,6 +12,7 @@ from pullcord.run.base import RunStatus
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCallState
+from pullcord.run.message import Message, Part
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.usage import Usage
 from pullcord.v1 import run_pb2
@@ -515,3 +516,26 @@ async def test_a_run_leaves_no_task_behind(serve: Serve) -> None:
     await remote.aclose()
     left = asyncio.all_tasks() - before - {running}
     assert not left
+
+
+async def test_parts_and_messages_are_passed_on(serve: Serve) -> None:
+    """Byte for byte, also through a workflow; what is not taken there fails the run here."""
+
+    @runnable(id="sees")
+    def sees(parts: tuple[Part, ...], messages: tuple[Message, ...]) -> str:
+        return f"{parts} {messages[0].text}" if parts[0].data == b"\x89PNG" else "other bytes"
+
+    @runnable(id="blind")
+    def blind(input: str) -> str:
+        return input
+
+    image = Part(data=b"\x89PNG", media_type="image/png", name="cat.png")
+    served = serve(sees, blind)
+    given: dict[str, Any] = {"parts": [image], "messages": [Message.of("user", "before")]}
+    remote = RemoteRunnable(served.address, "agents/sees")
+    for made in (remote, Workflow(steps=[remote])):
+        output = await made.arun(**given)
+        assert str(output.content).endswith(f"({image},) before")
+    output = await RemoteRunnable(served.address, "agents/blind").arun(**given)
+    assert output.status is RunStatus.error
+    assert "spec.parts: agents/blind takes none" in output.error
