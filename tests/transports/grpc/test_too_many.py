@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from pullcord import RunContext, runnable
 from pullcord.run.errors import InvalidArgument
+from pullcord.run.message import BOUNDS
 from pullcord.wire import counting
 from pullcord.wire.counting import MAX_VALUES
 from pullcord.wire.fields import MAX_REQUEST_BYTES
@@ -118,7 +119,7 @@ def test_what_fits_is_read_wherever_it_is_read(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [lambda data: counting.split_start(data, MIB), counting.check_continue]
+    "check", [lambda data: counting.split_start(data, MIB, BOUNDS), counting.check_continue]
 )
 @pytest.mark.parametrize("byte", range(0, 256, 5))
 def test_nonsense_is_left_to_the_reader(check: Callable[[bytes], None], byte: int) -> None:
