@@ -261,7 +261,7 @@ def test_output_that_nobody_reads_keeps_nobody_waiting(
         cwd=tmp_path,
         env=environment(),
         stdin=subprocess.DEVNULL,
-        stdout=writing if not mode else subprocess.DEVNULL,
+        stdout=writing,
         stderr=writing,
     )
     try:

@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 
-from tests.soak.soak import served
+from tests.soak.soak import Weight, served
 
 _ROUNDS = 10
 
@@ -20,15 +20,19 @@ def main() -> int:
     )
     asked = parser.parse_args()
     began = time.monotonic()
-    with served(asked.seed) as soak:
-        weights = asyncio.run(soak.play(asked.runs, _ROUNDS, deaths=asked.deaths, pause=12))
     print(f"{'':8} {'control process':>33} {'its worker':>35}")
     weighed = f"{'MiB':>8} {'threads':>8} {'files':>6}"
-    print(f"{'runs':>8} {weighed} {'children':>8} {'pid':>10} {weighed}")
-    for w in weights:
+    print(f"{'runs':>8} {weighed} {'children':>8} {'pid':>10} {weighed} {'seconds':>8}", flush=True)
+
+    def show(w: Weight) -> None:
         control = f"{w.mebibytes:>8.1f} {w.threads:>8} {w.descriptors:>6} {w.children:>8}"
         worker = f"{w.worker_mebibytes:>8.1f} {w.worker_threads:>8} {w.worker_descriptors:>6}"
-        print(f"{w.runs:>8} {control} {w.worker_pid:>10} {worker}")
+        seconds = f"{time.monotonic() - began:>8.0f}"
+        print(f"{w.runs:>8} {control} {w.worker_pid:>10} {worker} {seconds}", flush=True)
+
+    with served(asked.seed) as soak:
+        played = soak.play(asked.runs, _ROUNDS, deaths=asked.deaths, pause=12, on_round=show)
+        weights = asyncio.run(played)
     print(f"ends: {soak.ends}; workers replaced: {soak.deaths}; {time.monotonic() - began:.0f} s")
     half, last = weights[_ROUNDS // 2 - 1], weights[-1]
     flat = (

@@ -11,7 +11,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +77,17 @@ class Soak:
                 worker.pid,
             )
 
-    async def play(self, count: int, rounds: int, deaths: int, pause: float = 0.5) -> list[Weight]:
+    async def play(
+        self,
+        count: int,
+        rounds: int,
+        deaths: int,
+        pause: float = 0.5,
+        on_round: Callable[[Weight], None] = lambda weight: None,
+    ) -> list[Weight]:
         """Plays so many runs; the weights after each of the rounds, in which workers die.
+
+        `on_round` is called with each weight as it is taken.
 
         A worker that dies within ten seconds is started again later and later, so a long soak
         leaves a longer `pause`, in seconds, before each death.
@@ -90,6 +99,7 @@ class Soak:
                 await asyncio.gather(self._replace(client, deaths, pause), *lanes)
                 await self._settled(client)
                 found.append(self.weight((number + 1) * (count // rounds)))
+                on_round(found[-1])
         return found
 
     async def _lane(self, client: AsyncRunClient, count: int) -> None:

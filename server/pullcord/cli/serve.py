@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pullcord import lines
 from pullcord.cli.exits import Exit
 from pullcord.cli.options import AsJson
 
@@ -163,4 +164,4 @@ def _ready(address: str, store: str, as_json: bool) -> None:
         line = json.dumps({"address": address, "store": store})
     else:
         line = f"Pullcord is serving on {address}"
-    print(line, flush=True)
+    lines.stdout().write(f"{line}\n".encode())  # nobody has to read it for the server to serve
