@@ -94,7 +94,8 @@ class Outbox:
             self._hasten(0)
 
     def flush(self) -> None:
-        """Sends everything now."""
+        """Sends everything that is there now. What comes meanwhile is for whoever puts it in: a
+        thread that sends must not be kept by others that are quicker."""
         with self._sending:
             self._send()
 
@@ -138,10 +139,12 @@ class Outbox:
 
     def _send(self) -> None:
         items = self._items
-        while items:
+        left = len(items)
+        while left > 0 and items:
             taken: list[Item] = []
             try:
                 data = _Batch().pack(items, taken)
+                left -= len(taken)
             except BaseException:
                 items.extendleft(reversed(taken))
                 raise

@@ -256,7 +256,7 @@ def test_a_process_ends_with_its_run_though_a_child_of_that_ignores_its_stop(
 
 
 def test_a_slow_worker_gets_one_more_beside_it(serve: ServeApp, tmp_path: Path) -> None:
-    """However many runs come while that is imported; and it goes when it is not needed."""
+    """However many runs come while that is imported; one of both goes when both are quick."""
     source = APP.replace(
         "import asyncio,",
         "import time\nif __import__('os').path.exists('slow'):\n    time.sleep(1)\nimport asyncio,",
@@ -278,11 +278,8 @@ def test_a_slow_worker_gets_one_more_beside_it(serve: ServeApp, tmp_path: Path) 
         assert pids.isdisjoint({str(first)})
         slow = False
         (held,) = pids
-        until(
-            lambda: (
-                said(served, "agents/quick") in {held, str(first)} and len(served.workers()) == 1
-            )
-        )
+        until(lambda: len(served.workers()) == 1)  # no run has to come for that
+        assert said(served, "agents/quick") in {held, str(first)}
 
 
 def test_many_replacements_leave_nothing(serve: ServeApp) -> None:

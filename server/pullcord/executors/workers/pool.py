@@ -437,6 +437,13 @@ class WorkerExecutor:
         elif not connection.runs and self._is_one_too_many(connection):
             self.retire(connection, "others are enough")
 
+    def trim(self) -> None:
+        """Ends a worker that is idle and not needed: no run may come whose end would show that."""
+        for connection in self._free():
+            if not connection.runs and self._is_one_too_many(connection):
+                self.retire(connection, "others are enough")
+                return
+
     def _is_one_too_many(self, connection: Connection) -> bool:
         """Whether it was started because others were slow, and there are enough without it."""
         others = [c for c in self._free() if c is not connection and not self.is_slow(c)]

@@ -85,6 +85,7 @@ class Pulse:
                     self._number += 1
                     beats.sent[self._number] = now
                     connection.send(pb.DownFrame(ping=self._number))
+            self._pool.trim()
             self._weigh_now_and_then(alive)
 
     def _silent(self, connection: "Connection", seconds: float) -> None:
