@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from pullcord import RunContext, runnable
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.live.live import LiveRun
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import RunStore
 from pullcord.run.events import ContentDelta
 from pullcord.run.record import RunSpec
+from pullcord.stores.sqlite import SqliteStore
 from pullcord.testing import make_engine
 
 from tests.engine.driving import IMMEDIATE, cancel, ended, events
@@ -61,9 +65,14 @@ def waits_too(ctx: RunContext) -> Iterator[str]:
     ctx.cancel_token.wait(600)
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = make_engine(ThreadClock())
+@pytest.fixture(params=["memory", "sqlite"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    clock = ThreadClock()
+
+    def on_disk(memory: RunStore) -> RunStore:
+        return SqliteStore(clock, EngineOptions(), tmp_path / "runs.db")
+
+    engine = make_engine(clock, store=on_disk if request.param == "sqlite" else lambda kept: kept)
     gc.collect()
     gc.disable()
     yield engine

@@ -163,6 +163,8 @@ class Completer:
                 except Exception:
                     _log.exception("the store was asked in vain, and is asked again")
                     self.again(chore)
+                del chore  # or this thread, waiting, would keep the last run alive
+            del work, batch, chores
 
     def _next(self) -> tuple[list[_Item], list[Chore]] | None:
         with self._changed:

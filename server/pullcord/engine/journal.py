@@ -47,6 +47,7 @@ class _Book:
     """What the store has of one run. Only the journal's thread changes it."""
 
     __slots__ = (
+        "_changed",
         "after",
         "block",
         "block_since",
@@ -58,13 +59,12 @@ class _Book:
         "queued",
         "records",
         "reserved",
-        "ring",
     )
 
     def __init__(self, live: LiveRun, opens: Terms | None, changed: Callable[["_Book"], None]):
         self.live = live
         self.opens = opens
-        self.ring = lambda: changed(self)
+        self._changed = changed
         self.ended = False
         self.queued = False
         """Whether it waits for the next write."""
@@ -77,6 +77,10 @@ class _Book:
         """What the store keeps of its events, roughly."""
         self.full_since: float | None = None
         """Since when events have been trimmed that the store does not have."""
+
+    def ring(self) -> None:
+        """Its run has made something. Not kept as a field, which would be a cycle."""
+        self._changed(self)
 
     def reserve(self, last: int) -> int:
         """The numbers to ask for: half a block ahead, at least."""

@@ -139,6 +139,7 @@ class Recorder:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             job()
+            del job  # or this thread, waiting, would keep the last run alive
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
