@@ -51,6 +51,14 @@ test: $(INSTALLED) ## Run the tests (ARGS="-k cancel" to choose)
 fuzz: $(INSTALLED) ## Send 100,000 requests of any kind, with and without credentials
 	@$(BIN)/python -m tests.identity.fuzz $(ARGS)
 
+# What a framework's old client leaves open is collected, loudly, when the tests have ended.
+lowest: $(INSTALLED) ## Test the adapters with the oldest frameworks that they support (needs the network)
+	$(PYTHON) -m venv --clear build/lowest
+	$(PYTHON) -m venv $(UV) && $(UV)/bin/python -m pip install --quiet uv==0.13.8
+	$(UV)/bin/uv pip install --quiet --python build/lowest/bin/python \
+		--override tests/adapters/foreign/lowest.txt --editable '.[all,dev]' fastapi
+	build/lowest/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning tests/adapters/foreign $(ARGS)
+
 conformance: $(INSTALLED) ## Play every scenario with every client (ARGS="--only go,rust" to choose)
 	@$(BIN)/python -m tests.conformance $(ARGS)
 

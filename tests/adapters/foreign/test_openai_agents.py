@@ -36,6 +36,7 @@ def test_a_session_of_the_sdk_is_told_what_was_interrupted(
     messages = model.exchange(2).body["messages"]
     assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
     assert "The secret word is plum" in str(messages[3]["content"])
+    kept["s"].close()
 
 
 def test_a_handoff_is_told_and_goes_on_in_the_same_run(model: OpenAIServer, serve: Serve) -> None:
