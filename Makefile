@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster fuzz test conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts
+.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts
 .PHONY: image lock clean
 
 help: ## List the verbs

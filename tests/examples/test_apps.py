@@ -8,13 +8,15 @@ from pullcord.client import RunClient
 from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
 
 from tests.cli.commands import Command
+from tests.clients.toolchains import CLIENTS, toolchain
 from tests.openai_server import Call, OpenAIServer, Silence
 from tests.steady import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+APPS = sorted(path.stem for path in EXAMPLES.glob("*_app.py"))
 
 
-@pytest.mark.parametrize("app", sorted(path.stem for path in EXAMPLES.glob("*_app.py")))
+@pytest.mark.parametrize("app", APPS)
 def test_an_agent_people_already_have(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is served without a line of ours, stopped while its model is silent, and its next turn
     knows what it had said."""
@@ -47,5 +49,26 @@ def test_an_agent_people_already_have(app: str, monkeypatch: pytest.MonkeyPatch)
                 list(again)
                 assert isinstance(again.result, RunCompleted)
                 assert "Once there was a whale" in str(model.exchange(2).body["messages"])
+            command.interrupt()
+            assert command.end()[0] == 0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("app", APPS)
+def test_a_stop_button_in_another_language(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Go client's example stops it after two seconds, silent as its model is."""
+    go = toolchain("go")
+    with OpenAIServer(keep_alive=False) as model:
+        monkeypatch.setenv("OPENAI_BASE_URL", model.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        model.script("Once there was a whale", Silence())
+        options = ("--listen", "127.0.0.1:0", "--json")
+        target = f"{EXAMPLES / app}.py:agent"
+        with Command("serve", target, *options, cwd=EXAMPLES) as command:
+            address = json.loads(command.until("\n"))["address"]
+            said = go.run(["go", "run", "./examples/stop-button", address], CLIENTS / "go")
+            assert "CANCEL_OUTCOME_STOPPED" in said
+            assert "CANCEL_CAUSE_USER, by the reader" in said
+            assert model.exchange(0).left.wait(PATIENCE)
             command.interrupt()
             assert command.end()[0] == 0
