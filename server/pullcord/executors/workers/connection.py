@@ -90,9 +90,12 @@ class Connection:
 
     def send(self, frame: pb.DownFrame) -> None:
         """Sends a frame; never waits."""
+        self._send(pb.Down(frames=[frame]))
+
+    def _send(self, down: pb.Down) -> None:
         if self._dead:
             return
-        data = memoryview(framed(pb.Down(frames=[frame]).SerializeToString()))
+        data = memoryview(framed(down.SerializeToString()))
         if not self._unsent:
             with contextlib.suppress(BlockingIOError, OSError):
                 data = data[self.process.sock.send(data) :]
@@ -126,8 +129,8 @@ class Connection:
         execution.connection = self
         self.runs[number] = execution
         self.used = True
-        frame = pb.DownFrame()
-        start = frame.start
+        down = pb.Down()
+        start = down.frames.add().start  # in its place: a frame of many MiB is not copied into it
         start.run = number
         start.key = key
         spec = execution.port.spec
@@ -138,7 +141,7 @@ class Connection:
             start.parent = execution.parent.number
         start.trace.update(execution.trace)
         start.tenant, start.owner = execution.port.scope
-        self.send(frame)
+        self._send(down)
 
     def leave(self) -> None:
         """The worker has no run any more, and must end by itself."""
