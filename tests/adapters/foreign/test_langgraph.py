@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
@@ -169,6 +170,37 @@ def test_a_checkpointer_s_dangling_calls_get_results(model: OpenAIServer, serve:
     assert messages[1]["content"] == "Saving"
     assert "may have taken effect" in messages[2]["content"]
     assert "Saving" not in messages[3]["content"]
+
+
+def test_a_pause_that_was_stopped_is_not_asked_about_again(
+    model: OpenAIServer, serve: Serve
+) -> None:
+    """With a checkpointer the next turn begins anew, and its model hears of the call."""
+    paid: list[str] = []
+
+    async def pay(to: str) -> str:
+        """Pays."""
+        paid.append(to)
+        return "paid"
+
+    model.script(Call("pay", {"to": "Ann"}, "p1"))
+    model.script("All right")
+    agent = create_agent(
+        chat(model),
+        tools=[pay],
+        middleware=[HumanInTheLoopMiddleware({"pay": True})],
+        name="helper",
+        checkpointer=InMemorySaver(),
+    )
+    served = serve(agent)
+    stream = served.run("helper", "pay Ann", session_id="s")
+    stream.until("run_paused")
+    stop(served, stream)
+    again = served.run("helper", "never mind", session_id="s")
+    assert ended(again, "run_completed").output == "All right"
+    assert paid == []
+    roles = [m["role"] for m in model.exchange(1).body["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
 
 
 def test_the_author_makes_the_state_and_the_context(serve: Serve) -> None:

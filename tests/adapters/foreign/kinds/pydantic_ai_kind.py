@@ -16,7 +16,7 @@ outer = "helper"
 gives_member_runs = False
 
 
-def _model(base_url: str) -> OpenAIChatModel:
+def model_at(base_url: str) -> OpenAIChatModel:
     return OpenAIChatModel("gpt-5-mini", provider=OpenAIProvider(base_url=base_url, api_key="x"))
 
 
@@ -28,7 +28,7 @@ def agent(
     schema: type[BaseModel] | None = None,
 ) -> Any:
     return Agent(
-        _model(base_url),
+        model_at(base_url),
         name="helper",
         output_type=schema or str,
         tools=[*map(Tool, tools), *(Tool(tool, requires_approval=True) for tool in approved)],
@@ -36,7 +36,7 @@ def agent(
 
 
 def with_sub_agent(base_url: str) -> Any:
-    member = Agent(_model(base_url), name="member")
+    member = Agent(model_at(base_url), name="member")
 
     async def ask_member(question: str) -> str:
         """Asks the member."""
