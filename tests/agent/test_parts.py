@@ -12,6 +12,7 @@ from pullcord.models.base import (
     Media,
     Model,
     ModelChunk,
+    ModelError,
     ModelRequest,
     SystemMessage,
     Text,
@@ -133,6 +134,54 @@ def test_of_a_long_session_only_the_latest_files_are_shown_again() -> None:
     first, _, second, _, third, *_ = told(model)
     assert first == UserMessage("0\n\n[big.png (image/png) was here, and is not shown again]")
     assert second.parts == third.parts == (big,)
+
+
+class Refuses(Hears):
+    """Refuses every file that is named so."""
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        self.told.append(list(request.messages))
+        for message in request.messages:
+            for part in message.parts if isinstance(message, UserMessage) else ():
+                if part.name == "bad.png":
+                    raise ModelError("bad.png cannot be read")
+        yield Text("hi")
+        yield Finished(FinishReason.STOP)
+
+
+def test_a_file_that_a_model_refused_poisons_no_session() -> None:
+    """The turns after it are told that there were files, and are shown those that come later."""
+    model = Refuses()
+    agent = Agent(model=model, id="poisoned")
+    bad = Part(data=b"x", media_type="image/png", name="bad.png")
+    states = [
+        agent.run(input, parts=parts, session_id="poisoned").status
+        for input, parts in (
+            ("one", [IMAGE]),
+            ("two", [bad, "long text"]),
+            ("three", [IMAGE]),
+            ("four", []),
+        )
+    ]
+    assert states == [RunStatus.completed, RunStatus.error, *[RunStatus.completed] * 2]
+    users = [message for message in told(model) if isinstance(message, UserMessage)]
+    gone = "was here, and is not shown again]"
+    assert users == [
+        UserMessage(f"one\n\n[cat.png (image/png) {gone}"),
+        UserMessage(f"two\n\n[bad.png (image/png) {gone}\n\n[a file (text/plain) {gone}"),
+        UserMessage("three", (IMAGE,)),
+        UserMessage("four"),
+    ]
+
+
+def test_a_file_that_another_model_was_shown_is_told_of() -> None:
+    """A session goes on with a model that sees less than the one before."""
+    Agent(model=Hears(), id="swapped").run("one", parts=[IMAGE], session_id="swapped")
+    model = HearsText()
+    output = Agent(model=model, id="swapped").run("two", session_id="swapped")
+    assert output.status is RunStatus.completed
+    first, *_ = told(model)
+    assert first == UserMessage("one\n\n[cat.png (image/png) was here, and is not shown again]")
 
 
 def test_a_team_s_leader_is_given_them() -> None:

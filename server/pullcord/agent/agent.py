@@ -81,7 +81,7 @@ class Agent(Native):
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the session's earlier turns and the input go to the model."""
         system = system_text(self.description, self.instructions)
-        messages = await conversation_of(ctx, system)
+        messages = await conversation_of(ctx, system, self.model)
         answer = await converse(
             ctx, self.model, messages, self.tools, self.output_schema, self.options
         )

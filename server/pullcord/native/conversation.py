@@ -5,12 +5,14 @@ with what it had made and a note that it was stopped.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pullcord.models.base import (
     AssistantMessage,
     Media,
     Message,
     Model,
+    ModelError,
     SystemMessage,
     UserMessage,
 )
@@ -34,14 +36,14 @@ def system_text(description: str, instructions: str | Iterable[str]) -> str:
     return "\n\n".join(part for part in (description, *several) if part)
 
 
-async def conversation_of(ctx: RunContext, system: str) -> list[Message]:
+async def conversation_of(ctx: RunContext, system: str, model: Model) -> list[Message]:
     """Everything that the model of this run must know: the session's turns, or the caller's."""
     if ctx.messages or not ctx.session_id:
         history = []
     else:  # in a thread, because a shared store is asked over the network
         history = await ctx.in_thread(ctx.history)
     given = Given(ctx.input, ctx.input_data, ctx.parts, ctx.messages)
-    return conversation(system, history, given)
+    return conversation(system, _with_files(history, takes_of(model)), given)
 
 
 def conversation(system: str, history: Iterable[Run], given: Given) -> list[Message]:
@@ -66,6 +68,32 @@ def takes_of(model: Model) -> Takes:
     media: object = getattr(model, "media", None)
     data, uri = (media.data, media.uri) if isinstance(media, Media) else ((), ())
     return Takes(True, True, (*data, *TEXTUAL), tuple(uri))
+
+
+def _with_files(history: Sequence[Run], takes: Takes) -> list[Run]:
+    """The history with those of its files that can be shown again, the others as notes.
+
+    What made a model fail would make it fail in each later turn: a file that it refused, an address
+    that has expired. So nothing is shown again from before such a failure.
+    """
+    failures = (number for number, run in enumerate(history) if _is_failure(run))
+    failed = max(failures, default=-1)
+    return [
+        replace(run, parts=tuple(_shown_again(part, number, failed, takes) for part in run.parts))
+        for number, run in enumerate(history)
+    ]
+
+
+def _is_failure(run: Run) -> bool:
+    error = run.error
+    return error is not None and error.type == ModelError.__name__ and not run.output
+
+
+def _shown_again(part: Part, number: int, failed: int, takes: Takes) -> Part:
+    is_known = number != failed if part.text is not None else number > failed
+    if is_known and not takes.violations([part], (), ""):
+        return part
+    return Part(media_type=part.kind, name=part.name)
 
 
 def _user(texts: Iterable[str], parts: Sequence[Part]) -> UserMessage:

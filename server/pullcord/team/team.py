@@ -89,7 +89,7 @@ class Team(Native):
         """Does one run: the leader is asked, and hands out work, until it has its answer."""
         _outcomes.set(Outcomes("members"))  # for this run's task and its tool calls alone
         system = system_text(self.description, [*_several(self.instructions), self._introduction()])
-        messages = await conversation_of(ctx, system)
+        messages = await conversation_of(ctx, system, self.model)
         answer = await converse(
             ctx, self.model, messages, self.tools, self.output_schema, self.options
         )
