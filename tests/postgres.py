@@ -199,7 +199,7 @@ class Database:
 
     def close(self) -> None:
         """Disconnects."""
-        self._connection.terminate()
+        self._thread.soon(self._connection.terminate)  # a loop's transports are for its thread only
         self._thread.close()
 
 

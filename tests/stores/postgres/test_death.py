@@ -6,7 +6,7 @@ from pullcord.run.cancel import CancelCause
 from pullcord.run.events import Gap
 from pullcord.run.state import RunState
 
-from tests.postgres import Database
+from tests.postgres import Database, Postgres
 from tests.stores.postgres.two import replica
 
 
@@ -68,17 +68,19 @@ async def test_a_run_that_had_not_begun_is_taken_over(empty: Database) -> None:
         assert (second.state, second.output) == (RunState.COMPLETED, "0 1 2 ")
 
 
-async def test_a_store_that_stands_still_is_nobodys_death(empty: Database, postgres) -> None:
+async def test_a_store_that_stands_still_is_nobodys_death(
+    alone: Database, fragile: Postgres
+) -> None:
     """PostgreSQL freezes for longer than the lease: both replicas live on, and no run is lost."""
-    async with replica(empty.address) as a, replica(empty.address) as b:
+    async with replica(alone.address) as a, replica(alone.address) as b:
         await a.client.start("agents/talk", run_id="r1")
         while (await b.client.get("r1")).last_sequence < 2:
             pass
-        postgres.freeze()
+        fragile.freeze()
         try:
             await asyncio.sleep(4)  # twice as long as it takes to be taken for dead
         finally:
-            postgres.thaw()
+            fragile.thaw()
         await a.client.start("agents/words", run_id="r2")
         assert (await b.client.wait("r2")).state is RunState.COMPLETED
         run = await b.client.get("r1")
