@@ -47,6 +47,8 @@ func described(err error) answer {
 		said["runnable"] = failed.Runnable
 	case *pullcord.ServerBusy:
 		said["retry_after"] = failed.RetryAfter.Seconds()
+	case *pullcord.QuotaExceeded:
+		said["retry_after"] = failed.RetryAfter.Seconds()
 	case *pullcord.Draining:
 		said["retry_after"] = failed.RetryAfter.Seconds()
 	case *pullcord.SessionBusy:

@@ -170,6 +170,8 @@ public final class Driver {
             told.add("violations", violations);
         } else if (error instanceof PullcordError.ServerBusy busy) {
             told.addProperty("retry_after", seconds(busy.retryAfter()));
+        } else if (error instanceof PullcordError.QuotaExceeded full) {
+            told.addProperty("retry_after", seconds(full.retryAfter()));
         } else if (error instanceof PullcordError.Draining draining) {
             told.addProperty("retry_after", seconds(draining.retryAfter()));
         } else if (error instanceof PullcordError.RunnableNotFound missing) {

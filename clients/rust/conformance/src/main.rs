@@ -200,6 +200,13 @@ fn told(error: PullcordError) -> Value {
             say("retry_after", json!(retry_after.as_secs_f64()));
             "ServerBusy"
         }
+        PullcordError::QuotaExceeded { retry_after, .. } => {
+            say("retry_after", json!(retry_after.as_secs_f64()));
+            "QuotaExceeded"
+        }
+        PullcordError::Unauthenticated { .. } => "Unauthenticated",
+        PullcordError::PermissionDenied { .. } => "PermissionDenied",
+        PullcordError::CredentialExpired { .. } => "CredentialExpired",
         PullcordError::Draining { retry_after } => {
             say("retry_after", json!(retry_after.as_secs_f64()));
             "Draining"
