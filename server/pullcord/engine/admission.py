@@ -39,7 +39,6 @@ from pullcord.engine.replicas import Replicas
 from pullcord.engine.sessions import Sessions
 from pullcord.engine.start import Start, margin
 from pullcord.run.cancel import CancelCause, Cancellation
-from pullcord.run.context import Child
 from pullcord.run.errors import (
     InvalidArgument,
     PullcordError,
@@ -55,6 +54,7 @@ from pullcord.run.place import Runs
 from pullcord.run.record import DisconnectPolicy, Run, RunSpec, SessionPolicy
 from pullcord.run.runnable import Runnable, RunnableInfo, takes_of
 from pullcord.run.scope import Scope
+from pullcord.run.sink import Child
 from pullcord.run.takes import Takes
 
 _SOON = 1.0

@@ -21,8 +21,8 @@ from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 
 if TYPE_CHECKING:
-    from pullcord.run.context import Child
     from pullcord.run.runnable import Runnable, RunnableInfo
+    from pullcord.run.sink import Child
 
 
 @dataclass(frozen=True, slots=True)

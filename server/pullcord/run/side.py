@@ -15,7 +15,6 @@ from typing import Any
 from pullcord.run import gate
 from pullcord.run.cancel import Aside, Cancellation, CancelMode, CancelToken
 from pullcord.run.command import Command, Commands, ProcessResult, Running
-from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
 from pullcord.run.finish import FinishReason
@@ -24,6 +23,7 @@ from pullcord.run.port import RunPort
 from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
 from pullcord.run.runnable import Runnable
+from pullcord.run.sink import Child
 from pullcord.run.usage import Limits, Usage
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]

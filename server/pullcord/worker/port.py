@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import data_bytes, decisions_of, fill_happened, fill_offer, question
 from pullcord.run.cancel import CancelCause, Cancellation
-from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, Source, ToolCall
 from pullcord.run.finish import FinishReason
@@ -21,6 +20,7 @@ from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
+from pullcord.run.sink import Child
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 from pullcord.wire.enums import FINISH_REASON

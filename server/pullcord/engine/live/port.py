@@ -12,7 +12,6 @@ from pullcord.engine.live import effects as do
 from pullcord.engine.live.live import LiveRun
 from pullcord.engine.live.question import Question
 from pullcord.run.cancel import Cancellation, CancelRequest
-from pullcord.run.context import Child
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
     Payload,
@@ -26,6 +25,7 @@ from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
+from pullcord.run.sink import Child
 from pullcord.run.usage import Usage
 
 Data = Mapping[str, Any] | None
