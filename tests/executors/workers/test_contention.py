@@ -86,7 +86,7 @@ def test_where_every_worker_seems_slow_there_are_no_more_of_them_than_help(
     client = served.client
     served.worker()
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(served.server._pool, "is_slow", lambda connection: True)
+    monkeypatch.setattr(served.server._pool.staff, "is_slow", lambda connection: True)
     held = [client.start("agents/computes").run_id for _ in range(2)]
     for _ in range(8):
         run_id = client.start("agents/says-where").run_id

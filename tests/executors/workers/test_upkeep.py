@@ -159,7 +159,7 @@ def test_crashes_of_isolated_runs_are_no_crash_loop(serve: ServeApp) -> None:
     for _ in range(5):
         *_, end = served.client.run("agents/leaves")
         assert isinstance(end.payload, RunFailed)
-    assert not served.server._pool._restarts[True].is_looping
+    assert not served.server._pool.staff.restarts[True].is_looping
     assert serving()
     assert said(served, "agents/quick")
 
@@ -265,13 +265,13 @@ def test_a_slow_worker_gets_one_more_beside_it(serve: ServeApp, tmp_path: Path) 
     served = serve(source)
     (tmp_path / "slow").touch()
     first = served.worker()
-    pool = served.server._pool
+    staff = served.server._pool.staff
     spawned: list[bool] = []
-    spawn = pool._spawn
+    spawn = staff.spawn
     slow = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "is_slow", lambda c: slow and c.process.pid == first)
-        patch.setattr(pool, "_spawn", lambda **how: (spawned.append(True), spawn(**how)))
+        patch.setattr(staff, "is_slow", lambda c: slow and c.process.pid == first)
+        patch.setattr(staff, "spawn", lambda **how: (spawned.append(True), spawn(**how)))
         runs = [served.client.start("agents/quick").run_id for _ in range(20)]
         pids = {served.client.wait(run_id, 60).output for run_id in runs}
         assert len(spawned) == 1
@@ -295,7 +295,7 @@ def test_many_replacements_leave_nothing(serve: ServeApp) -> None:
     for round in range(int(os.environ.get("REPLACEMENTS", "6"))):
         worker = served.worker()
         os.kill(worker, signal.SIGKILL)
-        served.server._pool._restarts[False].reset()
+        served.server._pool.staff.restarts[False].reset()
         assert said(served, "agents/quick") == str(served.worker())
         if round == 1:
             before, threads = held(), threading.active_count()

@@ -123,7 +123,7 @@ class RemoteExecution:
 
     def _drop(self) -> None:
         if self.connection is None:
-            self._pool.forget(self)
+            self._pool.placing.forget(self)
             self.release()
         else:
             self.connection.drop(self)

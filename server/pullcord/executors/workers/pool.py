@@ -1,15 +1,12 @@
-"""The executor of worker processes: which worker a run is given to, and what becomes of workers.
+"""The executor of worker processes: the port that the engine calls, and how workers end.
 
-It keeps as many shared workers as the settings say and warm spares for runs that have a process for
-themselves, replaces what dies or is retired, and moves runs that have not begun. It knows no run's
-state: whether a run may begin, and how it ends, is the engine's.
+How many workers there are is decided in `staffing`, and which run is given to which in `placing`.
+It knows no run's state: whether a run may begin, and how it ends, is the engine's.
 """
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -25,11 +22,9 @@ from pullcord.engine.ports import Observer
 from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
-from pullcord.executors.workers.guardian import Guardian
 from pullcord.executors.workers.options import Listener, WorkerOptions
-from pullcord.executors.workers.process import ROOT, start_process
-from pullcord.executors.workers.pulse import Pulse
-from pullcord.executors.workers.restarts import Restarts
+from pullcord.executors.workers.placing import Placing
+from pullcord.executors.workers.staffing import Staff
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import VERSION, Offer, PinnedOffer, offer_of
 from pullcord.run.errors import ServerBusy
@@ -58,28 +53,13 @@ class WorkerExecutor:
         self._host: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._numbers = itertools.count(1)
-        self._connections: set[Connection] = set()
-        self._guardian = Guardian(ROOT)
-        self._starting = {False: 0, True: 0}
-        """Processes on their way, shared and exclusive."""
-        self._waiting: dict[bool, dict[RemoteExecution, None]] = {False: {}, True: {}}
-        """Runs without a worker, in their order: those that share one, and those that do not."""
-        self._restarts = {False: Restarts(), True: Restarts()}
-        """Of shared and exclusive workers."""
+        self.staff = Staff(self, options, listener.output)
+        self.placing = Placing(self, self.staff)
         self._is_healthy = True
         self._cancels = ThreadPoolExecutor(_ASIDE, "pullcord-asked-cancels")
         self._lookups = ThreadPoolExecutor(_ASIDE, "pullcord-asked")
-        self._ending = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._pulse: Pulse | None = None
-        self._beating: asyncio.Task[None] | None = None
         self._counting = threading.Lock()
         self._sync_runs = 0
-        self._closing = False
-        self._generation = 0
-        self._isolates = False
-        """Whether runs of some runnable have a process for themselves."""
         self._all_dead = asyncio.Event()
         self._reasons: dict[Connection, str] = {}
         """Why workers end that are about to."""
@@ -93,34 +73,27 @@ class WorkerExecutor:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._pulse = Pulse(self, self._options)
-        self._beating = self._loop.create_task(self._pulse.beat())
-        self._guardian.open()
-        self._fill()
+        self.staff.open()
 
     def close(self) -> None:
         """Ends every worker: it has a moment for its shutdown hooks, and then it is killed."""
         self.post(self._close)
 
     def _close(self) -> None:
-        if self._closing:
+        if self.staff.closing:
             return
-        self._closing = True
-        self._ending.set()
-        if self._beating is not None:
-            self._beating.cancel()
-        for connection in list(self._connections):
+        self.staff.close()
+        for connection in list(self.staff.connections):
             self._end(connection, "the server ends")
-        if not self._connections:
+        if not self.staff.connections:
             self._all_dead.set()
 
     async def closed(self) -> None:
         """Returns once every worker is dead and reaped, also those that were being started."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._connections:
+        await self.staff.settled()
+        if self.staff.connections:
             await self._all_dead.wait()
-        await asyncio.to_thread(self._guardian.close)
+        await self.staff.dismissed()
         for threads in (self._cancels, self._lookups):
             threads.shutdown(wait=False)
 
@@ -158,9 +131,9 @@ class WorkerExecutor:
         port.attach(execution)
         if threading.get_ident() == self._thread and not isinstance(runnable, PinnedOffer):
             # In the next turn: what the caller is told first need not wait for the worker's frame.
-            self._loop_soon(partial(self._place, execution))
+            self.loop_soon(partial(self.placing.place, execution))
         else:
-            self.post(self._place, execution)
+            self.post(self.placing.place, execution)
         return execution
 
     def _count_in(self, execution: RemoteExecution) -> None:
@@ -186,197 +159,19 @@ class WorkerExecutor:
         """Never: no loop of a run is in this process."""
         return False
 
-    # --- which worker
-
-    def _place(self, execution: RemoteExecution) -> None:
-        offer = execution.offer
-        if execution.released:  # it was stopped meanwhile
-            return
-        if isinstance(offer, PinnedOffer):
-            connection = next((c for c in self._connections if c is offer.place), None)
-            if connection is None:
-                execution.die("the worker process that had to execute it has died")
-                return
-            offer.started = True
-            connection.start(execution, next(self._numbers), offer.key)
-            return
-        self._wait(execution)
-        self._assign()
-
-    def _wait(self, execution: RemoteExecution) -> None:
-        self._waiting[execution.is_alone][execution] = None
-
-    def _assign(self) -> None:
-        """Gives waiting runs to workers, as far as there are any."""
-        left = _TURN
-        for exclusive, waiting in self._waiting.items():
-            while waiting and left and (connection := self._pick(exclusive)) is not None:
-                execution = next(iter(waiting))
-                del waiting[execution]
-                connection.start(execution, next(self._numbers), 0)
-                left -= 1
-        if not left:
-            self._loop_soon(self._assign)
-        elif any(self._waiting.values()):
-            self._fill()
-
     def is_alone(self, offer: Offer) -> bool:
         """Whether runs of this have a process for themselves; a child is where its parent is."""
         isolated = self._options.isolate_all or offer.isolation == "process"
         return isolated and not isinstance(offer, PinnedOffer)
 
-    def _pick(self, exclusive: bool) -> Connection | None:
-        if exclusive:
-            for connection in self._connections:
-                if connection.exclusive and connection.takes_runs and not connection.runs:
-                    self._loop_soon(self._fill)  # a new spare
-                    return connection
-            return None
-        free = self._free()
-        quick = [c for c in free if not self.is_slow(c)]
-        if not quick and free and self._can_grow():
-            if not self._coming(exclusive=False):
-                self._spawn(exclusive=False)
-            return None  # the fresh one is about to take it
-        return min(quick or free, key=lambda c: len(c.runs), default=None)
-
-    def _free(self) -> list[Connection]:
-        """Shared workers that take runs."""
-        return [c for c in self._connections if c.takes_runs and not c.exclusive]
-
-    def is_slow(self, connection: Connection) -> bool:
-        """Whether threads that compute keep a worker from answering quickly."""
-        return self._pulse is not None and self._pulse.is_slow(connection)
-
-    def pace_changed(self) -> None:
-        """A shared worker has become slow, or quick again: one that is quick must be at hand.
-
-        It is started before a run needs it, because on a busy machine its import takes seconds.
-        """
-        free = self._free()
-        if free and all(map(self.is_slow, free)):
-            if self._can_grow() and not self._coming(exclusive=False):
-                self._spawn(exclusive=False)
-            return
-        for connection in free:
-            if not connection.runs and self._is_one_too_many(connection):
-                self.retire(connection, "others are enough")
-                return
-
-    def has_room_beside(self, connection: Connection) -> bool:
-        """Whether runs of this worker could go to a quicker one."""
-        others = (c for c in self._free() if c is not connection)
-        return self._can_grow() or any(not self.is_slow(other) for other in others)
-
-    def _coming(self, *, exclusive: bool) -> int:
-        """Workers that are being started, or import what they will serve."""
-        importing = sum(
-            1
-            for c in self._connections
-            if c.exclusive is exclusive and not c.ready and not c.retiring
-        )
-        return self._starting[exclusive] + importing
-
-    def _can_grow(self) -> bool:
-        """Whether a shared worker more comes, or may be started: no more than processors beside
-        those that the settings ask for, because on a busy machine each would seem slow."""
-        if self._coming(exclusive=False):
-            return True
-        shared = sum(1 for c in self._connections if not c.exclusive and not c.retiring)
-        beside = shared - self._options.workers
-        return beside < (os.cpu_count() or 1) and self._count() < self._options.max_processes
-
-    def _count(self) -> int:
-        return len(self._connections) + sum(self._starting.values())
-
-    def forget(self, execution: RemoteExecution) -> None:
-        """It no longer waits for a worker."""
-        self._waiting[execution.is_alone].pop(execution, None)
-
-    def move(self, connection: Connection) -> None:
-        """Runs that have not begun on this worker go to another."""
-        for execution in list(connection.runs.values()):
-            if not execution.begun and not isinstance(execution.offer, PinnedOffer):
-                del connection.runs[execution.number]
-                connection.drop(execution)
-                if execution.move():
-                    self._wait(execution)
-        self._assign()
-
-    # --- how many workers
-
-    def _fill(self) -> None:
-        """Starts the workers that the settings ask for, or runs wait for, and are missing."""
-        if self._closing:
-            return
-        options = self._options
-        shared = sum(1 for c in self._connections if not c.exclusive and not c.retiring)
-        wanted = options.workers - shared - self._starting[False]
-        if options.isolate_all:
-            wanted = min(wanted, 1 - shared - self._starting[False])  # it reports the catalog
-        idle = sum(1 for c in self._connections if c.exclusive and not c.runs and not c.retiring)
-        waiting = len(self._waiting[True])
-        warm = options.spares if options.isolate_all or self._isolates else 0
-        spares = warm + waiting - idle - self._starting[True]
-        for exclusive, number in ((False, wanted), (True, spares)):
-            for _ in range(number):
-                if self._count() < options.max_processes:
-                    self._spawn(exclusive=exclusive)
-
-    def _spawn(self, *, exclusive: bool) -> None:
-        self._starting[exclusive] += 1
-        self._spawn_task(self._start_worker(exclusive))
-
-    def _spawn_task(self, work: Any) -> None:
-        assert self._loop is not None
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _start_worker(self, exclusive: bool) -> None:
-        restarts = self._restarts[exclusive]
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), restarts.delay())
-            if self._closing:
-                return
-            generation = self._generation  # as it was before the import began
-            process = await asyncio.to_thread(start_process, self._guardian)
-        except OSError as error:
-            restarts.failed(0.0)
-            _log.error("no worker process can be started: %s", error)
-            self._look_at_health()
-            self._loop_soon(self._fill)
-            return
-        finally:
-            self._starting[exclusive] -= 1
-        connection = Connection(self, process, exclusive=exclusive, on_output=self._listener.output)
-        connection.generation = generation
-        self._connections.add(connection)
-        if self._closing:
-            process.kill()
-            return
-        options = self._options
-        hello = pb.Hello(
-            target=options.target,
-            options=options.engine,
-            log_level=options.log_level,
-            log_json=options.log_json,
-            exclusive=exclusive,
-        )
-        connection.send(pb.DownFrame(hello=hello))
-
-    def _loop_soon(self, call: Callable[[], None]) -> None:
+    def loop_soon(self, call: Callable[[], None]) -> None:
+        """Makes a call in the next turn of the loop."""
         assert self._loop is not None
         self._loop.call_soon(call)
 
     def reload(self) -> None:
         """The author's files have changed: fresh workers take over once they have imported them."""
-        self._generation += 1
-        for restarts in self._restarts.values():
-            restarts.reset()
-        if not self._closing:
-            self._spawn(exclusive=False)
+        self.staff.reload()
 
     # --- what workers report
 
@@ -387,41 +182,43 @@ class WorkerExecutor:
             self.kill(connection, "it is of another version")
             return
         connection.ready = True
-        if connection.generation < self._generation:  # its files changed while it imported them
+        if (
+            connection.generation < self.staff.generation
+        ):  # its files changed while it imported them
             self.retire(connection, "its files have changed")
             return
-        for other in list(self._connections):
+        for other in list(self.staff.connections):
             if other.ready and other.generation < connection.generation:
                 self.retire(other, "its files have changed")
         offers = [offer_of(message) for message in ready.offers]
-        self._isolates = any(offer.isolation for offer in offers)
+        self.staff.isolates = any(offer.isolation for offer in offers)
         self._listener.offered(offers)
         if connection.exclusive:
-            self._restarts[True].reset()
-        self._look_at_health()
-        self._assign()
-        self._fill()
+            self.staff.restarts[True].reset()
+        self.look_at_health()
+        self.placing.assign()
+        self.staff.fill()
 
     def became_unready(self, connection: Connection, words: str) -> None:
         """A worker could not import what it must serve."""
         # A failure, or a module that cannot be imported would be imported all the time.
-        self._restarts[connection.exclusive].failed(0.0)
+        self.staff.restarts[connection.exclusive].failed(0.0)
         self._listener.unready(words)
         self.retire(connection, "it has nothing to serve")
-        self._look_at_health()
+        self.look_at_health()
 
-    def _look_at_health(self) -> None:
+    def look_at_health(self) -> None:
         """Runs cannot be executed while workers fail one after the other and none takes runs."""
-        shared, exclusive = self._restarts[False], self._restarts[True]
-        able = not exclusive.is_looping and (not shared.is_looping or bool(self._free()))
+        shared, exclusive = self.staff.restarts[False], self.staff.restarts[True]
+        able = not exclusive.is_looping and (not shared.is_looping or bool(self.staff.free()))
         if able is not self._is_healthy:
             self._is_healthy = able
             self._listener.healthy(able)
 
     def ponged(self, connection: Connection, number: int) -> None:
         """A worker answered a ping."""
-        if self._pulse is not None:
-            self._pulse.ponged(connection, number)
+        if self.staff.pulse is not None:
+            self.staff.pulse.ponged(connection, number)
 
     def stalled(self, run_id: str, seconds: float, stack: str) -> None:
         """A run blocks its event loop."""
@@ -434,20 +231,8 @@ class WorkerExecutor:
         elif connection.exclusive:
             if _is_done(connection):
                 self.retire(connection, "its run has ended")
-        elif not connection.runs and self._is_one_too_many(connection):
+        elif not connection.runs and self.staff.is_one_too_many(connection):
             self.retire(connection, "others are enough")
-
-    def trim(self) -> None:
-        """Ends a worker that is idle and not needed: no run may come whose end would show that."""
-        for connection in self._free():
-            if not connection.runs and self._is_one_too_many(connection):
-                self.retire(connection, "others are enough")
-                return
-
-    def _is_one_too_many(self, connection: Connection) -> bool:
-        """Whether it was started because others were slow, and there are enough without it."""
-        others = [c for c in self._free() if c is not connection and not self.is_slow(c)]
-        return len(others) >= self._options.workers
 
     def run_lingers(self, connection: Connection) -> None:
         """A run of this worker has ended, and left something at work that does not end."""
@@ -463,11 +248,11 @@ class WorkerExecutor:
 
     def connections(self) -> Iterable[Connection]:
         """Those that are alive."""
-        return tuple(self._connections)
+        return tuple(self.staff.connections)
 
     def kill(self, connection: Connection, reason: str) -> None:
         """Ends a worker now, with everything that descends from it."""
-        if connection in self._connections:
+        if connection in self.staff.connections:
             if connection.ready and not _is_done(connection):
                 _log.warning("worker %d is killed: %s", connection.process.pid, reason)
             self._reasons.setdefault(connection, reason)
@@ -477,7 +262,7 @@ class WorkerExecutor:
 
     def how_killed(self, connection: Connection) -> str:
         """How a dead worker died, if that is known before it is reaped; empty: it is not."""
-        killed = connection in self._killed and not self._closing
+        killed = connection in self._killed and not self.staff.closing
         return "was killed by SIGKILL" if killed else ""
 
     def _name_killed(self, connection: Connection, killed: list[KilledProcess]) -> None:
@@ -489,12 +274,12 @@ class WorkerExecutor:
 
     def retire(self, connection: Connection, reason: str) -> None:
         """A worker takes no new runs; it is killed once its other runs have ended."""
-        if connection not in self._connections:
+        if connection not in self.staff.connections:
             return
         if not connection.retiring:
             connection.retiring = reason
-            self.move(connection)
-            self._fill()
+            self.placing.move(connection)
+            self.staff.fill()
         self._let_go(connection)
 
     def _let_go(self, connection: Connection) -> None:
@@ -514,7 +299,7 @@ class WorkerExecutor:
 
     def died(self, connection: Connection, words: str) -> None:
         """A worker is dead, and everything that it has said was read."""
-        self._connections.discard(connection)
+        self.staff.connections.discard(connection)
         reason = self._reasons.pop(connection, "")
         self._killed.discard(connection)
         words = f"the worker process {words}" + (f": {reason}" if reason else "")
@@ -522,13 +307,13 @@ class WorkerExecutor:
         runs = deque(sorted(connection.runs.values(), key=lambda run: -run.number))
         connection.runs.clear()
         self._bury(connection, runs, words)
-        if self._closing:
+        if self.staff.closing:
             return
         if not connection.ready and not connection.retiring:
             self._listener.unready(f"{words}, while it imported {self._options.target}")
         if not connection.retiring:
             self._crashed(connection, words)
-        self._fill()
+        self.staff.fill()
 
     def _bury(self, connection: Connection, runs: deque[RemoteExecution], words: str) -> None:
         """Ends or moves the runs of a dead worker; thousands would keep the loop: some a turn."""
@@ -539,13 +324,13 @@ class WorkerExecutor:
             elif run.ended:
                 run.release()
             elif run.move():
-                self._wait(run)
+                self.placing.wait(run)
         if runs:
-            self._loop_soon(partial(self._bury, connection, runs, words))
+            self.loop_soon(partial(self._bury, connection, runs, words))
             return
         connection.answers.close()
-        self._assign()
-        if self._closing and not self._connections:
+        self.placing.assign()
+        if self.staff.closing and not self.staff.connections:
             self._all_dead.set()
 
     def _crashed(self, connection: Connection, words: str) -> None:
@@ -553,8 +338,8 @@ class WorkerExecutor:
         # A process that its run has for itself is replaced by nothing: only its import can loop.
         if not (connection.exclusive and connection.used):
             lived = time.monotonic() - connection.started_at
-            self._restarts[connection.exclusive].failed(lived)
-            self._look_at_health()
+            self.staff.restarts[connection.exclusive].failed(lived)
+            self.look_at_health()
 
 
 def _is_done(connection: Connection) -> bool:

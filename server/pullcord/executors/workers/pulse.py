@@ -85,7 +85,7 @@ class Pulse:
                     self._number += 1
                     beats.sent[self._number] = now
                     connection.send(pb.DownFrame(ping=self._number))
-            self._pool.trim()
+            self._pool.staff.trim()
             self._weigh_now_and_then(alive)
 
     def _silent(self, connection: "Connection", seconds: float) -> None:
@@ -131,12 +131,12 @@ class Pulse:
         if connection.exclusive:
             return
         if beats.contention.found is not was_slow:
-            self._pool.pace_changed()
+            self._pool.staff.pace_changed()
         if not beats.contention.found:
             return
         waits = any(not execution.begun for execution in connection.runs.values())
-        if waits and self._pool.has_room_beside(connection):
-            self._pool.move(connection)
+        if waits and self._pool.staff.has_room_beside(connection):
+            self._pool.placing.move(connection)
 
     def is_slow(self, connection: "Connection") -> bool:
         """Whether threads there contend for the interpreter."""

@@ -1,0 +1,93 @@
+"""Which worker a run is given to, and the runs that wait for one.
+
+A run goes to the worker with the fewest runs among those that are quick; a run that has a process
+for itself to a spare. How many workers there are is for `staffing`.
+"""
+
+import itertools
+from typing import TYPE_CHECKING
+
+from pullcord.executors.workers.connection import Connection
+from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.executors.workers.staffing import Staff
+from pullcord.link.values import PinnedOffer
+
+if TYPE_CHECKING:
+    from pullcord.executors.workers.pool import WorkerExecutor
+
+_TURN = 64
+"""Waiting runs that are given to workers in one turn of the loop."""
+
+
+class Placing:
+    """The assignment of runs to workers. Used on the pool's loop only."""
+
+    def __init__(self, pool: "WorkerExecutor", staff: Staff) -> None:
+        self._pool = pool
+        self._staff = staff
+        self._numbers = itertools.count(1)
+        self.waiting: dict[bool, dict[RemoteExecution, None]] = {False: {}, True: {}}
+        """Runs without a worker, in their order: those that share one, and those that do not."""
+
+    def place(self, execution: RemoteExecution) -> None:
+        """Gives a run to a worker, as soon as one takes it; a child to that of its parent."""
+        offer = execution.offer
+        if execution.released:  # it was stopped meanwhile
+            return
+        if isinstance(offer, PinnedOffer):
+            connection = next((c for c in self._staff.connections if c is offer.place), None)
+            if connection is None:
+                execution.die("the worker process that had to execute it has died")
+                return
+            offer.started = True
+            connection.start(execution, next(self._numbers), offer.key)
+            return
+        self.wait(execution)
+        self.assign()
+
+    def wait(self, execution: RemoteExecution) -> None:
+        """It waits for a worker, behind others."""
+        self.waiting[execution.is_alone][execution] = None
+
+    def assign(self) -> None:
+        """Gives waiting runs to workers, as far as there are any."""
+        left = _TURN
+        for exclusive, waiting in self.waiting.items():
+            while waiting and left and (connection := self._pick(exclusive)) is not None:
+                execution = next(iter(waiting))
+                del waiting[execution]
+                connection.start(execution, next(self._numbers), 0)
+                left -= 1
+        if not left:
+            self._pool.loop_soon(self.assign)
+        elif any(self.waiting.values()):
+            self._staff.fill()
+
+    def _pick(self, exclusive: bool) -> Connection | None:
+        if exclusive:
+            for connection in self._staff.connections:
+                if connection.exclusive and connection.takes_runs and not connection.runs:
+                    self._pool.loop_soon(self._staff.fill)  # a new spare
+                    return connection
+            return None
+        free = self._staff.free()
+        quick = [c for c in free if not self._staff.is_slow(c)]
+        if not quick and free and self._staff.can_grow():
+            if not self._staff.coming(exclusive=False):
+                self._staff.spawn(exclusive=False)
+            return None  # the fresh one is about to take it
+        return min(quick or free, key=lambda c: len(c.runs), default=None)
+
+    def forget(self, execution: RemoteExecution) -> None:
+        """It no longer waits for a worker."""
+        self.waiting[execution.is_alone].pop(execution, None)
+
+    def move(self, connection: Connection) -> None:
+        """Runs that have not begun on this worker go to another."""
+        for execution in list(connection.runs.values()):
+            if not execution.begun and not isinstance(execution.offer, PinnedOffer):
+                del connection.runs[execution.number]
+                connection.drop(execution)
+                if execution.move():
+                    self.wait(execution)
+        self.assign()
