@@ -6,8 +6,10 @@ stopped, continued or begun is the run's and admission's business.
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 
 from pullcord.engine.directory import Directory
 from pullcord.engine.journal import is_news
@@ -36,7 +38,8 @@ class Replicas:
         self._waiting: dict[Key, Callable[[], None]] = {}
         self._decided: set[tuple[Key, int]] = set()
         self._watched: dict[Key, LiveRun] = {}
-        self._looks = self._closed = False
+        self._asks: deque[tuple[LiveRun, Callable[[], None]]] = deque()
+        self._looks = self._takes = self._closed = False
         self._thread = threading.Thread(target=self._run, name="pullcord-replicas", daemon=True)
 
     def begin(self) -> None:
@@ -57,18 +60,9 @@ class Replicas:
 
     def ask_others(self, live: LiveRun, alone: Callable[[], None]) -> None:
         """Calls `alone` if nobody watches the run at other processes either."""
-
-        def ask() -> None:
-            try:
-                watched = self._sharing.is_watched(*live.key)
-            except StoreUnavailable:
-                with self._changed:
-                    self._waiting.setdefault(live.key, ask)
-                return
-            if not watched:
-                alone()
-
-        threading.Thread(target=ask, name="pullcord-alone", daemon=True).start()
+        with self._changed:
+            self._asks.append((live, alone))
+        self._look()
 
     # --- the ear
 
@@ -99,10 +93,12 @@ class Replicas:
 
     def turns(self) -> None:
         """Another one's turn may have come."""
-        self._look()
+        if self._waiting or self._asks:
+            self._look()
 
     def queued(self) -> None:
         """There may be runs to take over."""
+        self._takes = True
         self._look()
 
     def fenced(self) -> None:
@@ -111,6 +107,15 @@ class Replicas:
             live.break_off(_LOST)
 
     # --- inside
+
+    def _ask(self, live: LiveRun, alone: Callable[[], None]) -> None:
+        try:
+            watched = self._sharing.is_watched(*live.key)
+        except StoreUnavailable:
+            self._asks.append((live, alone))  # until the next look
+            return
+        if not watched:
+            alone()
 
     def _look(self) -> None:
         with self._changed:
@@ -123,9 +128,12 @@ class Replicas:
                 self._changed.wait_for(lambda: self._looks or self._closed)
                 if self._closed:
                     return
-                self._looks = False
+                takes, self._looks, self._takes = self._takes, False, False
                 waiting, self._waiting = self._waiting, {}
-            for call in (*waiting.values(), self._take_over):
+                asks, self._asks = self._asks, deque()
+            calls: list[Callable[[], None]] = [partial(self._ask, *one) for one in asks]
+            calls += [*waiting.values(), *([self._take_over] if takes else [])]
+            for call in calls:
                 try:
                     call()
                 except PullcordError as error:

@@ -187,10 +187,14 @@ class Sharing:
         await self._say_watched(mirrors)
         if mirrors:
             await self._core.control.ask(lambda connection: self._tail(connection, mirrors))
-        if self._ear is not None and not (
-            channels and all(channel.startswith("pc_log_") for channel in channels)
-        ):
-            await self._hear(self._ear)
+        if (ear := self._ear) is None:
+            return
+        if not channels or any(channel.startswith("pc_run_") for channel in channels):
+            await self._hear(ear)
+        if not channels or "pc_end" in channels:
+            ear.turns()
+        if not channels or "pc_queue" in channels:
+            ear.queued()
 
     async def _want(self) -> None:
         channels = {"pc_end", "pc_queue", f"pc_run_{self._core.incarnation}"}
@@ -263,8 +267,6 @@ class Sharing:
                 made = _decisions_of(row["decision"])
                 ear.decide(key, Asked(made, row["decider"], row["question"]))
         ear.watched(watched)
-        ear.turns()
-        ear.queued()
 
 
 def _without_end(records: list[Record]) -> list[Record]:
