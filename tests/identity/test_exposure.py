@@ -86,6 +86,23 @@ def test_the_command_refuses_in_words(tmp_path: Path) -> None:
                 check=False,
             )
             assert asked.returncode == code, asked.stderr
+        with RunClient(f"localhost:{port}", credentials=credentials, token=token_of("bob")) as bob:
+            bob.start("agents/storyteller", run_id="mine")
+        environment["PULLCORD_TOKEN"] = token_of("olga")
+        for more, code, words in (
+            (["get", "mine"], 2, "acme/ann, acme/bob"),
+            (["--owner", "bob", "get", "mine"], 0, "acme/bob"),
+            (["--owner", "ann", "cancel", "mine", "--wait", "30s"], 0, ""),
+            (["ps", "--all"], 0, "of acme/bob"),
+        ):
+            asked = subprocess.run(
+                [sys.executable, "-m", "pullcord", *more, "--address", address],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (asked.returncode, words in asked.stdout + asked.stderr) == (code, True), asked
         serving.terminate()
 
 

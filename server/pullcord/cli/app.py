@@ -65,6 +65,12 @@ def _all(
     client_key: Annotated[
         Path | None, typer.Option(envvar="PULLCORD_CLIENT_KEY", help="Its private key, PEM.")
     ] = None,
+    tenant: Annotated[
+        str, typer.Option(help="Whose runs are meant, if you may see those of several tenants.")
+    ] = "",
+    owner: Annotated[
+        str, typer.Option(help="Whose runs are meant, if you may see those of several callers.")
+    ] = "",
 ) -> None:
     """Start, stream and stop runs of agents, teams and workflows."""
     if (client_cert is None) != (client_key is None):
@@ -74,7 +80,7 @@ def _all(
         said = typer.prompt("Token", hide_input=True, err=True)
     elif token_file is not None:
         said = FileToken(token_file)
-    identity.set(Identity(said, ca, client_cert, client_key))
+    identity.set(Identity(said, ca, client_cert, client_key, tenant, owner))
 
 
 def main() -> None:

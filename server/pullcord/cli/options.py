@@ -36,6 +36,8 @@ class Connection(TypedDict):
     target: str
     credentials: grpc.ChannelCredentials | None
     token: Token | None
+    tenant: str
+    owner: str
     pace: Pace
 
 
@@ -48,6 +50,9 @@ class Identity:
     """None: the authorities that gRPC trusts by itself."""
     certificate: Path | None = None
     key: Path | None = None
+    tenant: str = ""
+    owner: str = ""
+    """Whose runs are meant; empty: any that the caller may see."""
 
     def credentials(self) -> grpc.ChannelCredentials:
         """For an encrypted connection. Exits if a file cannot be read."""
@@ -83,7 +88,14 @@ def connection(address: str) -> Connection:
             f"a token for {address} could be read on its way; write --address tls://{address}"
         ) from None
     pace = Pace(reconnect_for=20.0)
-    return Connection(target=target, credentials=credentials, token=who.token, pace=pace)
+    return Connection(
+        target=target,
+        credentials=credentials,
+        token=who.token,
+        tenant=who.tenant,
+        owner=who.owner,
+        pace=pace,
+    )
 
 
 def address_option(address: str) -> str:

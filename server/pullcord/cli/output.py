@@ -21,6 +21,7 @@ from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import ToolCall, ToolCallState
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run
+from pullcord.run.scope import LOCAL
 from pullcord.run.state import RunState
 
 STYLES = {
@@ -193,6 +194,7 @@ def print_run(run: Run, to: Console) -> None:
     rows += [
         (word, plain(about))
         for word, about in (
+            ("owner", f"{run.tenant}/{run.owner}" if run.owner and run.scope != LOCAL else ""),
             ("session", run.session_id),
             ("user", run.user_id),
             ("part of", run.parent_run_id),
@@ -255,6 +257,7 @@ def print_runs(runs: Iterable[Run], to: Console) -> None:
     rows = []
     listed = list(runs)
     known = {run.run_id for run in listed}
+    several = len({run.scope for run in listed}) > 1
     for depth, run in _with_children(listed):
         name, age = "  " * depth + run.run_id, seconds(max(0.0, now - run.create_time))
         rows.append((run, (name, run.runnable, run.state.value, age, _duration(run, now))))
@@ -271,6 +274,7 @@ def print_runs(runs: Iterable[Run], to: Console) -> None:
         details = "  ".join(
             plain(about)
             for about in (
+                f"of {run.tenant}/{run.owner}" if several else "",
                 f"part of {run.parent_run_id}"
                 if run.parent_run_id and run.parent_run_id not in known
                 else "",

@@ -52,6 +52,8 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Iterable[tuple[str, str | bytes]] = (),
         token: Token | None = None,
+        tenant: str = "",
+        owner: str = "",
         actor: str | None = None,
         options: Iterable[tuple[str, Any]] = (),
         pace: Pace = Pace(),  # noqa: B008  # a frozen value
@@ -65,6 +67,8 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             token: a bearer token, or a function that returns one, which is called before each
                 call; `FileToken(path)` reads a file. Goes with `credentials` only, unless the
                 server is on this machine.
+            tenant: whose runs are meant, for a caller that may see the runs of several tenants.
+            owner: likewise, of several callers of a tenant.
             actor: who calls, shown in receipts and events; None: `user@host` of this process.
             options: gRPC channel options; they replace the client's own.
             pace: how the client reconnects to a stream that broke.
@@ -73,6 +77,7 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         if token is not None and channel is None:
             check_line(target, credentials is not None)
         self._token = token
+        self._whose = {"tenant": tenant, "owner": owner} if tenant or owner else {}
         self._channel: Any = channel
         self._owns_channel = channel is None
         if channel is None:
@@ -141,7 +146,9 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             request = v1.RunRequest(spec=spec_message(spec))
             metadata = starting_metadata(self._metadata)
             return self._stub.Run(request, timeout=timeout, metadata=metadata)
-        watch = v1.WatchRunRequest(run_id=resume.run_id, after_sequence=resume.after_sequence)
+        watch = v1.WatchRunRequest(
+            run_id=resume.run_id, after_sequence=resume.after_sequence, **self._whose
+        )
         return self._stub.WatchRun(watch, timeout=timeout, metadata=self._metadata)
 
     def _send(self, call: Call[Any]) -> Any:
@@ -151,6 +158,9 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             metadata = with_actor(metadata, call.actor)
         if call.is_start:
             metadata = starting_metadata(metadata)
+        for name, value in self._whose.items():
+            if name in call.request.DESCRIPTOR.fields_by_name:
+                setattr(call.request, name, value)
         method = getattr(self._stub, call.method)
         return method(call.request, timeout=call.timeout, metadata=metadata)
 
