@@ -267,10 +267,10 @@ async def _answer(
     if steps and isinstance(steps[0], Hang):
         await asyncio.Event().wait()
     if steps and isinstance(steps[0], Refuse):
-        await _refuse(steps[0], writer)
+        await _refuse(steps[0], writer, keep_alive)
         return True
     if not exchange.body.get("stream"):
-        await _answer_whole(exchange, steps, writer)
+        await _answer_whole(exchange, steps, writer, keep_alive)
         return True
     writer.write(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
@@ -329,7 +329,7 @@ async def _answer(
 
 
 async def _answer_whole(
-    exchange: Exchange, steps: Sequence[Step], writer: asyncio.StreamWriter
+    exchange: Exchange, steps: Sequence[Step], writer: asyncio.StreamWriter, keep_alive: bool
 ) -> None:
     """Answers /chat/completions in one piece, for clients that do not ask for a stream."""
     exchange.begun.set()
@@ -360,8 +360,9 @@ async def _answer_whole(
             "usage": {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11},
         }
     )
+    close = "" if keep_alive else "connection: close\r\n"
     writer.write(
-        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{close}"
         f"content-length: {len(body)}\r\n\r\n{body}".encode()
     )
     await writer.drain()
@@ -379,11 +380,12 @@ def _words(steps: Sequence[Step]) -> Sequence[Step]:
     return flat
 
 
-async def _refuse(refusal: Refuse, writer: asyncio.StreamWriter) -> None:
+async def _refuse(refusal: Refuse, writer: asyncio.StreamWriter, keep_alive: bool) -> None:
     body = json.dumps({"error": {"message": refusal.message, "type": "error", "code": None}})
+    close = "" if keep_alive else "connection: close\r\n"
     after = f"retry-after: {refusal.retry_after}\r\n" if refusal.retry_after else ""
     writer.write(
-        f"HTTP/1.1 {refusal.status} No\r\ncontent-type: application/json\r\n{after}"
+        f"HTTP/1.1 {refusal.status} No\r\ncontent-type: application/json\r\n{after}{close}"
         f"content-length: {len(body.encode())}\r\n\r\n{body}".encode()
     )
     await writer.drain()
