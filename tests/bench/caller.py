@@ -39,6 +39,8 @@ class Followed:
     seconds: float
     end: str
     """The terminal event's name; empty if there was none."""
+    missed: int = 0
+    """Events that a gap has told of: the client was too slow for the log."""
 
 
 class Caller:
@@ -118,7 +120,7 @@ class Stream:
     async def follow(self) -> Followed:
         """Reads to the end."""
         started = perf_counter()
-        messages = deltas = 0
+        messages = deltas = missed = 0
         end = ""
         async for response in self._call:
             messages += 1
@@ -128,9 +130,11 @@ class Stream:
                 deltas += event.content_delta.count or 1
             elif name == "reasoning_delta":
                 deltas += event.reasoning_delta.count or 1
+            elif name == "gap":
+                missed += event.gap.last_sequence - event.gap.first_sequence + 1
             elif name in TERMINAL:
                 end = name
-        return Followed(messages, deltas, perf_counter() - started, end)
+        return Followed(messages, deltas, perf_counter() - started, end, missed)
 
     async def code(self) -> grpc.StatusCode:
         return await self._call.code()
