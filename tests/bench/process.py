@@ -80,8 +80,10 @@ class Child:
         return _cpu(self._weighed)
 
     def workers_cpu(self) -> float:
-        """The same of the processes that it has started and that are alive."""
-        return sum(map(_cpu, self._weighed.children(recursive=True)))
+        """The same of the processes that it has started, also of those that have ended."""
+        ended = self._weighed.cpu_times()
+        living = sum(map(_cpu, self._weighed.children(recursive=True)))
+        return living + float(ended.children_user + ended.children_system)
 
     def memory(self) -> int:
         """Bytes of memory resident now, without its workers."""

@@ -92,7 +92,7 @@ CONTENDERS = (
         "agentos",
         AgentOS,
         (
-            replace(FLUENT, goal=at_least(20)),
+            replace(FLUENT, goal=at_least(10)),
             replace(SLOW, goal=at_least(20)),
             replace(SILENT, goal=at_least(500)),
         ),
