@@ -100,6 +100,10 @@ def _logger() -> structlog.stdlib.BoundLogger:
     return logger
 
 
+_TELL_ADDRESSES = ("httpx", "httpx2", "httpcore", "httpcore2")
+"""Loggers that write each request's address at info, with what is secret in its query."""
+
+
 def configure_logging(level: str, as_json: bool, writer: lines.LineWriter | None = None) -> None:
     """Sends log lines to stderr, for people or, as JSON, for machines. No caller waits for it.
 
@@ -110,6 +114,8 @@ def configure_logging(level: str, as_json: bool, writer: lines.LineWriter | None
     handler.setFormatter(_json_formatter() if as_json else _text_formatter())
     writer.on_dropped = handler.dropped
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in _TELL_ADDRESSES:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.root.level))
 
 
 class _LineHandler(logging.Handler):

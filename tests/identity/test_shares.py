@@ -177,6 +177,7 @@ def test_a_full_share_is_a_typed_refusal_and_the_caller_can_still_stop(
         assert any(detail.Unpack(failure) for detail in status.details)
         assert failure.violations[0].description == "live_runs_per_caller"
         assert start("bob", "c").run.owner == "bob"
+        assert start("ann", "b").run.run_id == "b", "a retry starts nothing, and costs nothing"
         first = stub.WatchRun(v1.WatchRunRequest(run_id="a"), metadata=bearer("ann"))
         next(first)
         watch = v1.WatchRunRequest(run_id="b")

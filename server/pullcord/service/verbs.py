@@ -137,7 +137,9 @@ class Verbs:
             raise RunnableNotFound(spec.runnable)
         self._access.check_start(caller, spec)
         runnable = self._catalog.find(spec.runnable)
-        self._quotas.start(caller, self._engine.live)
+        again = self._engine.find_here(spec.run_id, scope=caller.principal.scope)
+        if again is None:  # else it is a retry, which starts nothing
+            self._quotas.start(caller, self._engine.live)
         return runnable
 
     # --- looking
