@@ -165,8 +165,9 @@ class RunMachine(RunFacts):
         """Adds to the usage, and stops the run where that reaches a limit."""
         if self.state.is_terminal:
             return ()
-        self.usage += usage
-        limit = self.rules.limits.reached_by(self.usage)
+        asked = self.usage + usage
+        limit = self.rules.limits.reached_by(asked)
+        self.usage = self.rules.limits.granted(asked)
         return self.reached(limit, at) if limit else ()
 
     def reached(self, limit: str, at: Moment) -> Effects:
