@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -132,6 +133,7 @@ def test_the_time_a_cancel_takes_is_measured(counted: Counted) -> None:
         until(lambda: bool(counted.points("pullcord.cancel.duration")))
         [(attributes, point)] = counted.points("pullcord.cancel.duration")
         assert (attributes, point.count) == ({"cause": "user"}, 1)
+        assert (min(point.explicit_bounds), max(point.explicit_bounds)) == (0.001, 60)
         assert 0 <= point.sum < PATIENCE
     finally:
         served.close()
@@ -355,6 +357,50 @@ def test_words_of_callers_and_exceptions_are_logged_at_debug_only(
     finally:
         served.close()
     assert "my-diary" not in lines.getvalue()
+
+
+def test_the_log_says_where_the_code_of_a_run_and_its_tools_raised(
+    counted: Counted, lines: Lines
+) -> None:
+    """A failed run is logged at level error, a failed tool as a warning: class, file and line of
+    the exception and its causes, and never their words."""
+
+    @runnable
+    def lookup(ctx: RunContext) -> None:
+        try:
+            with ctx.tool_call("call-1", "find"):
+                raise KeyError("my-diary")
+        except KeyError as error:
+            raise RuntimeError("my-diary") from error
+
+    lines.configure("info", True)
+    served = serve(counted, lookup)
+    try:
+        served.run("lookup", run_id="r").end()
+        until(lambda: "run ended" in lines.getvalue())
+    finally:
+        served.close()
+    assert "my-diary" not in lines.getvalue()
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    tool, code, end = (line for line in said if line.get("run_id") == "r")
+    assert (tool["level"], tool["error_type"]) == ("warning", "KeyError")
+    assert (code["level"], code["error_type"]) == ("error", "RuntimeError")
+    assert f"raised RuntimeError at {__file__}:" in code["event"]
+    assert code["stack"].index("KeyError") < code["stack"].index("RuntimeError")
+    assert (end["event"], end["level"]) == ("run ended", "error")
+
+
+def test_a_warning_says_all_of_it_where_no_logging_is_configured() -> None:
+    """Python prints such a line without its fields, so that they must be among its words."""
+    program = (
+        "import logging; from pullcord.telemetry import Telemetry;"
+        "Telemetry().loop_stalled('r-1', 0.7, 'in nap')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    for words in ("event loop blocked by a run", "r-1", "0.7", "in nap"):
+        assert words in done.stderr
 
 
 def test_dropped_lines_are_reported_in_the_log_s_own_form() -> None:

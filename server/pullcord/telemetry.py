@@ -17,6 +17,9 @@ from pullcord.run.place import at_work
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""Buckets from 1 ms to a minute. Those of the SDK would have every cancel in the first."""
+
 
 class Telemetry:
     """An engine's Observer that logs and counts."""
@@ -40,7 +43,10 @@ class Telemetry:
             "pullcord.loop.stalls", description="Times that a run blocked its event loop"
         )
         self._stop = meter.create_histogram(
-            "pullcord.cancel.duration", "s", "From a cancel's acceptance to the run's end"
+            "pullcord.cancel.duration",
+            "s",
+            "From a cancel's acceptance to the run's end",
+            explicit_bucket_boundaries_advisory=_SECONDS,
         )
 
     def run_started(self, run: Run) -> None:
@@ -61,7 +67,8 @@ class Telemetry:
             line |= {"actor": stop.actor}
         if run.error is not None:
             line |= {"error_type": run.error.type}
-        self._log.info("run ended", **line)
+        log = self._log.error if run.state is RunState.FAILED else self._log.info
+        log("run ended", **line)
         # Words of callers and exceptions may hold inputs and secrets.
         reason, message = stop.reason if stop else "", run.error.message if run.error else ""
         if reason or message:
@@ -95,13 +102,28 @@ def _logger() -> structlog.stdlib.BoundLogger:
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger("pullcord"),
         wrapper_class=structlog.stdlib.BoundLogger,
-        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            _readable_without_handlers,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
     )
     return logger
 
 
 _TELL_ADDRESSES = ("httpx", "httpx2", "httpcore", "httpcore2")
 """Loggers that write each request's address at info, with what is secret in its query."""
+
+
+def _readable_without_handlers(
+    logger: logging.Logger, name: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Writes the fields into the words where no logging is configured: Python then prints warnings
+    to stderr without anything else."""
+    if logger.hasHandlers():
+        return fields
+    words = " ".join(f"{key}={value!r}" for key, value in fields.items() if key != "event")
+    return {"event": _printable(f"{fields['event']} {words}")}
 
 
 def configure_logging(level: str, as_json: bool, writer: lines.LineWriter | None = None) -> None:

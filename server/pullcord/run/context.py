@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pullcord.run import plain
+from pullcord.run.blame import raised
 from pullcord.run.cancel import Cancellation, CancelToken
 from pullcord.run.command import MAX_OUTPUT, Command, OnLine, ProcessResult
 from pullcord.run.errors import RunCancelledError
@@ -338,6 +339,7 @@ class RunContext:
             except Exception as error:
                 state = ToolCallState.FAILED
                 text = f"{plain.class_name(error)}: {plain.words(error)}"
+                raised(self.run_id, error, tool_name)
                 raise
             except BaseException:
                 state = ToolCallState.INTERRUPTED

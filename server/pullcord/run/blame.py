@@ -1,0 +1,55 @@
+"""Where an author's code raised, for the operator's log: classes, files and lines.
+
+Never the words of an exception, which may hold inputs and secrets, and nothing for callers.
+"""
+
+import logging
+import traceback
+from types import TracebackType
+
+from pullcord.run import plain
+from pullcord.run.errors import RunCancelledError
+
+_log = logging.getLogger("pullcord.run")
+
+_MOST_FRAMES = 40
+"""Of each exception, the innermost ones."""
+_MOST_CAUSES = 8
+
+
+def raised(run_id: str, error: BaseException, tool: str = "") -> None:
+    """Logs where the code of a run raised, or that of its tool. Called in the author's thread."""
+    if isinstance(error, RunCancelledError | GeneratorExit):
+        return
+    level = logging.WARNING if tool else logging.ERROR
+    if not _log.isEnabledFor(level):
+        return
+    name = plain.class_name(error)
+    what = f"tool {plain.cut(tool, 200)!r} of run {run_id}" if tool else f"the code of run {run_id}"
+    stack = _chain(error)
+    fields = {"run_id": run_id, "error_type": name, "stack": stack}
+    _log.log(level, "%s raised %s%s", what, name, _place(error.__traceback__), extra=fields)
+
+
+def _place(tb: TracebackType | None) -> str:
+    return "".join(f" at {frame.filename}:{frame.lineno}" for frame in _frames(tb, 1))
+
+
+def _frames(tb: TracebackType | None, most: int) -> traceback.StackSummary:
+    # Without the source: a line of it may hold the words that are raised, and is read from a file.
+    return traceback.StackSummary.extract(traceback.walk_tb(tb), limit=-most, lookup_lines=False)
+
+
+def _chain(error: BaseException) -> str:
+    """The frames of an exception and of its causes, the first cause first."""
+    blocks: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(blocks) < _MOST_CAUSES:
+        seen.add(id(current))
+        frames = _frames(current.__traceback__, _MOST_FRAMES)
+        lines = [f'File "{f.filename}", line {f.lineno}, in {f.name}' for f in frames]
+        blocks.append("\n".join([*lines, plain.class_name(current)]))
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    return "\n\n".join(reversed(blocks))
