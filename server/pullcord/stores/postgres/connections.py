@@ -79,7 +79,7 @@ class Address:
             asyncpg.ClientConfigurationError,
         ) as error:
             raise StoreError(f"{self.shown}: {error}") from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *_LOST) as error:
             raise away(error) from error
 
 
@@ -99,7 +99,8 @@ _AWAY = (
     asyncpg.TransactionRollbackError,  # a deadlock
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
-_LOST = (asyncpg.InterfaceError, OSError, TimeoutError)
+# A connection that the server ends at this moment is an error of the client library at times.
+_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 _OLDEST = 14
