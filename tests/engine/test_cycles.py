@@ -1,6 +1,5 @@
 """Ended runs are freed at once, and not when somebody looks for garbage."""
 
-import asyncio
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,12 +52,6 @@ async def parent(ctx: RunContext) -> Any:
         await ctx.in_thread(len, "")
 
 
-@runnable(id="waits")
-async def waits(ctx: RunContext) -> Any:
-    yield "said"
-    await asyncio.sleep(600)
-
-
 @runnable(id="waits-too")
 def waits_too(ctx: RunContext) -> Iterator[str]:
     yield "said"
@@ -96,7 +89,7 @@ def test_an_ended_run_is_no_garbage(engine: Engine, code: Any, session: str) -> 
     assert events(engine)[-1].is_terminal
 
 
-@pytest.mark.parametrize("code", [waits, waits_too], ids=lambda c: c.id)
+@pytest.mark.parametrize("code", [waits_too], ids=lambda c: c.id)
 def test_a_stopped_run_is_no_garbage(engine: Engine, code: Any) -> None:
     """Nor its timers, nor what interrupted its code; one that waited behind it neither."""
     before = live_runs()

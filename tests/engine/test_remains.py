@@ -1,6 +1,7 @@
 """What is left after the end: nothing. Promise 12."""
 
 import gc
+import logging
 import threading
 import tracemalloc
 import weakref
@@ -73,9 +74,14 @@ def test_promise_12_a_forgotten_run_is_garbage(
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled"])
 def test_promise_12_thousands_of_runs_leave_everything_flat(
-    make: MakeEngine, real_clock: ThreadClock, observer: RecordingObserver, outcome: str
+    make: MakeEngine,
+    real_clock: ThreadClock,
+    observer: RecordingObserver,
+    outcome: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Hundreds of runs of each kind leave threads, file descriptors and memory as they were."""
+    caplog.set_level(logging.CRITICAL, "pullcord.run")  # pytest keeps what is logged
     engine = make(real_clock, max_finished_runs=20, workers=4)
 
     def finish(ctx: RunContext) -> None:

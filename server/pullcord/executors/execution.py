@@ -288,7 +288,7 @@ def _nothing() -> None:
 def _failure(run_id: str, error: BaseException) -> Failure:
     """How the code failed; the log says where."""
     failure = Failure.of(error)
-    if not failure.is_cancel and not isinstance(error, asyncio.CancelledError):
+    if not failure.is_cancel and not issubclass(type(error), asyncio.CancelledError):
         raised(run_id, error)
     return failure
 

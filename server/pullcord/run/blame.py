@@ -19,7 +19,8 @@ _MOST_CAUSES = 8
 
 def raised(run_id: str, error: BaseException, tool: str = "") -> None:
     """Logs where the code of a run raised, or that of its tool. Called in the author's thread."""
-    if isinstance(error, RunCancelledError | GeneratorExit):
+    # Of the type: an error may lie about its class.
+    if issubclass(type(error), RunCancelledError | GeneratorExit):
         return
     level = logging.WARNING if tool else logging.ERROR
     if not _log.isEnabledFor(level):

@@ -70,7 +70,7 @@ def test_a_debugger_is_refused_in_words(tmp_path: Path) -> None:
         assert (end.error.type, end.output) == ("NoTerminal", "before")
         assert "app.py:" in end.error.message
         assert "--in-process" in end.error.message
-        (line,) = [line for line in lines if "debugger" in line and stream.run_id in line]
+        (line,) = [line for line in lines if "--in-process" in line and stream.run_id in line]
         assert end.error.message == json.loads(line)["event"]
 
 
