@@ -171,9 +171,8 @@ class RunSide:
         Steps count where they are made: a workflow's steps are not its agents' model calls.
         """
         with self._counting:
-            asked = self._usage + usage
-            reached = bool(self._limits.reached_by(asked))
-            self._usage = self._limits.granted(asked)
+            self._usage += usage
+            reached = bool(self._limits.reached_by(self._usage))
         if self._parent is not None:
             reached |= self._parent._add(replace(usage, steps=0))
         return reached

@@ -116,18 +116,6 @@ class Limits:
             _stricter(self.max_tool_calls, other.max_tool_calls),
         )
 
-    def granted(self, usage: Usage) -> Usage:
-        """This usage without the steps and tool calls above the limit: those were refused, and so
-        have not been made."""
-        steps, calls = usage.steps, usage.tool_calls
-        if self.max_steps is not None:
-            steps = min(steps, self.max_steps)
-        if self.max_tool_calls is not None:
-            calls = min(calls, self.max_tool_calls)
-        if (steps, calls) == (usage.steps, usage.tool_calls):
-            return usage
-        return replace(usage, steps=steps, tool_calls=calls)
-
     def reached_by(self, usage: Usage) -> str:
         """The name of the limit that this usage reaches, or an empty string.
 

@@ -165,9 +165,8 @@ class RunMachine(RunFacts):
         """Adds to the usage, and stops the run where that reaches a limit."""
         if self.state.is_terminal:
             return ()
-        asked = self.usage + usage
-        limit = self.rules.limits.reached_by(asked)
-        self.usage = self.rules.limits.granted(asked)
+        self.usage += usage
+        limit = self.rules.limits.reached_by(self.usage)
         return self.reached(limit, at) if limit else ()
 
     def reached(self, limit: str, at: Moment) -> Effects:
