@@ -54,6 +54,7 @@ fn row(
     (reason, refusal_of(code, reason, said, details), error)
 }
 
+#[allow(clippy::too_many_lines)] // a row for each refusal
 fn table() -> Vec<Row> {
     let mut bad_request = ErrorDetails::new();
     bad_request.add_bad_request_violation("spec.runnable", "is missing");
@@ -216,7 +217,11 @@ fn an_error_has_its_run_where_there_is_one() {
     for (reason, _, error) in table() {
         let has_run = matches!(
             reason,
-            "RUN_NOT_FOUND" | "RUN_EXISTS" | "SESSION_BUSY" | "RUN_NOT_PAUSED" | "CREDENTIAL_EXPIRED"
+            "RUN_NOT_FOUND"
+                | "RUN_EXISTS"
+                | "SESSION_BUSY"
+                | "RUN_NOT_PAUSED"
+                | "CREDENTIAL_EXPIRED"
         );
         assert_eq!(error.run_id(), has_run.then_some("r"), "{reason}");
     }
