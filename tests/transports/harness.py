@@ -188,7 +188,8 @@ class Stream:
         assert self.call.code() is grpc.StatusCode.OK
         kinds = [kind_of(event) for event in events]
         assert kinds[0] in {"run_started", "gap"}
-        assert [kind for kind in kinds if kind in TERMINAL] == kinds[-1:]
+        own = [kind_of(event) for event in events if not event.HasField("source")]  # no child's
+        assert [kind for kind in own if kind in TERMINAL] == kinds[-1:]
         numbers = [e.sequence for e in events if kind_of(e) not in {"heartbeat", "gap", "snapshot"}]
         assert numbers == sorted(set(numbers))
         return events[-1]
