@@ -49,6 +49,23 @@ def test_the_run_that_asks_is_named(address: str, client: RunClient, run_id: str
     assert f"pullcord continue {child} --approve call-1" in errors
 
 
+def test_the_shown_command_can_be_copied(address: str, client: RunClient, run_id: str) -> None:
+    """On a terminal of 80 columns it has no line end within, and it names the server if it must."""
+    args = ("run", "agents/refund", "--run-id", run_id, "--address", address)
+    with Command(*args, terminal=True, COLUMNS="80") as command:
+        command.until("--approve call-1 --address")
+        assert call("continue", run_id, "--approve", "call-1", address=address).returncode == 0
+        _, seen, _ = command.end()
+    assert f"pullcord continue {run_id} --approve call-1 --address {address}" in seen
+
+
+def test_no_decision_is_answered_with_the_flags(address: str, run_id: str) -> None:
+    """The flags are named, and no field of the API."""
+    done = call("continue", run_id, address=address)
+    assert done.returncode == 2
+    assert "give a decision: --approve, --decline or --answer" in done.stderr
+
+
 def test_what_cannot_be_decided(address: str, client: RunClient, run_id: str) -> None:
     """No decision, one that is no decision, and a run that does not wait are wrong usage."""
     client.start("agents/say", "hi", run_id=run_id)

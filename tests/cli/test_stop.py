@@ -129,7 +129,11 @@ def test_many(address: str, client: RunClient) -> None:
 
 def test_many_without_a_filter_or_a_yes(address: str) -> None:
     """`cancel-all` refuses to stop everything, and to go on unasked where nobody can be asked."""
-    assert call("cancel-all", "--yes", address=address).returncode == 2
+    everything = call("cancel-all", "--yes", address=address)
+    assert everything.returncode == 2
+    assert everything.stderr == (
+        "pullcord: say which runs: --session, --user, --runnable or --label\n"
+    )
     done = call("cancel-all", "--user", "ann", address=address)
     assert done.returncode == 2
     assert "--yes" in done.stderr
