@@ -13,13 +13,12 @@ import asyncpg
 from pullcord.v1 import run_service_pb2 as v1
 
 from tests.bench.caller import Caller, serving
-from tests.bench.cost import Costs, cost
+from tests.bench.cost import cost
 from tests.bench.figures import Figure, Series, at_least, at_most, percentile
-from tests.bench.paced import speak
 from tests.bench.plan import Plan
 from tests.bench.process import Child
 from tests.bench.script import Script
-from tests.bench.stored import LOGS, STREAMS, calls
+from tests.bench.stored import LOGS, against_memory
 from tests.postgres import Postgres, programs
 
 
@@ -28,31 +27,10 @@ async def measure(plan: Plan) -> list[Figure]:
         return []
     with contextlib.closing(Postgres(durable=True)) as postgres:
         url = postgres.url()
-        figures = [*await _against_memory(plan, url), *await _elsewhere(plan, url)]
+        async with serving("product", store=url):  # another replica, which has nothing to do
+            figures = await against_memory(plan, url, "PostgreSQL")
+        figures += await _elsewhere(plan, url)
         return [*figures, *await _records(plan, url)]
-
-
-async def _against_memory(plan: Plan, url: str) -> list[Figure]:
-    costs = Costs(f"a message: {STREAMS} paced streams, PostgreSQL beside memory")
-    took = {
-        name: Series(f"{name}, PostgreSQL beside memory, p50", "ms")
-        for name in ("StartRun", "CancelRun of a live run", "a run from start to end")
-    }
-    async with (
-        serving("product", store="memory") as memory,
-        serving("product", store=url) as shared,
-        serving("product", store=url),  # another replica, which has nothing to do
-    ):
-        for _ in range(plan.rounds):
-            theirs, theirs_sent = await speak(memory, STREAMS)
-            ours, ours_sent = await speak(shared, STREAMS)
-            costs.add(ours, ours_sent, theirs, theirs_sent)
-            for ours_took, theirs_took, series in zip(
-                await calls(shared, plan), await calls(memory, plan), took.values(), strict=True
-            ):
-                series.add(ours_took, theirs_took)
-    control, _ = costs.figures()
-    return [control, *(series.figure() for series in took.values())]
 
 
 async def _elsewhere(plan: Plan, url: str) -> list[Figure]:

@@ -24,33 +24,34 @@ LOGS = 5000
 async def measure(plan: Plan) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "runs.db"
-        figures = await _against_memory(plan, file)
+        figures = await against_memory(plan, str(file), "SQLite")
         return [*figures, *await _records(plan, Path(folder) / "many.db")]
 
 
-async def _against_memory(plan: Plan, file: Path) -> list[Figure]:
-    costs = Costs(f"a message: {STREAMS} paced streams, SQLite beside memory")
+async def against_memory(plan: Plan, store: str, name: str) -> list[Figure]:
+    """What a message and the calls cost with this store; memory is the baseline."""
+    costs = Costs(f"a message: {STREAMS} paced streams, {name} beside memory")
     took = {
-        name: Series(f"{name}, SQLite beside memory, p50", "ms")
-        for name in ("StartRun", "CancelRun of a live run", "a run from start to end")
+        call: Series(f"{call}, {name} beside memory, p50", "ms")
+        for call in ("StartRun", "CancelRun of a live run", "a run from start to end")
     }
     async with (
         serving("product", store="memory") as memory,
-        serving("product", store=file) as sqlite,
+        serving("product", store=store) as lasting,
     ):
         for _ in range(plan.rounds):
             theirs, theirs_sent = await speak(memory, STREAMS)
-            ours, ours_sent = await speak(sqlite, STREAMS)
+            ours, ours_sent = await speak(lasting, STREAMS)
             costs.add(ours, ours_sent, theirs, theirs_sent)
             for ours_took, theirs_took, series in zip(
-                await calls(sqlite, plan), await calls(memory, plan), took.values(), strict=True
+                await _calls(lasting, plan), await _calls(memory, plan), took.values(), strict=True
             ):
                 series.add(ours_took, theirs_took)
     control, _ = costs.figures()
     return [control, *(series.figure() for series in took.values())]
 
 
-async def calls(server: Server, plan: Plan) -> list[float]:
+async def _calls(server: Server, plan: Plan) -> list[float]:
     """What each call took, in milliseconds: the median of some."""
     starts, cancels, runs = [], [], []
     caller, waits = server.caller, Script(then="wait")
