@@ -292,11 +292,11 @@ type MessageRole int32
 const (
 	// Not stated. A server refuses it.
 	MessageRole_MESSAGE_ROLE_UNSPECIFIED MessageRole = 0
-	// A person, or whoever calls.
+	// The user: a person, or the program that calls.
 	MessageRole_MESSAGE_ROLE_USER MessageRole = 1
 	// The model.
 	MessageRole_MESSAGE_ROLE_ASSISTANT MessageRole = 2
-	// Whoever sets the model's task. The model is told it after the agent's own instructions.
+	// The model's task. It is sent after the agent's own instructions.
 	MessageRole_MESSAGE_ROLE_SYSTEM MessageRole = 3
 	// A tool that was called somewhere else: its result, as text.
 	MessageRole_MESSAGE_ROLE_TOOL MessageRole = 4
@@ -717,8 +717,8 @@ type RunSpec struct {
 	SessionPolicy SessionPolicy `protobuf:"varint,11,opt,name=session_policy,json=sessionPolicy,proto3,enum=pullcord.v1.SessionPolicy" json:"session_policy,omitempty"`
 	// The rest of the user's turn, after `input`: text, addresses, files. Unset: none.
 	Parts []*Part `protobuf:"bytes,12,rep,name=parts,proto3" json:"parts,omitempty"`
-	// What was said before this turn, the oldest first. The model is told it in place of the session's own
-	// earlier turns. Unset: the session's earlier turns, if there is a session.
+	// What was said before this turn, the oldest first. It is sent to the model in place of the session's
+	// own earlier turns. Unset: the session's earlier turns, if there is a session.
 	Messages      []*Message `protobuf:"bytes,13,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -403,8 +403,8 @@ pub struct RunSpec {
     /// The rest of the user's turn, after `input`: text, addresses, files. Unset: none.
     #[prost(message, repeated, tag = "12")]
     pub parts: ::prost::alloc::vec::Vec<Part>,
-    /// What was said before this turn, the oldest first. The model is told it in place of the session's own
-    /// earlier turns. Unset: the session's earlier turns, if there is a session.
+    /// What was said before this turn, the oldest first. It is sent to the model in place of the session's
+    /// own earlier turns. Unset: the session's earlier turns, if there is a session.
     #[prost(message, repeated, tag = "13")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
 }
@@ -742,11 +742,11 @@ impl ToolCallState {
 pub enum MessageRole {
     /// Not stated. A server refuses it.
     Unspecified = 0,
-    /// A person, or whoever calls.
+    /// The user: a person, or the program that calls.
     User = 1,
     /// The model.
     Assistant = 2,
-    /// Whoever sets the model's task. The model is told it after the agent's own instructions.
+    /// The model's task. It is sent after the agent's own instructions.
     System = 3,
     /// A tool that was called somewhere else: its result, as text.
     Tool = 4,

@@ -256,8 +256,8 @@ export type RunSpec = Message$1<"pullcord.v1.RunSpec"> & {
   parts: Part[];
 
   /**
-   * What was said before this turn, the oldest first. The model is told it in place of the session's own
-   * earlier turns. Unset: the session's earlier turns, if there is a session.
+   * What was said before this turn, the oldest first. It is sent to the model in place of the session's
+   * own earlier turns. Unset: the session's earlier turns, if there is a session.
    *
    * @generated from field: repeated pullcord.v1.Message messages = 13;
    */
@@ -852,7 +852,7 @@ export enum MessageRole {
   UNSPECIFIED = 0,
 
   /**
-   * A person, or whoever calls.
+   * The user: a person, or the program that calls.
    *
    * @generated from enum value: MESSAGE_ROLE_USER = 1;
    */
@@ -866,7 +866,7 @@ export enum MessageRole {
   ASSISTANT = 2,
 
   /**
-   * Whoever sets the model's task. The model is told it after the agent's own instructions.
+   * The model's task. It is sent after the agent's own instructions.
    *
    * @generated from enum value: MESSAGE_ROLE_SYSTEM = 3;
    */
