@@ -106,16 +106,16 @@ def test_promise_12_thousands_of_runs_leave_everything_flat(
     gc.collect()
     before, threads = remains(), threading.active_count()
     tracemalloc.start()
-    for n in range(60, 100):
-        one(n)
-    gc.collect()
-    first = tracemalloc.get_traced_memory()[0]
-    for n in range(100, 400):
-        one(n)
-    gc.collect()
-    growth = tracemalloc.get_traced_memory()[0] - first
+    held = []
+    for first, last in ((60, 100), (100, 300), (300, 500)):
+        for n in range(first, last):
+            one(n)
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert growth < 200_000, "less than one kilobyte a run"
+    # A leak grows with every run; what another thread of the process takes meanwhile comes once.
+    growth = min(held[1] - held[0], held[2] - held[1])
+    assert growth < 130_000, "less than one kilobyte a run"
     assert threading.active_count() <= threads + 3
     assert remains().fds <= before.fds
     freed(engine)
