@@ -5,18 +5,17 @@ start that fails at one of these steps gives the earlier ones back. What an admi
 own business, and when its turn comes is its session's.
 """
 
-import contextvars
 import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from pullcord.engine.aside import each
 from pullcord.engine.capacity import Capacity
 from pullcord.engine.clock import Clock
 from pullcord.engine.completion import Completer
 from pullcord.engine.directory import Directory, RunHandle
+from pullcord.engine.history import history_of
 from pullcord.engine.journal import Journal
 from pullcord.engine.live.child import ChildHandle
 from pullcord.engine.live.live import Key, LiveRun
@@ -29,7 +28,6 @@ from pullcord.engine.ports import (
     CancelRequest,
     EndedRun,
     Executor,
-    NotYet,
     Observer,
     RunStore,
     Terms,
@@ -38,7 +36,8 @@ from pullcord.engine.ports import (
 from pullcord.engine.replicas import Replicas
 from pullcord.engine.sessions import Sessions
 from pullcord.engine.start import Start, margin
-from pullcord.run.cancel import CancelCause, Cancellation
+from pullcord.engine.turns import Turns
+from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import (
     InvalidArgument,
     PullcordError,
@@ -51,7 +50,7 @@ from pullcord.run.errors import (
 from pullcord.run.events import Source
 from pullcord.run.message import Given
 from pullcord.run.place import Runs
-from pullcord.run.record import DisconnectPolicy, Run, RunSpec, SessionPolicy
+from pullcord.run.record import DisconnectPolicy, RunSpec
 from pullcord.run.runnable import Runnable, RunnableInfo, takes_of
 from pullcord.run.scope import Scope
 from pullcord.run.sink import Child
@@ -59,9 +58,6 @@ from pullcord.run.takes import Takes
 
 _SOON = 1.0
 """Seconds until a store that did not answer is asked to take a row back."""
-_MAX_HISTORY = 1000
-"""Runs of its session that a run can read, the last ones. No model takes more."""
-
 
 _log = logging.getLogger("pullcord.engine")
 
@@ -95,10 +91,14 @@ class Admission:
         self.capacity = Capacity(options.max_live_runs)
         self._unheard = 0 if store.durable else UNBOUNDED
         """The events of a run that may be shown before its store has heard of it."""
-        self.replicas: Replicas | None = None
-        """Set if other processes share the store."""
-        self._takeable: set[Key] = set()
-        """Runs that wait for their turn, and that another process may begin."""
+        self._turns = Turns(
+            store, clock, directory, self.sessions, self.completer, self.capacity, self._execute
+        )
+        self._replicas: Replicas | None = None
+
+    def join(self, replicas: Replicas) -> None:
+        """Other processes share the store."""
+        self._replicas = self._turns.replicas = replicas
 
     # --- a start of a caller's
 
@@ -248,7 +248,7 @@ class Admission:
                 return
             if start.deadline is not None:
                 live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
-            self._execute_in_turn(live, start, terms)
+            self._turns.take(live, start, asks=self._store.durable and not terms.begins)
         except BaseException as error:
             self._refuse(live, error)
             raise
@@ -278,7 +278,7 @@ class Admission:
             if live.state.is_terminal:
                 self.capacity.release()
             else:
-                self._execute_in_turn(live, start, terms)
+                self._turns.take(live, start, asks=self._store.durable and not terms.begins)
         except Exception as error:
             live.fail(error)
             self.capacity.release()
@@ -288,7 +288,7 @@ class Admission:
     def put_down(self, live: LiveRun) -> bool:
         """Lets go of a run that waits for its turn: it begins in a process to come, if the store
         outlives this one. Whether it does."""
-        if live.key not in self._takeable or not self.sessions.leave(live):
+        if not self._turns.give_up(live):
             return False
         live.put_down()
         self.completer.refused(live)
@@ -367,7 +367,7 @@ class Admission:
             reserved=reserved,
             holds_end=self._store.durable,
             create_time=create_time,
-            ask_others=None if self.replicas is None else self.replicas.ask_others,
+            ask_others=None if self._replicas is None else self._replicas.ask_others,
         )
 
     def _port(self, live: LiveRun) -> LivePort:
@@ -376,109 +376,22 @@ class Admission:
         return LivePort(
             live,
             start_child=self.start_child,
-            history=lambda: self._history(live.scope, spec) if spec.session_id else [],
+            history=lambda: history_of(
+                self._store, live.scope, spec, max_bytes=self._options.max_parts_bytes
+            ),
             on_release=self.capacity.release,
         )
-
-    def _history(self, scope: Scope, spec: RunSpec) -> list[Run]:
-        """The session's runs, the latest of them with the data of what they were given.
-
-        Stores keep that with the spec. As much of it is read as one run may be given.
-        """
-        runs = self._store.history(scope, spec.session_id, spec.runnable, _MAX_HISTORY)
-        left = self._options.max_parts_bytes
-        for index in reversed(range(len(runs))):
-            run = runs[index]
-            found = self._store.find(scope, run.run_id) if run.parts and left > 0 else None
-            parts = found.spec.parts if found is not None else ()
-            left -= sum(part.size for part in parts)
-            if left < 0 or not parts:
-                parts = tuple(part.brief() for part in run.parts)
-            runs[index] = replace(run, parts=parts)
-        return runs
-
-    def _execute_in_turn(self, live: LiveRun, start: Start, terms: Terms) -> None:
-        """Executes a run as soon as its session lets it. Raises only if nothing was changed.
-
-        A run that could be taken over while it waits asks the store before it begins, in a thread
-        that may block.
-        """
-        superseded = self._supersede(live)
-        context = contextvars.copy_context()  # its own, not that of the run whose end begins it
-        asks = self._store.durable and not terms.begins
-        begin = partial(self._begin_in_turn, live, start, context, asks)
-        if asks:
-            self._takeable.add(live.key)
-            turn = partial(self.completer.soon, begin)  # the end that makes it its turn goes on
-        else:
-            turn = begin
-        if not self.sessions.is_turn(live, turn):
-            return
-        if superseded or asks:
-            begin()
-        else:
-            self._execute(live, start)
 
     def _execute(self, live: LiveRun, start: Start) -> None:
         runs = self._runs(live.scope)
         self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
-
-    def _begin_in_turn(
-        self, live: LiveRun, start: Start, context: contextvars.Context, asks: bool
-    ) -> None:
-        """It is the run's turn; `asks`: if the store lets it begin."""
-        again = partial(self._begin_in_turn, live, start, context, asks)
-        try:
-            if start.loop is not None and start.loop.is_closed():
-                raise RuntimeError("the event loop that was to run it is closed")
-            if asks and (may := self._may_begin(live)) is not True:
-                if may is None and self.replicas is not None:
-                    self.replicas.wait_for_turn(live, again)
-                else:
-                    self.capacity.release()
-                return
-            context.run(self._execute, live, start)
-        except StoreUnavailable:
-            self.completer.again(again, _SOON)
-        except Exception as error:
-            live.fail(error)
-            self.capacity.release()
-
-    def _may_begin(self, live: LiveRun) -> bool | None:
-        """Whether the store lets a run begin that waited; then nobody takes it over any more. None:
-        not yet."""
-        if live.state.is_terminal:
-            return False
-        stop = self._store.begin(*live.key)
-        if isinstance(stop, NotYet):
-            return None
-        self._takeable.discard(live.key)
-        if stop is not None:
-            live.stop(stop)
-        return not live.state.is_terminal
-
-    def _supersede(self, live: LiveRun) -> bool:
-        """Stops the runs whose place this one takes; whether there were any."""
-        if live.spec.session_policy is not SessionPolicy.SUPERSEDE:
-            return False
-        reason = f"run {live.run_id} took its place in the session"
-        stop = CancelRequest(Cancellation(CancelCause.SUPERSEDED, reason=reason))
-        earlier = self.sessions.supersede(live)
-        each(earlier, lambda run: run.cancel(stop))
-        if (sharing := self._store.sharing) is not None:
-            for run_id in sharing.ahead(*live.key):
-                if self._directory.here(live.scope, run_id) is None:
-                    now = replace(stop.cancellation, accept_time=self._clock.time())
-                    request = replace(stop, cancellation=now)
-                    self._store.request_stop(live.scope, run_id, request, before_start=False)
-        return bool(earlier)
 
     # --- the way back
 
     def _kept(self, live: LiveRun) -> None:
         if self.journal is not None:
             self.journal.forget(live)
-            self._takeable.discard(live.key)
+            self._turns.forget(live)
         self._directory.remove(live)
 
     def _leave_session(self, live: LiveRun) -> None:

@@ -114,9 +114,8 @@ class Engine:
                     for one in sharing.claim(names):
                         self._admission.readmit(one, find)
 
-            self._replicas = self._admission.replicas = Replicas(
-                sharing, self._directory, take_over
-            )
+            self._replicas = Replicas(sharing, self._directory, take_over)
+            self._admission.join(self._replicas)
             self._replicas.begin()
         return len(waiting)
 
