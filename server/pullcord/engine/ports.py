@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pullcord.engine.log.log import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.numbered import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.record import Record
 from pullcord.engine.sharing import Sharing
 from pullcord.run.cancel import Cancellation

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pullcord.engine.log.log import UNBOUNDED, EventLog
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.numbered import UNBOUNDED
 from pullcord.engine.log.record import Record
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import EndedRun
@@ -35,9 +36,13 @@ class Mirror:
         self.incarnation = incarnation
         """Of the process that executes the run, as far as is known."""
         self.spec = left.spec
-        self.log = EventLog(options.max_log_bytes, options.max_log_records, UNBOUNDED, lambda: None)
-        if left.base is not None:
-            self.log.last_sequence = left.base.last_sequence
+        self.log = EventLog(
+            options.max_log_bytes,
+            options.max_log_records,
+            UNBOUNDED,
+            lambda: None,
+            after_sequence=0 if left.base is None else left.base.last_sequence,
+        )
         self.log.take(left.records)
         self.question = 0
         self._options = options

@@ -28,7 +28,8 @@ from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.live.presence import Presence
 from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import PARENT_ENDED
-from pullcord.engine.log.log import UNBOUNDED, EventLog
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.numbered import UNBOUNDED
 from pullcord.engine.log.record import Record
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from time import time
 from typing import Protocol
 
-from pullcord.engine.log.log import EventLog, Trimmed
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.log.numbered import Trimmed
 from pullcord.engine.log.record import Record
 from pullcord.run.events import Event, Gap, Heartbeat, Snapshot
 from pullcord.run.record import Run
