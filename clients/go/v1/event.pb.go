@@ -1076,7 +1076,10 @@ type RunPaused struct {
 	// What is asked, in words. Always set.
 	Question string `protobuf:"bytes,1,opt,name=question,proto3" json:"question,omitempty"`
 	// The tool calls that wait for the decision, in state WAITING. Always set.
-	ToolCalls     []*ToolCall `protobuf:"bytes,2,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	ToolCalls []*ToolCall `protobuf:"bytes,2,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// Whether the wait outlives the server process: the run can then be continued after a restart, or by
+	// another replica. Unset: it cannot, and ends FAILED, cause LOST, if its server dies meanwhile.
+	Survives      bool `protobuf:"varint,3,opt,name=survives,proto3" json:"survives,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1123,6 +1126,13 @@ func (x *RunPaused) GetToolCalls() []*ToolCall {
 		return x.ToolCalls
 	}
 	return nil
+}
+
+func (x *RunPaused) GetSurvives() bool {
+	if x != nil {
+		return x.Survives
+	}
+	return false
 }
 
 // The run goes on after a decision. The calls that are not executed then end, in state DECLINED or, with
@@ -1738,11 +1748,12 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\fUsageUpdated\x12(\n" +
 	"\x05usage\x18\x01 \x01(\v2\x12.pullcord.v1.UsageR\x05usage\"P\n" +
 	"\x0fCancelRequested\x12=\n" +
-	"\fcancellation\x18\x01 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\"]\n" +
+	"\fcancellation\x18\x01 \x01(\v2\x19.pullcord.v1.CancellationR\fcancellation\"y\n" +
 	"\tRunPaused\x12\x1a\n" +
 	"\bquestion\x18\x01 \x01(\tR\bquestion\x124\n" +
 	"\n" +
-	"tool_calls\x18\x02 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\"$\n" +
+	"tool_calls\x18\x02 \x03(\v2\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1a\n" +
+	"\bsurvives\x18\x03 \x01(\bR\bsurvives\"$\n" +
 	"\fRunContinued\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\"\v\n" +
 	"\tHeartbeat\"Q\n" +

@@ -1037,6 +1037,10 @@ pub struct RunPaused {
     /// The tool calls that wait for the decision, in state WAITING. Always set.
     #[prost(message, repeated, tag = "2")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
+    /// Whether the wait outlives the server process: the run can then be continued after a restart, or by
+    /// another replica. Unset: it cannot, and ends FAILED, cause LOST, if its server dies meanwhile.
+    #[prost(bool, tag = "3")]
+    pub survives: bool,
 }
 /// The run goes on after a decision. The calls that are not executed then end, in state DECLINED or, with
 /// an answer, COMPLETED; the others begin.

@@ -225,12 +225,14 @@ class Ask(_message.Message):
     def __init__(self, id: _Optional[int] = ..., run: _Optional[int] = ..., began: _Optional[bool] = ..., settle: _Optional[bool] = ..., stop: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., begin: _Optional[_Union[Happened, _Mapping]] = ..., tool_started: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., start_child: _Optional[_Union[StartChild, _Mapping]] = ..., history: _Optional[int] = ..., follow_run: _Optional[_Union[FollowRun, _Mapping]] = ..., get: _Optional[str] = ..., wait: _Optional[str] = ..., take: _Optional[int] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., continue_run: _Optional[_Union[Continue, _Mapping]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Pause(_message.Message):
-    __slots__ = ("question", "calls")
+    __slots__ = ("question", "calls", "continuation")
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CALLS_FIELD_NUMBER: _ClassVar[int]
+    CONTINUATION_FIELD_NUMBER: _ClassVar[int]
     question: str
     calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
-    def __init__(self, question: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ...) -> None: ...
+    continuation: bytes
+    def __init__(self, question: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., continuation: _Optional[bytes] = ...) -> None: ...
 
 class StartChild(_message.Message):
     __slots__ = ("key", "offer", "input", "data", "path", "parts", "messages")
@@ -341,7 +343,7 @@ class Hello(_message.Message):
     def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., options: _Optional[str] = ..., log_level: _Optional[str] = ..., log_json: _Optional[bool] = ..., exclusive: _Optional[bool] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("run", "spec", "key", "parent", "trace", "tenant", "owner", "data")
+    __slots__ = ("run", "spec", "key", "parent", "trace", "tenant", "owner", "data", "resumed")
     class TraceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -357,6 +359,7 @@ class Start(_message.Message):
     TENANT_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
     run: int
     spec: _run_pb2.RunSpec
     key: int
@@ -365,7 +368,18 @@ class Start(_message.Message):
     tenant: str
     owner: str
     data: bytes
-    def __init__(self, run: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., key: _Optional[int] = ..., parent: _Optional[int] = ..., trace: _Optional[_Mapping[str, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    resumed: Resumed
+    def __init__(self, run: _Optional[int] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., key: _Optional[int] = ..., parent: _Optional[int] = ..., trace: _Optional[_Mapping[str, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., data: _Optional[bytes] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ...) -> None: ...
+
+class Resumed(_message.Message):
+    __slots__ = ("continuation", "decisions", "usage")
+    CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    continuation: bytes
+    decisions: _containers.RepeatedCompositeFieldContainer[Decision]
+    usage: _run_pb2.Usage
+    def __init__(self, continuation: _Optional[bytes] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("run", "cancellation", "grace_period")

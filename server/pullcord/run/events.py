@@ -179,6 +179,8 @@ class RunPaused:
     question: str
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls that wait for it."""
+    survives: bool = False
+    """Whether the run can still be continued when the server process that executes it is gone."""
 
 
 @dataclass(frozen=True, slots=True)

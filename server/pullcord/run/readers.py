@@ -387,6 +387,7 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
     events.RunPaused: {
         "question": lambda value, field, _: text(value, field, MAX_QUESTION),
         "tool_calls": waiting,
+        "survives": _bool,
     },
     events.RunContinued: {"actor": _cut_at(MAX_ID)},
     events.Custom: {"name": display_name, "data": _data},

@@ -164,12 +164,14 @@ class CancelRequested(_message.Message):
     def __init__(self, cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ...) -> None: ...
 
 class RunPaused(_message.Message):
-    __slots__ = ("question", "tool_calls")
+    __slots__ = ("question", "tool_calls", "survives")
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    SURVIVES_FIELD_NUMBER: _ClassVar[int]
     question: str
     tool_calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
-    def __init__(self, question: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ...) -> None: ...
+    survives: bool
+    def __init__(self, question: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., survives: _Optional[bool] = ...) -> None: ...
 
 class RunContinued(_message.Message):
     __slots__ = ("actor",)

@@ -207,6 +207,7 @@ def _fill_run_paused(m: event_pb2.RunPaused, p: events.RunPaused) -> None:
     m.question = p.question
     for call in p.tool_calls:
         fill_tool_call(m.tool_calls.add(), call)
+    m.survives = p.survives
 
 
 def _fill_run_continued(m: event_pb2.RunContinued, p: events.RunContinued) -> None:
@@ -361,7 +362,7 @@ _PAYLOADS: list[tuple[type[Payload], str, Callable[..., None], Callable[[Any], P
         events.RunPaused,
         "run_paused",
         _fill_run_paused,
-        lambda m: events.RunPaused(m.question, tool_calls_of(m.tool_calls)),
+        lambda m: events.RunPaused(m.question, tool_calls_of(m.tool_calls), m.survives),
     ),
     (
         events.RunContinued,
