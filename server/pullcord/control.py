@@ -40,15 +40,14 @@ class ControlServer(RunServer):
         """`reload`: fresh workers take over whenever a Python file beneath this folder changes."""
         self._reload = reload
         self._is_healthy = True
-        self._saying: set[asyncio.Future[None]] = set()
-        self._transport = None
+        self._front = None
         self.on_startup = self.on_shutdown = ()  # each worker calls those of its module
         self.settings = settings
         self._given: list[str] = []
         self.catalog = Catalog()  # workers report what there is
         self._authenticator = self._policy = None  # by the settings only
         self._quotas = make_quotas(settings)
-        self.mtls_address = ""
+        self.mtls_address = self.http_url = ""
         observer = counting(Telemetry(), self._quotas)
         options = WorkerOptions(
             target=target,
@@ -119,11 +118,9 @@ class ControlServer(RunServer):
 
     def healthy(self, is_so: bool) -> None:
         """Whether runs can be executed now; health says so."""
-        if is_so is not self._is_healthy and self._transport is not None:
+        if is_so is not self._is_healthy and self._front is not None:
             self._is_healthy = is_so
-            said = asyncio.ensure_future(self._transport.set_serving(is_so, "workers"))
-            self._saying.add(said)
-            said.add_done_callback(self._saying.discard)
+            self._front.set_serving(is_so, "workers")
 
     def output(self, name: str, pid: int, data: bytes) -> None:
         """A worker wrote to its stdout or stderr."""

@@ -22,7 +22,7 @@ from pullcord.service.access import Policy, everybody
 from pullcord.service.policy import read_policy
 from pullcord.service.quotas import Quotas
 from pullcord.settings import Settings, SettingsError
-from pullcord.transports.grpc.server import Doors
+from pullcord.transports.front import Doors
 from pullcord.transports.grpc.tls import TlsFiles
 
 _log = logging.getLogger("pullcord.server")
@@ -71,13 +71,18 @@ class Entrance:
             self._writer.close()
 
 
-def check_exposure(listen: str, settings: Settings, *, knows_callers: bool) -> None:
+def check_exposure(
+    listen: str, settings: Settings, *, knows_callers: bool, encrypted: bool | None = None
+) -> None:
     """Refuses an address at which everybody could do everything, or read what others say.
+
+    `encrypted`: whether its connections are; None: they are if there is a certificate.
 
     Raises:
         SettingsError: with the three ways to go on.
     """
-    encrypted = settings.tls_certificate is not None
+    if encrypted is None:
+        encrypted = settings.tls_certificate is not None
     if stays_here(listen) or (encrypted and knows_callers):
         return
     if settings.insecure:

@@ -28,12 +28,14 @@ from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
 from pullcord.run.runnable import Runnable
 from pullcord.service.access import Policy
-from pullcord.settings import Settings, read_settings
+from pullcord.settings import Settings, overridden, read_settings
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.opening import MEMORY, open_default, open_store
 from pullcord.telemetry import Telemetry
+from pullcord.transports.front import Front
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer
 from pullcord.transports.grpc.tls import server_credentials
+from pullcord.webdoor import listen_web, make_web
 
 _MESSAGE = 16 * 1024 * 1024
 """Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
@@ -75,6 +77,7 @@ class RunServer:
         workflows: Iterable[Any] = (),
         *,
         settings: Settings | None = None,
+        http: str | None = None,
         observer: Observer | None = None,
         clock: Clock | None = None,
         store: str | Callable[[Clock, EngineOptions], RunStore] | None = None,
@@ -87,24 +90,28 @@ class RunServer:
         LangGraph, agno and the OpenAI Agents SDK. Which kind each is, it says by itself.
 
         The hooks are called in each process that executes runs, before the first and after the
-        last of them. `store` keeps the runs: `memory`, a file, or what makes one; None: what the
+        last of them. `http` is an address, host:port, at which the same runs are served over HTTP.
+        `store` keeps the runs: `memory`, a file, or what makes one; None: what the
         settings say, or memory. It is opened when the server serves. `authenticator` verifies
         callers, and `policy` says who may start what; without them, the settings do.
 
         Raises ValueError where two runnables have one name, SettingsError for wrong settings."""
         given = {
             "settings": settings,
+            "http": http,
             "observer": observer,
             "store": store,
             "authenticator": authenticator,
             "policy": policy,
         }
         self._given = [name for name, value in given.items() if value]
-        self.settings = settings or read_settings()
+        self.settings = overridden(settings or read_settings(), {"http": http})
         self._authenticator, self._policy = authenticator, policy
         self._quotas = make_quotas(self.settings)
         self.mtls_address = ""
         """Where callers with client certificates are served, once they are."""
+        self.http_url = ""
+        """Where runs are served over HTTP, once they are."""
         self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
         options = self.settings.engine
         clock = clock or ThreadClock()
@@ -116,7 +123,7 @@ class RunServer:
             isolate_all=self.settings.isolation == "process",
         )
         self._parts = Parts(options, clock, observer, executor, store)
-        self._transport: GrpcServer | None = None
+        self._front: Front | None = None
         self.on_startup, self.on_shutdown = tuple(on_startup), tuple(on_shutdown)
         self._background: _Background | None = None
         self._begun = False
@@ -191,30 +198,39 @@ class RunServer:
     ) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         entrance = self._entrance()
-        server = GrpcServer(self.engine, self.catalog, self._grpc_options(), entrance.doors)
-        self._transport = server
+        front = Front(self.engine, self.catalog, entrance.doors, self.settings.heartbeat)
+        self._front = front
+        server = GrpcServer(front, self._grpc_options())
+        web = make_web(front, self.settings)
         watching: asyncio.Future[None] | None = None
         try:
             address = self._listen(server, entrance, listen)
+            if web is not None:
+                self.http_url = listen_web(web, self.settings, entrance)
             await _in_thread(call_hooks, self.on_startup)
             waited = await _in_thread(self.engine.recover, self.catalog.find, self.catalog.names)
+            front.open()
             await server.start()
+            if web is not None:
+                await web.start()
             on_ready(address)
             _log.info("runs are kept in %s", self.kept_in)
             if waited:
                 _log.info("runs that an earlier process had not begun: %d", waited)
-            watching = asyncio.ensure_future(self._watch_store(server))
+            watching = asyncio.ensure_future(self._watch_store(front))
             await stop.wait()
-            await self._drain(server)
+            await self._drain(front)
         finally:
             if watching is not None:
                 watching.cancel()
-            await server.stop(flush)
+            ends = [server.stop(flush), *([web.stop(flush)] if web is not None else [])]
+            await asyncio.gather(*ends)
+            await front.close()
             await _in_thread(self.engine.close)
             await _in_thread(entrance.close)
             await _in_thread(call_hooks, self.on_shutdown)
 
-    async def _watch_store(self, server: GrpcServer) -> None:
+    async def _watch_store(self, front: Front) -> None:
         """Says by health while the store does not answer. Ends with the server."""
         answers = True
         while self.engine.blocking:
@@ -228,13 +244,13 @@ class RunServer:
                         logging.INFO if now else logging.ERROR,
                         "the store answers again" if now else "the store does not answer",
                     )
-                    await server.set_serving(now, "store")
+                    front.set_serving(now, "store")
 
-    async def _drain(self, server: GrpcServer) -> None:
+    async def _drain(self, front: Front) -> None:
         """Returns when every run has ended, so that every watcher can still get its last event."""
         engine, options = self.engine, self.engine.options
         engine.drain()
-        await server.drain()
+        front.drain()
         if (live := engine.occupied) > 0:
             runs = "1 run is" if live == 1 else f"{live} runs are"
             _log.info(

@@ -5,12 +5,20 @@ composition root there are only arguments.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
 from pullcord.engine.options import MAX_PARTS_BYTES, EngineOptions
@@ -25,6 +33,7 @@ STATM = Path("/proc/self/statm")
 """Where Linux tells how much memory this process holds."""
 
 
+_ORIGIN = re.compile(r"https?://[^/\\s*]+/?")
 NO_ADDRESS = "must be host:port, or unix:path"
 
 
@@ -32,6 +41,14 @@ def is_address(text: str) -> bool:
     """Whether a server can listen there: host:port, or unix:path."""
     host, _, port = text.rpartition(":")
     return text.startswith("unix:") or bool(host and port.isdecimal() and int(port) < 2**16)
+
+
+def _names(value: Any) -> Any:
+    """Several names in one text, with commas or blanks between them."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 
 class SettingsError(ValueError):
@@ -50,6 +67,14 @@ class Settings(BaseSettings):
 
     listen: str = "127.0.0.1:50051"
     """The address to serve on, host:port; port 0 takes a free one."""
+    http: str = ""
+    """The address to serve over HTTP, host:port. Unset: over gRPC only."""
+    http_origin: Names = ()
+    """Origins of pages that may call over HTTP, such as https://app.example.com; several with a
+    comma. The server's own pages always may."""
+    http_host: Names = ()
+    """Names by which browsers know this server, such as runs.example.com; several with a comma.
+    Needed if nobody is asked who calls, beside localhost and the addresses of this machine."""
     tls_certificate: Path | None = None
     """A file with the server's certificate chain, PEM. With tls_key; without both: plaintext."""
     tls_key: Path | None = None
@@ -126,11 +151,19 @@ class Settings(BaseSettings):
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
 
-    @field_validator("listen", "mtls_listen")
+    @field_validator("listen", "mtls_listen", "http")
     @classmethod
     def _is_address(cls, value: str, info: ValidationInfo) -> str:
-        if not is_address(value) and not (info.field_name == "mtls_listen" and not value):
+        if not is_address(value) and not (info.field_name != "listen" and not value):
             raise ValueError(NO_ADDRESS)
+        return value
+
+    @field_validator("http_origin")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"{origin!r} must be an origin, such as https://app.example.com")
         return value
 
     @field_validator("max_worker_memory")

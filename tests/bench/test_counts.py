@@ -12,8 +12,8 @@ from pullcord.run.events import Custom, RunCompleted, RunStarted
 from pullcord.service.following import Following
 from pullcord.service.notifier import Notifier
 from pullcord.service.readers import Readers
+from pullcord.transports.encoding import Encoder
 from pullcord.transports.grpc import streams
-from pullcord.transports.grpc.encoding import Encoder
 from pullcord.transports.grpc.outgoing import Outgoing
 from pullcord.transports.grpc.streams import send
 from pullcord.v1 import event_pb2

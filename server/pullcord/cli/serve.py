@@ -35,6 +35,20 @@ def serve(
             "else 127.0.0.1:50051."
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            help="A second address, host:port, for browsers and HTTP clients. Else PULLCORD_HTTP, "
+            "else none."
+        ),
+    ] = None,
+    http_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An origin whose pages may call over HTTP, such as https://app.example.com. "
+            "May be given several times."
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -100,7 +114,11 @@ def serve(
     try:
         if listen is not None and not is_address(listen):
             raise SettingsError(f"--listen: {listen!r} {NO_ADDRESS}")
+        if http is not None and not is_address(http):
+            raise SettingsError(f"--http: {http!r} {NO_ADDRESS}")
         given = {
+            "http": http,
+            "http_origin": tuple(http_origin) if http_origin else None,
             "tls_certificate": tls_cert,
             "tls_key": tls_key,
             "client_ca": client_ca,
@@ -115,7 +133,7 @@ def serve(
         configure_logging(server.settings.log_level, server.settings.log_json)
         server.serve(
             listen,
-            lambda address: _ready(address, server.kept_in, as_json),
+            lambda address: _ready(address, server.http_url, server.kept_in, as_json),
             store=store,
             outlives=True,
         )
@@ -159,9 +177,9 @@ def _failures() -> tuple[type[Exception], ...]:
     return (TargetError, ImportFailed, SettingsError, OSError)
 
 
-def _ready(address: str, store: str, as_json: bool) -> None:
+def _ready(address: str, http: str, store: str, as_json: bool) -> None:
     if as_json:
-        line = json.dumps({"address": address, "store": store})
+        line = json.dumps({"address": address, "store": store} | ({"http": http} if http else {}))
     else:
-        line = f"Pullcord is serving on {address}"
+        line = f"Pullcord is serving on {address}" + (f" and {http}" if http else "")
     lines.stdout().write(f"{line}\n".encode())  # nobody has to read it for the server to serve

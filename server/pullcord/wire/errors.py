@@ -214,13 +214,18 @@ def told_of(error: PullcordError) -> Told:
 
 
 def to_status(error: Exception) -> grpc.Status:
-    """The status of a refused call: its code, details and trailing metadata.
+    """The status of a refused call: its code, details and trailing metadata."""
+    return rpc_status.to_status(status_message(error))
+
+
+def status_message(error: Exception) -> Status:
+    """The same as a message, for transports that have other ways to send it.
 
     What is no refusal of ours is our own fault: INTERNAL, without its words.
     """
     reason = _REASONS.get(type(error)) if isinstance(error, PullcordError) else None
     if reason is None:
-        return to_status(errors.ServerFault())
+        return status_message(errors.ServerFault())
     row = TABLE[reason]
     told: Told = row.tell(error)
     status = Status(code=row.code.value[0], message=valid(str(error))[:MAX_MESSAGE_LENGTH])
@@ -236,7 +241,7 @@ def to_status(error: Exception) -> grpc.Status:
     if told.resource is not None:
         kind, name = told.resource
         _attach(status, ResourceInfo(resource_type=kind, resource_name=name))
-    return rpc_status.to_status(status)
+    return status
 
 
 def _attach(status: Status, detail: Message) -> None:

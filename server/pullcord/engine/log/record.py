@@ -27,6 +27,7 @@ class Record:
     __slots__ = (
         "count",
         "create_time",
+        "json",
         "lengths",
         "nbytes",
         "payload",
@@ -63,6 +64,8 @@ class Record:
         """What it was counted as when it was kept: data of an author's may have changed since."""
         self.wire: bytes | None = None
         """The serialized message, once somebody has made it: every watcher sends the same bytes."""
+        self.json: bytes | None = None
+        """Likewise as JSON; of deltas, which are made in no time, it is not kept."""
 
     def event(self, run_id: str) -> Event:
         """The same as a value."""

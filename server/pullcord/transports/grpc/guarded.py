@@ -11,7 +11,8 @@ from grpc_reflection.v1alpha import reflection
 
 from pullcord.run.errors import PermissionDenied, PullcordError
 from pullcord.run.principal import Verb
-from pullcord.transports.grpc.calls import Callers
+from pullcord.transports.calls import Callers
+from pullcord.transports.grpc.calls import incoming
 from pullcord.wire.errors import to_status
 
 
@@ -25,7 +26,7 @@ class Health(health.aio.HealthServicer):
     async def Watch(self, request: Any, context: Any) -> None:
         """Sends each change."""
         try:
-            await self._callers.of(context)
+            await self._callers.of(incoming(context))
         except PullcordError as error:
             await _refuse(context, error)
         await super().Watch(request, context)
@@ -43,7 +44,7 @@ class Reflection(reflection.aio.ReflectionServicer):
     ) -> AsyncIterator[Any]:
         """Answers each request."""
         try:
-            caller = await self._callers.of(context)
+            caller = await self._callers.of(incoming(context))
             if not caller.principal.grants.width(Verb.START):
                 raise PermissionDenied("start", "runs, and so not see what can be started")
         except PullcordError as error:

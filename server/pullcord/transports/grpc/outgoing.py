@@ -9,8 +9,6 @@ from collections import deque
 
 from pullcord.run.errors import ServerBusy
 
-LARGE = 64 * 1024
-"""Bytes from which on an answer or event is counted."""
 MAX_BYTES = 32 * 1024 * 1024
 """Of one connection. The first one always has room, however large it is."""
 MAX_WAITING = 100

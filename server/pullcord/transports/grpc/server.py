@@ -5,7 +5,7 @@ It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -13,19 +13,10 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from pullcord.engine.engine import Engine
-from pullcord.identity.authenticator import Authenticator
-from pullcord.service.access import Access, Policy, everybody
-from pullcord.service.audit import Audit, NoAudit
-from pullcord.service.lanes import Lanes
-from pullcord.service.notifier import Notifier
-from pullcord.service.quotas import Quotas
-from pullcord.service.readers import Readers
-from pullcord.service.verbs import Catalog, Verbs
-from pullcord.transports.grpc.calls import Callers
-from pullcord.transports.grpc.encoding import Encoder
+from pullcord.transports.answering import SERVICE
+from pullcord.transports.front import Front
 from pullcord.transports.grpc.guarded import Health, Reflection
-from pullcord.transports.grpc.service import SERVICE, RunService
+from pullcord.transports.grpc.service import RunService
 
 _NO_LIMIT = 2**31 - 1
 
@@ -52,62 +43,19 @@ class GrpcOptions:
     """A connection that has not become one of HTTP/2 after so long is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """Who comes in, what they may do and have, and who is told."""
-
-    authenticator: Authenticator | None = None
-    """None: nobody is verified, and everybody may do everything."""
-    policy: Policy = everybody
-    own_approval: bool = True
-    """Whether callers may decide about the calls of their own runs."""
-    quotas: Quotas = field(default_factory=Quotas)
-    audit: Audit = field(default_factory=NoAudit)
-
-
 class GrpcServer:
     """Serves one engine on one or more addresses. Made, started and stopped on one loop."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        catalog: Catalog,
-        options: GrpcOptions,
-        doors: Doors | None = None,
-    ) -> None:
-        """Without doors, everybody may do everything."""
-        doors = doors or Doors()
-        loop = asyncio.get_running_loop()
-        self._notifier = Notifier(loop, options.heartbeat)
-        self._lanes = Lanes(loop, engine.options.max_live_runs)
+    def __init__(self, front: Front, options: GrpcOptions) -> None:
+        self._front = front
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        self._readers = Readers(loop, engine.options.max_finished_bytes)
-        access = Access(engine, doors.policy, own_approval=doors.own_approval)
-        verbs = Verbs(
-            engine,
-            catalog,
-            self._lanes,
-            self._notifier,
-            self._readers,
-            access,
-            doors.quotas,
-            doors.audit,
-        )
-        callers = Callers(doors.authenticator, doors.audit)
-        self._encoder = Encoder()
-        most, parts = engine.options.max_input_bytes, engine.options.part_bounds
-        service = RunService(verbs, callers, self._lanes.requests, self._encoder, most, parts)
-        self._server.add_generic_rpc_handlers([service.handler()])
-        self._health = Health(callers)
+        self._server.add_generic_rpc_handlers([RunService(front).handler()])
+        self._health = Health(front.callers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflecting = Reflection(names, callers)
         add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-        add(reflecting, self._server)
-        self._drains = False
-        self._troubles: set[str] = set()
-        """Parts of the server without which no new run can be executed now."""
-        self._tickers: list[asyncio.Task[None]] = []
+        add(Reflection(names, front.callers), self._server)
+        self._saying: set[asyncio.Task[None]] = set()
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
         """Adds an address to serve, before the start; returns it with the port it really has.
@@ -130,40 +78,23 @@ class GrpcServer:
     async def start(self) -> None:
         """Serves."""
         await self._server.start()
-        for tick in (self._notifier.tick, self._readers.watch):
-            self._tickers.append(asyncio.create_task(tick()))
-        await self.set_serving(True)
-
-    async def drain(self) -> None:
-        """Tells load balancers that no new runs are taken; every call is still served."""
-        await self.set_serving(False)
-        self._drains = True
-
-    async def set_serving(self, is_so: bool, part: str = "") -> None:
-        """Says by health whether new runs can be executed, as far as one part of the server knows.
-
-        SERVING is what all parts say; no is for good, once the server drains.
-        """
-        if is_so:
-            self._troubles.discard(part)
-        else:
-            self._troubles.add(part)
-        if not self._drains:
-            status = health_pb2.HealthCheckResponse
-            await self._set_health(status.NOT_SERVING if self._troubles else status.SERVING)
+        self._front.on_serving(self._say)
+        await self._set_health(self._front.is_serving)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls now, and ends those under way after `grace` seconds."""
         await self._server.stop(grace)
-        for ticker in self._tickers:
-            ticker.cancel()
-        await asyncio.gather(*self._tickers, return_exceptions=True)
-        self._encoder.close()
-        self._lanes.close()
+        await asyncio.gather(*self._saying, return_exceptions=True)
 
-    async def _set_health(self, status: int) -> None:
+    def _say(self, is_serving: bool) -> None:
+        said = asyncio.create_task(self._set_health(is_serving))
+        self._saying.add(said)
+        said.add_done_callback(self._saying.discard)
+
+    async def _set_health(self, is_serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse
         for name in ("", SERVICE):
-            await self._health.set(name, status)
+            await self._health.set(name, status.SERVING if is_serving else status.NOT_SERVING)
 
 
 def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:

@@ -6,16 +6,12 @@ import grpc.aio
 
 from pullcord.engine.log.record import Record
 from pullcord.run.events import Snapshot
-from pullcord.run.message import MAX_SHOWN
-from pullcord.run.record import Run
 from pullcord.service.following import Following
+from pullcord.transports.answering import LARGE, weight
+from pullcord.transports.encoding import Encoder
 from pullcord.transports.grpc.calls import Context
-from pullcord.transports.grpc.encoding import Encoder
-from pullcord.transports.grpc.outgoing import LARGE, Outgoing
+from pullcord.transports.grpc.outgoing import Outgoing
 from pullcord.wire.event import response_bytes
-
-_DATA = 256 * 1024
-"""What is reckoned for a run's data, which nobody counts."""
 
 
 async def send(
@@ -44,14 +40,6 @@ async def send(
         raise asyncio.CancelledError from error
     finally:
         following.close()
-
-
-def weight(run: Run) -> int:
-    """Bytes that a run takes in a message, roughly."""
-    calls = sum(400 + len(call.arguments) + len(call.result) for call in run.tool_calls)
-    data = 0 if run.output_data is None else _DATA
-    parts: int = sum(min(part.size, MAX_SHOWN) for part in run.parts)
-    return len(run.input) + len(run.output) + calls + data + parts
 
 
 def _size(record: Record) -> int:

@@ -1,0 +1,205 @@
+"""The rpcs over any transport: each reads its request, calls the verb, and makes the answer.
+
+Requests and answers are bytes of pullcord.v1 messages here. Nothing is decided about runs: that is
+the verbs' and the engine's business; and no connection is known: a transport brings a `Call`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from pullcord.run.caller import Caller
+from pullcord.run.message import MAX_SHOWN, PartBounds
+from pullcord.run.record import Run, RunSpec
+from pullcord.run.requests import ContinueRequest
+from pullcord.service.following import Following
+from pullcord.service.lanes import Lane
+from pullcord.service.verbs import SMALL_DATA, Verbs
+from pullcord.transports.encoding import Encoder
+from pullcord.v1 import run_pb2
+from pullcord.v1 import run_service_pb2 as v1
+from pullcord.wire import requests
+from pullcord.wire.counting import COUNT_FROM, check_continue, split_start
+from pullcord.wire.fields import decode
+from pullcord.wire.run import (
+    cancel_results_message,
+    page_message,
+    receipt_message,
+    run_message,
+    runnable_message,
+)
+from pullcord.wire.spec import parse_spec
+
+SERVICE = v1.DESCRIPTOR.services_by_name["RunService"].full_name
+
+LARGE = 64 * 1024
+"""Bytes from which on an answer is encoded aside, once its connection has room for it."""
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""A page that would be larger gets fewer runs: clients take 4 MiB unless told otherwise."""
+
+_SMALL_PAGE = 32
+"""Runs that are no large answer, whatever their labels."""
+_DATA = 256 * 1024
+"""What is reckoned for a run's data, which nobody counts."""
+
+
+class Call(Protocol):
+    """A call under way, as its transport sees it."""
+
+    caller: Caller
+
+    async def room(self, size: int) -> None:
+        """Waits until its connection has room for an answer of so many bytes. Raises ServerBusy."""
+
+
+Unary = Callable[[Call, bytes], Awaitable[bytes]]
+Opening = Callable[[Call, bytes], Awaitable[Following]]
+"""What opens a stream; the caller of it closes the following."""
+
+
+class Answering:
+    """The rpcs of pullcord.v1.RunService."""
+
+    def __init__(
+        self, verbs: Verbs, lane: Lane, encoder: Encoder, max_input_bytes: int, parts: PartBounds
+    ) -> None:
+        """`max_input_bytes` bounds a run's text, its data, and each answer to a question.
+
+        Large requests are read in the lane.
+        """
+        self._verbs = verbs
+        self._lane = lane
+        self._encoder = encoder
+        self._max_input_bytes = max_input_bytes
+        self._parts = parts
+        self.unary: Mapping[str, Unary] = {
+            "StartRun": self._start_run,
+            "WaitRun": self._wait_run,
+            "GetRun": self._get_run,
+            "ListRuns": self._list_runs,
+            "ContinueRun": self._continue_run,
+            "CancelRun": self._cancel_run,
+            "CancelRuns": self._cancel_runs,
+            "ListRunnables": self._list_runnables,
+        }
+        """By their names in the service."""
+        self.streams: Mapping[str, Opening] = {"Run": self._run, "WatchRun": self._watch_run}
+        """Likewise."""
+
+    # --- streams
+
+    async def _run(self, call: Call, data: bytes) -> Following:
+        turn = await self._verbs.turn(call.caller)
+        try:
+            spec = await self._spec(v1.RunRequest, data)
+            return await self._verbs.run(call.caller, spec, turn.leave)
+        except BaseException:
+            turn.leave()
+            raise
+
+    async def _watch_run(self, call: Call, data: bytes) -> Following:
+        request = requests.parse_watch(decode(v1.WatchRunRequest, data))
+        return await self._verbs.watch(call.caller, request)
+
+    # --- unary
+
+    async def _start_run(self, call: Call, data: bytes) -> bytes:
+        turn = await self._verbs.turn(call.caller)
+        try:
+            spec = await self._spec(v1.StartRunRequest, data)
+            run = await self._verbs.start(call.caller, spec)
+        finally:
+            turn.leave()
+        return await self._made(
+            call, weight(run), lambda: v1.StartRunResponse(run=run_message(run))
+        )
+
+    async def _wait_run(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_wait(decode(v1.WaitRunRequest, data))
+        run = await self._verbs.wait(call.caller, request)
+        return await self._made(call, weight(run), lambda: v1.WaitRunResponse(run=run_message(run)))
+
+    async def _get_run(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_get(decode(v1.GetRunRequest, data))
+        run = await self._verbs.get(call.caller, request)
+        return await self._made(call, weight(run), lambda: v1.GetRunResponse(run=run_message(run)))
+
+    async def _list_runs(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_list(decode(v1.ListRunsRequest, data))
+        if request.page_size > _SMALL_PAGE:
+            await call.room(MAX_PAGE_BYTES)
+        while True:
+            page = await self._verbs.list(call.caller, request)
+            make = partial(page_message, page.runs, page.next_page_token)
+            data = await self._encoder.answer(make)
+            if request.page_size == 1 or len(data) <= MAX_PAGE_BYTES:
+                return data
+            half = max(1, min(request.page_size, len(page.runs)) // 2)
+            request = replace(request, page_size=half)
+
+    async def _continue_run(self, call: Call, data: bytes) -> bytes:
+        if len(data) < COUNT_FROM:
+            request = self._decisions(data)
+        else:
+            request = await self._lane.ask(self._decisions, data)
+        run = await self._verbs.continue_run(call.caller, request)
+        return await self._made(
+            call, weight(run), lambda: v1.ContinueRunResponse(run=run_message(run))
+        )
+
+    async def _cancel_run(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_cancel(decode(v1.CancelRunRequest, data))
+        receipt = await self._verbs.cancel(call.caller, request)
+        size = 0 if receipt.run is None else weight(receipt.run)
+        return await self._made(call, size, lambda: receipt_message(receipt))
+
+    async def _cancel_runs(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_cancel_many(decode(v1.CancelRunsRequest, data))
+        made = await self._verbs.cancel_many(call.caller, request)
+        return await self._made(call, 150 * len(made), lambda: cancel_results_message(made))
+
+    async def _list_runnables(self, call: Call, data: bytes) -> bytes:
+        decode(v1.ListRunnablesRequest, data)
+        found = await self._verbs.runnables(call.caller)
+        return v1.ListRunnablesResponse(runnables=map(runnable_message, found)).SerializeToString()
+
+    # --- inside
+
+    async def _made(self, call: Call, size: int, make: Callable[[], Message]) -> bytes:
+        """Encodes an answer of roughly so many bytes; a large one aside, once there is room."""
+        if size < LARGE:
+            return make().SerializeToString()
+        await call.room(size)
+        return await self._encoder.answer(make)
+
+    async def _spec(
+        self, message: type[v1.RunRequest | v1.StartRunRequest], data: bytes
+    ) -> RunSpec:
+        """Reads what is asked for; what takes long to read, in a thread of its own."""
+        if len(data) >= COUNT_FROM:
+            return await self._lane.ask(self._large_spec, data)
+        spec = decode(message, data).spec
+        if spec.HasField("input_data") and spec.input_data.ByteSize() > SMALL_DATA:
+            return await self._lane.ask(parse_spec, spec, self._max_input_bytes, self._parts)
+        return parse_spec(spec, self._max_input_bytes, self._parts)
+
+    def _large_spec(self, data: bytes) -> RunSpec:
+        head, values = split_start(data, self._max_input_bytes, self._parts)
+        spec = decode(run_pb2.RunSpec, head, len(head))
+        return parse_spec(spec, self._max_input_bytes, self._parts, data=values)
+
+    def _decisions(self, data: bytes) -> ContinueRequest:
+        check_continue(data)
+        message = decode(v1.ContinueRunRequest, data, len(data))
+        return requests.parse_continue(message, self._max_input_bytes)
+
+
+def weight(run: Run) -> int:
+    """Bytes that a run takes in a message, roughly."""
+    calls = sum(400 + len(call.arguments) + len(call.result) for call in run.tool_calls)
+    data = 0 if run.output_data is None else _DATA
+    parts: int = sum(min(part.size, MAX_SHOWN) for part in run.parts)
+    return len(run.input) + len(run.output) + calls + data + parts

@@ -1,0 +1,198 @@
+"""What a handler gets, and what it returns. No route is known here, and no run."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pullcord.run.caller import Caller
+from pullcord.run.errors import PullcordError
+from pullcord.transports.calls import Callers, Incoming
+from pullcord.wire.json import read_json
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+COOKIE = "pullcord-session"
+"""The cookie that holds a signed-in browser's credential."""
+
+
+class Refused(PullcordError):
+    """A request that HTTP itself refuses: too large, too slow, of a foreign page."""
+
+    def __init__(self, status: int, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.reason = reason
+
+
+class Left(Exception):
+    """The client has left before its request was whole."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer of one piece."""
+
+    body: bytes = b""
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer of pieces, which ends with the iterator."""
+
+    pieces: AsyncIterator[bytes]
+    close: Callable[[], None] = lambda: None
+    """Called when the stream has ended, or the client has left, also if nothing was asked of the
+    iterator."""
+    content_type: str = "text/event-stream; charset=utf-8"
+    headers: Sequence[tuple[str, str]] = field(default=(("cache-control", "no-store"),))
+    status: int = 200
+
+
+class Request:
+    """One request. Its body is read when it is asked for, once."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        callers: Callers,
+        max_body: int,
+        body_time: float,
+        bearer: str = "",
+    ) -> None:
+        """A body of more than `max_body` bytes, or that takes longer than `body_time` seconds, is
+        refused. `bearer` is a credential that came by another way than the header."""
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.params: Mapping[str, str] = {}
+        """What the route's path has in braces."""
+        self.deadline: float | None = None
+        """When the caller gives up, on time.monotonic's scale; a handler may say it."""
+        self.bearer = bearer
+        self.callers = callers
+        self._receive = receive
+        self._max_body = max_body
+        self._body_time = body_time
+        self._body: bytes | None = None
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """By their names in lower case; of several, the last."""
+        return {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in self.scope["headers"]}
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """Of several values of a name, the last."""
+        text = self.scope.get("query_string", b"").decode("latin-1")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+
+    @cached_property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies that came along."""
+        try:
+            read = SimpleCookie(self.headers.get("cookie", ""))
+        except CookieError:
+            return {}
+        return {name: morsel.value for name, morsel in read.items()}
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the connection is encrypted."""
+        return bool(self.scope.get("scheme") == "https")
+
+    @property
+    def peer(self) -> str:
+        """The address it came from, as gRPC writes it."""
+        client = self.scope.get("client")
+        if not client:
+            return "unix:"
+        host, port = client[0], client[1]
+        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+    @property
+    def content_type(self) -> str:
+        """The media type, without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @cached_property
+    def incoming(self) -> Incoming:
+        """What it brings, as all transports tell it."""
+        metadata = [
+            (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in self.scope["headers"]
+        ]
+        if not any(key == "authorization" for key, _ in metadata):
+            bearer = self.bearer or self.cookies.get(COOKIE, "")
+            if bearer:
+                metadata.append(("authorization", f"Bearer {bearer}"))
+        return Incoming(metadata, self.peer, (), self.is_secure, self.deadline)
+
+    async def caller(self) -> Caller:
+        """Who calls. Raises Unauthenticated."""
+        return await self.callers.of(self.incoming)
+
+    async def body(self) -> bytes:
+        """All of the body.
+
+        Raises:
+            Refused: it is too large, or comes too slowly.
+            Left: the client has left before it was whole.
+        """
+        if self._body is None:
+            try:
+                async with asyncio.timeout(self._body_time):
+                    self._body = await self._read()
+            except TimeoutError:
+                words = f"the body took longer than {self._body_time:g} s to arrive"
+                raise Refused(408, "REQUEST_TIMEOUT", words) from None
+        return self._body
+
+    async def _read(self) -> bytes:
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_body:
+            raise self._too_large()
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Left
+            body += message.get("body", b"")
+            if len(body) > self._max_body:
+                raise self._too_large()
+            if not message.get("more_body"):
+                return bytes(body)
+
+    def _too_large(self) -> Refused:
+        return Refused(413, "REQUEST_TOO_LARGE", f"the body must be at most {self._max_body} bytes")
+
+    async def json(self) -> Any:
+        """The body as a JSON value; None: there is none. Raises InvalidArgument."""
+        body = await self.body()
+        return read_json(body) if body.strip() else None
+
+    async def left(self) -> None:
+        """Returns once the client has left. To be awaited after the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def receive_again(self) -> MutableMapping[str, Any]:
+        """For an ASGI application within: the body that was read, and then what comes."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await self._receive()
+
+    def ends_in(self, seconds: float) -> None:
+        """The caller gives up after so long."""
+        self.deadline = time.monotonic() + seconds
+        self.__dict__.pop("incoming", None)

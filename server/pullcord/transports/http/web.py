@@ -1,0 +1,65 @@
+"""What a surface is built on: the front of the server, and what several surfaces need of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from pullcord.engine.log.record import Record
+from pullcord.run.caller import Caller
+from pullcord.service.following import Following
+from pullcord.transports.answering import LARGE
+from pullcord.transports.front import Front
+from pullcord.transports.http.messages import Request
+from pullcord.transports.http.options import HttpOptions
+from pullcord.wire.json import event_json
+
+_TURN = 8
+"""Records between two turns of the loop: a flood of one reader's must not delay others' cancels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """One server, as its surfaces see it."""
+
+    front: Front
+    options: HttpOptions
+
+    def follow(self, following: Following, request: Request, caller: Caller) -> Following:
+        """The same following, which ends when the caller's credential does."""
+        if (still := self.front.callers.still(request.incoming, caller)) is not None:
+            following.check_by(still)
+        return following
+
+    async def records(self, following: Following) -> AsyncIterator[Record]:
+        """A run's records until the terminal one. Whoever made the following closes it.
+
+        Raises what `Following.ready` does.
+        """
+        since = 0
+        while await following.ready() is not None:
+            yield following.take()
+            since += 1
+            if since == _TURN:
+                since = 0
+                await asyncio.sleep(0)
+
+    async def event_json(self, run_id: str, record: Record) -> bytes:
+        """The JSON of an event; that of a large one is made aside."""
+        if is_large(record):
+            return await self.front.encoder.event_json(run_id, record)
+        return event_json(run_id, record)
+
+
+@dataclass(slots=True)
+class OneCall:
+    """A call, as the rpcs see it. HTTP waits for a slow reader by itself."""
+
+    caller: Caller
+
+    async def room(self, size: int) -> None:
+        """There is always room: an answer is sent as the connection takes it."""
+
+
+def is_large(record: Record) -> bool:
+    """Whether an event is encoded aside."""
+    return (len(record.text) if record.payload is None else record.nbytes) >= LARGE

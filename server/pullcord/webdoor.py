@@ -1,0 +1,49 @@
+"""The HTTP side of a server, put together from the settings; without the setting, there is none.
+
+What it serves is in `transports.http`, whose packages are an extra: they are imported here, and
+only if they are needed.
+"""
+
+from typing import TYPE_CHECKING
+
+from pullcord.doors import Entrance, check_exposure
+from pullcord.settings import Settings, SettingsError
+from pullcord.transports.front import Front
+
+if TYPE_CHECKING:
+    from pullcord.transports.http.server import HttpServer
+
+_MESSAGE = 16 * 1024 * 1024
+"""Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
+
+
+def make_web(front: Front, settings: Settings) -> "HttpServer | None":
+    """The HTTP server of a front; None: the settings want none. Raises SettingsError."""
+    if not settings.http:
+        return None
+    try:
+        from pullcord.transports.http.options import HttpOptions
+        from pullcord.transports.http.server import HttpServer
+    except ImportError as error:
+        raise SettingsError(
+            f"PULLCORD_HTTP: needs the extra http: pip install 'pullcord[http]' ({error})"
+        ) from None
+    options = HttpOptions(
+        listen_host=settings.http.rpartition(":")[0],
+        origins=settings.http_origin,
+        hosts=settings.http_host,
+        max_body=max(_MESSAGE, 8 * settings.engine.max_input_bytes)
+        + settings.engine.max_parts_bytes * 2,  # base64
+        keepalive=settings.keepalive,
+        keepalive_timeout=settings.keepalive_timeout,
+        max_idle=settings.max_idle,
+        reuse_port=settings.reuse_port,
+    )
+    return HttpServer(front, options)
+
+
+def listen_web(web: "HttpServer", settings: Settings, entrance: Entrance) -> str:
+    """Opens its address; the URL. Raises OSError, or SettingsError if all could do everything."""
+    knows_callers = entrance.doors.authenticator is not None
+    check_exposure(settings.http, settings, encrypted=False, knows_callers=knows_callers)
+    return web.listen(settings.http)
