@@ -26,12 +26,49 @@ _log = logging.getLogger("pullcord.store")
 _BATCH = 20
 """Runs that are looked at together: each with all its events."""
 
+_ORPHANS = f"""
+select {sql.LEFT}, extract(epoch from clock_timestamp())::double precision as now
+from run r left join replica p on p.incarnation = r.incarnation
+where {sql.LIVE} and not coalesce(p.alive, false) and not (r.incarnation is null and r.state = 1)
+order by r.id limit $1
+"""
+_DEAD = """
+    not exists (select 1 from replica p where p.incarnation = $2 and p.alive)
+"""
+_REQUEUE = f"""
+with u as (
+    update run r set incarnation = null
+    where r.id = $1 and r.incarnation is not distinct from $2 and not r.begun and r.stop is null
+        and r.state = 1 and {_DEAD}
+    returning r.id
+)
+select u.id, pg_notify('pc_queue', '') from u
+"""
+_LOSE = f"""
+with u as (
+    update run r set state = $4::smallint, last_seq = $5::bigint,
+        reserved = greatest(r.reserved, $5::bigint - 1),
+        record = $6, output = $7, nbytes = $8, question = 0, decision = null, base = null,
+        ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => $9)
+    where r.id = $1 and r.incarnation is not distinct from $2 and {sql.LIVE}
+        and r.last_seq = $3::bigint and (r.stop is not null) = $10::boolean
+        and r.stop_now = $11::boolean and {_DEAD}
+    returning r.id
+),
+i as (
+    insert into event (id, prev, seq, data)
+    select u.id, $5::bigint - 1, $5::bigint, $12::bytea from u
+)
+select u.id, pg_notify('pc_end', u.id::text) from u
+"""
+"""The end of a run whose process is dead, unless it has changed since it was composed."""
+
 
 async def reap(core: Core) -> int:
     """Ends or requeues the runs of the dead until there are none; how many that were."""
     reaped = 0
     while True:
-        rows = await core.control.ask(lambda connection: connection.fetch(sql.ORPHANS, _BATCH))
+        rows = await core.control.ask(lambda connection: connection.fetch(_ORPHANS, _BATCH))
         done = 0
         for row in rows:
             done += await core.control.ask(partial(_reap, core=core, row=row))
@@ -42,7 +79,7 @@ async def reap(core: Core) -> int:
 
 async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool:
     if not row["begun"] and row["stop"] is None:
-        return await connection.fetchrow(sql.REQUEUE, row["id"], row["incarnation"]) is not None
+        return await connection.fetchrow(_REQUEUE, row["id"], row["incarnation"]) is not None
     records = await events(connection, row["id"], row["base_seq"])
     options = core.options
     left = left_of(row, records)
@@ -51,7 +88,7 @@ async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool
     stop = stop_in(row)
     record, output = record_columns(run)
     written = await connection.fetchrow(
-        sql.LOSE,
+        _LOSE,
         row["id"],
         row["incarnation"],
         row["last_seq"],

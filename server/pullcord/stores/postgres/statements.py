@@ -16,7 +16,7 @@ LAZY_FENCE = (
 
 EXPIRED = "r.expire_time <= clock_timestamp()"
 _SAME = "r.tenant = $1 and r.owner = $2 and r.run_id = $3"
-_LIVE = "r.state between 1 and 4"
+LIVE = "r.state between 1 and 4"
 
 LEFT = (
     "r.id, r.tenant, r.owner, r.run_id, r.state, r.incarnation, r.begun, r.spec, r.policy,"
@@ -56,11 +56,11 @@ a as (
     from f
     on conflict (tenant, owner, run_id) do update set {RESET},
         early_until = case when r.state = 0 and not ({EXPIRED}) then r.expire_time
-            when {_LIVE} then r.early_until end,
-        stop = case when {_LIVE} or (r.state = 0 and not ({EXPIRED})) then r.stop end,
-        stop_grace = case when {_LIVE} or (r.state = 0 and not ({EXPIRED})) then r.stop_grace end,
-        stop_now = ({_LIVE} or (r.state = 0 and not ({EXPIRED}))) and r.stop_now
-    where r.state = 0 or {EXPIRED} or ({_LIVE} and r.incarnation = $1 and r.claim = $13)
+            when {LIVE} then r.early_until end,
+        stop = case when {LIVE} or (r.state = 0 and not ({EXPIRED})) then r.stop end,
+        stop_grace = case when {LIVE} or (r.state = 0 and not ({EXPIRED})) then r.stop_grace end,
+        stop_now = ({LIVE} or (r.state = 0 and not ({EXPIRED}))) and r.stop_now
+    where r.state = 0 or {EXPIRED} or ({LIVE} and r.incarnation = $1 and r.claim = $13)
     returning id, prior, stop, stop_grace, stop_now, reserved, place
 ),
 d as (delete from event using a where event.id = a.prior)
@@ -73,7 +73,7 @@ WITHDRAW = f"""
 with {FENCE},
 w as (
     select id, early_until from run r, f
-    where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1 and {_LIVE}
+    where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1 and {LIVE}
     for update of r
 ),
 b as (
@@ -143,7 +143,7 @@ REBASE = f"""
 with {FENCE},
 u as (
     update run r set base = $3, base_seq = $4, last_seq = $4 from f
-    where r.id = $2 and r.incarnation = $1 and {_LIVE} and r.last_seq <= $4 and r.base_seq < $4
+    where r.id = $2 and r.incarnation = $1 and {LIVE} and r.last_seq <= $4 and r.base_seq < $4
     returning r.id
 )
 delete from event using u where event.id = u.id
@@ -154,12 +154,12 @@ STANDING = f"""
 select r.id, r.last_seq, r.reserved, r.stop, r.stop_grace, r.stop_now, r.decision, r.decider,
     r.question
 from run r join replica on replica.incarnation = r.incarnation and replica.alive
-where r.id = any($2) and r.incarnation = $1 and {_LIVE}
+where r.id = any($2) and r.incarnation = $1 and {LIVE}
 """
 
 MINE = f"""
 select r.id, r.reserved, r.last_seq from run r
-where {_SAME} and r.incarnation = $4 and {_LIVE}
+where {_SAME} and r.incarnation = $4 and {LIVE}
 """
 
 END = f"""
@@ -175,7 +175,7 @@ u as (
         question = 0, decision = null, base = null,
         ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => e.keep)
     from e, f
-    where r.id = e.id and r.incarnation = $1 and {_LIVE} and r.last_seq = e.after
+    where r.id = e.id and r.incarnation = $1 and {LIVE} and r.last_seq = e.after
         and (r.stop is null or e.state = 6)
     returning r.id
 ),
@@ -279,7 +279,7 @@ from run
 
 # --- the runs of other processes
 
-ELSEWHERE = f"select {LEFT} from run r where {_SAME} and {_LIVE}"
+ELSEWHERE = f"select {LEFT} from run r where {_SAME} and {LIVE}"
 TAILED = f"select {LEFT}, r.output, r.record, r.deliver_time from run r where r.id = any($1)"
 TAIL = """
 select w.id, e.seq, e.prev, e.data, e.lengths
@@ -296,7 +296,7 @@ where r.id = any($1) and r.state between 1 and 4
 """
 ATTEND = f"""
 update run r set watched_until = clock_timestamp() + make_interval(secs => $4)
-where {_SAME} and {_LIVE}
+where {_SAME} and {LIVE}
 """
 WATCHED = f"""
 select 1 from run r where {_SAME} and r.watched_until > clock_timestamp()
@@ -305,7 +305,7 @@ NEWS = f"""
 select r.id, r.tenant, r.owner, r.run_id, r.stop, r.stop_grace, r.stop_now, r.decision, r.decider,
     r.question, coalesce(r.watched_until > clock_timestamp(), false) as watched
 from run r
-where r.incarnation = $1 and {_LIVE}
+where r.incarnation = $1 and {LIVE}
     and (r.stop is not null or r.decision is not null or r.watched_until is not null)
 """
 DECIDE = """
@@ -335,7 +335,7 @@ SESSION_LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
 AHEAD = f"""
 select o.run_id from run r join run o on o.tenant = r.tenant and o.owner = r.owner
     and o.session_id = r.session_id and o.place < r.place and o.state between 1 and 4
-where {_SAME} and {_LIVE}
+where {_SAME} and {LIVE}
 order by o.place
 """
 IN_SESSION = """
@@ -344,72 +344,3 @@ where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.place is not nu
     and r.state between 1 and 4 and r.run_id <> $4
 order by r.place limit 1
 """
-
-# --- the runs of the dead
-
-ORPHANS = f"""
-select {LEFT}, extract(epoch from clock_timestamp())::double precision as now
-from run r left join replica p on p.incarnation = r.incarnation
-where {_LIVE} and not coalesce(p.alive, false) and not (r.incarnation is null and r.state = 1)
-order by r.id limit $1
-"""
-_DEAD = """
-    not exists (select 1 from replica p where p.incarnation = $2 and p.alive)
-"""
-REQUEUE = f"""
-with u as (
-    update run r set incarnation = null
-    where r.id = $1 and r.incarnation is not distinct from $2 and not r.begun and r.stop is null
-        and r.state = 1 and {_DEAD}
-    returning r.id
-)
-select u.id, pg_notify('pc_queue', '') from u
-"""
-LOSE = f"""
-with u as (
-    update run r set state = $4::smallint, last_seq = $5::bigint,
-        reserved = greatest(r.reserved, $5::bigint - 1),
-        record = $6, output = $7, nbytes = $8, question = 0, decision = null, base = null,
-        ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => $9)
-    where r.id = $1 and r.incarnation is not distinct from $2 and {_LIVE}
-        and r.last_seq = $3::bigint and (r.stop is not null) = $10::boolean
-        and r.stop_now = $11::boolean and {_DEAD}
-    returning r.id
-),
-i as (
-    insert into event (id, prev, seq, data)
-    select u.id, $5::bigint - 1, $5::bigint, $12::bytea from u
-)
-select u.id, pg_notify('pc_end', u.id::text) from u
-"""
-"""The end of a run whose process is dead, unless it has changed since it was composed."""
-FORGET_DEAD = """
-delete from replica p where not p.alive and p.beat_time < now() - interval '1 day'
-    and not exists (select 1 from run r where r.incarnation = p.incarnation
-        and r.state between 1 and 4)
-"""
-
-# --- sweeping
-
-SWEEP_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('pullcord sweep', 0))"
-EXPIRED_IDS = """
-select id from run where expire_time <= clock_timestamp() order by expire_time limit $1
-"""
-TOO_MANY = """
-select id from (
-    select id, sum(nbytes) over newest as bytes, row_number() over newest as place
-    from run where state >= 5 window newest as (order by ending desc)
-) as kept
-where place > $1 or bytes > $2 limit $3
-"""
-DELETE = """
-with x as (
-    select id from run
-    where id = any($1) and (state >= 5 or expire_time <= clock_timestamp())
-    order by id for update skip locked
-)
-delete from run where id = any (array (select id from x)) returning id
-"""
-"""Looks again: a tombstone may have become a run since it was seen."""
-DELETE_EVENTS = "delete from event where id = any($1)"
-"""Of runs that are gone: their ids never come back."""

@@ -1,73 +1,115 @@
-"""The connections that read. Each is used by one thread at a time, and cannot write.
+"""What is read of ended runs: one, its events, pages of many, and a session's history.
 
-No transaction is kept open: a reader that stays would make the file's log grow.
+Nothing is changed here. Which connection reads is `readers`' business.
 """
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import json
+from weakref import WeakValueDictionary
 
-from pullcord.run.errors import StoreUnavailable
-from pullcord.stores.sqlite.schema import connect
-from pullcord.stores.sqlite.writer import refusal
+from pullcord.engine.clock import Clock
+from pullcord.engine.log.log import EventLog
+from pullcord.engine.ports import Age, EndedRun, Scope
+from pullcord.run.record import Run, RunFilter
+from pullcord.run.scope import Reach
+from pullcord.stores.fold import ended_log
+from pullcord.stores.rows import stored_run
+from pullcord.stores.sqlite.readers import Readers
+from pullcord.stores.sqlite.schema import ENDED
+from pullcord.stores.sqlite.stored import records_of
+from pullcord.stores.sqlite.tables import Rows
 
-_KEPT = 8
-"""Connections that wait for the next reader."""
+_PAGE = 200
+"""Rows that a page looks at between two transactions."""
 
 
-class Readers:
-    """Reading connections to one file. Any thread may ask for one."""
+class Reading:
+    """The verbs of one store that only read. Any thread may call."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._free: list[sqlite3.Connection] = []
-        self._closed = False
+    def __init__(self, clock: Clock, rows: Rows, readers: Readers) -> None:
+        self._clock = clock
+        self._rows = rows
+        self._readers = readers
+        self._logs: WeakValueDictionary[tuple[int, int], EventLog] = WeakValueDictionary()
+        """Logs that are being read: those who read the same run share one."""
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees one state of the file until the block is left.
+    def find(self, scope: Scope, run_id: str) -> EndedRun | None:
+        """The ended run of this run_id."""
+        with self._readers.reading() as db:
+            row = self._rows.find(db, (*scope, run_id), "1")
+            return self._rows.ended(db, row[0]) if row is not None and row[1] == ENDED else None
 
-        Raises StoreUnavailable.
-        """
-        try:
-            connection = self._take()
-            try:
-                connection.execute("begin")
-                yield connection
-            finally:
-                self._give_back(connection)
-        except sqlite3.Error as error:
-            raise refusal(error) from error
+    def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
+        """The same with its events."""
+        with self._readers.reading() as db:
+            row = self._rows.find(db, (*scope, run_id), "ended")
+            if row is None or row[1] != ENDED:
+                return None
+            id, _, numbered = row
+            ended = self._rows.ended(db, id)
+            log = self._logs.get((id, numbered))
+            if log is None:
+                log = ended_log(ended, records_of(db, id))
+        return ended, self._logs.setdefault((id, numbered), log)
 
-    def close(self) -> None:
-        """Lets go of the file."""
-        with self._lock:
-            self._closed = True
-            free, self._free = self._free, []
-        for connection in free:
-            connection.close()
+    def owners(self, reach: Reach, run_id: str) -> list[Scope]:
+        """The scopes within reach that have a run of this id."""
+        with self._readers.reading() as db:
+            rows = db.execute(
+                "select tenant, owner from run where run_id = ? and state <> 0"
+                " and (expire_time is null or expire_time > ?)",
+                (run_id, self._clock.time()),
+            ).fetchall()
+        return [scope for row in rows if reach.covers(scope := Scope(*row))]
 
-    def _take(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable("the store is closed")
-            if self._free:
-                return self._free.pop()
-        connection = connect(self._path)
-        connection.execute("pragma query_only = 1")
-        return connection
+    def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
+        """At most `size` ended runs within reach that match, the newest first."""
+        found: list[Run] = []
+        place = before
+        meant, values = where(reach, matching)
+        while len(found) < size:
+            after = "" if place is None else " and (create_time, run_id, tenant, owner) < (?,?,?,?)"
+            with self._readers.reading() as db:
+                rows = db.execute(
+                    "select create_time, run_id, tenant, owner, labels, run from run"
+                    f" where state = 3 and expire_time > ?{meant}{after} order by create_time desc,"
+                    " run_id desc, tenant desc, owner desc limit ?",
+                    (self._clock.time(), *values, *(place or ()), min(_PAGE, size)),
+                ).fetchall()
+            for *_, labels, run in rows:
+                has = json.loads(labels) if matching.labels else {}
+                if all(has.get(key) == value for key, value in matching.labels.items()):
+                    found.append(stored_run(run))
+            if len(rows) < min(_PAGE, size):
+                break
+            place = rows[-1][:4]
+        return found[:size]
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.execute("rollback")
-        except sqlite3.Error:
-            connection.close()
-            return
-        with self._lock:
-            if not self._closed and len(self._free) < _KEPT:
-                self._free.append(connection)
-                return
-        connection.close()
+    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+        """The last `limit` runs of one runnable in a session, in the order they ended."""
+        with self._readers.reading() as db:
+            rows = db.execute(
+                "select run from run where state = 3 and session_id <> '' and tenant = ? and"
+                " owner = ? and session_id = ? and runnable = ? and expire_time > ?"
+                " order by ended desc limit ?",
+                (*scope, session_id, runnable, self._clock.time(), limit),
+            ).fetchall()
+        return [stored_run(run) for (run,) in reversed(rows)]
+
+
+def where(reach: Reach, matching: RunFilter) -> tuple[str, list[str]]:
+    """The conditions of a page, apart from labels, and their values."""
+    wanted = {
+        "tenant": reach.tenant,
+        "owner": reach.owner,
+        "session_id": matching.session_id,
+        "user_id": matching.user_id,
+        "runnable": matching.runnable,
+        "parent_run_id": matching.parent_run_id,
+    }
+    given = {column: value for column, value in wanted.items() if value}
+    clauses = [f" and {column} = ?" for column in given]
+    values = list(given.values())
+    if matching.states:
+        clauses.append(f" and run_state in ({', '.join('?' * len(matching.states))})")
+        values += matching.states
+    return "".join(clauses), values

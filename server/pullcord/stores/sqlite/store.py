@@ -1,13 +1,12 @@
 """The verbs of a RunStore on one file. Each that changes something is one job of the writer's.
 
-What is done to rows is `tables`'; how an asker waits for the disk is `writer`'s.
+What is done to rows is `tables`', what is read of ended ones `reading`'s; how an asker waits for
+the disk is `writer`'s.
 """
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.log.log import EventLog
@@ -32,7 +31,7 @@ from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
-from pullcord.stores.fold import Left, ended_log, lost
+from pullcord.stores.fold import Left, lost
 from pullcord.stores.rows import (
     EventRow,
     digest_of,
@@ -44,7 +43,8 @@ from pullcord.stores.rows import (
     stored_run,
 )
 from pullcord.stores.sqlite.files import Held
-from pullcord.stores.sqlite.reading import Readers
+from pullcord.stores.sqlite.readers import Readers
+from pullcord.stores.sqlite.reading import Reading
 from pullcord.stores.sqlite.schema import BEGUN, ENDED, TOMBSTONE, open_for_writing
 from pullcord.stores.sqlite.stored import Stored, insert_events, records_of, stop_columns
 from pullcord.stores.sqlite.sweep import Sweep
@@ -55,8 +55,6 @@ _LONG = 30.0
 """Seconds that the journal and the completer wait: their writes are large, and come again."""
 _LOST_AT_ONCE = 8
 """Lost runs that are ended in one transaction, which other askers wait for."""
-_PAGE = 200
-"""Rows that a page looks at between two transactions."""
 
 
 class SqliteStore:
@@ -82,8 +80,7 @@ class SqliteStore:
             connection, self._committed, lambda: self._rows.rolled_back(connection)
         )
         self._readers = Readers(path)
-        self._logs: WeakValueDictionary[tuple[int, int], EventLog] = WeakValueDictionary()
-        """Logs that are being read: those who read the same run share one."""
+        self._reading = Reading(clock, self._rows, self._readers)
         self._sweep.begin(self._writer)
 
     # --- live runs
@@ -316,66 +313,23 @@ class SqliteStore:
 
     def find(self, scope: Scope, run_id: str) -> EndedRun | None:
         """The ended run of this run_id."""
-        with self._readers.reading() as db:
-            row = self._rows.find(db, (*scope, run_id), "1")
-            return self._rows.ended(db, row[0]) if row is not None and row[1] == ENDED else None
+        return self._reading.find(scope, run_id)
 
     def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
         """The same with its events."""
-        with self._readers.reading() as db:
-            row = self._rows.find(db, (*scope, run_id), "ended")
-            if row is None or row[1] != ENDED:
-                return None
-            id, _, numbered = row
-            ended = self._rows.ended(db, id)
-            log = self._logs.get((id, numbered))
-            if log is None:
-                log = ended_log(ended, records_of(db, id))
-        return ended, self._logs.setdefault((id, numbered), log)
+        return self._reading.log(scope, run_id)
 
     def owners(self, reach: Reach, run_id: str) -> list[Scope]:
         """The scopes within reach that have a run of this id."""
-        with self._readers.reading() as db:
-            rows = db.execute(
-                "select tenant, owner from run where run_id = ? and state <> 0"
-                " and (expire_time is null or expire_time > ?)",
-                (run_id, self._clock.time()),
-            ).fetchall()
-        return [scope for row in rows if reach.covers(scope := Scope(*row))]
+        return self._reading.owners(reach, run_id)
 
     def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
         """At most `size` ended runs within reach that match, the newest first."""
-        found: list[Run] = []
-        place = before
-        where, values = _where(reach, matching)
-        while len(found) < size:
-            after = "" if place is None else " and (create_time, run_id, tenant, owner) < (?,?,?,?)"
-            with self._readers.reading() as db:
-                rows = db.execute(
-                    "select create_time, run_id, tenant, owner, labels, run from run"
-                    f" where state = 3 and expire_time > ?{where}{after} order by create_time desc,"
-                    " run_id desc, tenant desc, owner desc limit ?",
-                    (self._clock.time(), *values, *(place or ()), min(_PAGE, size)),
-                ).fetchall()
-            for *_, labels, run in rows:
-                has = json.loads(labels) if matching.labels else {}
-                if all(has.get(key) == value for key, value in matching.labels.items()):
-                    found.append(stored_run(run))
-            if len(rows) < min(_PAGE, size):
-                break
-            place = rows[-1][:4]
-        return found[:size]
+        return self._reading.page(reach, matching, before, size)
 
     def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
         """The last `limit` runs of one runnable in a session, in the order they ended."""
-        with self._readers.reading() as db:
-            rows = db.execute(
-                "select run from run where state = 3 and session_id <> '' and tenant = ? and"
-                " owner = ? and session_id = ? and runnable = ? and expire_time > ?"
-                " order by ended desc limit ?",
-                (*scope, session_id, runnable, self._clock.time(), limit),
-            ).fetchall()
-        return [stored_run(run) for (run,) in reversed(rows)]
+        return self._reading.history(scope, session_id, runnable, limit)
 
     def size(self) -> StoreSize:
         """What the store holds, expired rows not counted."""
@@ -404,22 +358,3 @@ class SqliteStore:
         expiring, self._rows.expiring = self._rows.expiring, []
         if expiring:
             self._sweep.expires(min(expiring))
-
-
-def _where(reach: Reach, matching: RunFilter) -> tuple[str, list[str]]:
-    """The conditions of a page, apart from labels, and their values."""
-    wanted = {
-        "tenant": reach.tenant,
-        "owner": reach.owner,
-        "session_id": matching.session_id,
-        "user_id": matching.user_id,
-        "runnable": matching.runnable,
-        "parent_run_id": matching.parent_run_id,
-    }
-    given = {column: value for column, value in wanted.items() if value}
-    clauses = [f" and {column} = ?" for column in given]
-    values = list(given.values())
-    if matching.states:
-        clauses.append(f" and run_state in ({', '.join('?' * len(matching.states))})")
-        values += matching.states
-    return "".join(clauses), values
