@@ -40,6 +40,20 @@ def test_a_variable_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.tool_workers == 256
 
 
+def test_how_long_runs_are_kept_is_set_by_tenant_and_by_runnable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A setting of several values is JSON; the shorter one holds where both name a run's."""
+    monkeypatch.setenv("PULLCORD_ENGINE__RETENTION", "60")
+    monkeypatch.setenv("PULLCORD_ENGINE__RETENTION_OF_TENANTS", '{"acme": 86400, "umbrella": 7}')
+    monkeypatch.setenv("PULLCORD_ENGINE__RETENTION_OF_RUNNABLES", '{"agents/a": 600}')
+    keeps = read_settings().engine.retention_for
+    assert keeps("default", "agents/b") == 60
+    assert keeps("acme", "agents/b") == 86400
+    assert keeps("acme", "agents/a") == 600
+    assert keeps("umbrella", "agents/a") == 7
+
+
 def test_a_dotenv_file_sets_it_and_the_environment_stands_above(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -83,6 +97,9 @@ def test_overrides_stand_above_everything(monkeypatch: pytest.MonkeyPatch) -> No
         ("PULLCORD_ENGINE__LEASE", "nan"),
         ("PULLCORD_ENGINE__MAX_OUTPUT_BYTES", "-1"),
         ("PULLCORD_ENGINE__WORKER", "3"),
+        ("PULLCORD_ENGINE__RETENTION_OF_TENANTS", "{"),
+        ("PULLCORD_ENGINE__RETENTION_OF_TENANTS", "60"),
+        ("PULLCORD_ENGINE__RETENTION_OF_RUNNABLES", '{"agents/a": 0}'),
         ("PULLCORD_ENGINE", "{"),
         ("PULLCORD_ENGINE", "7"),
     ],

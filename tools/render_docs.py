@@ -98,10 +98,15 @@ def _group(name: str, meaning: str) -> str:
     owner = _GROUPS[name]
     told = _attribute_docs(owner)
     rows = [
-        (f"`{PREFIX}{name.upper()}__{f.name.upper()}`", _value(f.default), told[f.name])
+        (f"`{PREFIX}{name.upper()}__{f.name.upper()}`", _value(_default(f)), told[f.name])
         for f in dataclasses.fields(owner)
     ]
     return _table(("Variable", "Default", meaning), rows)
+
+
+def _default(made: "dataclasses.Field[Any]") -> Any:
+    """None for a group of values without any."""
+    return None if made.default is dataclasses.MISSING else made.default
 
 
 RENDERERS: dict[str, Callable[[], str]] = {

@@ -5,8 +5,9 @@ composition root there are only arguments.
 """
 
 import dataclasses
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -185,6 +186,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "\n".join(f"{_variable(group, name)}: there is no such setting" for name in unknown)
             )
+        if isinstance(value, dict):
+            return {name: _read(_variable(group, name), text) for name, text in value.items()}
         return value
 
     @field_validator("engine", "quotas")
@@ -195,7 +198,8 @@ class Settings(BaseSettings):
         if isinstance(value, EngineOptions) and value.max_parts_bytes > MAX_PARTS_BYTES:
             most = f"must be at most {MAX_PARTS_BYTES}: a run's parts travel in one message"
             raise ValueError(f"{_variable(group, 'max_parts_bytes')}: {most}")
-        wrong = [name for name, n in numbers if n is not None and not 0 < n < 2**53]
+        each = ((name, n) for name, n in numbers for n in _numbers(n))
+        wrong = [name for name, n in each if not 0 < n < 2**53]
         if wrong:
             raise ValueError(
                 "\n".join(f"{_variable(group, name)}: must be more than 0" for name in wrong)
@@ -220,6 +224,23 @@ class Settings(BaseSettings):
 
 
 _GROUPS: dict[str, Any] = {"engine": EngineOptions, "quotas": QuotaOptions, "jwt": JwtOptions}
+
+
+def _read(variable: str, value: Any) -> Any:
+    """A setting of a group; one of several values is JSON, which is not read before."""
+    if not (isinstance(value, str) and value.lstrip().startswith("{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError(f"{variable}: is not valid JSON") from None
+
+
+def _numbers(value: Any) -> Collection[float]:
+    """Those of a setting: none, one, or one by each name."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return [] if value is None else [value]
 
 
 def _variable(group: str, name: str) -> str:

@@ -33,7 +33,7 @@ from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.events import RunCompleted, RunStarted
 from pullcord.run.message import Message, Part
-from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.record import Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 from pullcord.stores.memory import MemoryStore
@@ -452,6 +452,74 @@ class TestLists:
         assert past(store) == ["r2", "r0", "r1", "r3"]
         assert past(store, limit=2) == ["r1", "r3"]
         assert past(store, "u") == []
+
+
+# --- erasing
+
+ANN, BOB = Scope("acme", "ann"), Scope("umbrella", "bob")
+
+
+def fill_for_erasing(store: RunStore, ends: FinishOf) -> None:
+    """Ended runs of two scopes, users and sessions, one live run, and a cancel of each scope."""
+    for scope in (ANN, BOB):
+        put(
+            store,
+            ends("one", "secret", scope=scope, user_id="uma", session_id="s1"),
+            ends("two", "secret", scope=scope, user_id="ulf", session_id="s2"),
+        )
+        store.admit(scope, spec("live", user_id="uma", session_id="s2"))
+        store.request_stop(scope, "early", ask(), before_start=True)
+
+
+ERASED = {
+    "a user": (Reach(), RunFilter(user_id="uma"), ["two"], (2, 0), ["live", "live"]),
+    "a user of a tenant": (Reach("acme"), RunFilter(user_id="uma"), ["two"], (1, 0), ["live"]),
+    "a session": (Reach("acme"), RunFilter(session_id="s1"), ["two"], (1, 0), []),
+    "an owner": (Reach(owner="ann"), RunFilter(), [], (2, 1), ["live"]),
+    "a tenant": (Reach("acme"), RunFilter(), [], (2, 1), ["live"]),
+    "nobody": (Reach("acme"), RunFilter(user_id="nobody"), ["one", "two"], (0, 0), []),
+}
+
+
+@pytest.mark.parametrize("case", ERASED)
+def test_what_is_erased_is_gone_and_nothing_else(
+    store: RunStore, ends: FinishOf, case: str
+) -> None:
+    """Of the ended runs that match nothing is found any more, neither run nor log nor history, and
+    their ids are free; live runs stay and are named; cancels go with their owner or tenant."""
+    reach, matching, left, counts, live = ERASED[case]
+    fill_for_erasing(store, ends)
+    before = store.size()
+    would = store.erase(reach, matching, validate_only=True)
+    assert store.size() == before
+    erased = store.erase(reach, matching, validate_only=False)
+    assert erased == would == Erased(*counts, tuple(live))
+    for run_id in ("one", "two"):
+        is_left = run_id in left
+        assert (store.find(ANN, run_id) is not None) is is_left
+        assert (store.log(ANN, run_id) is not None) is is_left
+        assert (ANN in store.owners(Reach(), run_id)) is is_left
+        assert bool(store.history(ANN, "s1" if run_id == "one" else "s2", "agents/a", 9)) is is_left
+        if not reach.covers(BOB):
+            assert store.find(BOB, run_id) is not None
+    assert [run.run_id for run in store.page(Reach(*ANN), RunFilter(), None, 9)] == left[::-1]
+    after = store.size()
+    assert (before.ended - after.ended, before.tombstones - after.tombstones) == counts
+    assert before.live == after.live == 2
+    assert (after.ended_bytes < before.ended_bytes) is bool(counts[0])
+    if left != ["one", "two"]:
+        assert admit(store, ANN, spec("one")) == Admitted()
+    if matching == RunFilter():
+        assert admit(store, ANN, spec("early")) == Admitted()
+    else:
+        assert admit(store, ANN, spec("early")) == Admitted(ask().cancellation)
+
+
+def test_more_than_one_transaction_takes_is_erased(store: RunStore, ends: FinishOf) -> None:
+    """Six hundred runs go, with what the bounds count of them."""
+    put(store, *(ends(f"r{n}") for n in range(600)))
+    assert store.erase(Reach(*LOCAL), RunFilter(), validate_only=False).runs == 600
+    assert store.size() == StoreSize(0, 0, 0, 0)
 
 
 # --- races: each is run against every store, and against one that must lose it

@@ -1,5 +1,7 @@
 """Who may do what with whose run, every cell of the table, over gRPC."""
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from pullcord.testing import HookedStore
 from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
 
-from tests.identity.callers import Guarded, bearer, guarded
+from tests.identity.callers import CALLERS, Guarded, bearer, guarded, write_tokens
+from tests.steady import PATIENCE
 from tests.transports.harness import Refusal, Signal, refusal
 
 RUN = "anns-run"
@@ -55,6 +58,9 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "CancelRuns": lambda stub, who: stub.CancelRuns(
         v1.CancelRunsRequest(session_id=SESSION, validate_only=True), metadata=who
     ),
+    "EraseRuns": lambda stub, who: stub.EraseRuns(
+        v1.EraseRunsRequest(session_id=SESSION, validate_only=True), metadata=who
+    ),
     "ContinueRun": lambda stub, who: stub.ContinueRun(
         v1.ContinueRunRequest(run_id=RUN), metadata=who
     ),
@@ -79,6 +85,7 @@ TABLE = {  # ann   bob         vic      olga      una        root
     "WaitRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
     "ListRuns": (OK, EMPTY, OK, OK, EMPTY, OK),
     "CancelRuns": (OK, EMPTY, DENIED, OK, EMPTY, OK),
+    "EraseRuns": (DENIED, DENIED, DENIED, DENIED, DENIED, OK),
     "ContinueRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
     "ListRunnables": (OK, OK, EMPTY, OK, OK, OK),
     "CancelRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
@@ -123,9 +130,10 @@ def outcome(call: Callable[[], Any]) -> str:
             "PERMISSION_DENIED": DENIED,
             "UNAUTHENTICATED": STRANGER,
         }[refused.reason]
-    many = ("runs", "results", "runnables")
-    listed = next((getattr(answer, name) for name in many if hasattr(answer, name)), None)
-    return OK if listed is None or len(listed) else EMPTY
+    many = ("runs", "results", "runnables", "live_run_ids")
+    found = (getattr(answer, name) for name in many if hasattr(answer, name))
+    listed = [many for many in found if not isinstance(many, int)]
+    return OK if not listed or any(map(len, listed)) else EMPTY
 
 
 def test_every_rpc_has_a_row() -> None:
@@ -293,3 +301,48 @@ def test_a_service_that_may_acts_for_others_of_its_tenant(served: Guarded) -> No
     elsewhere = (*bearer("robot"), ("pullcord-principal", "umbrella/eve"))
     run = stub.StartRun(v1.StartRunRequest(spec=spec(run_id="x")), metadata=elsewhere).run
     assert (run.tenant, run.owner) == ("acme", "robot"), "another tenant is nothing to act for"
+
+
+def test_who_may_erase_erases_in_its_reach_and_it_is_written_down(tmp_path: Path) -> None:
+    """A grant for a tenant reaches that tenant alone; a live run is named, and stays; nobody finds
+    what was erased; and the audit log says who erased what of whom."""
+    stays, log = Stays(), tmp_path / "audit"
+    callers = CALLERS | {"dora": "acme user,runs:erase:tenant"}
+    with guarded(tmp_path, stays.runnable, audit_log=log) as served:
+        write_tokens(served.tokens, callers)
+        start_anns(served)
+        stub = served.stub()
+        ask = v1.EraseRunsRequest(session_id=SESSION)
+        answer = _once_known(lambda: stub.EraseRuns(ask, metadata=bearer("dora")))
+        assert (answer.runs, list(answer.live_run_ids)) == (0, [RUN])
+        stop = v1.CancelRunRequest(run_id=RUN, wait={"seconds": 30})
+        stub.CancelRun(stop, metadata=bearer("ann"))
+        foreign = v1.EraseRunsRequest(tenant="umbrella")
+        assert stub.EraseRuns(foreign, metadata=bearer("dora")).runs == 0
+        assert stub.GetRun(v1.GetRunRequest(run_id=RUN), metadata=bearer("ann")).run.run_id == RUN
+        assert stub.EraseRuns(ask, metadata=bearer("dora")).runs == 1
+        get = v1.GetRunRequest(run_id=RUN)
+        refused = refusal(lambda: stub.GetRun(get, metadata=bearer("ann")))
+        assert refused.reason == "RUN_NOT_FOUND"
+        refused = refusal(lambda: stub.EraseRuns(v1.EraseRunsRequest(), metadata=bearer("root")))
+        assert set(refused.fields) == {"user_id", "session_id", "tenant", "owner"}
+        stays.release.set()
+    erased = [
+        line
+        for line in map(json.loads, log.read_text().splitlines())
+        if line["action"] == "run.erase"
+    ]
+    told = [(line["subject"], line["outcome"], line["detail"]) for line in erased]
+    assert told[-1] == ("dora", "ok", f"session_id={SESSION}")
+    assert ("dora", "ok", "tenant=umbrella") in told
+
+
+def _once_known(call: Callable[[], Any]) -> Any:
+    """The answer once the server has read its file of tokens again."""
+    ends = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED or time.monotonic() > ends:
+                raise

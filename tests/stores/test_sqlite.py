@@ -30,7 +30,8 @@ from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.events import RunCompleted, RunStarted
-from pullcord.run.record import Run, RunSpec
+from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.scope import EVERYBODY
 from pullcord.run.state import RunState
 from pullcord.stores.sqlite import SqliteStore, StoreRefused
 from pullcord.stores.sqlite import writer as writing
@@ -169,6 +170,42 @@ def test_a_power_failure_loses_nothing(path: Path, store: SqliteStore) -> None:
         store._readers.reading() as db,
     ):
         db.execute("delete from run")
+
+
+def test_the_words_of_erased_runs_are_not_left_in_the_file(path: Path) -> None:
+    """Neither in the file nor in what is beside it, whatever pages they were on; others' are."""
+    store = open_store(path)
+    texts = {"ann": "annswords", "bob": "bobswords"}
+    for user, text in texts.items():
+        for n, words in enumerate((text, text * 20_000)):
+            log = EventLog(1 << 30, 1 << 30, 1 << 30, lambda: None)
+            log.append(RunStarted("agents/a"))
+            log.write(words)
+            log.finish(lambda _: RunCompleted())
+            run = Run(
+                f"{user}{n}",
+                "agents/a",
+                RunState.COMPLETED,
+                user_id=user,
+                input=words[:900],
+                output=words,
+                expire_time=1e12,
+                last_sequence=log.last_sequence,
+            )
+            asked = spec(run.run_id, user_id=user, input=words[:900])
+            store.finish([Finish(LOCAL, EndedRun(asked, run), log)])
+    assert words_in(path) == {"ann", "bob"}
+    matching = RunFilter(user_id="ann")
+    assert store.erase(EVERYBODY, matching, validate_only=False).runs == 2
+    assert words_in(path) == {"bob"}
+    store.close()
+    assert words_in(path) == {"bob"}
+
+
+def words_in(path: Path) -> set[str]:
+    """Whose words are anywhere in the store's files."""
+    data = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    return {user for user in ("ann", "bob") if f"{user}swords".encode() in data}
 
 
 # --- one writer
@@ -357,7 +394,7 @@ def test_those_who_read_one_run_share_its_log(path: Path) -> None:
     assert first[1] is second[1]
     del first, second
     gc.collect()
-    assert not store._logs
+    assert not store._reading._logs
     store.close()
 
 

@@ -1392,6 +1392,155 @@ func (x *ContinueRunResponse) GetRun() *Run {
 	return nil
 }
 
+// Asks for what is kept of the runs that match every field that is set to be deleted. At least one is
+// required.
+type EraseRunsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only runs for this user. Unset: any.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Only this conversation's. Unset: any.
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only this tenant's. Unset: any that the caller may erase.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Only this owner's. Unset: any that the caller may erase.
+	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Whether only to say what would be deleted. Unset: no.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseRunsRequest) Reset() {
+	*x = EraseRunsRequest{}
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseRunsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseRunsRequest) ProtoMessage() {}
+
+func (x *EraseRunsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseRunsRequest.ProtoReflect.Descriptor instead.
+func (*EraseRunsRequest) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EraseRunsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *EraseRunsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *EraseRunsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *EraseRunsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *EraseRunsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// What was deleted, and what was not.
+type EraseRunsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ended runs that were deleted, or would be. Unset: none.
+	Runs int64 `protobuf:"varint,1,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Cancels that waited for a run and were deleted, or would be. They have no user and no session: with
+	// one of these set they stay until they expire. Unset: none.
+	Cancels int64 `protobuf:"varint,2,opt,name=cancels,proto3" json:"cancels,omitempty"`
+	// Runs that match and are live, the oldest first, at most 100: they were not deleted. Stop them, and
+	// ask again. Unset: none.
+	LiveRunIds    []string `protobuf:"bytes,3,rep,name=live_run_ids,json=liveRunIds,proto3" json:"live_run_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseRunsResponse) Reset() {
+	*x = EraseRunsResponse{}
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseRunsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseRunsResponse) ProtoMessage() {}
+
+func (x *EraseRunsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseRunsResponse.ProtoReflect.Descriptor instead.
+func (*EraseRunsResponse) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *EraseRunsResponse) GetRuns() int64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *EraseRunsResponse) GetCancels() int64 {
+	if x != nil {
+		return x.Cancels
+	}
+	return 0
+}
+
+func (x *EraseRunsResponse) GetLiveRunIds() []string {
+	if x != nil {
+		return x.LiveRunIds
+	}
+	return nil
+}
+
 // Asks what can be run.
 type ListRunnablesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1401,7 +1550,7 @@ type ListRunnablesRequest struct {
 
 func (x *ListRunnablesRequest) Reset() {
 	*x = ListRunnablesRequest{}
-	mi := &file_pullcord_v1_run_service_proto_msgTypes[20]
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1562,7 @@ func (x *ListRunnablesRequest) String() string {
 func (*ListRunnablesRequest) ProtoMessage() {}
 
 func (x *ListRunnablesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_run_service_proto_msgTypes[20]
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1575,7 @@ func (x *ListRunnablesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunnablesRequest.ProtoReflect.Descriptor instead.
 func (*ListRunnablesRequest) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{20}
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{22}
 }
 
 // What can be run.
@@ -1440,7 +1589,7 @@ type ListRunnablesResponse struct {
 
 func (x *ListRunnablesResponse) Reset() {
 	*x = ListRunnablesResponse{}
-	mi := &file_pullcord_v1_run_service_proto_msgTypes[21]
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1601,7 @@ func (x *ListRunnablesResponse) String() string {
 func (*ListRunnablesResponse) ProtoMessage() {}
 
 func (x *ListRunnablesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_run_service_proto_msgTypes[21]
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1614,7 @@ func (x *ListRunnablesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunnablesResponse.ProtoReflect.Descriptor instead.
 func (*ListRunnablesResponse) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{21}
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListRunnablesResponse) GetRunnables() []*Runnable {
@@ -1582,10 +1731,22 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\"9\n" +
 	"\x13ContinueRunResponse\x12\"\n" +
-	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"\x16\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"\x9d\x01\n" +
+	"\x10EraseRunsRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"c\n" +
+	"\x11EraseRunsResponse\x12\x12\n" +
+	"\x04runs\x18\x01 \x01(\x03R\x04runs\x12\x18\n" +
+	"\acancels\x18\x02 \x01(\x03R\acancels\x12 \n" +
+	"\flive_run_ids\x18\x03 \x03(\tR\n" +
+	"liveRunIds\"\x16\n" +
 	"\x14ListRunnablesRequest\"L\n" +
 	"\x15ListRunnablesResponse\x123\n" +
-	"\trunnables\x18\x01 \x03(\v2\x15.pullcord.v1.RunnableR\trunnables2\xf3\x05\n" +
+	"\trunnables\x18\x01 \x03(\v2\x15.pullcord.v1.RunnableR\trunnables2\xbf\x06\n" +
 	"\n" +
 	"RunService\x12:\n" +
 	"\x03Run\x12\x17.pullcord.v1.RunRequest\x1a\x18.pullcord.v1.RunResponse0\x01\x12G\n" +
@@ -1597,7 +1758,8 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\tCancelRun\x12\x1d.pullcord.v1.CancelRunRequest\x1a\x1e.pullcord.v1.CancelRunResponse\x12M\n" +
 	"\n" +
 	"CancelRuns\x12\x1e.pullcord.v1.CancelRunsRequest\x1a\x1f.pullcord.v1.CancelRunsResponse\x12P\n" +
-	"\vContinueRun\x12\x1f.pullcord.v1.ContinueRunRequest\x1a .pullcord.v1.ContinueRunResponse\x12V\n" +
+	"\vContinueRun\x12\x1f.pullcord.v1.ContinueRunRequest\x1a .pullcord.v1.ContinueRunResponse\x12J\n" +
+	"\tEraseRuns\x12\x1d.pullcord.v1.EraseRunsRequest\x1a\x1e.pullcord.v1.EraseRunsResponse\x12V\n" +
 	"\rListRunnables\x12!.pullcord.v1.ListRunnablesRequest\x1a\".pullcord.v1.ListRunnablesResponseBJ\n" +
 	"\x0fdev.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3"
 
@@ -1613,7 +1775,7 @@ func file_pullcord_v1_run_service_proto_rawDescGZIP() []byte {
 	return file_pullcord_v1_run_service_proto_rawDescData
 }
 
-var file_pullcord_v1_run_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_pullcord_v1_run_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_pullcord_v1_run_service_proto_goTypes = []any{
 	(*RunRequest)(nil),            // 0: pullcord.v1.RunRequest
 	(*RunResponse)(nil),           // 1: pullcord.v1.RunResponse
@@ -1635,49 +1797,51 @@ var file_pullcord_v1_run_service_proto_goTypes = []any{
 	(*Decision)(nil),              // 17: pullcord.v1.Decision
 	(*ContinueRunRequest)(nil),    // 18: pullcord.v1.ContinueRunRequest
 	(*ContinueRunResponse)(nil),   // 19: pullcord.v1.ContinueRunResponse
-	(*ListRunnablesRequest)(nil),  // 20: pullcord.v1.ListRunnablesRequest
-	(*ListRunnablesResponse)(nil), // 21: pullcord.v1.ListRunnablesResponse
-	nil,                           // 22: pullcord.v1.ListRunsRequest.LabelsEntry
-	nil,                           // 23: pullcord.v1.CancelRunsRequest.LabelsEntry
-	(*RunSpec)(nil),               // 24: pullcord.v1.RunSpec
-	(*RunEvent)(nil),              // 25: pullcord.v1.RunEvent
-	(*Run)(nil),                   // 26: pullcord.v1.Run
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(RunState)(0),                 // 28: pullcord.v1.RunState
-	(CancelMode)(0),               // 29: pullcord.v1.CancelMode
-	(CancelCause)(0),              // 30: pullcord.v1.CancelCause
-	(CancelOutcome)(0),            // 31: pullcord.v1.CancelOutcome
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*Runnable)(nil),              // 33: pullcord.v1.Runnable
+	(*EraseRunsRequest)(nil),      // 20: pullcord.v1.EraseRunsRequest
+	(*EraseRunsResponse)(nil),     // 21: pullcord.v1.EraseRunsResponse
+	(*ListRunnablesRequest)(nil),  // 22: pullcord.v1.ListRunnablesRequest
+	(*ListRunnablesResponse)(nil), // 23: pullcord.v1.ListRunnablesResponse
+	nil,                           // 24: pullcord.v1.ListRunsRequest.LabelsEntry
+	nil,                           // 25: pullcord.v1.CancelRunsRequest.LabelsEntry
+	(*RunSpec)(nil),               // 26: pullcord.v1.RunSpec
+	(*RunEvent)(nil),              // 27: pullcord.v1.RunEvent
+	(*Run)(nil),                   // 28: pullcord.v1.Run
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(RunState)(0),                 // 30: pullcord.v1.RunState
+	(CancelMode)(0),               // 31: pullcord.v1.CancelMode
+	(CancelCause)(0),              // 32: pullcord.v1.CancelCause
+	(CancelOutcome)(0),            // 33: pullcord.v1.CancelOutcome
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*Runnable)(nil),              // 35: pullcord.v1.Runnable
 }
 var file_pullcord_v1_run_service_proto_depIdxs = []int32{
-	24, // 0: pullcord.v1.RunRequest.spec:type_name -> pullcord.v1.RunSpec
-	25, // 1: pullcord.v1.RunResponse.event:type_name -> pullcord.v1.RunEvent
-	24, // 2: pullcord.v1.StartRunRequest.spec:type_name -> pullcord.v1.RunSpec
-	26, // 3: pullcord.v1.StartRunResponse.run:type_name -> pullcord.v1.Run
-	25, // 4: pullcord.v1.WatchRunResponse.event:type_name -> pullcord.v1.RunEvent
-	27, // 5: pullcord.v1.WaitRunRequest.timeout:type_name -> google.protobuf.Duration
-	26, // 6: pullcord.v1.WaitRunResponse.run:type_name -> pullcord.v1.Run
-	26, // 7: pullcord.v1.GetRunResponse.run:type_name -> pullcord.v1.Run
-	28, // 8: pullcord.v1.ListRunsRequest.states:type_name -> pullcord.v1.RunState
-	22, // 9: pullcord.v1.ListRunsRequest.labels:type_name -> pullcord.v1.ListRunsRequest.LabelsEntry
-	26, // 10: pullcord.v1.ListRunsResponse.runs:type_name -> pullcord.v1.Run
-	29, // 11: pullcord.v1.CancelRunRequest.mode:type_name -> pullcord.v1.CancelMode
-	27, // 12: pullcord.v1.CancelRunRequest.grace_period:type_name -> google.protobuf.Duration
-	27, // 13: pullcord.v1.CancelRunRequest.wait:type_name -> google.protobuf.Duration
-	30, // 14: pullcord.v1.CancelRunRequest.cause:type_name -> pullcord.v1.CancelCause
-	31, // 15: pullcord.v1.CancelRunResponse.outcome:type_name -> pullcord.v1.CancelOutcome
-	26, // 16: pullcord.v1.CancelRunResponse.run:type_name -> pullcord.v1.Run
-	32, // 17: pullcord.v1.CancelRunResponse.accept_time:type_name -> google.protobuf.Timestamp
-	32, // 18: pullcord.v1.CancelRunResponse.deliver_time:type_name -> google.protobuf.Timestamp
-	32, // 19: pullcord.v1.CancelRunResponse.stop_time:type_name -> google.protobuf.Timestamp
-	23, // 20: pullcord.v1.CancelRunsRequest.labels:type_name -> pullcord.v1.CancelRunsRequest.LabelsEntry
-	29, // 21: pullcord.v1.CancelRunsRequest.mode:type_name -> pullcord.v1.CancelMode
-	31, // 22: pullcord.v1.CancelRunsResult.outcome:type_name -> pullcord.v1.CancelOutcome
+	26, // 0: pullcord.v1.RunRequest.spec:type_name -> pullcord.v1.RunSpec
+	27, // 1: pullcord.v1.RunResponse.event:type_name -> pullcord.v1.RunEvent
+	26, // 2: pullcord.v1.StartRunRequest.spec:type_name -> pullcord.v1.RunSpec
+	28, // 3: pullcord.v1.StartRunResponse.run:type_name -> pullcord.v1.Run
+	27, // 4: pullcord.v1.WatchRunResponse.event:type_name -> pullcord.v1.RunEvent
+	29, // 5: pullcord.v1.WaitRunRequest.timeout:type_name -> google.protobuf.Duration
+	28, // 6: pullcord.v1.WaitRunResponse.run:type_name -> pullcord.v1.Run
+	28, // 7: pullcord.v1.GetRunResponse.run:type_name -> pullcord.v1.Run
+	30, // 8: pullcord.v1.ListRunsRequest.states:type_name -> pullcord.v1.RunState
+	24, // 9: pullcord.v1.ListRunsRequest.labels:type_name -> pullcord.v1.ListRunsRequest.LabelsEntry
+	28, // 10: pullcord.v1.ListRunsResponse.runs:type_name -> pullcord.v1.Run
+	31, // 11: pullcord.v1.CancelRunRequest.mode:type_name -> pullcord.v1.CancelMode
+	29, // 12: pullcord.v1.CancelRunRequest.grace_period:type_name -> google.protobuf.Duration
+	29, // 13: pullcord.v1.CancelRunRequest.wait:type_name -> google.protobuf.Duration
+	32, // 14: pullcord.v1.CancelRunRequest.cause:type_name -> pullcord.v1.CancelCause
+	33, // 15: pullcord.v1.CancelRunResponse.outcome:type_name -> pullcord.v1.CancelOutcome
+	28, // 16: pullcord.v1.CancelRunResponse.run:type_name -> pullcord.v1.Run
+	34, // 17: pullcord.v1.CancelRunResponse.accept_time:type_name -> google.protobuf.Timestamp
+	34, // 18: pullcord.v1.CancelRunResponse.deliver_time:type_name -> google.protobuf.Timestamp
+	34, // 19: pullcord.v1.CancelRunResponse.stop_time:type_name -> google.protobuf.Timestamp
+	25, // 20: pullcord.v1.CancelRunsRequest.labels:type_name -> pullcord.v1.CancelRunsRequest.LabelsEntry
+	31, // 21: pullcord.v1.CancelRunsRequest.mode:type_name -> pullcord.v1.CancelMode
+	33, // 22: pullcord.v1.CancelRunsResult.outcome:type_name -> pullcord.v1.CancelOutcome
 	15, // 23: pullcord.v1.CancelRunsResponse.results:type_name -> pullcord.v1.CancelRunsResult
 	17, // 24: pullcord.v1.ContinueRunRequest.decisions:type_name -> pullcord.v1.Decision
-	26, // 25: pullcord.v1.ContinueRunResponse.run:type_name -> pullcord.v1.Run
-	33, // 26: pullcord.v1.ListRunnablesResponse.runnables:type_name -> pullcord.v1.Runnable
+	28, // 25: pullcord.v1.ContinueRunResponse.run:type_name -> pullcord.v1.Run
+	35, // 26: pullcord.v1.ListRunnablesResponse.runnables:type_name -> pullcord.v1.Runnable
 	0,  // 27: pullcord.v1.RunService.Run:input_type -> pullcord.v1.RunRequest
 	2,  // 28: pullcord.v1.RunService.StartRun:input_type -> pullcord.v1.StartRunRequest
 	4,  // 29: pullcord.v1.RunService.WatchRun:input_type -> pullcord.v1.WatchRunRequest
@@ -1687,19 +1851,21 @@ var file_pullcord_v1_run_service_proto_depIdxs = []int32{
 	12, // 33: pullcord.v1.RunService.CancelRun:input_type -> pullcord.v1.CancelRunRequest
 	14, // 34: pullcord.v1.RunService.CancelRuns:input_type -> pullcord.v1.CancelRunsRequest
 	18, // 35: pullcord.v1.RunService.ContinueRun:input_type -> pullcord.v1.ContinueRunRequest
-	20, // 36: pullcord.v1.RunService.ListRunnables:input_type -> pullcord.v1.ListRunnablesRequest
-	1,  // 37: pullcord.v1.RunService.Run:output_type -> pullcord.v1.RunResponse
-	3,  // 38: pullcord.v1.RunService.StartRun:output_type -> pullcord.v1.StartRunResponse
-	5,  // 39: pullcord.v1.RunService.WatchRun:output_type -> pullcord.v1.WatchRunResponse
-	7,  // 40: pullcord.v1.RunService.WaitRun:output_type -> pullcord.v1.WaitRunResponse
-	9,  // 41: pullcord.v1.RunService.GetRun:output_type -> pullcord.v1.GetRunResponse
-	11, // 42: pullcord.v1.RunService.ListRuns:output_type -> pullcord.v1.ListRunsResponse
-	13, // 43: pullcord.v1.RunService.CancelRun:output_type -> pullcord.v1.CancelRunResponse
-	16, // 44: pullcord.v1.RunService.CancelRuns:output_type -> pullcord.v1.CancelRunsResponse
-	19, // 45: pullcord.v1.RunService.ContinueRun:output_type -> pullcord.v1.ContinueRunResponse
-	21, // 46: pullcord.v1.RunService.ListRunnables:output_type -> pullcord.v1.ListRunnablesResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
+	20, // 36: pullcord.v1.RunService.EraseRuns:input_type -> pullcord.v1.EraseRunsRequest
+	22, // 37: pullcord.v1.RunService.ListRunnables:input_type -> pullcord.v1.ListRunnablesRequest
+	1,  // 38: pullcord.v1.RunService.Run:output_type -> pullcord.v1.RunResponse
+	3,  // 39: pullcord.v1.RunService.StartRun:output_type -> pullcord.v1.StartRunResponse
+	5,  // 40: pullcord.v1.RunService.WatchRun:output_type -> pullcord.v1.WatchRunResponse
+	7,  // 41: pullcord.v1.RunService.WaitRun:output_type -> pullcord.v1.WaitRunResponse
+	9,  // 42: pullcord.v1.RunService.GetRun:output_type -> pullcord.v1.GetRunResponse
+	11, // 43: pullcord.v1.RunService.ListRuns:output_type -> pullcord.v1.ListRunsResponse
+	13, // 44: pullcord.v1.RunService.CancelRun:output_type -> pullcord.v1.CancelRunResponse
+	16, // 45: pullcord.v1.RunService.CancelRuns:output_type -> pullcord.v1.CancelRunsResponse
+	19, // 46: pullcord.v1.RunService.ContinueRun:output_type -> pullcord.v1.ContinueRunResponse
+	21, // 47: pullcord.v1.RunService.EraseRuns:output_type -> pullcord.v1.EraseRunsResponse
+	23, // 48: pullcord.v1.RunService.ListRunnables:output_type -> pullcord.v1.ListRunnablesResponse
+	38, // [38:49] is the sub-list for method output_type
+	27, // [27:38] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -1721,7 +1887,7 @@ func file_pullcord_v1_run_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_run_service_proto_rawDesc), len(file_pullcord_v1_run_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

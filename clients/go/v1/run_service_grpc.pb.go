@@ -30,6 +30,7 @@ const (
 	RunService_CancelRun_FullMethodName     = "/pullcord.v1.RunService/CancelRun"
 	RunService_CancelRuns_FullMethodName    = "/pullcord.v1.RunService/CancelRuns"
 	RunService_ContinueRun_FullMethodName   = "/pullcord.v1.RunService/ContinueRun"
+	RunService_EraseRuns_FullMethodName     = "/pullcord.v1.RunService/EraseRuns"
 	RunService_ListRunnables_FullMethodName = "/pullcord.v1.RunService/ListRunnables"
 )
 
@@ -62,6 +63,9 @@ type RunServiceClient interface {
 	// Brings a paused run the decision that it waits for. Refused with RUN_NOT_PAUSED where it does not
 	// wait, or no longer: of several callers one decides, and a run that was stopped never goes on.
 	ContinueRun(ctx context.Context, in *ContinueRunRequest, opts ...grpc.CallOption) (*ContinueRunResponse, error)
+	// Deletes for good what is kept of a user, a session, an owner or a tenant: ended runs with their
+	// events and receipts. Live runs stay, and are named. Needs a grant of its own.
+	EraseRuns(ctx context.Context, in *EraseRunsRequest, opts ...grpc.CallOption) (*EraseRunsResponse, error)
 	// Lists what can be run here.
 	ListRunnables(ctx context.Context, in *ListRunnablesRequest, opts ...grpc.CallOption) (*ListRunnablesResponse, error)
 }
@@ -182,6 +186,16 @@ func (c *runServiceClient) ContinueRun(ctx context.Context, in *ContinueRunReque
 	return out, nil
 }
 
+func (c *runServiceClient) EraseRuns(ctx context.Context, in *EraseRunsRequest, opts ...grpc.CallOption) (*EraseRunsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseRunsResponse)
+	err := c.cc.Invoke(ctx, RunService_EraseRuns_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *runServiceClient) ListRunnables(ctx context.Context, in *ListRunnablesRequest, opts ...grpc.CallOption) (*ListRunnablesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRunnablesResponse)
@@ -221,6 +235,9 @@ type RunServiceServer interface {
 	// Brings a paused run the decision that it waits for. Refused with RUN_NOT_PAUSED where it does not
 	// wait, or no longer: of several callers one decides, and a run that was stopped never goes on.
 	ContinueRun(context.Context, *ContinueRunRequest) (*ContinueRunResponse, error)
+	// Deletes for good what is kept of a user, a session, an owner or a tenant: ended runs with their
+	// events and receipts. Live runs stay, and are named. Needs a grant of its own.
+	EraseRuns(context.Context, *EraseRunsRequest) (*EraseRunsResponse, error)
 	// Lists what can be run here.
 	ListRunnables(context.Context, *ListRunnablesRequest) (*ListRunnablesResponse, error)
 	mustEmbedUnimplementedRunServiceServer()
@@ -259,6 +276,9 @@ func (UnimplementedRunServiceServer) CancelRuns(context.Context, *CancelRunsRequ
 }
 func (UnimplementedRunServiceServer) ContinueRun(context.Context, *ContinueRunRequest) (*ContinueRunResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ContinueRun not implemented")
+}
+func (UnimplementedRunServiceServer) EraseRuns(context.Context, *EraseRunsRequest) (*EraseRunsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseRuns not implemented")
 }
 func (UnimplementedRunServiceServer) ListRunnables(context.Context, *ListRunnablesRequest) (*ListRunnablesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRunnables not implemented")
@@ -432,6 +452,24 @@ func _RunService_ContinueRun_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RunService_EraseRuns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseRunsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).EraseRuns(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_EraseRuns_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).EraseRuns(ctx, req.(*EraseRunsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RunService_ListRunnables_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRunnablesRequest)
 	if err := dec(in); err != nil {
@@ -484,6 +522,10 @@ var RunService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ContinueRun",
 			Handler:    _RunService_ContinueRun_Handler,
+		},
+		{
+			MethodName: "EraseRuns",
+			Handler:    _RunService_EraseRuns_Handler,
 		},
 		{
 			MethodName: "ListRunnables",

@@ -1582,6 +1582,41 @@ pub struct ContinueRunResponse {
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<Run>,
 }
+/// Asks for what is kept of the runs that match every field that is set to be deleted. At least one is
+/// required.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EraseRunsRequest {
+    /// Only runs for this user. Unset: any.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Only this conversation's. Unset: any.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Only this tenant's. Unset: any that the caller may erase.
+    #[prost(string, tag = "3")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Only this owner's. Unset: any that the caller may erase.
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
+    /// Whether only to say what would be deleted. Unset: no.
+    #[prost(bool, tag = "5")]
+    pub validate_only: bool,
+}
+/// What was deleted, and what was not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EraseRunsResponse {
+    /// Ended runs that were deleted, or would be. Unset: none.
+    #[prost(int64, tag = "1")]
+    pub runs: i64,
+    /// Cancels that waited for a run and were deleted, or would be. They have no user and no session: with
+    /// one of these set they stay until they expire. Unset: none.
+    #[prost(int64, tag = "2")]
+    pub cancels: i64,
+    /// Runs that match and are live, the oldest first, at most 100: they were not deleted. Stop them, and
+    /// ask again. Unset: none.
+    #[prost(string, repeated, tag = "3")]
+    pub live_run_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Asks what can be run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRunnablesRequest {}
@@ -1898,6 +1933,32 @@ pub mod run_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("pullcord.v1.RunService", "ContinueRun"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes for good what is kept of a user, a session, an owner or a tenant: ended runs with their
+        /// events and receipts. Live runs stay, and are named. Needs a grant of its own.
+        pub async fn erase_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EraseRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EraseRunsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pullcord.v1.RunService/EraseRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pullcord.v1.RunService", "EraseRuns"));
             self.inner.unary(req, path, codec).await
         }
         /// Lists what can be run here.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pullcord.cli.decide import go_on
+from pullcord.cli.erase import erase
 from pullcord.cli.exits import HELP
 from pullcord.cli.look import get, ps, runnables, wait
 from pullcord.cli.options import Identity, identity
@@ -25,7 +26,7 @@ app = typer.Typer(
     epilog=HELP,
 )
 app.command("continue", epilog=HELP)(go_on)
-for command in (serve, run, cancel, cancel_all, ps, watch, get, wait, runnables):
+for command in (serve, run, cancel, cancel_all, erase, ps, watch, get, wait, runnables):
     app.command(epilog=HELP)(command)
 app.add_typer(store)
 

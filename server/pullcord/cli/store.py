@@ -1,23 +1,30 @@
-"""`pullcord store`: looks after a PostgreSQL that servers share, without being one of them.
+"""`pullcord store`: looks after a store without serving it.
 
 What is checked, made and deleted is the store's own business.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pullcord.cli.exits import HELP, Exit
+from pullcord.cli.erase import DryRun, Owner, Tenant, show
+from pullcord.cli.exits import HELP, Exit, wrong_usage
+from pullcord.cli.options import Session, User
+from pullcord.run.record import Erased, RunFilter
+from pullcord.run.scope import EVERYBODY, Reach
 
 if TYPE_CHECKING:
     from pullcord.stores.postgres.connections import Address
 
+T = TypeVar("T")
+
 store = typer.Typer(
     name="store",
     no_args_is_help=True,
-    help="Check, migrate and sweep a PostgreSQL that servers share.",
+    help="Check, migrate, sweep and erase a store, without serving it.",
     epilog=HELP,
 )
 
@@ -54,20 +61,81 @@ def sweep(url: Where) -> None:
     _do(url, upkeep.sweep_all)
 
 
+@store.command()
+def erase(
+    where: Annotated[
+        str,
+        typer.Argument(
+            envvar="PULLCORD_STORE",
+            metavar="STORE",
+            help="postgresql://user@host/database, or a file that no server has open.",
+        ),
+    ],
+    user: User = "",
+    session: Session = "",
+    tenant: Tenant = "",
+    owner: Owner = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Delete for good what is kept of ended runs that match all that is given.
+
+    Live runs stay, and are named; exit 1 then. In a file, what was live when its server died ends
+    LOST first, as in the next server.
+    """
+    matching = RunFilter(session_id=session, user_id=user)
+    reach = Reach(tenant, owner)
+    if matching == RunFilter() and reach == EVERYBODY:
+        raise wrong_usage("say whose runs: --user, --session, --owner or --tenant")
+    if "://" in where:
+        from pullcord.stores.postgres import upkeep
+
+        erased = _done(where, lambda at: upkeep.erase(at, reach, matching, validate_only=dry_run))
+    else:
+        erased = _erase_in_file(Path(where), reach, matching, validate_only=dry_run)
+    show(erased, False, "would be deleted" if dry_run else "deleted")
+
+
+def _erase_in_file(path: Path, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
+    from pullcord.engine.clock import ThreadClock
+    from pullcord.engine.options import EngineOptions
+    from pullcord.run.errors import StoreUnavailable
+    from pullcord.stores.sqlite import SqliteStore, StoreRefused
+
+    if not path.is_file():
+        raise typer.BadParameter(f"there is no file {path}", param_hint="STORE")
+    clock = ThreadClock()
+    unbounded = EngineOptions(max_finished_runs=2**53, max_finished_bytes=2**53)
+    try:
+        opened = SqliteStore(clock, unbounded, path)
+        try:
+            opened.recover()
+            return opened.erase(reach, matching, validate_only=validate_only)
+        finally:
+            opened.close()
+    except (StoreRefused, StoreUnavailable) as error:
+        typer.echo(f"pullcord: {error}", err=True)
+        raise typer.Exit(Exit.FAILED) from None
+    finally:
+        clock.close()
+
+
 def _do(url: str, work: "Callable[[Address], Awaitable[list[str]]]") -> None:
+    for line in _done(url, work):
+        typer.echo(line)
+
+
+def _done(url: str, work: "Callable[[Address], Awaitable[T]]") -> T:
     from pullcord.run.errors import StoreUnavailable
     from pullcord.stores.postgres import Address, StoreError
 
     if not url.startswith(("postgresql://", "postgres://")):
         raise typer.BadParameter("must be postgresql://user@host/database")
 
-    async def worked() -> list[str]:
+    async def worked() -> T:
         return await work(Address(url))
 
     try:
-        lines = asyncio.run(worked())
+        return asyncio.run(worked())
     except (StoreError, StoreUnavailable) as error:
         typer.echo(f"pullcord: {error}", err=True)
         raise typer.Exit(Exit.FAILED) from None
-    for line in lines:
-        typer.echo(line)

@@ -28,8 +28,8 @@ from pullcord.client.verbs import (
 )
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import Event
-from pullcord.run.record import CancelResult, Decision, Receipt, Run, RunFilter, RunSpec
-from pullcord.run.requests import DEFAULT_PAGE_SIZE
+from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunFilter, RunSpec
+from pullcord.run.requests import DEFAULT_PAGE_SIZE, EraseRequest
 from pullcord.run.runnable import RunnableInfo
 from pullcord.wire.errors import from_rpc_error
 
@@ -117,6 +117,18 @@ class RunClient(Face["RunStream", grpc.Channel]):
         Options: mode, validate_only, max_affected; see `CancelManyOptions`.
         """
         return self._ask(verbs.cancel_many(matching, reason, options))
+
+    def erase(
+        self, *, user_id: str = "", session_id: str = "", validate_only: bool = False
+    ) -> Erased:
+        """Deletes for good what is kept of ended runs: of a user, of a session, and of the tenant
+        and owner that this client was made with; live runs stay. With `validate_only` it only
+        says what would be deleted.
+
+        Raises InvalidArgument if none of the four is given.
+        """
+        request = EraseRequest(user_id, session_id, validate_only=validate_only)
+        return self._ask(verbs.erase(request))
 
     def _ask(self, call: Call[Answer]) -> Answer:
         with refusals(call):

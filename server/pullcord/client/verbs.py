@@ -11,11 +11,12 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 from pullcord.client.calls import CALL_TIMEOUT, SpecOptions, new_spec
 from pullcord.run.cancel import CancelCause, CancelMode
-from pullcord.run.record import CancelResult, Decision, Receipt, Run, RunFilter
+from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunFilter
 from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
+    EraseRequest,
     ListRequest,
     WaitRequest,
 )
@@ -25,10 +26,11 @@ from pullcord.wire.requests import (
     cancel_many_message,
     cancel_message,
     continue_message,
+    erase_message,
     list_message,
     wait_message,
 )
-from pullcord.wire.run import cancel_results_of, receipt_of, run_of, runnable_of
+from pullcord.wire.run import cancel_results_of, erased_of, receipt_of, run_of, runnable_of
 from pullcord.wire.spec import spec_message
 
 Answer = TypeVar("Answer")
@@ -147,6 +149,11 @@ def cancel_many(
     """Stops every live run that the filter matches."""
     request = CancelManyRequest(matching, reason, **options)
     return Call("CancelRuns", cancel_many_message(request), _results_in)
+
+
+def erase(request: EraseRequest) -> Call[Erased]:
+    """Deletes for good what is kept of the ended runs that match."""
+    return Call("EraseRuns", erase_message(request), erased_of)
 
 
 def _run_in(response: Any) -> Run:

@@ -29,6 +29,7 @@ from pullcord.run.record import (
     CancelResult,
     Decision,
     DisconnectPolicy,
+    Erased,
     Receipt,
     Run,
     RunFilter,
@@ -287,6 +288,17 @@ class Engine:
         return self._cancels.cancel_many(
             reach, matching, request, validate_only=validate_only, max_affected=max_affected
         )
+
+    def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool = False) -> Erased:
+        """Deletes for good what is kept of ended runs within reach that match a session and a user.
+
+        With `validate_only` it only says how many those are. A stream that shows one of them
+        goes on to its end. Takes its time if they are many: not to be called on a loop.
+
+        Raises:
+            StoreUnavailable: some may be gone; ask again.
+        """
+        return self._store.erase(reach, matching, validate_only=validate_only)
 
     def store_answers(self) -> bool:
         """Whether the store takes what it is brought; True if it is in this process. May block."""

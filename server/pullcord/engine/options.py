@@ -4,7 +4,8 @@ A frozen value that the composition root fills, from the environment or not at a
 reads the environment.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pullcord.run.message import PartBounds
 
@@ -53,6 +54,10 @@ class EngineOptions:
     or the oldest where none has ended."""
     retention: float = 3600.0
     """How long an ended run is kept."""
+    retention_of_tenants: Mapping[str, float] = field(default_factory=dict)
+    """Likewise, by tenant, instead of that: `{"acme": 86400}`."""
+    retention_of_runnables: Mapping[str, float] = field(default_factory=dict)
+    """Likewise, by a runnable's full name. Where both name a run's, the shorter one holds."""
     max_finished_runs: int = 10_000
     """Ended runs kept. More: the oldest are forgotten."""
     max_finished_bytes: int = 256 * MIB
@@ -76,6 +81,13 @@ class EngineOptions:
     """How long a run may wait to begin. Longer: it ends with cause BUDGET, limit `max_pending`."""
     max_pause: float = 7 * 24 * 3600.0
     """How long a run may wait for a decision. Longer: cause BUDGET, limit `max_pause`."""
+
+    def retention_for(self, tenant: str, runnable: str) -> float:
+        """How long an ended run of this tenant and runnable is kept."""
+        of_tenant = self.retention_of_tenants.get(tenant)
+        of_runnable = self.retention_of_runnables.get(runnable)
+        named = [kept for kept in (of_tenant, of_runnable) if kept is not None]
+        return min(named, default=self.retention)
 
     @property
     def part_bounds(self) -> PartBounds:

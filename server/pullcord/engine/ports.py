@@ -16,7 +16,7 @@ from pullcord.run.cancel import Cancellation
 from pullcord.run.cancel import CancelRequest as CancelRequest
 from pullcord.run.place import Runs
 from pullcord.run.port import Execution, RunPort
-from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
+from pullcord.run.record import DisconnectPolicy, Erased, Run, RunFilter, RunSpec
 from pullcord.run.runnable import Runnable
 from pullcord.run.scope import LOCAL as LOCAL
 from pullcord.run.scope import Reach
@@ -259,6 +259,13 @@ class RunStore(Protocol):
 
     def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
         """The last `limit` runs of one runnable in a session, in the order they ended."""
+
+    def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
+        """Deletes ended runs within reach that match a session and a user, with all that is kept of
+        them, expired or not; with neither, also the cancels that wait for a run there.
+
+        Live runs stay, and are named. A failure may leave some undeleted: to be asked again.
+        """
 
     def size(self) -> StoreSize:
         """What the store holds, expired rows not counted."""

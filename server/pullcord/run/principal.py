@@ -28,6 +28,8 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     CONTINUE = "continue"
     """Decide for paused runs."""
+    ERASE = "erase"
+    """Delete for good what is kept of ended runs."""
 
 
 class Width(IntEnum):
@@ -42,15 +44,16 @@ class Width(IntEnum):
 Widths = Mapping[Verb, Width]
 
 _OF_RUNS = (Verb.WATCH, Verb.LIST, Verb.CANCEL, Verb.CONTINUE)
-_OWN: Widths = dict.fromkeys(Verb, Width.OWN)
+_OWN: Widths = dict.fromkeys((Verb.START, *_OF_RUNS), Width.OWN)
 ROLES: Mapping[str, Widths] = {
     "user": _OWN,
     "viewer": {Verb.WATCH: Width.TENANT, Verb.LIST: Width.TENANT},
     "operator": {**_OWN, **dict.fromkeys(_OF_RUNS, Width.TENANT)},
-    "admin": {**_OWN, **dict.fromkeys(_OF_RUNS, Width.ALL)},
+    "admin": {**_OWN, **dict.fromkeys((*_OF_RUNS, Verb.ERASE), Width.ALL)},
 }
 """Words for grants that go together: a user has its own runs, a viewer sees its tenant's, an
-operator sees, stops and continues its tenant's, and an admin everybody's."""
+operator sees, stops and continues its tenant's, and an admin everybody's. Nobody but an
+admin erases without a grant of its own."""
 ACT_AS = "act_as"
 """The grant to call on behalf of others of the same tenant, as another server does."""
 

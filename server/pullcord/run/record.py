@@ -279,6 +279,22 @@ class CancelResult:
     owner: str = ""
 
 
+MAX_NAMED = 100
+"""Live runs that the answer to an erasure names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was deleted for good, or would be."""
+
+    runs: int = 0
+    """Ended runs."""
+    cancels: int = 0
+    """Cancels that waited for a run."""
+    live: tuple[str, ...] = ()
+    """The run_ids of live runs that match, the oldest first, at most `MAX_NAMED`. They stay."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """Which runs; an empty field matches any."""

@@ -84,6 +84,32 @@ class CancelManyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class EraseRequest:
+    """Asks for what is kept to be deleted, of the runs that match every field that is set."""
+
+    user_id: str = ""
+    session_id: str = ""
+    whose: Reach = EVERYBODY
+    validate_only: bool = False
+
+    @property
+    def filter(self) -> RunFilter:
+        """Which runs of those are meant."""
+        return RunFilter(session_id=self.session_id, user_id=self.user_id)
+
+    def __str__(self) -> str:
+        """What is meant, in words for a log."""
+        tenant, owner = self.whose
+        named = {
+            "user_id": self.user_id,
+            "session_id": self.session_id,
+            "tenant": tenant,
+            "owner": owner,
+        }
+        return " ".join(f"{name}={value}" for name, value in named.items() if value)
+
+
+@dataclass(frozen=True, slots=True)
 class ListRequest:
     """Asks for one page of runs, the newest first."""
 

@@ -32,7 +32,7 @@ class QuotaOptions:
     tenant_starts_per_minute: int | None = None
     """Starts of one tenant."""
     lists_per_minute: int | None = None
-    """ListRuns and CancelRuns of one caller, which look at many runs each."""
+    """ListRuns, CancelRuns and EraseRuns of one caller, which look at many runs each."""
     watchers_per_caller: int | None = None
     """Streams that one caller has open."""
     early_cancels_per_tenant: int | None = None

@@ -22,11 +22,12 @@ from pullcord.run.cancel import CancelRequest as StopRequest
 from pullcord.run.errors import PullcordError, RunnableNotFound
 from pullcord.run.plain import UnreadData
 from pullcord.run.principal import Verb
-from pullcord.run.record import CancelResult, Receipt, Run, RunSpec
+from pullcord.run.record import CancelResult, Erased, Receipt, Run, RunSpec
 from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
+    EraseRequest,
     GetRequest,
     ListRequest,
     WaitRequest,
@@ -260,6 +261,19 @@ class Verbs:
                 validate_only=request.validate_only,
                 max_affected=request.max_affected,
                 reach=reach,
+            )
+
+    # --- erasing
+
+    async def erase(self, caller: Caller, request: EraseRequest) -> Erased:
+        """Deletes for good what is kept of the ended runs that match; live ones stay."""
+        with self._told(caller, "run.erase", "", str(request)):
+            reach = self._access.reach(caller, Verb.ERASE, request.whose)
+            self._quotas.look_at_many(caller)
+            if reach is None:
+                return Erased()
+            return await self._lanes.lists.ask(
+                self._engine.erase, reach, request.filter, validate_only=request.validate_only
             )
 
     # --- inside

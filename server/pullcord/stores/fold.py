@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pullcord.engine.live.ledger import Ledger
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
+from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import CancelRequest, EndedRun, Terms
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, StopStage
 from pullcord.run.events import (
@@ -60,19 +61,19 @@ def fold(left: Left, max_ledger: int) -> Run:
     return _fold(left, max_ledger)[0]
 
 
-def lost(left: Left, now: float, retention: float, max_ledger: int) -> tuple[EndedRun, Record]:
+def lost(left: Left, now: float, options: EngineOptions) -> tuple[EndedRun, Record]:
     """The end of a run whose process is gone, and its terminal event.
 
     FAILED with cause LOST; CANCELLED where a stop had been accepted, since it was stopped by that.
     What its tools did that had not ended is not known.
     """
-    run, ledger = _fold(left, max_ledger)
+    run, ledger = _fold(left, options.max_ledger)
     ledger.close()
     run = replace(
         run,
         tool_calls=ledger.calls(),
         end_time=now,
-        expire_time=now + retention,
+        expire_time=now + options.retention_for(left.scope.tenant, left.spec.runnable),
         last_sequence=max(left.reserved, run.last_sequence) + 1,
     )
     payload: TerminalPayload

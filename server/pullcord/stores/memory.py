@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from pullcord.engine.clock import Clock, Timer
@@ -38,7 +39,7 @@ from pullcord.engine.ports import (
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.plain import UnreadData
-from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.record import MAX_NAMED, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 
@@ -243,6 +244,29 @@ class MemoryStore:
         runs = [row.ended.run for row in rows if row is not None]
         return [run for run in runs if run.runnable == runnable][-limit:]
 
+    def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
+        """Deletes ended runs, and the cancels that wait if no session or user is named."""
+        with self._lock:
+            ended = [
+                key
+                for key, row in self._ended.items()
+                if reach.covers(Scope(*key[:2])) and matching.matches(row.ended.run)
+            ]
+            cancels: list[Key] = []
+            if matching == RunFilter():
+                cancels = [key for key in self._tombstones if reach.covers(Scope(*key[:2]))]
+            live = (
+                key[2]
+                for key, row in self._live.items()
+                if reach.covers(Scope(*key[:2])) and _is_meant(row.spec, matching)
+            )
+            erased = Erased(len(ended), len(cancels), tuple(islice(live, MAX_NAMED)))
+            forgotten = [] if validate_only else [self._forget(key) for key in ended]
+            for key in () if validate_only else cancels:
+                del self._tombstones[key]
+        del forgotten  # logs are freed after the lock is released
+        return erased
+
     def size(self) -> StoreSize:
         """What the store holds, expired rows not counted."""
         with self._lock:
@@ -325,6 +349,10 @@ class MemoryStore:
 
 def _key(scope: Scope, name: str) -> Key:
     return scope.tenant, scope.owner, name
+
+
+def _is_meant(spec: RunSpec, matching: RunFilter) -> bool:
+    return matching.session_id in ("", spec.session_id) and matching.user_id in ("", spec.user_id)
 
 
 def _same(existing: RunSpec, asked: RunSpec, answer: T) -> T:

@@ -22,7 +22,7 @@ from pullcord.engine.ports import (
     Written,
 )
 from pullcord.run.cancel import Cancellation
-from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.record import Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 
 Hook = Callable[[str], None]
@@ -132,6 +132,13 @@ class HookedStore:
         self.before("history")
         answer = self._within.history(scope, session_id, runnable, limit)
         self.after("history")
+        return answer
+
+    def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
+        """As the store within."""
+        self.before("erase")
+        answer = self._within.erase(reach, matching, validate_only=validate_only)
+        self.after("erase")
         return answer
 
     def size(self) -> StoreSize:

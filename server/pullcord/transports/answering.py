@@ -26,6 +26,7 @@ from pullcord.wire.counting import COUNT_FROM, check_continue, split_start
 from pullcord.wire.fields import decode
 from pullcord.wire.run import (
     cancel_results_message,
+    erased_message,
     page_message,
     receipt_message,
     run_message,
@@ -83,6 +84,7 @@ class Answering:
             "ContinueRun": self._continue_run,
             "CancelRun": self._cancel_run,
             "CancelRuns": self._cancel_runs,
+            "EraseRuns": self._erase_runs,
             "ListRunnables": self._list_runnables,
         }
         """By their names in the service."""
@@ -160,6 +162,10 @@ class Answering:
         request = requests.parse_cancel_many(decode(v1.CancelRunsRequest, data))
         made = await self._verbs.cancel_many(call.caller, request)
         return await self._made(call, 150 * len(made), lambda: cancel_results_message(made))
+
+    async def _erase_runs(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_erase(decode(v1.EraseRunsRequest, data))
+        return erased_message(await self._verbs.erase(call.caller, request)).SerializeToString()
 
     async def _list_runnables(self, call: Call, data: bytes) -> bytes:
         decode(v1.ListRunnablesRequest, data)

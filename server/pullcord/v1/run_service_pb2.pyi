@@ -244,6 +244,30 @@ class ContinueRunResponse(_message.Message):
     run: _run_pb2.Run
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ...) -> None: ...
 
+class EraseRunsRequest(_message.Message):
+    __slots__ = ("user_id", "session_id", "tenant", "owner", "validate_only")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    session_id: str
+    tenant: str
+    owner: str
+    validate_only: bool
+    def __init__(self, user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class EraseRunsResponse(_message.Message):
+    __slots__ = ("runs", "cancels", "live_run_ids")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    CANCELS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_RUN_IDS_FIELD_NUMBER: _ClassVar[int]
+    runs: int
+    cancels: int
+    live_run_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, runs: _Optional[int] = ..., cancels: _Optional[int] = ..., live_run_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ListRunnablesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -81,6 +81,11 @@ class RunServiceStub:
                 request_serializer=pullcord_dot_v1_dot_run__service__pb2.ContinueRunRequest.SerializeToString,
                 response_deserializer=pullcord_dot_v1_dot_run__service__pb2.ContinueRunResponse.FromString,
                 _registered_method=True)
+        self.EraseRuns = channel.unary_unary(
+                '/pullcord.v1.RunService/EraseRuns',
+                request_serializer=pullcord_dot_v1_dot_run__service__pb2.EraseRunsRequest.SerializeToString,
+                response_deserializer=pullcord_dot_v1_dot_run__service__pb2.EraseRunsResponse.FromString,
+                _registered_method=True)
         self.ListRunnables = channel.unary_unary(
                 '/pullcord.v1.RunService/ListRunnables',
                 request_serializer=pullcord_dot_v1_dot_run__service__pb2.ListRunnablesRequest.SerializeToString,
@@ -160,6 +165,14 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseRuns(self, request, context):
+        """Deletes for good what is kept of a user, a session, an owner or a tenant: ended runs with their
+        events and receipts. Live runs stay, and are named. Needs a grant of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRunnables(self, request, context):
         """Lists what can be run here.
         """
@@ -214,6 +227,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.ContinueRun,
                     request_deserializer=pullcord_dot_v1_dot_run__service__pb2.ContinueRunRequest.FromString,
                     response_serializer=pullcord_dot_v1_dot_run__service__pb2.ContinueRunResponse.SerializeToString,
+            ),
+            'EraseRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseRuns,
+                    request_deserializer=pullcord_dot_v1_dot_run__service__pb2.EraseRunsRequest.FromString,
+                    response_serializer=pullcord_dot_v1_dot_run__service__pb2.EraseRunsResponse.SerializeToString,
             ),
             'ListRunnables': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRunnables,
@@ -466,6 +484,33 @@ class RunService:
             '/pullcord.v1.RunService/ContinueRun',
             pullcord_dot_v1_dot_run__service__pb2.ContinueRunRequest.SerializeToString,
             pullcord_dot_v1_dot_run__service__pb2.ContinueRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pullcord.v1.RunService/EraseRuns',
+            pullcord_dot_v1_dot_run__service__pb2.EraseRunsRequest.SerializeToString,
+            pullcord_dot_v1_dot_run__service__pb2.EraseRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

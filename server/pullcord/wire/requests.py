@@ -17,6 +17,7 @@ from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
+    EraseRequest,
     GetRequest,
     ListRequest,
     WaitRequest,
@@ -122,6 +123,23 @@ def parse_cancel_many(message: v1.CancelRunsRequest) -> CancelManyRequest:
         validate_only=message.validate_only,
         max_affected=fields.number("max_affected", message.max_affected) or DEFAULT_MAX_AFFECTED,
         whose=fields.whose(message),
+    )
+    fields.check()
+    return request
+
+
+def parse_erase(message: v1.EraseRunsRequest) -> EraseRequest:
+    """Reads EraseRunsRequest. One without any field is wrong: it would delete everything."""
+    fields = Fields()
+    names = ("user_id", "session_id", "tenant", "owner")
+    if not any(getattr(message, name) for name in names):
+        for name in names:
+            fields.wrong(name, f"at least one of {', '.join(names)} must be set")
+    request = EraseRequest(
+        user_id=fields.user_id("user_id", message.user_id),
+        session_id=fields.run_id("session_id", message.session_id, required=False),
+        whose=fields.whose(message),
+        validate_only=message.validate_only,
     )
     fields.check()
     return request
@@ -249,3 +267,13 @@ def list_message(request: ListRequest) -> v1.ListRunsRequest:
 
 def _whose(whose: Reach) -> dict[str, Any]:
     return {"tenant": whose.tenant, "owner": whose.owner}
+
+
+def erase_message(request: EraseRequest) -> v1.EraseRunsRequest:
+    """Writes EraseRunsRequest."""
+    return v1.EraseRunsRequest(
+        user_id=request.user_id,
+        session_id=request.session_id,
+        validate_only=request.validate_only,
+        **_whose(request.whose),
+    )

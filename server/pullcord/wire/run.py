@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pullcord.run.cancel import Cancellation
 from pullcord.run.events import RunError, ToolCall
-from pullcord.run.record import CancelResult, Receipt, Run
+from pullcord.run.record import CancelResult, Erased, Receipt, Run
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.takes import Takes
 from pullcord.run.usage import Usage
@@ -183,6 +183,18 @@ def cancel_results_of(message: run_service_pb2.CancelRunsResponse) -> list[Cance
         )
         for result in message.results
     ]
+
+
+def erased_message(erased: Erased) -> run_service_pb2.EraseRunsResponse:
+    """Writes what was erased."""
+    return run_service_pb2.EraseRunsResponse(
+        runs=erased.runs, cancels=erased.cancels, live_run_ids=erased.live
+    )
+
+
+def erased_of(message: run_service_pb2.EraseRunsResponse) -> Erased:
+    """Reads what was erased."""
+    return Erased(message.runs, message.cancels, tuple(message.live_run_ids))
 
 
 # --- their parts

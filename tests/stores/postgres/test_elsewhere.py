@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from pullcord.run.cancel import CancelCause, CancelOutcome
-from pullcord.run.errors import InvalidArgument, RunNotPaused, SessionBusy
+from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, SessionBusy
 from pullcord.run.events import RunPaused
 from pullcord.run.record import Decision, RunFilter, SessionPolicy
 from pullcord.run.state import RunState
@@ -141,3 +141,23 @@ async def test_a_client_that_comes_back_elsewhere_has_not_left(empty: Database) 
         ended = await b.client.wait("r1")
         assert ended.cancellation is not None
         assert ended.cancellation.cause is CancelCause.DISCONNECT
+
+
+async def test_what_is_erased_at_one_replica_is_gone_at_all(empty: Database) -> None:
+    """Also at the one that executed it, and for a client that watches it again at another."""
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        for run_id in ("r1", "r2"):
+            assert [e async for e in a.client.run("agents/words", run_id=run_id, user_id="ann")]
+            assert [e async for e in b.client.watch(run_id)]
+        await a.client.start("agents/talk", run_id="live", user_id="ann")
+        erased = await b.client.erase(user_id="ann")
+        assert (erased.runs, erased.live) == (2, ("live",))
+        for client in (a.client, b.client):
+            with pytest.raises(RunNotFound):
+                await client.get("r1")
+            with pytest.raises(RunNotFound):
+                assert [e async for e in client.watch("r2")]
+            assert [run.run_id async for run in client.list()] == ["live"]
+        await b.client.cancel("live", wait=5)
+        assert (await a.client.erase(user_id="ann")).runs == 1
+        assert empty.rows("select * from event") == []

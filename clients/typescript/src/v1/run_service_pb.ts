@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pullcord/v1/run_service.proto.
  */
 export const file_pullcord_v1_run_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1wdWxsY29yZC92MS9ydW5fc2VydmljZS5wcm90bxILcHVsbGNvcmQudjEiMAoKUnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIzCgtSdW5SZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkV2ZW50IjUKD1N0YXJ0UnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIxChBTdGFydFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biJYCg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgDEg4KBnRlbmFudBgDIAEoCRINCgVvd25lchgEIAEoCSI4ChBXYXRjaFJ1blJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUucHVsbGNvcmQudjEuUnVuRXZlbnQiawoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEioKB3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iPgoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGdGVuYW50GAIgASgJEg0KBW93bmVyGAMgASgJIi8KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biK1AgoPTGlzdFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRIlCgZzdGF0ZXMYBCADKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRI4CgZsYWJlbHMYBSADKAsyKC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJLChBMaXN0UnVuc1Jlc3BvbnNlEh4KBHJ1bnMYASADKAsyEC5wdWxsY29yZC52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpECChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSJQoEbW9kZRgDIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSLwoMZ3JhY2VfcGVyaW9kGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMYmVmb3JlX3N0YXJ0GAYgASgIEicKBWNhdXNlGAcgASgOMhgucHVsbGNvcmQudjEuQ2FuY2VsQ2F1c2USDgoGdGVuYW50GAggASgJEg0KBW93bmVyGAkgASgJIvEBChFDYW5jZWxSdW5SZXNwb25zZRIrCgdvdXRjb21lGAEgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIdCgNydW4YAiABKAsyEC5wdWxsY29yZC52MS5SdW4SLwoLYWNjZXB0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGRlbGl2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc3RvcF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK4AgoRQ2FuY2VsUnVuc1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhAKCHJ1bm5hYmxlGAMgASgJEjoKBmxhYmVscxgEIAMoCzIqLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnJlYXNvbhgFIAEoCRIlCgRtb2RlGAYgASgOMhcucHVsbGNvcmQudjEuQ2FuY2VsTW9kZRIVCg12YWxpZGF0ZV9vbmx5GAcgASgIEhQKDG1heF9hZmZlY3RlZBgIIAEoBRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJuChBDYW5jZWxSdW5zUmVzdWx0Eg4KBnJ1bl9pZBgBIAEoCRIrCgdvdXRjb21lGAIgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiRAoSQ2FuY2VsUnVuc1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzdWx0ImAKCERlY2lzaW9uEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIQCghhcHByb3ZlZBgCIAEoCBITCgZhbnN3ZXIYAyABKAlIAIgBARIMCgRub3RlGAQgASgJQgkKB19hbnN3ZXIibQoSQ29udGludWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIoCglkZWNpc2lvbnMYAiADKAsyFS5wdWxsY29yZC52MS5EZWNpc2lvbhIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiNAoTQ29udGludWVSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iFgoUTGlzdFJ1bm5hYmxlc1JlcXVlc3QiQQoVTGlzdFJ1bm5hYmxlc1Jlc3BvbnNlEigKCXJ1bm5hYmxlcxgBIAMoCzIVLnB1bGxjb3JkLnYxLlJ1bm5hYmxlMvMFCgpSdW5TZXJ2aWNlEjoKA1J1bhIXLnB1bGxjb3JkLnYxLlJ1blJlcXVlc3QaGC5wdWxsY29yZC52MS5SdW5SZXNwb25zZTABEkcKCFN0YXJ0UnVuEhwucHVsbGNvcmQudjEuU3RhcnRSdW5SZXF1ZXN0Gh0ucHVsbGNvcmQudjEuU3RhcnRSdW5SZXNwb25zZRJJCghXYXRjaFJ1bhIcLnB1bGxjb3JkLnYxLldhdGNoUnVuUmVxdWVzdBodLnB1bGxjb3JkLnYxLldhdGNoUnVuUmVzcG9uc2UwARJECgdXYWl0UnVuEhsucHVsbGNvcmQudjEuV2FpdFJ1blJlcXVlc3QaHC5wdWxsY29yZC52MS5XYWl0UnVuUmVzcG9uc2USQQoGR2V0UnVuEhoucHVsbGNvcmQudjEuR2V0UnVuUmVxdWVzdBobLnB1bGxjb3JkLnYxLkdldFJ1blJlc3BvbnNlEkcKCExpc3RSdW5zEhwucHVsbGNvcmQudjEuTGlzdFJ1bnNSZXF1ZXN0Gh0ucHVsbGNvcmQudjEuTGlzdFJ1bnNSZXNwb25zZRJKCglDYW5jZWxSdW4SHS5wdWxsY29yZC52MS5DYW5jZWxSdW5SZXF1ZXN0Gh4ucHVsbGNvcmQudjEuQ2FuY2VsUnVuUmVzcG9uc2USTQoKQ2FuY2VsUnVucxIeLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0Gh8ucHVsbGNvcmQudjEuQ2FuY2VsUnVuc1Jlc3BvbnNlElAKC0NvbnRpbnVlUnVuEh8ucHVsbGNvcmQudjEuQ29udGludWVSdW5SZXF1ZXN0GiAucHVsbGNvcmQudjEuQ29udGludWVSdW5SZXNwb25zZRJWCg1MaXN0UnVubmFibGVzEiEucHVsbGNvcmQudjEuTGlzdFJ1bm5hYmxlc1JlcXVlc3QaIi5wdWxsY29yZC52MS5MaXN0UnVubmFibGVzUmVzcG9uc2VCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_event, file_pullcord_v1_run, file_pullcord_v1_runnable]);
+  fileDesc("Ch1wdWxsY29yZC92MS9ydW5fc2VydmljZS5wcm90bxILcHVsbGNvcmQudjEiMAoKUnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIzCgtSdW5SZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkV2ZW50IjUKD1N0YXJ0UnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIxChBTdGFydFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biJYCg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgDEg4KBnRlbmFudBgDIAEoCRINCgVvd25lchgEIAEoCSI4ChBXYXRjaFJ1blJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUucHVsbGNvcmQudjEuUnVuRXZlbnQiawoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEioKB3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iPgoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGdGVuYW50GAIgASgJEg0KBW93bmVyGAMgASgJIi8KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biK1AgoPTGlzdFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRIlCgZzdGF0ZXMYBCADKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRI4CgZsYWJlbHMYBSADKAsyKC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJLChBMaXN0UnVuc1Jlc3BvbnNlEh4KBHJ1bnMYASADKAsyEC5wdWxsY29yZC52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpECChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSJQoEbW9kZRgDIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSLwoMZ3JhY2VfcGVyaW9kGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMYmVmb3JlX3N0YXJ0GAYgASgIEicKBWNhdXNlGAcgASgOMhgucHVsbGNvcmQudjEuQ2FuY2VsQ2F1c2USDgoGdGVuYW50GAggASgJEg0KBW93bmVyGAkgASgJIvEBChFDYW5jZWxSdW5SZXNwb25zZRIrCgdvdXRjb21lGAEgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIdCgNydW4YAiABKAsyEC5wdWxsY29yZC52MS5SdW4SLwoLYWNjZXB0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGRlbGl2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc3RvcF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK4AgoRQ2FuY2VsUnVuc1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhAKCHJ1bm5hYmxlGAMgASgJEjoKBmxhYmVscxgEIAMoCzIqLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnJlYXNvbhgFIAEoCRIlCgRtb2RlGAYgASgOMhcucHVsbGNvcmQudjEuQ2FuY2VsTW9kZRIVCg12YWxpZGF0ZV9vbmx5GAcgASgIEhQKDG1heF9hZmZlY3RlZBgIIAEoBRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJuChBDYW5jZWxSdW5zUmVzdWx0Eg4KBnJ1bl9pZBgBIAEoCRIrCgdvdXRjb21lGAIgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiRAoSQ2FuY2VsUnVuc1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzdWx0ImAKCERlY2lzaW9uEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIQCghhcHByb3ZlZBgCIAEoCBITCgZhbnN3ZXIYAyABKAlIAIgBARIMCgRub3RlGAQgASgJQgkKB19hbnN3ZXIibQoSQ29udGludWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIoCglkZWNpc2lvbnMYAiADKAsyFS5wdWxsY29yZC52MS5EZWNpc2lvbhIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiNAoTQ29udGludWVSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4ibQoQRXJhc2VSdW5zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJEhUKDXZhbGlkYXRlX29ubHkYBSABKAgiSAoRRXJhc2VSdW5zUmVzcG9uc2USDAoEcnVucxgBIAEoAxIPCgdjYW5jZWxzGAIgASgDEhQKDGxpdmVfcnVuX2lkcxgDIAMoCSIWChRMaXN0UnVubmFibGVzUmVxdWVzdCJBChVMaXN0UnVubmFibGVzUmVzcG9uc2USKAoJcnVubmFibGVzGAEgAygLMhUucHVsbGNvcmQudjEuUnVubmFibGUyvwYKClJ1blNlcnZpY2USOgoDUnVuEhcucHVsbGNvcmQudjEuUnVuUmVxdWVzdBoYLnB1bGxjb3JkLnYxLlJ1blJlc3BvbnNlMAESRwoIU3RhcnRSdW4SHC5wdWxsY29yZC52MS5TdGFydFJ1blJlcXVlc3QaHS5wdWxsY29yZC52MS5TdGFydFJ1blJlc3BvbnNlEkkKCFdhdGNoUnVuEhwucHVsbGNvcmQudjEuV2F0Y2hSdW5SZXF1ZXN0Gh0ucHVsbGNvcmQudjEuV2F0Y2hSdW5SZXNwb25zZTABEkQKB1dhaXRSdW4SGy5wdWxsY29yZC52MS5XYWl0UnVuUmVxdWVzdBocLnB1bGxjb3JkLnYxLldhaXRSdW5SZXNwb25zZRJBCgZHZXRSdW4SGi5wdWxsY29yZC52MS5HZXRSdW5SZXF1ZXN0GhsucHVsbGNvcmQudjEuR2V0UnVuUmVzcG9uc2USRwoITGlzdFJ1bnMSHC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QaHS5wdWxsY29yZC52MS5MaXN0UnVuc1Jlc3BvbnNlEkoKCUNhbmNlbFJ1bhIdLnB1bGxjb3JkLnYxLkNhbmNlbFJ1blJlcXVlc3QaHi5wdWxsY29yZC52MS5DYW5jZWxSdW5SZXNwb25zZRJNCgpDYW5jZWxSdW5zEh4ucHVsbGNvcmQudjEuQ2FuY2VsUnVuc1JlcXVlc3QaHy5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzcG9uc2USUAoLQ29udGludWVSdW4SHy5wdWxsY29yZC52MS5Db250aW51ZVJ1blJlcXVlc3QaIC5wdWxsY29yZC52MS5Db250aW51ZVJ1blJlc3BvbnNlEkoKCUVyYXNlUnVucxIdLnB1bGxjb3JkLnYxLkVyYXNlUnVuc1JlcXVlc3QaHi5wdWxsY29yZC52MS5FcmFzZVJ1bnNSZXNwb25zZRJWCg1MaXN0UnVubmFibGVzEiEucHVsbGNvcmQudjEuTGlzdFJ1bm5hYmxlc1JlcXVlc3QaIi5wdWxsY29yZC52MS5MaXN0UnVubmFibGVzUmVzcG9uc2VCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_event, file_pullcord_v1_run, file_pullcord_v1_runnable]);
 
 /**
  * Asks for a run to be started and followed.
@@ -796,6 +796,93 @@ export const ContinueRunResponseSchema: GenMessage<ContinueRunResponse> = /*@__P
   messageDesc(file_pullcord_v1_run_service, 19);
 
 /**
+ * Asks for what is kept of the runs that match every field that is set to be deleted. At least one is
+ * required.
+ *
+ * @generated from message pullcord.v1.EraseRunsRequest
+ */
+export type EraseRunsRequest = Message<"pullcord.v1.EraseRunsRequest"> & {
+  /**
+   * Only runs for this user. Unset: any.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Only this conversation's. Unset: any.
+   *
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+
+  /**
+   * Only this tenant's. Unset: any that the caller may erase.
+   *
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * Only this owner's. Unset: any that the caller may erase.
+   *
+   * @generated from field: string owner = 4;
+   */
+  owner: string;
+
+  /**
+   * Whether only to say what would be deleted. Unset: no.
+   *
+   * @generated from field: bool validate_only = 5;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message pullcord.v1.EraseRunsRequest.
+ * Use `create(EraseRunsRequestSchema)` to create a new message.
+ */
+export const EraseRunsRequestSchema: GenMessage<EraseRunsRequest> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run_service, 20);
+
+/**
+ * What was deleted, and what was not.
+ *
+ * @generated from message pullcord.v1.EraseRunsResponse
+ */
+export type EraseRunsResponse = Message<"pullcord.v1.EraseRunsResponse"> & {
+  /**
+   * Ended runs that were deleted, or would be. Unset: none.
+   *
+   * @generated from field: int64 runs = 1;
+   */
+  runs: bigint;
+
+  /**
+   * Cancels that waited for a run and were deleted, or would be. They have no user and no session: with
+   * one of these set they stay until they expire. Unset: none.
+   *
+   * @generated from field: int64 cancels = 2;
+   */
+  cancels: bigint;
+
+  /**
+   * Runs that match and are live, the oldest first, at most 100: they were not deleted. Stop them, and
+   * ask again. Unset: none.
+   *
+   * @generated from field: repeated string live_run_ids = 3;
+   */
+  liveRunIds: string[];
+};
+
+/**
+ * Describes the message pullcord.v1.EraseRunsResponse.
+ * Use `create(EraseRunsResponseSchema)` to create a new message.
+ */
+export const EraseRunsResponseSchema: GenMessage<EraseRunsResponse> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run_service, 21);
+
+/**
  * Asks what can be run.
  *
  * @generated from message pullcord.v1.ListRunnablesRequest
@@ -808,7 +895,7 @@ export type ListRunnablesRequest = Message<"pullcord.v1.ListRunnablesRequest"> &
  * Use `create(ListRunnablesRequestSchema)` to create a new message.
  */
 export const ListRunnablesRequestSchema: GenMessage<ListRunnablesRequest> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_run_service, 20);
+  messageDesc(file_pullcord_v1_run_service, 22);
 
 /**
  * What can be run.
@@ -829,7 +916,7 @@ export type ListRunnablesResponse = Message<"pullcord.v1.ListRunnablesResponse">
  * Use `create(ListRunnablesResponseSchema)` to create a new message.
  */
 export const ListRunnablesResponseSchema: GenMessage<ListRunnablesResponse> = /*@__PURE__*/
-  messageDesc(file_pullcord_v1_run_service, 21);
+  messageDesc(file_pullcord_v1_run_service, 23);
 
 /**
  * Starts, streams and stops runs. Status codes speak of the call, never of the run's outcome: a
@@ -931,6 +1018,17 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof ContinueRunRequestSchema;
     output: typeof ContinueRunResponseSchema;
+  },
+  /**
+   * Deletes for good what is kept of a user, a session, an owner or a tenant: ended runs with their
+   * events and receipts. Live runs stay, and are named. Needs a grant of its own.
+   *
+   * @generated from rpc pullcord.v1.RunService.EraseRuns
+   */
+  eraseRuns: {
+    methodKind: "unary";
+    input: typeof EraseRunsRequestSchema;
+    output: typeof EraseRunsResponseSchema;
   },
   /**
    * Lists what can be run here.

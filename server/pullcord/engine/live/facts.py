@@ -122,7 +122,7 @@ class RunFacts:
         self, scope: Scope, spec: RunSpec, parent_run_id: str, output: str, last_sequence: int
     ) -> Run:
         """The run as it is now; its text and the number of its last event are the log's."""
-        retention = self.rules.options.retention
+        retention = self.rules.options.retention_for(scope.tenant, spec.runnable)
         return Run(
             run_id=self.run_id,
             runnable=spec.runnable,

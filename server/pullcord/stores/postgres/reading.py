@@ -116,10 +116,14 @@ class Where:
             condition = condition.replace("$", f"\0{len(self.values)}", 1)
         self._conditions.append(condition.replace("\0", "$"))
 
+    def conditions(self) -> str:
+        """The part of a select from `run r` that says which rows."""
+        return f"where {' and '.join(self._conditions or ['true'])}"
+
     def text(self, size: int) -> str:
         """The rest of a select from `run r`, for at most `size` rows."""
         return (
-            f"where {' and '.join(self._conditions)}"
+            f"{self.conditions()}"
             " order by r.create_time desc, r.run_id desc, r.tenant desc, r.owner desc"
             f" limit {size:d}"
         )

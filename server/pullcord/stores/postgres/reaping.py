@@ -83,7 +83,7 @@ async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool
     records = await events(connection, row["id"], row["base_seq"])
     options = core.options
     left = left_of(row, records)
-    ended, end = lost(left, row["now"], options.retention, options.max_ledger)
+    ended, end = lost(left, row["now"], options)
     run, event = ended.run, event_row(ended.run.run_id, end)
     stop = stop_in(row)
     record, output = record_columns(run)
@@ -97,7 +97,7 @@ async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool
         record,
         output,
         sum(len(r.wire or b"") for r in records) + len(record) + len(output) + 2048,
-        options.retention,
+        run.expire_time - run.end_time,
         stop is not None,
         row["stop_now"],
         event.data,

@@ -33,13 +33,14 @@ from pullcord.engine.ports import (
 from pullcord.engine.sharing import Asked, Ear
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
-from pullcord.run.record import Run, RunFilter, RunSpec
+from pullcord.run.record import Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.stores.mirror import Mirror
 from pullcord.stores.postgres import migrations
 from pullcord.stores.postgres.admitting import Admitting
 from pullcord.stores.postgres.connections import Address, Connections, require_primary
 from pullcord.stores.postgres.core import Core
+from pullcord.stores.postgres.erasing import erase_some, look
 from pullcord.stores.postgres.listening import Listening
 from pullcord.stores.postgres.loop import LoopThread
 from pullcord.stores.postgres.membership import LEASE, Lease, Membership
@@ -202,6 +203,14 @@ class PostgresStore:
     def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
         """As the port says."""
         return self._loop.call(self._reading.history(scope, session_id, runnable, limit))
+
+    def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
+        """As the port says, of all processes together."""
+        found = self._loop.call(look(self._core, reach, matching))
+        left = not validate_only and bool(found.runs or found.cancels)
+        while left:
+            left = self._loop.call(erase_some(self._core, reach, matching))
+        return found
 
     def size(self) -> StoreSize:
         """As the port says, of all processes together."""

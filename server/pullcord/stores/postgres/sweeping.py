@@ -32,7 +32,7 @@ delete from run where id = any (array (select id from x)) returning id
 _DELETE_EVENTS = "delete from event where id = any($1)"
 """Of runs that are gone: their ids never come back."""
 _FORGET_DEAD = """
-delete from replica p where not p.alive and p.beat_time < now() - interval '1 day'
+delete from replica p where not p.alive and p.beat_time < clock_timestamp() - interval '1 day'
     and not exists (select 1 from run r where r.incarnation = p.incarnation
         and r.state between 1 and 4)
 """

@@ -1,11 +1,14 @@
-"""What an operator does with a shared store from a command line: check it, migrate it, sweep it.
+"""What an operator does with a shared store from a command line: check it, migrate it, sweep it,
+erase in it.
 
-It joins nothing and executes no run. Each answers the lines to print.
+It joins nothing and executes no run. Each but erasing answers the lines to print.
 """
 
 import secrets
 
 from pullcord.engine.options import EngineOptions
+from pullcord.run.record import Erased, RunFilter
+from pullcord.run.scope import Reach
 from pullcord.stores.postgres import migrations
 from pullcord.stores.postgres.connections import (
     Address,
@@ -15,6 +18,7 @@ from pullcord.stores.postgres.connections import (
     require_primary,
 )
 from pullcord.stores.postgres.core import Core
+from pullcord.stores.postgres.erasing import erase_some, look
 from pullcord.stores.postgres.listening import Listening
 from pullcord.stores.postgres.sweeping import sweep
 
@@ -77,6 +81,21 @@ async def sweep_all(address: Address) -> list[str]:
     finally:
         connections.close()
     return [f"deleted {swept} expired rows"]
+
+
+async def erase(
+    address: Address, reach: Reach, matching: RunFilter, *, validate_only: bool
+) -> Erased:
+    """Deletes for good what is kept of ended runs that match; see `RunStore.erase`."""
+    connections = Connections(address.named("pullcord store erase"), 1)
+    core = Core(EngineOptions(), secrets.token_hex(8), connections, connections)
+    try:
+        found = await look(core, reach, matching)
+        while not validate_only and await erase_some(core, reach, matching):
+            pass
+        return found
+    finally:
+        connections.close()
 
 
 async def _nothing(channels: object) -> None:

@@ -28,7 +28,7 @@ from pullcord.engine.ports import (
     Written,
 )
 from pullcord.run.cancel import CancelCause, Cancellation
-from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
+from pullcord.run.record import DisconnectPolicy, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
 from pullcord.stores.fold import Left, lost
@@ -42,6 +42,7 @@ from pullcord.stores.rows import (
     stop_of,
     stored_run,
 )
+from pullcord.stores.sqlite.erasing import erase
 from pullcord.stores.sqlite.files import Held
 from pullcord.stores.sqlite.readers import Readers
 from pullcord.stores.sqlite.reading import Reading
@@ -257,7 +258,7 @@ class SqliteStore:
             for id, *key in rows:
                 left = self._left(db, id, Scope(*key[:2]))
                 now, options = self._clock.time(), self._options
-                ended, record = lost(left, now, options.retention, options.max_ledger)
+                ended, record = lost(left, now, options)
                 log = EventLog.of([*left.records, record])
                 ends.append((id, ended, Stored(Finish(left.scope, ended, log)), record))
 
@@ -330,6 +331,10 @@ class SqliteStore:
     def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
         """The last `limit` runs of one runnable in a session, in the order they ended."""
         return self._reading.history(scope, session_id, runnable, limit)
+
+    def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
+        """As the port says; what was deleted is overwritten in the file."""
+        return erase(self._writer, self._rows.gone, reach, matching, validate_only=validate_only)
 
     def size(self) -> StoreSize:
         """What the store holds, expired rows not counted."""

@@ -136,8 +136,8 @@ class Rows:
         self.clear(db, key)  # a tombstone that the run takes with it, or a row that has expired
         cursor = db.execute(
             "insert into run(tenant, owner, run_id, state, incarnation, digest, spec, policy,"
-            " deadline, parent_run_id, stop, grace, stop_expire_time, reserved, create_time)"
-            " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " deadline, parent_run_id, stop, grace, stop_expire_time, reserved, create_time,"
+            " session_id, user_id) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *key,
                 BEGUN if terms.begins else WAITS,
@@ -151,6 +151,8 @@ class Rows:
                 expires,
                 RESERVED,
                 self._clock.time(),
+                spec.session_id,
+                spec.user_id,
             ),
         )
         assert cursor.lastrowid is not None
