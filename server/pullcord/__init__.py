@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pullcord.adapters.function import runnable as runnable
     from pullcord.adapters.remote import RemoteRunnable as RemoteRunnable
     from pullcord.run.context import RunContext as RunContext
+    from pullcord.run.errors import PublicError as PublicError
     from pullcord.server import RunServer as RunServer
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "AgnoWorkflow": "pullcord.adapters.foreign.agno",
     "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
     "OpenAIAgentsAgent": "pullcord.adapters.foreign.openai_agents",
+    "PublicError": "pullcord.run.errors",
     "PydanticAgent": "pullcord.adapters.foreign.pydantic_ai",
     "RemoteRunnable": "pullcord.adapters.remote",
     "RunContext": "pullcord.run.context",
@@ -38,6 +40,7 @@ __all__ = [
     "AgnoWorkflow",
     "LangGraphAgent",
     "OpenAIAgentsAgent",
+    "PublicError",
     "PydanticAgent",
     "RemoteRunnable",
     "RunContext",

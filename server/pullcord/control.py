@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pullcord import lines
-from pullcord.doors import counting, make_quotas
+from pullcord.doors import counting, disclosure_of, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
 from pullcord.executors.workers.options import WorkerOptions
@@ -62,6 +62,7 @@ class ControlServer(RunServer):
             engine=json.dumps(dataclasses.asdict(settings.engine)),
             log_level=settings.log_level,
             log_json=settings.log_json,
+            disclosure=disclosure_of(settings),
         )
         self._pool = WorkerExecutor(options, observer, self)
         self._parts = Parts(settings.engine, ThreadClock(), observer, self._pool)

@@ -16,6 +16,7 @@ from pullcord.identity.authenticator import Authenticator, Chain, TokenVerifier
 from pullcord.identity.certificates import Certificates
 from pullcord.identity.tokens import TokenFile
 from pullcord.lines import LineWriter
+from pullcord.run.disclosure import Disclosure
 from pullcord.run.loopback import stays_here
 from pullcord.run.record import Run
 from pullcord.service.access import Policy, everybody
@@ -107,6 +108,15 @@ def _missing(encrypted: bool, knows_callers: bool) -> list[str]:
         *([] if encrypted else ["its connections are not encrypted"]),
         *([] if knows_callers else ["nobody is asked who calls"]),
     ]
+
+
+def disclosure_of(settings: Settings, authenticator: Authenticator | None = None) -> Disclosure:
+    """How much callers see of errors: as it is set, or else everything where nobody is verified."""
+    if settings.errors:
+        return Disclosure(settings.errors)
+    knows = (authenticator, settings.authenticator, settings.tokens, settings.client_ca)
+    verifies = any(knows) or bool(settings.jwt.issuer)
+    return Disclosure.TYPE if verifies else Disclosure.FULL
 
 
 def make_quotas(settings: Settings) -> Quotas:

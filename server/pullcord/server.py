@@ -16,7 +16,7 @@ from typing import Any
 
 from pullcord.adapters.foreign.recognition import foreign
 from pullcord.adapters.function import FunctionRunnable
-from pullcord.doors import Entrance, check_exposure, counting, make_quotas
+from pullcord.doors import Entrance, check_exposure, counting, disclosure_of, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
@@ -120,6 +120,7 @@ class RunServer:
             options,
             clock,
             observer.loop_stalled,
+            disclosure=disclosure_of(self.settings, authenticator),
             isolate_all=self.settings.isolation == "process",
         )
         self._parts = Parts(options, clock, observer, executor, store)

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     """Whether an address that others can reach is served without TLS and without known callers."""
     audit_log: Path | None = None
     """A file to which the audit log is appended. Unset: the logger `pullcord.audit`."""
+    errors: Literal["", "full", "type", "id"] = ""
+    """What callers see of errors in runnables and tools: `full`, the words without secrets; `type`,
+    the class and an id that the log has too, and the words of a PublicError; `id`, only that.
+    Unset: `type` if the server verifies callers, else `full`."""
     quotas: QuotaOptions = QuotaOptions()
     max_streams: int = Field(5000, ge=1, le=2**31 - 1)
     """Calls that one connection has open at a time; a client's further calls wait in the client."""

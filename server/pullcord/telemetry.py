@@ -69,10 +69,10 @@ class Telemetry:
             line |= {"error_type": run.error.type}
         log = self._log.error if run.state is RunState.FAILED else self._log.info
         log("run ended", **line)
-        # Words of callers and exceptions may hold inputs and secrets.
-        reason, message = stop.reason if stop else "", run.error.message if run.error else ""
-        if reason or message:
-            self._log.debug("why a run ended", run_id=run.run_id, reason=reason, error=message)
+        # Words of callers may hold anything. Those of exceptions are not logged at all: they may be
+        # a provider's, or hold inputs and secrets.
+        if stop is not None and stop.reason:
+            self._log.debug("why a run ended", run_id=run.run_id, reason=stop.reason)
 
     def run_refused(self, reason: str) -> None:
         """A run was not admitted."""

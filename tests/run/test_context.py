@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pullcord.run.cancel import Cancellation, CancelMode, CancelToken
 from pullcord.run.context import RunContext
+from pullcord.run.disclosure import Disclosure, Errors
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
     ContentDelta,
@@ -29,6 +30,7 @@ class Told:
         self.told: list[Any] = []
         self.used = Usage()
         self.depth = 0
+        self.errors = Errors("r", Disclosure.FULL)
 
     def write(self, text: str) -> None:
         self.told.append(text)

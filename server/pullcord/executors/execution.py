@@ -16,10 +16,9 @@ from pullcord.engine.clock import Clock, Timer
 from pullcord.executors.leftovers import Leftovers
 from pullcord.executors.loops import RunLoop, RunLoops
 from pullcord.executors.threads import Job, ThreadPool
-from pullcord.run.blame import raised
 from pullcord.run.cancel import Cancellation, CancelMode
 from pullcord.run.context import RunContext
-from pullcord.run.port import Began, Failure, RunPort
+from pullcord.run.port import Began, Failure, RunPort, is_cancel
 from pullcord.run.runnable import Runnable
 from pullcord.run.side import RunSide
 
@@ -99,13 +98,13 @@ class ThreadExecution:
                 self._runnable.execute(self._ctx)
             except BaseException as error:
                 # Read here, where an interrupt reaches it: its words may be code of the author's.
-                self._failure = _failure(self._port.run_id, error)
+                self._failure = _failure(self.side, error)
                 raise
 
     def _done(self, _: Any, error: BaseException | None) -> None:
         failure = self._failure
         if failure is None and error is not None:
-            failure = _failure(self._port.run_id, error)
+            failure = _failure(self.side, error)
         self._leftovers.settle(self._port.released, partial(self._port.ended, failure))
 
 
@@ -251,7 +250,7 @@ class TaskExecution:
                 work, name=f"run {self._port.run_id}", context=self._context
             )
         except BaseException as error:  # or the run would have no end
-            self._settle(_failure(self._port.run_id, error))
+            self._settle(_failure(self.side, error))
             return
         self._task.add_done_callback(self._done)
         if self.side.token.cancelled:  # the stop came between the answer and the task
@@ -266,7 +265,7 @@ class TaskExecution:
     def _done(self, task: "asyncio.Task[None]") -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._task = None
-        self._settle(None if error is None else _failure(self._port.run_id, error))
+        self._settle(None if error is None else _failure(self.side, error))
 
     def _settle(self, failure: Failure | None) -> None:
         self._over = True
@@ -285,12 +284,9 @@ def _nothing() -> None:
     pass
 
 
-def _failure(run_id: str, error: BaseException) -> Failure:
+def _failure(side: RunSide, error: BaseException) -> Failure:
     """How the code failed; the log says where."""
-    failure = Failure.of(error)
-    if not failure.is_cancel and not issubclass(type(error), asyncio.CancelledError):
-        raised(run_id, error)
-    return failure
+    return Failure(side.errors.told(error), is_cancel(error))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

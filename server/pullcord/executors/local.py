@@ -20,6 +20,7 @@ from pullcord.executors.loops import RunLoops, Stalled
 from pullcord.executors.processes import descendants, kill_all
 from pullcord.executors.threads import ThreadPool
 from pullcord.run.context import RunContext
+from pullcord.run.disclosure import Disclosure
 from pullcord.run.place import Place, Runs, at_work
 from pullcord.run.port import Execution, RunPort
 from pullcord.run.runnable import Runnable
@@ -45,17 +46,20 @@ class LocalExecutor:
         clock: Clock,
         on_stall: _Stall,
         *,
+        disclosure: Disclosure = Disclosure.FULL,
         in_worker: bool = False,
         isolate_all: bool = False,
     ) -> None:
         """`on_stall` is called, in a thread of the clock's, when a run blocks its event loop.
 
+        `disclosure`: how much callers see of the errors of runs.
         `in_worker`: this process was chosen for its runs, so each has the isolation it asked for.
         `isolate_all`: the settings ask for it, whatever the runnables say.
         """
         self._isolate_all = isolate_all
         self._isolation_is_settled = in_worker
         self._alone = False
+        self._disclosure = disclosure
         self._options = options
         self._clock = clock
         self._workers = ThreadPool("worker", options.workers, options.worker_queue)
@@ -108,6 +112,7 @@ class LocalExecutor:
             grace_period=options.grace_period,
             max_output_bytes=options.max_output_bytes,
             max_data_bytes=options.max_data_bytes,
+            disclosure=self._disclosure,
             parent=getattr(parent, "side", None),
         )
         ctx = RunContext(

@@ -327,20 +327,22 @@ class DownFrame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., drop: _Optional[int] = ..., ping: _Optional[int] = ..., leave: _Optional[bool] = ..., forget: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "target", "options", "log_level", "log_json", "exclusive")
+    __slots__ = ("version", "target", "options", "log_level", "log_json", "exclusive", "disclosure")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     LOG_JSON_FIELD_NUMBER: _ClassVar[int]
     EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    DISCLOSURE_FIELD_NUMBER: _ClassVar[int]
     version: str
     target: str
     options: str
     log_level: str
     log_json: bool
     exclusive: bool
-    def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., options: _Optional[str] = ..., log_level: _Optional[str] = ..., log_json: _Optional[bool] = ..., exclusive: _Optional[bool] = ...) -> None: ...
+    disclosure: str
+    def __init__(self, version: _Optional[str] = ..., target: _Optional[str] = ..., options: _Optional[str] = ..., log_level: _Optional[str] = ..., log_json: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., disclosure: _Optional[str] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("run", "spec", "key", "parent", "trace", "tenant", "owner", "data", "resumed")

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pullcord.run.errors import PublicError
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Part
 from pullcord.run.usage import Usage
@@ -124,19 +125,21 @@ often as the provider reports it, where `estimated` says that a count of 0 was n
 before Finished; Finished last."""
 
 
-class ModelError(Exception):
-    """A model could not answer. The message is fit for whoever called the run."""
+class ModelError(PublicError):
+    """A model could not answer. What its provider said of it, `said`, is shown to callers only
+    where a server hides no errors."""
 
     def __init__(
         self,
         message: str,
         *,
+        said: str = "",
         provider: str = "",
         status: int | None = None,
         may_pass: bool = False,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, said=said)
         self.provider = provider
         self.status = status
         """The provider's HTTP status, where it got as far as answering."""

@@ -148,7 +148,8 @@ class HttpModel(Model):
                         failed.retry_after = retry_after(response.headers)
                     raise
         except CannotAsk as error:
-            raise ModelError(f"the model cannot be asked: {fit(str(error), secrets)}") from error
+            said = fit(str(error), secrets)
+            raise ModelError("the model cannot be asked", said=said) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise ModelError(
                 "the model's provider did not answer in time",

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from pullcord.models.base import ModelChunk, ModelError
+from pullcord.run.blame import log_place
 from pullcord.run.usage import Usage
 
 _log = logging.getLogger("pullcord.models")
@@ -43,7 +44,7 @@ async def retried(
             if begun or wait is None or tries >= max_retries:
                 raise
         except Exception as error:
-            _log.warning("reading a provider's answer failed", exc_info=True)
+            log_place(_log, "reading a provider's answer failed", error)
             raise ModelError(
                 f"the model's provider sent what cannot be read: {type(error).__name__}",
                 provider=provider,

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pullcord.models.base import ToolRequest
 from pullcord.native.tools import Tool, ToolFailed
 from pullcord.run.context import RunContext
-from pullcord.run.errors import RunCancelledError
+from pullcord.run.errors import PublicError, RunCancelledError
 
 MAX_RESULT = 200_000
 """Characters of a tool's result, or of its error, that are kept; a note says what was cut."""
 
 
-class RepeatedFailure(Exception):
+class RepeatedFailure(PublicError):
     """The model asks for the same failing call again and again."""
 
 
@@ -117,7 +117,8 @@ class Repetitions:
             if self._most is not None and times[error] >= self._most:
                 raise RepeatedFailure(
                     f"the tool {call[0]!r} failed {times[error]} times with the same arguments "
-                    f"and the same error: {error[:1000]}"
+                    "and the same error",
+                    said=error[:1000],
                 )
 
 

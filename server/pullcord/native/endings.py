@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pullcord.models.base import Finished, ModelError
+from pullcord.run.errors import PublicError
 from pullcord.run.finish import FinishReason
 
 OnCutOff = Literal["complete", "fail"]
 """How a run ends whose answer the limit of tokens cut off."""
 
 
-class AnswerCutOff(Exception):
+class AnswerCutOff(PublicError):
     """The answer was cut off by the limit of tokens, and what text so far cannot be the result."""
 
 
-class AnswerWithheld(Exception):
+class AnswerWithheld(PublicError):
     """The provider's filter withheld the answer."""
 
 
-class AnswerRefused(Exception):
+class AnswerRefused(PublicError):
     """The model refused."""
 
 
@@ -47,7 +48,7 @@ def check_end(end: Finished, text: str, *, has_calls: bool, on_cut_off: OnCutOff
     Raises:
         AnswerCutOff, AnswerWithheld, AnswerRefused, ModelError: the run has failed.
     """
-    words = f": {end.words}" if end.words and end.words != end.reason else ""
+    said = end.words if end.words != end.reason else ""
     match end.reason:
         case FinishReason.LENGTH:
             if has_calls:
@@ -60,14 +61,16 @@ def check_end(end: Finished, text: str, *, has_calls: bool, on_cut_off: OnCutOff
                 raise AnswerCutOff("the limit of tokens cut off the answer")
         case FinishReason.CONTENT_FILTER:
             if has_calls or not text.strip():
-                raise AnswerWithheld(f"the model's provider withheld the answer{words}")
+                raise AnswerWithheld("the model's provider withheld the answer", said=said)
         case FinishReason.REFUSAL:
             raise AnswerRefused(f"the model refused: {text.strip()[:1000] or 'it gave no reason'}")
         case FinishReason.ERROR:
-            raise ModelError(f"the model's provider failed in the middle of its answer{words}")
+            words = "the model's provider failed in the middle of its answer"
+            raise ModelError(words, said=said)
         case FinishReason.TOOL_CALLS:
             if not has_calls and not text.strip():
                 raise ModelError("the model's provider announced tool calls and sent none")
         case FinishReason.OTHER:
             if not text.strip() and not has_calls:
-                raise ModelError(f"the model's answer ended for a reason that is not known{words}")
+                words = "the model's answer ended for a reason that is not known"
+                raise ModelError(words, said=said)

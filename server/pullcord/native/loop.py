@@ -33,19 +33,21 @@ from pullcord.native.meter import Meter
 from pullcord.native.tools import Tool
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import RunContext
+from pullcord.run.errors import PublicError
 from pullcord.run.events import UsageUpdated
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Decision
+from pullcord.run.redaction import redacted
 from pullcord.run.usage import Usage
 
 _NO_REASON = (FinishReason.STOP, "")
 
 
-class UnknownTool(Exception):
+class UnknownTool(PublicError):
     """The model asked for a tool that it was not offered."""
 
 
-class PriceUnknown(Exception):
+class PriceUnknown(PublicError):
     """A run has a limit on its cost, and nobody knows what its model costs."""
 
 
@@ -215,7 +217,7 @@ async def _call_tool(
             returned(text)
         repetitions.succeeded(request)
     except Exception as error:
-        text = f"Error: {type(error).__name__}: {error}"
+        text = redacted(f"Error: {type(error).__name__}: {error}")
         repetitions.failed(request, text)
     return ToolMessage(request.id, text or "(empty)")
 

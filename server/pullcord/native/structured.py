@@ -48,11 +48,11 @@ def deliver(ctx: RunContext, schema: OutputSchema | None, answer: Answer) -> Non
         data = _data_of(schema, answer.text)
     except InvalidOutput as error:
         if answer.finish_reason is FinishReason.LENGTH:
-            words = f"the limit of tokens cut off the structured output: {error}"
-            raise AnswerCutOff(words) from error
+            words = "the limit of tokens cut off the structured output"
+            raise AnswerCutOff(words, said=str(error)) from error
         if answer.finish_reason is FinishReason.CONTENT_FILTER:
-            words = f"the model's provider withheld some of the structured output: {error}"
-            raise AnswerWithheld(words) from error
+            words = "the model's provider withheld some of the structured output"
+            raise AnswerWithheld(words, said=str(error)) from error
         raise
     ctx.cancel_token.raise_if_cancelled()
     ctx.set_output(None, data)

@@ -18,6 +18,7 @@ from pullcord.models.base import ToolDefinition
 from pullcord.models.reading.text import encodable
 from pullcord.models.reading.values import whole_arguments
 from pullcord.run.context import RunContext
+from pullcord.run.errors import PublicError
 from pullcord.run.plain import words
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,11 +31,11 @@ class ToolFailed(Exception):
     """A tool ended in a way that is no ordinary exception; the message says in which."""
 
 
-class InvalidArguments(Exception):
+class InvalidArguments(PublicError):
     """The model gave arguments that do not fit the tool; the message tells it which."""
 
 
-class NotApproved(Exception):
+class NotApproved(PublicError):
     """The tool needs somebody's approval, and has none for this call."""
 
 

@@ -3,7 +3,9 @@
 Never the words of an exception, which may hold inputs and secrets, and nothing for callers.
 """
 
+import asyncio
 import logging
+import secrets
 import traceback
 from types import TracebackType
 
@@ -17,19 +19,48 @@ _MOST_FRAMES = 40
 _MOST_CAUSES = 8
 
 
-def raised(run_id: str, error: BaseException, tool: str = "") -> None:
-    """Logs where the code of a run raised, or that of its tool. Called in the author's thread."""
+def raised(run_id: str, error: BaseException, tool: str = "") -> str:
+    """Logs where the code of a run raised, or that of its tool; the id by which the log knows it.
+
+    Called in the author's thread. A stop is no error, and has no id.
+    """
     # Of the type: an error may lie about its class.
-    if issubclass(type(error), RunCancelledError | GeneratorExit):
-        return
+    if issubclass(type(error), RunCancelledError | GeneratorExit | asyncio.CancelledError):
+        return ""
+    error_id = new_id()
     level = logging.WARNING if tool else logging.ERROR
     if not _log.isEnabledFor(level):
-        return
+        return error_id
     name = plain.class_name(error)
     what = f"tool {plain.cut(tool, 200)!r} of run {run_id}" if tool else f"the code of run {run_id}"
-    stack = _chain(error)
-    fields = {"run_id": run_id, "error_type": name, "stack": stack}
+    fields = {
+        "run_id": run_id,
+        "error_id": error_id,
+        "error_type": name,
+        "stack": _chain(error),
+    }
     _log.log(level, "%s raised %s%s", what, name, _place(error.__traceback__), extra=fields)
+    return error_id
+
+
+def reported(run_id: str, kind: str) -> str:
+    """Logs that something which a run's code works with has reported an error; its id."""
+    error_id = new_id()
+    fields = {"run_id": run_id, "error_id": error_id, "error_type": kind}
+    _log.warning("the code of run %s reports %s", run_id, kind, extra=fields)
+    return error_id
+
+
+def new_id() -> str:
+    """An id that says nothing, and that callers and the log have in common."""
+    return secrets.token_hex(6)
+
+
+def log_place(log: logging.Logger, what: str, error: BaseException) -> None:
+    """Logs an error of our own code which may hold words of somebody else: its class and place."""
+    name = plain.class_name(error)
+    fields = {"error_type": name, "stack": _chain(error)}
+    log.warning("%s: %s%s", what, name, _place(error.__traceback__), extra=fields)
 
 
 def _place(tb: TracebackType | None) -> str:

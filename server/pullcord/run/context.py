@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pullcord.run import plain
-from pullcord.run.blame import raised
 from pullcord.run.cancel import Cancellation, CancelToken
 from pullcord.run.command import MAX_OUTPUT, Command, OnLine, ProcessResult
 from pullcord.run.errors import RunCancelledError
@@ -21,6 +20,7 @@ from pullcord.run.events import (
     Custom,
     Payload,
     ReasoningDelta,
+    RunError,
     Source,
     ToolCall,
     ToolCallState,
@@ -318,6 +318,21 @@ class RunContext:
         """
         return self._sink.history()
 
+    def error(self, error: BaseException) -> RunError:
+        """What callers may read of an exception, for an event that says so; the log has the rest.
+
+        An error that leaves the run's code, or a `tool_call`, is read so without this.
+        """
+        return self._sink.errors.told(error)
+
+    def reported_error(self, kind: str, words: str) -> RunError:
+        """Likewise, of an error that is known by its words only, such as a framework's."""
+        return self._sink.errors.reported(RunError(kind, words))
+
+    def reported_result(self, text: str) -> str:
+        """Likewise, of what a failed tool call of a framework came to."""
+        return self._sink.errors.reported_result(text)
+
     @contextmanager
     def tool_call(
         self, tool_call_id: str, tool_name: str, arguments: str = ""
@@ -338,8 +353,8 @@ class RunContext:
                 yield lambda text: result.append(plain.text(text, "result"))
             except Exception as error:
                 state = ToolCallState.FAILED
-                text = f"{plain.class_name(error)}: {plain.words(error)}"
-                raised(self.run_id, error, tool_name)
+                told = self._sink.errors.told(error, tool_name)
+                text = f"{told.type}: {told.message}"
                 raise
             except BaseException:
                 state = ToolCallState.INTERRUPTED

@@ -172,8 +172,11 @@ class CredentialExpired(PullcordError):
 class ServerFault(PullcordError):
     """The server's own fault, not the caller's or the run's. Its log says more."""
 
-    def __init__(self) -> None:
-        super().__init__("the server made a mistake; its log says more")
+    def __init__(self, error_id: str = "") -> None:
+        where = f" at error {error_id}" if error_id else ""
+        super().__init__(f"the server made a mistake; its log says more{where}")
+        self.error_id = error_id
+        """The id by which the log knows it."""
 
 
 class CallFailed(PullcordError):
@@ -200,6 +203,24 @@ class DeadlineExceeded(CallFailed):
     def __init__(self, message: str = "", run_id: str = "") -> None:
         super().__init__("DEADLINE_EXCEEDED", message)
         self.run_id = run_id
+
+
+class PublicError(Exception):
+    """An error of a run's code whose message callers may read, also where the server hides errors.
+
+    Raise it, or a class derived from it, in runnables and tools. Of all other exceptions, callers
+    of a server with PULLCORD_ERRORS=type see the class.
+    """
+
+    def __init__(self, message: str = "", *, said: str = "") -> None:
+        """`said` is what somebody else said of it: part of the words, and hidden like others."""
+        super().__init__(f"{message}: {said}" if said else message)
+        self._message = message
+
+    @property
+    def public(self) -> str:
+        """The words that callers may read."""
+        return self._message
 
 
 class RunCancelledError(BaseException):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pullcord.run.cancel import Cancellation, StopStage
 from pullcord.run.finish import FinishReason
 from pullcord.run.plain import class_name, cut, words
+from pullcord.run.redaction import redacted
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
@@ -80,14 +81,15 @@ MAX_ERROR_MESSAGE = 4096
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a run failed: the exception's class name and words, never its traceback."""
+    """Why a run failed: the exception's class name and words, never its traceback, and what callers
+    may not read of them left out."""
 
     type: str
     message: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
-        """The error that callers see for an exception. Never raises, whatever its code does.
+        """An exception's class and words, without secrets. Never raises, whatever its code does.
 
         That code is an author's and may take its time, so it must not be called under a lock.
         """
@@ -96,7 +98,7 @@ class RunError:
             message = words(error)
         except BaseException:  # its `__str__` raises SystemExit, for example
             message = f"<{name}>"
-        return cls(name, cut(message, MAX_ERROR_MESSAGE))
+        return cls(name, cut(redacted(cut(message, 4 * MAX_ERROR_MESSAGE)), MAX_ERROR_MESSAGE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,13 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """Reads an exception. Its words may be code of an author's: never under a lock."""
-        is_cancel = issubclass(type(error), (RunCancelledError, StopIteration))
-        return cls(RunError.of(error), is_cancel)
+        """Reads an exception of ours, which refuses a run."""
+        return cls(RunError.of(error), is_cancel(error))
+
+
+def is_cancel(error: BaseException) -> bool:
+    """Whether it is one that only a cancel raises."""
+    return issubclass(type(error), (RunCancelledError, StopIteration))
 
 
 class Execution(Protocol):

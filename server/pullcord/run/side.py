@@ -15,6 +15,7 @@ from typing import Any
 from pullcord.run import gate
 from pullcord.run.cancel import Aside, Cancellation, CancelMode, CancelToken
 from pullcord.run.command import Command, Commands, ProcessResult, Running
+from pullcord.run.disclosure import Disclosure, Errors
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
 from pullcord.run.finish import FinishReason
@@ -43,6 +44,7 @@ class RunSide:
         grace_period: float,
         max_output_bytes: int,
         max_data_bytes: int,
+        disclosure: Disclosure = Disclosure.FULL,
         parent: "RunSide | None" = None,
     ) -> None:
         """`grace_period` is what a GRACEFUL stop leaves unless it says otherwise, in seconds.
@@ -56,6 +58,8 @@ class RunSide:
         self._grace_period = grace_period
         self._bounds = Bounds(max_data_bytes, max_output_bytes)
         self._parent = parent
+        self.errors = Errors(port.run_id, disclosure)
+        """What callers may read of them."""
         self.token = CancelToken()
         self._lock = threading.RLock()
         self._critical = 0

@@ -17,6 +17,7 @@ from pullcord.run.record import Decision, Run
 from pullcord.run.usage import Limits, Usage
 
 if TYPE_CHECKING:
+    from pullcord.run.disclosure import Errors
     from pullcord.run.runnable import Runnable
 
 
@@ -81,6 +82,10 @@ class Sink(Protocol):
 
     def tool_ended(self, call: ToolCall) -> None:
         """Replaces the ledger's entry of the same id."""
+
+    @property
+    def errors(self) -> "Errors":
+        """What callers may read of errors."""
 
     def critical(self) -> AbstractContextManager[None]:
         """A part of the run that a GRACEFUL cancel does not interrupt."""

@@ -185,8 +185,8 @@ TABLE: dict[str, Row[Any]] = {
     "INTERNAL": Row(
         errors.ServerFault,
         grpc.StatusCode.INTERNAL,
-        lambda e: Told(),
-        lambda told: errors.ServerFault(),
+        lambda e: Told({"error_id": e.error_id} if e.error_id else {}),
+        lambda told: errors.ServerFault(told.metadata.get("error_id", "")),
     ),
 }
 """By the reason that travels: the name in ErrorReason without its prefix."""

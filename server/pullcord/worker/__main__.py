@@ -28,6 +28,7 @@ from pullcord.hooks import Hook, call_hooks
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import IMPORT_SHOWN_AFTER
 from pullcord.run import place
+from pullcord.run.disclosure import Disclosure
 from pullcord.worker.collecting import collect_aside
 from pullcord.worker.debugging import refuse_terminals
 from pullcord.worker.host import Host
@@ -88,7 +89,8 @@ def main() -> None:
 def _host(link: Link, hello: pb.Hello) -> Host:
     known = {field.name for field in dataclasses.fields(EngineOptions)}
     given = {k: v for k, v in json.loads(hello.options).items() if k in known}
-    host = Host(link, EngineOptions(**given), ThreadClock())
+    disclosure = Disclosure(hello.disclosure or Disclosure.FULL)
+    host = Host(link, EngineOptions(**given), ThreadClock(), disclosure)
     place.default = host.runs
     return host
 

@@ -21,6 +21,7 @@ from pullcord.engine.options import EngineOptions
 from pullcord.executors.local import LocalExecutor
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import VERSION, fill_offer, spec_of, stop_of
+from pullcord.run.disclosure import Disclosure
 from pullcord.run.errors import RunnableNotFound
 from pullcord.run.message import Given
 from pullcord.run.port import Failure
@@ -50,9 +51,18 @@ class _Expected:
 class Host:
     """The runs of this worker. Frames are handled in the thread that reads the link."""
 
-    def __init__(self, link: "Link", options: EngineOptions, clock: Clock) -> None:
+    def __init__(
+        self,
+        link: "Link",
+        options: EngineOptions,
+        clock: Clock,
+        disclosure: Disclosure = Disclosure.FULL,
+    ) -> None:
+        """`disclosure`: how much callers see of the errors of runs."""
         self._link = link
-        self.executor = LocalExecutor(options, clock, self._stalled, in_worker=True)
+        self.executor = LocalExecutor(
+            options, clock, self._stalled, disclosure=disclosure, in_worker=True
+        )
         self.runs = LinkRuns(self, link, LOCAL)
         """What code outside every run reaches."""
         self.leaving = threading.Event()

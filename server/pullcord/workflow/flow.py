@@ -11,6 +11,7 @@ from typing import Any
 
 from pullcord.native.outcomes import Outcomes
 from pullcord.run.context import RunContext
+from pullcord.run.errors import PublicError
 from pullcord.run.events import RunError, Source, SourceKind, StepCompleted, StepStarted
 from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState
@@ -18,7 +19,7 @@ from pullcord.run.usage import Usage
 from pullcord.workflow.types import OwnInput, Path, StepInput, StepOutput
 
 
-class StepFailed(Exception):
+class StepFailed(PublicError):
     """A step failed, and the workflow with it."""
 
     def __init__(self, step_id: str, error: RunError) -> None:
@@ -76,7 +77,7 @@ class Flow:
                 self._outcomes.keep(path, _about(path), run)
                 output = StepOutput(run.output, run.state, run.error, run.run_id)
         except Exception as refused:  # such as ServerBusy: the run never was
-            error = RunError.of(refused)
+            error = self.ctx.error(refused)
             self._outcomes.refuse(path, _about(path), error)
             output = StepOutput(state=RunState.FAILED, error=error)
         finally:
@@ -99,7 +100,7 @@ class Flow:
             self._contents[path[-1]] = output.content
             self.tell(output.content)
         except Exception as raised:
-            output = StepOutput(state=RunState.FAILED, error=RunError.of(raised))
+            output = StepOutput(state=RunState.FAILED, error=self.ctx.error(raised))
             raise
         finally:
             self._ended(path, name, output)

@@ -79,7 +79,7 @@ class Events:
         parent = self._report.child(getattr(event, "parent_run_id", None) or "")
         if name in ("RunCompleted", "RunError", "RunCancelled"):
             failed = name != "RunCompleted"
-            error = RunError(_error_type(event), text_of(event.content)) if failed else None
+            error = self._error(event, event.content) if failed else None
             self._report.child_ended(event.run_id, error=error)
             return
         source = self._report.child_started(event.run_id, id, called or id, kind, parent)
@@ -164,11 +164,14 @@ class Events:
         output = text_of(getattr(event, "content", ""))
         error = None
         if name == "StepError":
-            error = RunError(_error_type(event), text_of(getattr(event, "error", "")))
+            error = self._error(event, getattr(event, "error", ""))
         step = self._steps.setdefault(id, {"step_id": id, "name": event.step_name or ""})
         step["output"] = output or step.get("output", "")
         step["state"] = "completed" if error is None else "failed"
         self._report.step_ended(id, event.step_name or "", output, error)
+
+    def _error(self, event: Any, words: Any) -> RunError:
+        return self._ctx.reported_error(_error_type(event), text_of(words))
 
     def _say_in_step(self, event: Any) -> None:
         """A step that is stopped has what its agent had said."""

@@ -15,7 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.errors import RunCancelledError
-from pullcord.run.events import RunError, Source, SourceKind, ToolCallState
+from pullcord.run.events import Source, SourceKind, ToolCallState
 from pullcord.run.usage import Usage
 
 
@@ -74,7 +74,7 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
             self._report.step_started(id, name, source)
             return
         error = task.get("error")
-        told = None if error is None else _error(error)
+        told = None if error is None else self._report.error(error)
         if not ns:
             self._report.child_ended(f"{self._run_id}:{id}", error=told)
         self._report.step_ended(id, name, error=told, source=source)
@@ -241,10 +241,6 @@ def _usage(used: Any) -> Usage:
         reasoning_tokens=written.get("reasoning", 0) or 0,
         cached_tokens=read.get("cache_read", 0) or 0,
     )
-
-
-def _error(error: Any) -> RunError:
-    return RunError.of(error) if isinstance(error, BaseException) else RunError("Error", str(error))
 
 
 def _is_interrupt(error: BaseException) -> bool:

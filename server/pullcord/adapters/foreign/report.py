@@ -233,7 +233,10 @@ class Report:
         open = self._open.pop(_key(id, source), None)
         if open is None:
             return
-        self._tell_end(open, state, text_of(result))
+        text = text_of(result)
+        if state is ToolCallState.FAILED:
+            text = self._ctx.reported_result(text)
+        self._tell_end(open, state, text)
         if not self._open:
             self._do_always(self._leave_critical)
 
@@ -251,6 +254,12 @@ class Report:
     def _tell_end(self, open: _Open, state: ToolCallState, result: str) -> None:
         call = replace(open.call, state=state, result=result, end_time=time.time())
         self._ctx.relay(ToolCallCompleted(call), source=open.source)
+
+    def error(self, error: Any) -> RunError:
+        """What callers may read of an error: an exception, or words of the framework's."""
+        if isinstance(error, BaseException):
+            return self._ctx.error(error)
+        return self._ctx.reported_error("Error", text_of(error))
 
     async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""

@@ -19,6 +19,7 @@ from pullcord.run.errors import (
     CallFailed,
     ConnectionLost,
     DeadlineExceeded,
+    PublicError,
     PullcordError,
     RunNotFound,
 )
@@ -37,7 +38,7 @@ _AGAIN = 0.1
 _LEAST_COST = 1e-9
 
 
-class RemoteRunFailed(Exception):
+class RemoteRunFailed(PublicError):
     """The remote run failed; the message has the type and the words of its error."""
 
 
@@ -126,7 +127,8 @@ class RemoteCall:
             raise self._lost("its server cannot be reached") from error
         if isinstance(result, RunFailed):
             why = result.error
-            raise RemoteRunFailed(f"the remote {self._name} failed: {why.type}: {why.message}")
+            words = f"the remote {self._name} failed: {why.type}"
+            raise RemoteRunFailed(words, said=why.message)
         if isinstance(result, RunCompleted):
             return
         stop = result.cancellation

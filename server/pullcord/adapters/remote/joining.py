@@ -16,12 +16,15 @@ from pullcord.run.events import (
     Event,
     Gap,
     Heartbeat,
+    Payload,
     RunCancelled,
     RunCompleted,
+    RunError,
     RunFailed,
     RunStarted,
     Snapshot,
     SourceKind,
+    StepCompleted,
     ToolCall,
     ToolCallCompleted,
     ToolCallStarted,
@@ -51,7 +54,7 @@ class Joining:
         if source is not None:
             self._note(payload, source.run_id if source.run_id != event.run_id else "")
             path = (self._own_id, *source.path[1:])
-            self._ctx.relay(payload, source=replace(source, path=path))
+            self._ctx.relay(self._fit(payload), source=replace(source, path=path))
             return
         match payload:
             case RunStarted() | CancelRequested() | Gap() | Heartbeat():
@@ -70,7 +73,7 @@ class Joining:
                 self._finish(payload)
             case _:
                 self._note(payload, "")
-                self._ctx.relay(payload)
+                self._ctx.relay(self._fit(payload))
 
     def _finish(self, result: RunCompleted | RunCancelled | RunFailed) -> None:
         if self._missed:
@@ -104,7 +107,18 @@ class Joining:
 
     def _tell(self, payload: ToolCallStarted | ToolCallCompleted) -> None:
         self._note(payload, "")
-        self._ctx.relay(payload)
+        self._ctx.relay(self._fit(payload))
+
+    def _fit(self, payload: Payload) -> Payload:
+        """What the remote says of errors, as far as callers here may read it."""
+        match payload:
+            case ToolCallCompleted(call) if call.state is ToolCallState.FAILED:
+                result = self._ctx.reported_result(call.result)
+                return ToolCallCompleted(replace(call, result=result))
+            case RunFailed(error) | StepCompleted(error=RunError() as error):
+                told = self._ctx.reported_error(error.type, error.message)
+                return replace(payload, error=told)
+        return payload
 
     def _note(self, payload: object, run_id: str) -> None:
         if isinstance(payload, ToolCallStarted | ToolCallCompleted):

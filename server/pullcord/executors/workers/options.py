@@ -36,6 +36,8 @@ class WorkerOptions:
     """EngineOptions as JSON, for the worker's own threads and loops."""
     log_level: str = "info"
     log_json: bool = False
+    disclosure: str = "full"
+    """How much callers see of errors: `full`, `type` or `id`."""
 
 
 class Listener(Protocol):

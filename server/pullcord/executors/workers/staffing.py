@@ -196,6 +196,7 @@ class Staff:
             log_level=options.log_level,
             log_json=options.log_json,
             exclusive=exclusive,
+            disclosure=options.disclosure,
         )
         connection.send(pb.DownFrame(hello=hello))
 

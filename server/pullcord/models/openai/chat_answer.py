@@ -79,8 +79,9 @@ class ChatAnswer(Answer):
             raise self.broke_off()
         calls = list(self._calls.whole())
         if self._odd and not calls and not self._texts:
-            words = f"{_FAILED}: what it sent cannot be understood: {fit(self._odd, self._secrets)}"
-            raise ModelError(words, provider=self.provider)
+            said = fit(self._odd, self._secrets)
+            words = f"{_FAILED}: what it sent cannot be understood"
+            raise ModelError(words, said=said, provider=self.provider)
         yield from calls
         if kept := self._to_keep():
             yield Kept(kept)

@@ -83,14 +83,14 @@ class Answer(ABC):
         """
         if self.strange and not self.progress:
             words = "the model's provider sent what is no answer of this API"
-            raise ModelError(f"{words}: {fit(self.strange)}", provider=self.provider)
+            raise ModelError(words, said=fit(self.strange), provider=self.provider)
 
     def broke_off(self) -> ModelError:
         """The error for an answer that ends without an end."""
-        words = "the model's provider broke off its answer"
+        words, said = "the model's provider broke off its answer", ""
         if self.strange and not self.progress:
-            words = f"{words}; all that it sent was {fit(self.strange)}"
-        return ModelError(words, provider=self.provider, may_pass=not self.progress)
+            said = f"all that it sent was {fit(self.strange)}"
+        return ModelError(words, said=said, provider=self.provider, may_pass=not self.progress)
 
 
 class Interrupted(Exception):
@@ -168,11 +168,10 @@ def _shown(data: Any) -> str:
 def _not_understood(what: NotAFrame | str, provider: str) -> ModelError:
     if isinstance(what, NotAFrame) and what.event == "error":
         words = fit(what.text) or "it gave no reason"
-        return ModelError(f"the model's provider failed: {words}", provider=provider)
+        return ModelError("the model's provider failed", said=words, provider=provider)
     text = what if isinstance(what, str) else what.text
-    return ModelError(
-        f"the model's provider sent something that is not JSON: {fit(text)}", provider=provider
-    )
+    words = "the model's provider sent something that is not JSON"
+    return ModelError(words, said=fit(text), provider=provider)
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:

@@ -1,12 +1,11 @@
 """Providers' failures, in any shape: the words, the status, how long to wait.
 
-The words are made fit for callers here: no key, no address, no account. Whether to ask again is not
-decided here.
+The words are made fit for callers here: no key, no address, no account. They are never logged, and
+whether callers see them at all is a setting. Whether to ask again is not decided here.
 """
 
 import email.utils
 import json
-import logging
 import math
 import re
 import time
@@ -16,8 +15,7 @@ from typing import Any
 
 from pullcord.models.base import ModelError
 from pullcord.models.reading.text import one_line
-
-_log = logging.getLogger("pullcord.models")
+from pullcord.run.redaction import redacted
 
 _MAX_WORDS = 1000
 _MAX_DEPTH = 6
@@ -141,10 +139,9 @@ def model_error(
     words = fit(failure.words, secrets) or "it gave no reason"
     if status in (401, 403):  # these texts repeat parts of the key
         words = "it does not accept the credentials"
-    # With its keys and addresses only for who debugs, and never at the levels that are on.
-    _log.debug("%s %s: %s", how, status or "", one_line(_without(failure.words, secrets), 4000))
     return ModelError(
-        f"{how}: {words}",
+        how,
+        said=words,
         provider=provider,
         status=status,
         may_pass=passes or (status is not None and (status in _PASSING or status >= 500)),
@@ -154,7 +151,7 @@ def model_error(
 
 def fit(words: str, secrets: Iterable[str] = ()) -> str:
     """A provider's words fit for callers: in one line, without keys, addresses and accounts."""
-    text = _without(words[: 8 * _MAX_WORDS], secrets)
+    text = redacted(_without(words[: 8 * _MAX_WORDS], secrets))
     for pattern, instead in _HIDDEN:
         text = pattern.sub(instead, text)
     return one_line(text, _MAX_WORDS)
@@ -168,18 +165,6 @@ def _without(words: str, secrets: Iterable[str]) -> str:
 
 
 _HIDDEN = [
-    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',;]+"), r"\1 ***"),
-    (re.compile(r"\b(?:sk|gsk|xai|hf|ghp|gho|xox[a-z]|pplx|nvapi)[-_][\w*.-]{4,}"), "***"),
-    (re.compile(r"\b(?:AIza|AKIA|ASIA|ya29\.)[\w-]{10,}"), "***"),
-    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]+)*"), "***"),
-    (
-        re.compile(
-            r"(?i)\b((?:x-)?(?:api|access|auth|secret|private|subscription)[-_ ]?"
-            r"(?:key|token|secret)|token|secret|password|passwd|authorization|credential)(\\?[\"']?\s*[:=]\s*\\?[\"']?)"
-            r"[^\s\"',;&}\\]+"
-        ),
-        r"\1\2***",
-    ),
     (re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s\"'<>)\]}]+"), "<address>"),
     (re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"), "<account>"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<address>"),

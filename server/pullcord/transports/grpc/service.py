@@ -4,7 +4,6 @@ What the rpcs do is in `transports.answering`; how events are sent is in `stream
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -13,8 +12,8 @@ import grpc
 import grpc.aio
 
 from pullcord.run.caller import Caller
-from pullcord.run.errors import PullcordError, ServerFault
 from pullcord.transports.answering import SERVICE, Opening, Unary
+from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.calls import Context, incoming
 from pullcord.transports.grpc.outgoing import PATIENCE, Outgoing
@@ -22,7 +21,6 @@ from pullcord.transports.grpc.streams import send
 from pullcord.wire.errors import to_status
 
 T = TypeVar("T")
-_log = logging.getLogger("pullcord.grpc")
 
 
 class _Call:
@@ -82,12 +80,9 @@ class RunService:
             if task is None or task.cancelling() or isinstance(error.__cause__, grpc.aio.BaseError):
                 raise  # the caller has left, or its connection is broken
             # One of our own that escaped: gRPC would send no status, and the caller would hang.
-            _log.exception("a call was cancelled by a mistake of ours")
-            refusal: Exception = ServerFault()
+            refusal = refusal_of(error)
         except Exception as error:
-            if not isinstance(error, PullcordError):
-                _log.exception("a call failed by a mistake of ours")
-            refusal = error
+            refusal = refusal_of(error)
         status = to_status(refusal)
         await context.abort(status.code, status.details, status.trailing_metadata)
         raise refusal  # abort has raised: only the type checker comes here

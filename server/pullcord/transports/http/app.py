@@ -5,11 +5,10 @@ What the surfaces are is the list `SURFACES`; how one is added is said in the pa
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from pullcord.run.errors import PullcordError
+from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
 from pullcord.transports.http import connect, runs
 from pullcord.transports.http.guard import Guard
@@ -18,8 +17,6 @@ from pullcord.transports.http.options import HttpOptions
 from pullcord.transports.http.problems import problem
 from pullcord.transports.http.routing import Route, Router
 from pullcord.transports.http.web import Web
-
-_log = logging.getLogger("pullcord.http")
 
 SURFACES: Sequence[Callable[[Web], list[Route]]] = (runs.routes, connect.routes)
 """In this order: of two routes of one method and path, the later one stands."""
@@ -86,10 +83,9 @@ class App:
             # The server stops. A stream that is cut off must not look as if it had ended.
             raise
         except Exception as error:
-            if not isinstance(error, PullcordError):
-                _log.exception("a request failed by a mistake of ours")
+            refusal = refusal_of(error)
             if not sending.begun:
-                await _send(refuse(error), sent)
+                await _send(refuse(refusal), sent)
             elif not sending.ended:
                 raise _CutOff from None
 

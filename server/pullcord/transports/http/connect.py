@@ -4,7 +4,6 @@ The library reads and writes envelopes and statuses. Messages pass through it as
 are those that gRPC has, with an event's kept bytes, and JSON is made and read by `wire.json`.
 """
 
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from contextvars import ContextVar
@@ -21,17 +20,15 @@ from google.protobuf import message_factory
 from google.rpc import code_pb2
 from protobuf.wkt import Any as AnyDetail
 
-from pullcord.run.errors import PullcordError
 from pullcord.transports.answering import LARGE, SERVICE, Opening, Unary
 from pullcord.transports.encoding import serialized
+from pullcord.transports.faults import refusal_of
 from pullcord.transports.http.messages import Answer, Refused, Request
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import OneCall, Web, is_large
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire.errors import status_message
 from pullcord.wire.json import from_json, to_json
-
-_log = logging.getLogger("pullcord.http")
 
 REQUEST: ContextVar[Request] = ContextVar("request")
 """The request that is being served: the library passes no more than its headers on."""
@@ -180,9 +177,7 @@ async def _stream(
 
 def _refusal(error: Exception) -> ConnectError:
     """The same refusal in the library's words. A foreign error's own words are never told."""
-    if not isinstance(error, PullcordError):
-        _log.error("a call failed by a mistake of ours", exc_info=error)
-    status = status_message(error)
+    status = status_message(refusal_of(error))
     code = Code(code_pb2.Code.Name(status.code).lower().replace("cancelled", "canceled"))
     details = [
         ErrorDetail(AnyDetail(type_url=packed.type_url, value=packed.value))
