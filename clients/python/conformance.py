@@ -204,6 +204,7 @@ def _spec(request: Request) -> Request:
         "lease": _seconds(spec, "lease"),
         "labels": dict(spec.labels),
         "session_policy": enums.SESSION_POLICY.find(spec.session_policy),
+        "retry_of": spec.retry_of,
         "parts": [_part(part) for part in spec.parts],
         "messages": [
             Message(enums.MESSAGE_ROLE.read(m.role), tuple(map(_part, m.parts)), m.name)

@@ -33,6 +33,14 @@ def seen(input: str, parts: tuple[Part, ...]) -> str:
 
 
 @runnable
+def counting(ctx: RunContext) -> str:
+    """Says how far it has come."""
+    ctx.progress(12, 40, "reading page 12")
+    ctx.progress(40, 40)
+    return "counted"
+
+
+@runnable
 def forever(ctx: RunContext) -> Iterator[str]:
     """Ticks until it is stopped."""
     while True:
@@ -116,7 +124,7 @@ asking = Workflow(name="Asking", steps=[refund])
 def address() -> Iterator[str]:
     engine = EngineOptions(abandon_after=PATIENCE)  # what is stuck stays so for as long as a test
     settings = Settings(_env_file=None, engine=engine)  # type: ignore[call-arg]  # of pydantic-settings
-    agents = [say, seen, forever, booking, spell, stuck, fails, table, refund, commands]
+    agents = [say, seen, counting, forever, booking, spell, stuck, fails, table, refund, commands]
     workflows = [sheet, nested, asking]
     with RunServer(agents, [crew], workflows, settings=settings) as address:
         yield address

@@ -29,6 +29,21 @@ def test_text_goes_to_stdout_and_the_rest_to_stderr(address: str) -> None:
     assert "2 words" in done.stderr
 
 
+def test_progress_is_shown(address: str) -> None:
+    """On a terminal in the status line, into a pipe as a line on stderr."""
+    done = call("run", "agents/counting", address=address)
+    assert (done.returncode, done.stdout) == (0, "counted\n")
+    assert "30 % (12 of 40), reading page 12" in done.stderr.splitlines()
+    told = [json.loads(line) for line in call_json(address).splitlines()]
+    assert {"done": 12, "total": 40, "note": "reading page 12"} in [
+        event.get("progress") for event in told
+    ]
+
+
+def call_json(address: str) -> str:
+    return call("run", "agents/counting", "--json", address=address).stdout
+
+
 def test_input_from_stdin(address: str) -> None:
     """The input `-` is read from stdin."""
     done = call("run", "agents/say", "-", address=address, input="from\na pipe\n")

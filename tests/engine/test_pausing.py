@@ -236,6 +236,7 @@ class TestGoingOn:
         house.paused()
         run = house.engine.continue_run("r", [YES], actor="ann")
         assert run.state is RunState.RUNNING
+        assert [call.state for call in run.tool_calls] == [ToolCallState.APPROVED]
         assert house.ended().output == "done"
         assert [type(e.payload) for e in house.events()][1:5] == [
             RunPaused,

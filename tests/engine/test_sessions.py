@@ -13,7 +13,7 @@ from pullcord.engine.ports import CancelRequest
 from pullcord.engine.sessions import Sessions
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import RunContext
-from pullcord.run.errors import Draining, ServerBusy, SessionBusy
+from pullcord.run.errors import Draining, InvalidArgument, RunNotFound, ServerBusy, SessionBusy
 from pullcord.run.events import RunCancelled, RunStarted
 from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec, SessionPolicy
 from pullcord.run.scope import LOCAL
@@ -606,3 +606,60 @@ def test_runs_beneath_others_take_no_turn(house: House) -> None:
     assert {run.state for run in house.ended("a", "b")} == {RunState.COMPLETED}
     assert child.runs == 1
     house.nothing_holds()
+
+
+class TestRetries:
+    def test_a_retry_takes_the_place_of_a_turn(self, house: House) -> None:
+        """A retry sees the turns before the one that it replaces; later runs see it instead of
+        that one, and of all that followed. A turn can be replaced again, by any of its ids."""
+        seen: dict[str, list[str]] = {}
+
+        def tell(ctx: RunContext) -> None:
+            seen[ctx.run_id] = [run.run_id for run in ctx.history()]
+            ctx.write(ctx.run_id)
+
+        script = Script(tell, id="talk")
+        for run_id, of in (
+            ("a", ""),
+            ("b", ""),
+            ("c", ""),
+            ("b2", "b"),
+            ("d", ""),
+            ("b3", "b"),
+            ("e", ""),
+            ("a2", "a"),
+            ("f", ""),
+        ):
+            house.start(script, run_id, QUEUE, retry_of=of)
+            (run,) = house.ended(run_id)
+            assert run.retry_of == of
+        assert seen["b2"] == ["a"]
+        assert seen["d"] == ["a", "b2"]
+        assert seen["b3"] == ["a"]
+        assert seen["e"] == ["a", "b3"]
+        assert seen["a2"] == []
+        assert seen["f"] == ["a2"]
+
+    @pytest.mark.parametrize("of", ["nobody", "elsewhere", "other"])
+    def test_only_a_turn_of_the_session_is_replaced(self, house: House, of: str) -> None:
+        """A retry of an unknown run, or of one of another session or runnable, is refused."""
+        house.start(Script(say("x"), id="talk"), "elsewhere", session_id="t")
+        house.start(Script(say("x"), id="walk"), "other")
+        house.ended("elsewhere", "other")
+        with pytest.raises(InvalidArgument, match=r"retry_of.*" + of):
+            house.start(Script(say("x"), id="talk"), "r", retry_of=of)
+        house.nothing_holds()
+
+    def test_a_repeated_start_of_a_retry_finds_it(self, make_house: Callable[..., House]) -> None:
+        """Also when the run that it replaced is not kept any more."""
+        house = make_house(retention=100.0)
+        script = Script(say("x"), id="talk")
+        house.start(script, "a")
+        house.ended("a")
+        house.clock.advance(60)
+        house.start(script, "b", retry_of="a")
+        (first,) = house.ended("b")
+        house.clock.advance(60)
+        with pytest.raises(RunNotFound):
+            house.engine.get("a")
+        assert house.start(script, "b", retry_of="a") == first

@@ -13,6 +13,7 @@ from pullcord.run.events import (
     ContentDelta,
     Custom,
     Payload,
+    Progress,
     ReasoningDelta,
     Source,
     ToolCall,
@@ -113,6 +114,8 @@ def test_each_way_to_say_something(ctx: RunContext, sink: Told) -> None:
     ctx.emit("mine", {"n": 1})
     ctx.emit(ContentDelta("c"))
     ctx.emit(ReasoningDelta("d"))
+    ctx.progress(1, 2, "half")
+    ctx.progress(3)
     ctx.set_output("e", {"f": 1})
     assert sink.told == [
         "a",
@@ -120,6 +123,8 @@ def test_each_way_to_say_something(ctx: RunContext, sink: Told) -> None:
         Custom("mine", {"n": 1}),
         "c",
         ("d", None, True),
+        Progress(1, 2, "half"),
+        Progress(3),
         ("e", {"f": 1}),
     ]
 

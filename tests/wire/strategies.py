@@ -121,6 +121,7 @@ payloads = st.one_of(
     st.builds(events.Gap, counts, counts),
     st.builds(events.Snapshot, runs),
     st.builds(events.Custom, texts, data),
+    st.builds(events.Progress, money, money, texts),
     st.builds(events.RunCompleted, texts, st.none() | data, usages, several_tool_calls),
     st.builds(
         events.RunCancelled,
@@ -208,6 +209,7 @@ def specs(draw: st.DrawFn) -> RunSpec:
         on_disconnect=policy,
         lease=draw(st.none() | waits.filter(bool)) if leased else None,
         labels=draw(labels),
+        retry_of=draw(st.just("") | ids.map("earlier-{}".format)) if session_id else "",
         session_policy=draw(st.none() | st.sampled_from(SessionPolicy)) if session_id else None,
         parts=tuple(draw(st.lists(parts, max_size=3))),
         messages=tuple(draw(st.lists(messages, max_size=2))),

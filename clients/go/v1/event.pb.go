@@ -203,6 +203,7 @@ type RunEvent struct {
 	//	*RunEvent_RunCompleted
 	//	*RunEvent_RunCancelled
 	//	*RunEvent_RunFailed
+	//	*RunEvent_Progress
 	Payload       isRunEvent_Payload `protobuf_oneof:"payload"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -435,6 +436,15 @@ func (x *RunEvent) GetRunFailed() *RunFailed {
 	return nil
 }
 
+func (x *RunEvent) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Payload.(*RunEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Payload interface {
 	isRunEvent_Payload()
 }
@@ -530,6 +540,11 @@ type RunEvent_RunFailed struct {
 	RunFailed *RunFailed `protobuf:"bytes,22,opt,name=run_failed,json=runFailed,proto3,oneof"`
 }
 
+type RunEvent_Progress struct {
+	// How far the work has come.
+	Progress *Progress `protobuf:"bytes,23,opt,name=progress,proto3,oneof"`
+}
+
 func (*RunEvent_RunStarted) isRunEvent_Payload() {}
 
 func (*RunEvent_ContentDelta) isRunEvent_Payload() {}
@@ -565,6 +580,8 @@ func (*RunEvent_RunCompleted) isRunEvent_Payload() {}
 func (*RunEvent_RunCancelled) isRunEvent_Payload() {}
 
 func (*RunEvent_RunFailed) isRunEvent_Payload() {}
+
+func (*RunEvent_Progress) isRunEvent_Payload() {}
 
 // The run was accepted. Always a run's first event.
 type RunStarted struct {
@@ -1376,6 +1393,70 @@ func (x *Custom) GetData() *structpb.Struct {
 	return nil
 }
 
+// How far the run's work, or that of its source, has come. Each one replaces the one before it.
+type Progress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much is done, in whatever unit the author counts. Unset (0): nothing yet.
+	Done float64 `protobuf:"fixed64,1,opt,name=done,proto3" json:"done,omitempty"`
+	// How much there is to do, in the same unit. Unset (0): not known.
+	Total float64 `protobuf:"fixed64,2,opt,name=total,proto3" json:"total,omitempty"`
+	// What is being done, in words for people. Unset: none.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Progress) Reset() {
+	*x = Progress{}
+	mi := &file_pullcord_v1_event_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Progress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Progress) ProtoMessage() {}
+
+func (x *Progress) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_event_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Progress.ProtoReflect.Descriptor instead.
+func (*Progress) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Progress) GetDone() float64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Progress) GetTotal() float64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Progress) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 // The run finished by itself.
 type RunCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1395,7 +1476,7 @@ type RunCompleted struct {
 
 func (x *RunCompleted) Reset() {
 	*x = RunCompleted{}
-	mi := &file_pullcord_v1_event_proto_msgTypes[17]
+	mi := &file_pullcord_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1488,7 @@ func (x *RunCompleted) String() string {
 func (*RunCompleted) ProtoMessage() {}
 
 func (x *RunCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_event_proto_msgTypes[17]
+	mi := &file_pullcord_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1501,7 @@ func (x *RunCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCompleted.ProtoReflect.Descriptor instead.
 func (*RunCompleted) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RunCompleted) GetOutput() string {
@@ -1487,7 +1568,7 @@ type RunCancelled struct {
 
 func (x *RunCancelled) Reset() {
 	*x = RunCancelled{}
-	mi := &file_pullcord_v1_event_proto_msgTypes[18]
+	mi := &file_pullcord_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1580,7 @@ func (x *RunCancelled) String() string {
 func (*RunCancelled) ProtoMessage() {}
 
 func (x *RunCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_event_proto_msgTypes[18]
+	mi := &file_pullcord_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1593,7 @@ func (x *RunCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCancelled.ProtoReflect.Descriptor instead.
 func (*RunCancelled) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RunCancelled) GetCancellation() *Cancellation {
@@ -1601,7 +1682,7 @@ type RunFailed struct {
 
 func (x *RunFailed) Reset() {
 	*x = RunFailed{}
-	mi := &file_pullcord_v1_event_proto_msgTypes[19]
+	mi := &file_pullcord_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1694,7 @@ func (x *RunFailed) String() string {
 func (*RunFailed) ProtoMessage() {}
 
 func (x *RunFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_pullcord_v1_event_proto_msgTypes[19]
+	mi := &file_pullcord_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1707,7 @@ func (x *RunFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFailed.ProtoReflect.Descriptor instead.
 func (*RunFailed) Descriptor() ([]byte, []int) {
-	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_pullcord_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunFailed) GetError() *RunError {
@@ -1688,7 +1769,7 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x15\n" +
 	"\x06run_id\x18\x04 \x01(\tR\x05runId\x12\x12\n" +
-	"\x04path\x18\x05 \x03(\tR\x04path\"\xa1\n" +
+	"\x04path\x18\x05 \x03(\tR\x04path\"\xd6\n" +
 	"\n" +
 	"\bRunEvent\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
@@ -1717,7 +1798,8 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\rrun_completed\x18\x14 \x01(\v2\x19.pullcord.v1.RunCompletedH\x00R\frunCompleted\x12@\n" +
 	"\rrun_cancelled\x18\x15 \x01(\v2\x19.pullcord.v1.RunCancelledH\x00R\frunCancelled\x127\n" +
 	"\n" +
-	"run_failed\x18\x16 \x01(\v2\x16.pullcord.v1.RunFailedH\x00R\trunFailedB\t\n" +
+	"run_failed\x18\x16 \x01(\v2\x16.pullcord.v1.RunFailedH\x00R\trunFailed\x123\n" +
+	"\bprogress\x18\x17 \x01(\v2\x15.pullcord.v1.ProgressH\x00R\bprogressB\t\n" +
 	"\apayload\"k\n" +
 	"\n" +
 	"RunStarted\x12\x1a\n" +
@@ -1764,7 +1846,11 @@ const file_pullcord_v1_event_proto_rawDesc = "" +
 	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\"I\n" +
 	"\x06Custom\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
-	"\x04data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04data\"\x80\x02\n" +
+	"\x04data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04data\"H\n" +
+	"\bProgress\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\x01R\x04done\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x01R\x05total\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\x80\x02\n" +
 	"\fRunCompleted\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x128\n" +
 	"\voutput_data\x18\x02 \x01(\v2\x17.google.protobuf.StructR\n" +
@@ -1817,7 +1903,7 @@ func file_pullcord_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_pullcord_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pullcord_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_pullcord_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_pullcord_v1_event_proto_goTypes = []any{
 	(SourceKind)(0),               // 0: pullcord.v1.SourceKind
 	(*Source)(nil),                // 1: pullcord.v1.Source
@@ -1837,23 +1923,24 @@ var file_pullcord_v1_event_proto_goTypes = []any{
 	(*Gap)(nil),                   // 15: pullcord.v1.Gap
 	(*Snapshot)(nil),              // 16: pullcord.v1.Snapshot
 	(*Custom)(nil),                // 17: pullcord.v1.Custom
-	(*RunCompleted)(nil),          // 18: pullcord.v1.RunCompleted
-	(*RunCancelled)(nil),          // 19: pullcord.v1.RunCancelled
-	(*RunFailed)(nil),             // 20: pullcord.v1.RunFailed
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*ToolCall)(nil),              // 22: pullcord.v1.ToolCall
-	(RunState)(0),                 // 23: pullcord.v1.RunState
-	(*RunError)(nil),              // 24: pullcord.v1.RunError
-	(*Usage)(nil),                 // 25: pullcord.v1.Usage
-	(*Cancellation)(nil),          // 26: pullcord.v1.Cancellation
-	(*Run)(nil),                   // 27: pullcord.v1.Run
-	(*structpb.Struct)(nil),       // 28: google.protobuf.Struct
-	(FinishReason)(0),             // 29: pullcord.v1.FinishReason
-	(StopStage)(0),                // 30: pullcord.v1.StopStage
+	(*Progress)(nil),              // 18: pullcord.v1.Progress
+	(*RunCompleted)(nil),          // 19: pullcord.v1.RunCompleted
+	(*RunCancelled)(nil),          // 20: pullcord.v1.RunCancelled
+	(*RunFailed)(nil),             // 21: pullcord.v1.RunFailed
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*ToolCall)(nil),              // 23: pullcord.v1.ToolCall
+	(RunState)(0),                 // 24: pullcord.v1.RunState
+	(*RunError)(nil),              // 25: pullcord.v1.RunError
+	(*Usage)(nil),                 // 26: pullcord.v1.Usage
+	(*Cancellation)(nil),          // 27: pullcord.v1.Cancellation
+	(*Run)(nil),                   // 28: pullcord.v1.Run
+	(*structpb.Struct)(nil),       // 29: google.protobuf.Struct
+	(FinishReason)(0),             // 30: pullcord.v1.FinishReason
+	(StopStage)(0),                // 31: pullcord.v1.StopStage
 }
 var file_pullcord_v1_event_proto_depIdxs = []int32{
 	0,  // 0: pullcord.v1.Source.kind:type_name -> pullcord.v1.SourceKind
-	21, // 1: pullcord.v1.RunEvent.create_time:type_name -> google.protobuf.Timestamp
+	22, // 1: pullcord.v1.RunEvent.create_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: pullcord.v1.RunEvent.source:type_name -> pullcord.v1.Source
 	3,  // 3: pullcord.v1.RunEvent.run_started:type_name -> pullcord.v1.RunStarted
 	4,  // 4: pullcord.v1.RunEvent.content_delta:type_name -> pullcord.v1.ContentDelta
@@ -1870,39 +1957,40 @@ var file_pullcord_v1_event_proto_depIdxs = []int32{
 	15, // 15: pullcord.v1.RunEvent.gap:type_name -> pullcord.v1.Gap
 	16, // 16: pullcord.v1.RunEvent.snapshot:type_name -> pullcord.v1.Snapshot
 	17, // 17: pullcord.v1.RunEvent.custom:type_name -> pullcord.v1.Custom
-	18, // 18: pullcord.v1.RunEvent.run_completed:type_name -> pullcord.v1.RunCompleted
-	19, // 19: pullcord.v1.RunEvent.run_cancelled:type_name -> pullcord.v1.RunCancelled
-	20, // 20: pullcord.v1.RunEvent.run_failed:type_name -> pullcord.v1.RunFailed
-	22, // 21: pullcord.v1.ToolCallStarted.tool_call:type_name -> pullcord.v1.ToolCall
-	22, // 22: pullcord.v1.ToolCallCompleted.tool_call:type_name -> pullcord.v1.ToolCall
-	23, // 23: pullcord.v1.StepCompleted.state:type_name -> pullcord.v1.RunState
-	24, // 24: pullcord.v1.StepCompleted.error:type_name -> pullcord.v1.RunError
-	25, // 25: pullcord.v1.UsageUpdated.usage:type_name -> pullcord.v1.Usage
-	26, // 26: pullcord.v1.CancelRequested.cancellation:type_name -> pullcord.v1.Cancellation
-	22, // 27: pullcord.v1.RunPaused.tool_calls:type_name -> pullcord.v1.ToolCall
-	27, // 28: pullcord.v1.Snapshot.run:type_name -> pullcord.v1.Run
-	28, // 29: pullcord.v1.Custom.data:type_name -> google.protobuf.Struct
-	28, // 30: pullcord.v1.RunCompleted.output_data:type_name -> google.protobuf.Struct
-	25, // 31: pullcord.v1.RunCompleted.usage:type_name -> pullcord.v1.Usage
-	22, // 32: pullcord.v1.RunCompleted.tool_calls:type_name -> pullcord.v1.ToolCall
-	29, // 33: pullcord.v1.RunCompleted.finish_reason:type_name -> pullcord.v1.FinishReason
-	26, // 34: pullcord.v1.RunCancelled.cancellation:type_name -> pullcord.v1.Cancellation
-	28, // 35: pullcord.v1.RunCancelled.output_data:type_name -> google.protobuf.Struct
-	25, // 36: pullcord.v1.RunCancelled.usage:type_name -> pullcord.v1.Usage
-	22, // 37: pullcord.v1.RunCancelled.tool_calls:type_name -> pullcord.v1.ToolCall
-	30, // 38: pullcord.v1.RunCancelled.stage:type_name -> pullcord.v1.StopStage
-	29, // 39: pullcord.v1.RunCancelled.finish_reason:type_name -> pullcord.v1.FinishReason
-	24, // 40: pullcord.v1.RunFailed.error:type_name -> pullcord.v1.RunError
-	25, // 41: pullcord.v1.RunFailed.usage:type_name -> pullcord.v1.Usage
-	22, // 42: pullcord.v1.RunFailed.tool_calls:type_name -> pullcord.v1.ToolCall
-	26, // 43: pullcord.v1.RunFailed.cancellation:type_name -> pullcord.v1.Cancellation
-	28, // 44: pullcord.v1.RunFailed.output_data:type_name -> google.protobuf.Struct
-	29, // 45: pullcord.v1.RunFailed.finish_reason:type_name -> pullcord.v1.FinishReason
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	19, // 18: pullcord.v1.RunEvent.run_completed:type_name -> pullcord.v1.RunCompleted
+	20, // 19: pullcord.v1.RunEvent.run_cancelled:type_name -> pullcord.v1.RunCancelled
+	21, // 20: pullcord.v1.RunEvent.run_failed:type_name -> pullcord.v1.RunFailed
+	18, // 21: pullcord.v1.RunEvent.progress:type_name -> pullcord.v1.Progress
+	23, // 22: pullcord.v1.ToolCallStarted.tool_call:type_name -> pullcord.v1.ToolCall
+	23, // 23: pullcord.v1.ToolCallCompleted.tool_call:type_name -> pullcord.v1.ToolCall
+	24, // 24: pullcord.v1.StepCompleted.state:type_name -> pullcord.v1.RunState
+	25, // 25: pullcord.v1.StepCompleted.error:type_name -> pullcord.v1.RunError
+	26, // 26: pullcord.v1.UsageUpdated.usage:type_name -> pullcord.v1.Usage
+	27, // 27: pullcord.v1.CancelRequested.cancellation:type_name -> pullcord.v1.Cancellation
+	23, // 28: pullcord.v1.RunPaused.tool_calls:type_name -> pullcord.v1.ToolCall
+	28, // 29: pullcord.v1.Snapshot.run:type_name -> pullcord.v1.Run
+	29, // 30: pullcord.v1.Custom.data:type_name -> google.protobuf.Struct
+	29, // 31: pullcord.v1.RunCompleted.output_data:type_name -> google.protobuf.Struct
+	26, // 32: pullcord.v1.RunCompleted.usage:type_name -> pullcord.v1.Usage
+	23, // 33: pullcord.v1.RunCompleted.tool_calls:type_name -> pullcord.v1.ToolCall
+	30, // 34: pullcord.v1.RunCompleted.finish_reason:type_name -> pullcord.v1.FinishReason
+	27, // 35: pullcord.v1.RunCancelled.cancellation:type_name -> pullcord.v1.Cancellation
+	29, // 36: pullcord.v1.RunCancelled.output_data:type_name -> google.protobuf.Struct
+	26, // 37: pullcord.v1.RunCancelled.usage:type_name -> pullcord.v1.Usage
+	23, // 38: pullcord.v1.RunCancelled.tool_calls:type_name -> pullcord.v1.ToolCall
+	31, // 39: pullcord.v1.RunCancelled.stage:type_name -> pullcord.v1.StopStage
+	30, // 40: pullcord.v1.RunCancelled.finish_reason:type_name -> pullcord.v1.FinishReason
+	25, // 41: pullcord.v1.RunFailed.error:type_name -> pullcord.v1.RunError
+	26, // 42: pullcord.v1.RunFailed.usage:type_name -> pullcord.v1.Usage
+	23, // 43: pullcord.v1.RunFailed.tool_calls:type_name -> pullcord.v1.ToolCall
+	27, // 44: pullcord.v1.RunFailed.cancellation:type_name -> pullcord.v1.Cancellation
+	29, // 45: pullcord.v1.RunFailed.output_data:type_name -> google.protobuf.Struct
+	30, // 46: pullcord.v1.RunFailed.finish_reason:type_name -> pullcord.v1.FinishReason
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_event_proto_init() }
@@ -1932,6 +2020,7 @@ func file_pullcord_v1_event_proto_init() {
 		(*RunEvent_RunCompleted)(nil),
 		(*RunEvent_RunCancelled)(nil),
 		(*RunEvent_RunFailed)(nil),
+		(*RunEvent_Progress)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1939,7 +2028,7 @@ func file_pullcord_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_event_proto_rawDesc), len(file_pullcord_v1_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -231,8 +231,10 @@ const (
 	ToolCallState_TOOL_CALL_STATE_UNKNOWN ToolCallState = 5
 	// It waits for somebody's decision; nothing of it has been executed.
 	ToolCallState_TOOL_CALL_STATE_WAITING ToolCallState = 6
-	// It was never executed: somebody decided so, or its run ended before anybody had decided.
+	// It was never executed: somebody decided so, or its run ended before it began.
 	ToolCallState_TOOL_CALL_STATE_DECLINED ToolCallState = 7
+	// Somebody has approved it, and it has not begun yet.
+	ToolCallState_TOOL_CALL_STATE_APPROVED ToolCallState = 8
 )
 
 // Enum value maps for ToolCallState.
@@ -246,6 +248,7 @@ var (
 		5: "TOOL_CALL_STATE_UNKNOWN",
 		6: "TOOL_CALL_STATE_WAITING",
 		7: "TOOL_CALL_STATE_DECLINED",
+		8: "TOOL_CALL_STATE_APPROVED",
 	}
 	ToolCallState_value = map[string]int32{
 		"TOOL_CALL_STATE_UNSPECIFIED": 0,
@@ -256,6 +259,7 @@ var (
 		"TOOL_CALL_STATE_UNKNOWN":     5,
 		"TOOL_CALL_STATE_WAITING":     6,
 		"TOOL_CALL_STATE_DECLINED":    7,
+		"TOOL_CALL_STATE_APPROVED":    8,
 	}
 )
 
@@ -719,7 +723,11 @@ type RunSpec struct {
 	Parts []*Part `protobuf:"bytes,12,rep,name=parts,proto3" json:"parts,omitempty"`
 	// What was said before this turn, the oldest first. It is sent to the model in place of the session's
 	// own earlier turns. Unset: the session's earlier turns, if there is a session.
-	Messages      []*Message `protobuf:"bytes,13,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages []*Message `protobuf:"bytes,13,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The id of an earlier run of the same session and runnable, whose turn this run replaces: the model
+	// sees the turns before that one, and later runs see this run in its place. Turns that came after the
+	// replaced one are no longer part of the conversation. Unset: this run is a new turn.
+	RetryOf       string `protobuf:"bytes,14,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -843,6 +851,13 @@ func (x *RunSpec) GetMessages() []*Message {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *RunSpec) GetRetryOf() string {
+	if x != nil {
+		return x.RetryOf
+	}
+	return ""
 }
 
 // What a run has used. Interrupted work counts too.
@@ -1138,8 +1153,10 @@ type Run struct {
 	// The names of the programs that a stop of it, or its end, had to kill: those that its code and its
 	// children had started and left. The first 32. Unset: none.
 	KilledProcesses []string `protobuf:"bytes,25,rep,name=killed_processes,json=killedProcesses,proto3" json:"killed_processes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The run whose turn in the session this one replaces. Unset: none.
+	RetryOf       string `protobuf:"bytes,26,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
@@ -1347,6 +1364,13 @@ func (x *Run) GetKilledProcesses() []string {
 	return nil
 }
 
+func (x *Run) GetRetryOf() string {
+	if x != nil {
+		return x.RetryOf
+	}
+	return ""
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1370,7 +1394,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\aMessage\x12,\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x18.pullcord.v1.MessageRoleR\x04role\x12'\n" +
 	"\x05parts\x18\x02 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"\xf7\x04\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x92\x05\n" +
 	"\aRunSpec\x12\x1a\n" +
 	"\brunnable\x18\x01 \x01(\tR\brunnable\x12\x14\n" +
 	"\x05input\x18\x02 \x01(\tR\x05input\x126\n" +
@@ -1387,7 +1411,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	" \x03(\v2 .pullcord.v1.RunSpec.LabelsEntryR\x06labels\x12A\n" +
 	"\x0esession_policy\x18\v \x01(\x0e2\x1a.pullcord.v1.SessionPolicyR\rsessionPolicy\x12'\n" +
 	"\x05parts\x18\f \x03(\v2\x11.pullcord.v1.PartR\x05parts\x120\n" +
-	"\bmessages\x18\r \x03(\v2\x14.pullcord.v1.MessageR\bmessages\x1a9\n" +
+	"\bmessages\x18\r \x03(\v2\x14.pullcord.v1.MessageR\bmessages\x12\x19\n" +
+	"\bretry_of\x18\x0e \x01(\tR\aretryOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x02\n" +
@@ -1414,7 +1439,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\xd7\b\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\xf2\b\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1447,7 +1472,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x06tenant\x18\x16 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05owner\x18\x17 \x01(\tR\x05owner\x12'\n" +
 	"\x05parts\x18\x18 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x12)\n" +
-	"\x10killed_processes\x18\x19 \x03(\tR\x0fkilledProcesses\x1a9\n" +
+	"\x10killed_processes\x18\x19 \x03(\tR\x0fkilledProcesses\x12\x19\n" +
+	"\bretry_of\x18\x1a \x01(\tR\aretryOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +
@@ -1469,7 +1495,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x1aSESSION_POLICY_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SESSION_POLICY_REJECT\x10\x01\x12\x18\n" +
 	"\x14SESSION_POLICY_QUEUE\x10\x02\x12\x1c\n" +
-	"\x18SESSION_POLICY_SUPERSEDE\x10\x03*\x81\x02\n" +
+	"\x18SESSION_POLICY_SUPERSEDE\x10\x03*\x9f\x02\n" +
 	"\rToolCallState\x12\x1f\n" +
 	"\x1bTOOL_CALL_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_RUNNING\x10\x01\x12\x1d\n" +
@@ -1478,7 +1504,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x1bTOOL_CALL_STATE_INTERRUPTED\x10\x04\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_UNKNOWN\x10\x05\x12\x1b\n" +
 	"\x17TOOL_CALL_STATE_WAITING\x10\x06\x12\x1c\n" +
-	"\x18TOOL_CALL_STATE_DECLINED\x10\a*\x8e\x01\n" +
+	"\x18TOOL_CALL_STATE_DECLINED\x10\a\x12\x1c\n" +
+	"\x18TOOL_CALL_STATE_APPROVED\x10\b*\x8e\x01\n" +
 	"\vMessageRole\x12\x1c\n" +
 	"\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n" +

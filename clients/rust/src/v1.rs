@@ -407,6 +407,11 @@ pub struct RunSpec {
     /// own earlier turns. Unset: the session's earlier turns, if there is a session.
     #[prost(message, repeated, tag = "13")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
+    /// The id of an earlier run of the same session and runnable, whose turn this run replaces: the model
+    /// sees the turns before that one, and later runs see this run in its place. Turns that came after the
+    /// replaced one are no longer part of the conversation. Unset: this run is a new turn.
+    #[prost(string, tag = "14")]
+    pub retry_of: ::prost::alloc::string::String,
 }
 /// What a run has used. Interrupted work counts too.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -555,6 +560,9 @@ pub struct Run {
     /// children had started and left. The first 32. Unset: none.
     #[prost(string, repeated, tag = "25")]
     pub killed_processes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The run whose turn in the session this one replaces. Unset: none.
+    #[prost(string, tag = "26")]
+    pub retry_of: ::prost::alloc::string::String,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -701,8 +709,10 @@ pub enum ToolCallState {
     Unknown = 5,
     /// It waits for somebody's decision; nothing of it has been executed.
     Waiting = 6,
-    /// It was never executed: somebody decided so, or its run ended before anybody had decided.
+    /// It was never executed: somebody decided so, or its run ended before it began.
     Declined = 7,
+    /// Somebody has approved it, and it has not begun yet.
+    Approved = 8,
 }
 impl ToolCallState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -719,6 +729,7 @@ impl ToolCallState {
             Self::Unknown => "TOOL_CALL_STATE_UNKNOWN",
             Self::Waiting => "TOOL_CALL_STATE_WAITING",
             Self::Declined => "TOOL_CALL_STATE_DECLINED",
+            Self::Approved => "TOOL_CALL_STATE_APPROVED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -732,6 +743,7 @@ impl ToolCallState {
             "TOOL_CALL_STATE_UNKNOWN" => Some(Self::Unknown),
             "TOOL_CALL_STATE_WAITING" => Some(Self::Waiting),
             "TOOL_CALL_STATE_DECLINED" => Some(Self::Declined),
+            "TOOL_CALL_STATE_APPROVED" => Some(Self::Approved),
             _ => None,
         }
     }
@@ -869,7 +881,7 @@ pub struct RunEvent {
     /// What happened. A payload unknown to the client is to be skipped.
     #[prost(
         oneof = "run_event::Payload",
-        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
+        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
     )]
     pub payload: ::core::option::Option<run_event::Payload>,
 }
@@ -933,6 +945,9 @@ pub mod run_event {
         /// Terminal: the run raised an error.
         #[prost(message, tag = "22")]
         RunFailed(super::RunFailed),
+        /// How far the work has come.
+        #[prost(message, tag = "23")]
+        Progress(super::Progress),
     }
 }
 /// The run was accepted. Always a run's first event.
@@ -1080,6 +1095,19 @@ pub struct Custom {
     /// Its content. Unset: none.
     #[prost(message, optional, tag = "2")]
     pub data: ::core::option::Option<::prost_types::Struct>,
+}
+/// How far the run's work, or that of its source, has come. Each one replaces the one before it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Progress {
+    /// How much is done, in whatever unit the author counts. Unset (0): nothing yet.
+    #[prost(double, tag = "1")]
+    pub done: f64,
+    /// How much there is to do, in the same unit. Unset (0): not known.
+    #[prost(double, tag = "2")]
+    pub total: f64,
+    /// What is being done, in words for people. Unset: none.
+    #[prost(string, tag = "3")]
+    pub note: ::prost::alloc::string::String,
 }
 /// The run finished by itself.
 #[derive(Clone, PartialEq, ::prost::Message)]

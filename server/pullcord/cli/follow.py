@@ -13,8 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pullcord.cli.exits import Exit, exit_of
-from pullcord.cli.output import count, ending, killed_rows, receipt_rows, seconds, tool_notes, why
-from pullcord.cli.screen import Progress, View
+from pullcord.cli.output import (
+    count,
+    ending,
+    killed_rows,
+    progress_words,
+    receipt_rows,
+    seconds,
+    tool_notes,
+    why,
+)
+from pullcord.cli.screen import Status, View
 from pullcord.cli.tree import entries_of
 from pullcord.client import AsyncRunStream
 from pullcord.run import events
@@ -43,7 +52,7 @@ class Follower:
         self,
         stream: AsyncRunStream,
         view: View,
-        progress: Progress,
+        status: Status,
         stop: Stop | None,
         look: Look,
         where: str = "",
@@ -52,7 +61,7 @@ class Follower:
         self._where = where
         self._stream = stream
         self._view = view
-        self._progress = progress
+        self._status = status
         self._stop = stop
         self._look = look
         self._looking: asyncio.Task[None] | None = None
@@ -64,7 +73,7 @@ class Follower:
         self._speaker = ""
         self._told = False  # why the run is being stopped
         self._end_time = 0.0
-        progress.hint = "Ctrl-C stops it" if stop else "Ctrl-C leaves; the run is not stopped"
+        status.hint = "Ctrl-C stops it" if stop else "Ctrl-C leaves; the run is not stopped"
 
     async def follow(self) -> Exit:
         """Shows the run until it ends or the user leaves."""
@@ -81,21 +90,21 @@ class Follower:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            self._view.close(self._progress)
+            self._view.close(self._status)
         return await self._conclude()
 
     async def _tick(self) -> None:
         while True:
             self._look_at_connection()
-            self._view.tick(self._progress)
+            self._view.tick(self._status)
             await asyncio.sleep(_TICK)
 
     def _look_at_connection(self) -> None:
         """Says once that the connection is lost, and once that it is back."""
         lost = self._stream.reconnecting
-        if lost == self._progress.offline:
+        if lost == self._status.offline:
             return
-        self._progress.offline = lost
+        self._status.offline = lost
         words = "connection lost; trying again" if lost else "connected again"
         self._view.note(words, "yellow" if lost else "dim")
 
@@ -105,8 +114,8 @@ class Follower:
             self._leaving = asyncio.ensure_future(self._stream.close())
             return
         mode = CancelMode.GRACEFUL if self._interrupts == 1 else CancelMode.IMMEDIATE
-        self._progress.state = RunState.CANCELLING
-        self._progress.hint = (
+        self._status.state = RunState.CANCELLING
+        self._status.hint = (
             "Ctrl-C again interrupts tools, too" if self._interrupts == 1 else "Ctrl-C again leaves"
         )
         asking = asyncio.ensure_future(self._stop(mode))
@@ -120,15 +129,15 @@ class Follower:
     # --- what an event shows
 
     def _show(self, event: Event) -> None:
-        view, progress, payload = self._view, self._progress, event.payload
+        view, status, payload = self._view, self._status, event.payload
         self._end_time = event.create_time
         if event.source is not None:
             self._show_beneath(event)
             return
         match payload:
             case events.RunStarted():
-                progress.state = RunState.RUNNING
-                progress.start_time = progress.start_time or event.create_time
+                status.state = RunState.RUNNING
+                status.start_time = status.start_time or event.create_time
             case events.ContentDelta(text):
                 self._speaks("")
                 self._write(text)
@@ -145,17 +154,20 @@ class Follower:
             case events.StepCompleted():
                 view.note(f"▪ {payload.name or payload.step_id} {payload.state.value}")
             case events.UsageUpdated(usage):
-                progress.tokens = usage.total_tokens
+                status.tokens = usage.total_tokens
             case events.CancelRequested(cancellation):
-                progress.state = RunState.CANCELLING
+                status.state = RunState.CANCELLING
                 now = self._told and cancellation.mode is CancelMode.IMMEDIATE
                 view.note("stopping at once" if now else f"stopping: {why(cancellation)}", "yellow")
                 self._told = True
             case events.RunPaused():
-                progress.state = RunState.PAUSED
+                status.state = RunState.PAUSED
                 self._asks(payload, event.run_id)
             case events.RunContinued():
-                progress.state = RunState.RUNNING
+                status.state = RunState.RUNNING
+            case events.Progress():
+                status.doing = progress_words(payload)
+                view.progress("", status.doing)
             case events.Custom(name, data):
                 view.note(f"{name} {_short(json.dumps(dict(data), ensure_ascii=False))}")
             case events.Gap(first, last):
@@ -163,19 +175,19 @@ class Follower:
             case events.Snapshot(run):
                 self._is_tail = False
                 self._whole(run.output)
-                if progress.tree.has_parts:
-                    progress.tree.fill(run.output_data)
-                progress.tokens = run.usage.total_tokens
+                if status.tree.has_parts:
+                    status.tree.fill(run.output_data)
+                status.tokens = run.usage.total_tokens
             case events.RunCompleted():
-                progress.state = RunState.COMPLETED
+                status.state = RunState.COMPLETED
                 self._whole(payload.output)
                 self._data(payload.output_data)
             case events.RunCancelled():
-                progress.state = RunState.CANCELLED
+                status.state = RunState.CANCELLED
                 self._whole(payload.output)
                 self._data(payload.output_data)
             case events.RunFailed():
-                progress.state = RunState.FAILED
+                status.state = RunState.FAILED
                 self._whole(payload.output)
 
     def _data(self, data: Mapping[str, Any] | None) -> None:
@@ -184,8 +196,8 @@ class Follower:
         Where the text is that, already, it is not said again; a team's or workflow's data is the
         tree's.
         """
-        if self._progress.tree.has_parts and entries_of(data):
-            self._progress.tree.fill(data)
+        if self._status.tree.has_parts and entries_of(data):
+            self._status.tree.fill(data)
             return
         if data is None:
             return
@@ -197,7 +209,7 @@ class Follower:
     def _show_beneath(self, event: Event) -> None:
         if self._looking is None and isinstance(event.payload, events.StepStarted):
             self._looking = asyncio.create_task(self._plan())
-        branch = self._progress.tree.tell(event)
+        branch = self._status.tree.tell(event)
         if branch is not None:
             self._view.beneath(branch, event)
         if isinstance(event.payload, events.RunPaused) and event.source is not None:
@@ -215,15 +227,15 @@ class Follower:
         """Has the steps shown that are yet to come: a workflow's run knows them once it began."""
         with contextlib.suppress(PullcordError):  # then they are shown when they begin
             run = await self._look(self._stream.run_id)
-            if self._progress.tree.has_parts:
-                self._progress.tree.plan(run.output_data)
+            if self._status.tree.has_parts:
+                self._status.tree.plan(run.output_data)
 
     def _write(self, text: str) -> None:
         if not text:
             return
         # A word that goes on from the text before is no new one.
         goes_on = self._shown and self._shown[-1][-1].strip() and text[0].strip()
-        self._progress.words += len(re.findall(r"\S+", text)) - bool(goes_on)
+        self._status.words += len(re.findall(r"\S+", text)) - bool(goes_on)
         self._shown.append(text)
         self._view.write(text)
 
@@ -252,7 +264,7 @@ class Follower:
         result = self._stream.result
         if result is None:
             return self._left()
-        took = seconds(max(0.0, self._end_time - (self._progress.start_time or self._end_time)))
+        took = seconds(max(0.0, self._end_time - (self._status.start_time or self._end_time)))
         made = count(len(result.output.split()), "word")
         if used := result.usage.total_tokens:
             made += f", {'about ' if result.usage.estimated else ''}{count(used, 'token')}"

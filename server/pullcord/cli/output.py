@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pullcord.run.cancel import Cancellation, CancelOutcome
-from pullcord.run.events import ToolCall, ToolCallState
+from pullcord.run.events import Progress, ToolCall, ToolCallState
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run
 from pullcord.run.scope import LOCAL
@@ -46,6 +46,7 @@ _TOOL_NOTES = {
     ToolCallState.INTERRUPTED: "was interrupted",
     ToolCallState.RUNNING: "is at work",
     ToolCallState.WAITING: "waits for a decision",
+    ToolCallState.APPROVED: "is approved, and has not begun",
     ToolCallState.DECLINED: "was declined",
 }
 
@@ -105,6 +106,19 @@ def seconds(number: float) -> str:
 def count(number: int, what: str) -> str:
     """`1 word`, `2,000 words`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def progress_words(progress: Progress) -> str:
+    """How far something has come: `30 % (12 of 40), reading page 3`."""
+    words = _amount(progress.done)
+    if progress.total:
+        share = min(1.0, progress.done / progress.total)
+        words = f"{share:.0%} ({words} of {_amount(progress.total)})".replace("%", " %", 1)
+    return f"{words}, {progress.note}" if progress.note else words
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
 
 
 def why(cancellation: Cancellation) -> str:

@@ -26,7 +26,7 @@ from pullcord.cli.options import (
     labels_of,
 )
 from pullcord.cli.output import print_json
-from pullcord.cli.screen import Progress, choose_view
+from pullcord.cli.screen import Status, choose_view
 from pullcord.cli.tree import Tree
 from pullcord.client import AsyncRunClient, RunClient
 from pullcord.client.calls import DEFAULT_TARGET, SpecOptions
@@ -58,6 +58,14 @@ def run(
             help="What it does while its session is busy with another run. [default: go ahead]"
         ),
     ] = None,
+    retry_of: Annotated[
+        str,
+        typer.Option(
+            "--retry-of",
+            metavar="RUN_ID",
+            help="An earlier run of this session: its turn is replaced by this run.",
+        ),
+    ] = "",
     user: User = "",
     label: Labels = None,
     max_tokens: Annotated[int | None, typer.Option(help="The most tokens it may use.")] = None,
@@ -104,6 +112,7 @@ def run(
         run_id=run_id,
         session_id=session,
         session_policy=session_policy,
+        retry_of=retry_of,
         user_id=user,
         labels=labels_of(label),
         limits=Limits(
@@ -165,7 +174,7 @@ async def _run(
         if runnable in on_offer:
             tree.expect(on_offer[runnable].members)
         deadline = None if timeout is None else began + timeout
-        progress = Progress(began, deadline, tree=tree)
+        status = Status(began, deadline, tree=tree)
         async with client.run(runnable, text, timeout=timeout, **options) as stream:
 
             async def stop(mode: CancelMode) -> Receipt:
@@ -174,7 +183,7 @@ async def _run(
                 )
 
             view = choose_view(as_json)
-            follower = Follower(stream, view, progress, stop, client.get, address_option(address))
+            follower = Follower(stream, view, status, stop, client.get, address_option(address))
             return await follower.follow()
 
 
@@ -187,8 +196,8 @@ async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
         if tree.has_parts:
             # From the beginning on, the events tell all but the steps that are yet to come.
             (tree.fill if after else tree.plan)(known.output_data)
-        progress = Progress(began, start_time=start_time, state=known.state, tree=tree)
+        status = Status(began, start_time=start_time, state=known.state, tree=tree)
         async with client.watch(run_id, after) as stream:
             view = choose_view(as_json)
-            follower = Follower(stream, view, progress, None, client.get, address_option(address))
+            follower = Follower(stream, view, status, None, client.get, address_option(address))
             return await follower.follow()

@@ -27,9 +27,12 @@ _ABOVE = 4
 _LONGEST_LINE = 100
 """Characters of a member's line in a pipe; it goes on in the next one."""
 
+_BETWEEN_PROGRESS = 1.0
+"""Seconds between two lines that say how far the work has come, in a pipe."""
+
 
 @dataclass
-class Progress:
+class Status:
     """What the status line says."""
 
     began: float
@@ -40,6 +43,8 @@ class Progress:
     state: RunState = RunState.PENDING
     words: int = 0
     tokens: int = 0
+    doing: str = ""
+    """How far the run says that it has come."""
     hint: str = ""
     offline: bool = False
     """Whether the connection to the server is lost."""
@@ -68,10 +73,13 @@ class View(Protocol):
     def note(self, line: str, style: str = "dim") -> None:
         """A line about the run."""
 
-    def tick(self, progress: Progress) -> None:
+    def progress(self, where: str, words: str) -> None:
+        """How far the run, or what is at this path below it, has come."""
+
+    def tick(self, status: Status) -> None:
         """Time has passed, or something has changed."""
 
-    def close(self, progress: Progress) -> None:
+    def close(self, status: Status) -> None:
         """The run has ended, or was left: only notes may follow."""
 
 
@@ -94,10 +102,13 @@ class JsonView:
     def beneath(self, branch: Branch, event: Event) -> None:
         """The event has said it."""
 
-    def tick(self, progress: Progress) -> None:
+    def progress(self, where: str, words: str) -> None:
+        """The event has said it."""
+
+    def tick(self, status: Status) -> None:
         """Nothing moves."""
 
-    def close(self, progress: Progress) -> None:
+    def close(self, status: Status) -> None:
         """Nothing is open."""
 
 
@@ -107,6 +118,7 @@ class PipeView:
     def __init__(self) -> None:
         self._open = False
         self._lines: dict[Branch, str] = {}
+        self._progress_at = 0.0
         self._clean = plain if sys.stdout.isatty() else str  # a terminal of little skill
 
     def event(self, event: Event) -> None:
@@ -143,6 +155,8 @@ class PipeView:
                     self._tell(branch, f"▸ {branch.remark or 'started'}")
             case events.ToolCallStarted() | events.ToolCallCompleted():
                 self._tell(branch, branch.doing)
+            case events.Progress():
+                self.progress("/".join(branch.path), branch.doing)
             case events.StepCompleted() | events.RunCompleted() | events.RunCancelled():
                 self._ended(branch, event)
             case events.RunFailed():
@@ -157,20 +171,27 @@ class PipeView:
         because = f": {branch.remark}" if branch.remark else ""
         self._tell(branch, f"▪ {state_words(branch.state)}, {took}{because}")
 
+    def progress(self, where: str, words: str) -> None:
+        """Goes to stderr, a line a second at most: a fast loop must not flood a log."""
+        now = time.monotonic()
+        if now >= self._progress_at:
+            self._progress_at = now + _BETWEEN_PROGRESS
+            self.note(f"{where}: {words}" if where else words)
+
     def _tell(self, branch: Branch, line: str) -> None:
         self.note(f"{'/'.join(branch.path)}: {line}")
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, status: Status) -> None:
         """Nothing moves in a pipe."""
 
-    def close(self, progress: Progress) -> None:
+    def close(self, status: Status) -> None:
         """Ends all last lines, and names the steps that have not begun."""
         if self._open:
             self.write("\n")
         for branch, line in self._lines.items():
             self._tell(branch, line)
-        if progress.state.is_terminal:
-            for branch in progress.tree:
+        if status.state.is_terminal:
+            for branch in status.tree:
                 if branch.standing() is None and not branch.members:
                     self._tell(branch, state_words(None))
 
@@ -186,7 +207,7 @@ class ScreenView:
     def __init__(self, to: Console) -> None:
         self._console = to
         self._live = Live(console=to, auto_refresh=False, transient=True, redirect_stdout=False)
-        self._status: tuple[Text, ...] = (Text(),)
+        self._below: tuple[Text, ...] = (Text(),)
         self._line = ""
         self._style = ""
         self._dirty = False
@@ -211,32 +232,35 @@ class ScreenView:
     def beneath(self, branch: Branch, event: Event) -> None:
         """Shown in the tree at the next tick."""
 
+    def progress(self, where: str, words: str) -> None:
+        """Shown in the status line or in the tree at the next tick."""
+
     def note(self, line: str, style: str = "dim") -> None:
         """A line of its own, above what still grows."""
         self._end_line()
         # The terminal wraps it, so that a command in it can be copied whole.
         self._console.print(Text(plain(line), style), soft_wrap=True)
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, status: Status) -> None:
         """Paints, if anything has changed."""
         size = self._console.size
-        below = rows(progress.tree, progress.now(), size.width, max(2, size.height - _ABOVE))
-        status = (_status(progress), *below)
-        if not self._dirty and status == self._status:
+        below = rows(status.tree, status.now(), size.width, max(2, size.height - _ABOVE))
+        shown = (_status_line(status), *below)
+        if not self._dirty and shown == self._below:
             return
-        self._status, self._dirty = status, False
+        self._below, self._dirty = shown, False
         self._paint()
 
-    def close(self, progress: Progress) -> None:
+    def close(self, status: Status) -> None:
         """The text and the tree stay, the status line goes."""
         if self._closed:
             return
         self._closed = True
         try:
             self._end_line()
-            if progress.tree:
-                below = rows(progress.tree, progress.now(), self._console.width)
-                name = Text(plain(progress.tree.root.name), "bold")
+            if status.tree:
+                below = rows(status.tree, status.now(), self._console.width)
+                name = Text(plain(status.tree.root.name), "bold")
                 self._console.print(Text("\n").join([*self._space(), name, *below]))
         finally:
             self._live.stop()
@@ -263,7 +287,7 @@ class ScreenView:
         *whole, self._line = self._rows()
         growing = Text(self._line, self._style, no_wrap=True, overflow="crop")
         parts = [growing, Text()] if self._line else [Text()]
-        self._live.update(Group(*parts, *self._status))
+        self._live.update(Group(*parts, *self._below))
         if whole:
             self._is_gap = not whole[-1].strip()
             self._console.print(Text("\n").join(Text(row, self._style) for row in whole))
@@ -291,23 +315,25 @@ def choose_view(as_json: bool) -> View:
     return ScreenView(to) if to.is_terminal and not to.is_dumb_terminal else PipeView()
 
 
-def _status(progress: Progress) -> Text:
+def _status_line(status: Status) -> Text:
     now = time.monotonic()
-    parts = [clock(now - progress.began)]
-    if progress.words:
-        parts.append(count(progress.words, "word"))
-    if progress.tokens:
-        parts.append(count(progress.tokens, "token"))
-    if progress.deadline is not None:
-        parts.append(f"{clock(progress.deadline - now)} left")
+    parts = [clock(now - status.began)]
+    if status.words:
+        parts.append(count(status.words, "word"))
+    if status.tokens:
+        parts.append(count(status.tokens, "token"))
+    if status.deadline is not None:
+        parts.append(f"{clock(status.deadline - now)} left")
     line = Text(no_wrap=True, overflow="ellipsis")
-    if progress.tree:
-        line.append(f"{plain(progress.tree.root.name)}  ", "bold")
-    line.append(f"● {state_words(progress.state)}", style(progress.state))
-    if progress.offline:
+    if status.tree:
+        line.append(f"{plain(status.tree.root.name)}  ", "bold")
+    line.append(f"● {state_words(status.state)}", style(status.state))
+    if status.offline:
         line.append("  no connection", "yellow")
     line.append("".join(f"  {part}" for part in parts))
-    line.append(f"  {progress.hint}", "dim")
+    if status.doing:
+        line.append(f"  {plain(status.doing)}", "cyan")
+    line.append(f"  {status.hint}", "dim")
     return line
 
 

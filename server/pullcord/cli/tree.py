@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pullcord.cli.output import why
+from pullcord.cli.output import progress_words, why
 from pullcord.run import events
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.events import Event, Payload, Source, SourceKind
@@ -231,6 +231,8 @@ def _apply(branch: Branch, payload: Payload, time: float) -> None:
             branch.say(text)
         case events.ReasoningDelta():
             branch.doing = "thinking"
+        case events.Progress():
+            branch.doing = progress_words(payload)
         case events.ToolCallStarted(call):
             branch.doing = f"→ {call.tool_name}({call.arguments})"
         case events.ToolCallCompleted(call):

@@ -57,6 +57,8 @@ class SpecOptions(TypedDict, total=False):
     """The rest of the user's turn, after the input."""
     messages: Sequence[Message]
     """What was said before this turn, in place of the session's own turns."""
+    retry_of: str
+    """A run of the same session whose turn this one replaces."""
 
 
 def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:

@@ -15,7 +15,7 @@ from pullcord.engine.capacity import Capacity
 from pullcord.engine.clock import Clock
 from pullcord.engine.completion import Completer
 from pullcord.engine.directory import Directory, RunHandle
-from pullcord.engine.history import history_of
+from pullcord.engine.history import history_of, must_be_turn
 from pullcord.engine.journal import Journal
 from pullcord.engine.live.child import ChildHandle
 from pullcord.engine.live.live import Key, LiveRun
@@ -141,6 +141,7 @@ class Admission:
         """`ask`: the store is asked first. A child with a new run_id can start without."""
         terms = self._terms(start, spec)
         try:
+            must_be_turn(self._directory, start.scope, spec)
             self._take_room(for_child=parent is not None)
         except PullcordError:  # a retry finds its run also in a server that is full
             found = self._store.find(start.scope, spec.run_id)

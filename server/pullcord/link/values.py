@@ -73,6 +73,7 @@ def fill_spec(message: run_pb2.RunSpec, spec: RunSpec, *, with_input: bool = Tru
     message.run_id = spec.run_id
     message.session_id = spec.session_id
     message.user_id = spec.user_id
+    message.retry_of = spec.retry_of
     message.labels.update(spec.labels)
     if limits.timeout is not None:
         message.limits.timeout.CopyFrom(duration(limits.timeout))
@@ -114,6 +115,7 @@ def spec_of(message: run_pb2.RunSpec, data: bytes | None) -> RunSpec:
         session_policy=SESSION_POLICY.find(message.session_policy),
         parts=parts_of(message.parts),
         messages=messages_of(message.messages),
+        retry_of=message.retry_of,
     )
 
 

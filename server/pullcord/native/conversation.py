@@ -147,5 +147,6 @@ _OUTCOME = {
     ToolCallState.INTERRUPTED: "which was interrupted",
     ToolCallState.UNKNOWN: "which may have taken effect",
     ToolCallState.WAITING: "which was not executed",
+    ToolCallState.APPROVED: "which was not executed",
     ToolCallState.DECLINED: "which was not executed",
 }

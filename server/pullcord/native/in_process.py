@@ -44,6 +44,8 @@ class RunOptions(TypedDict, total=False):
     """The rest of the user's turn, after the input: files, and more text."""
     messages: Sequence[Message]
     """What was said before this turn, in place of the session's own turns."""
+    retry_of: str
+    """A run of the same session whose turn this one replaces."""
 
 
 class _Told(NamedTuple):
@@ -258,8 +260,8 @@ def _content(payload: events.Payload) -> Any:
             return payload.run.output
         case events.RunPaused():
             return payload.question
-        case events.Custom():
-            return payload  # its name and its data
+        case events.Custom() | events.Progress():
+            return payload  # with all of its fields
         case _:
             return None
 
@@ -342,6 +344,7 @@ _MEMBERS: dict[type[object], str] = {
     events.Gap: "gap",
     events.Snapshot: "snapshot",
     events.Custom: "custom_event",
+    events.Progress: "progress",
     events.RunCompleted: "run_completed",
     events.RunCancelled: "run_cancelled",
     events.RunFailed: "run_error",

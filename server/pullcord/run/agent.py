@@ -21,5 +21,6 @@ class RunEvent(StrEnum):
     step_started = "StepStarted"
     step_completed = "StepCompleted"
     custom_event = "CustomEvent"
+    progress = "Progress"
     gap = "Gap"
     snapshot = "Snapshot"

@@ -19,6 +19,7 @@ from pullcord.run.events import (
     ContentDelta,
     Custom,
     Payload,
+    Progress,
     ReasoningDelta,
     RunError,
     Source,
@@ -139,6 +140,15 @@ class RunContext:
             self.think(payload.text)
         else:
             self._sink.emit(payload, source)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Says how far the work has come, such as `ctx.progress(3, 40, "reading page 3")`.
+
+        `done` and `total` are in whatever unit you count; None: how much there is to do is not
+        known. Watchers see the latest. Raises RunCancelledError if the run must stop, and TypeError
+        or ValueError for what is no finite number of 0 or more.
+        """
+        self.emit(Progress(done, 0.0 if total is None else total, note))
 
     def begin(self, event: Payload, *, source: Source | None = None) -> None:
         """Adds an event that says that something begins, such as a step.

@@ -53,8 +53,10 @@ class ToolCallState(StrEnum):
     """Its code had not stopped when the run ended: it may have taken effect, or may yet."""
     WAITING = "waiting"
     """It waits for a decision; nothing of it has been executed."""
+    APPROVED = "approved"
+    """Somebody has approved it, and it has not begun yet."""
     DECLINED = "declined"
-    """It was never executed: that was decided, or its run ended without a decision."""
+    """It was never executed: that was decided, or its run ended before it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,18 @@ class Custom:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work of the event's source has come; each replaces the one before it."""
+
+    done: float
+    """In whatever unit the author counts."""
+    total: float = 0.0
+    """In the same unit; 0: not known."""
+    note: str = ""
+    """What is being done, in words for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunCompleted:
     """Terminal: the run finished by itself."""
 
@@ -281,6 +295,7 @@ Payload = (
     | Gap
     | Snapshot
     | Custom
+    | Progress
     | RunCompleted
     | RunCancelled
     | RunFailed
@@ -296,6 +311,7 @@ AUTHORS_PAYLOADS = (
     StepCompleted,
     UsageUpdated,
     Custom,
+    Progress,
 )
 """Events that a run's own code may add. Text is written instead; the engine makes the others."""
 

@@ -61,6 +61,8 @@ MAX_TOOL_TEXT = 1024
 """Bytes of a tool call's arguments, and again of its result, that are kept."""
 MAX_CALLS = 256
 """Tool calls that one event lists: of more, the newest."""
+MAX_AMOUNT = 1e15
+"""The most that a progress counts."""
 MAX_TIME = 253_402_300_799.0
 """Seconds since the epoch: the end of the year 9999."""
 
@@ -283,6 +285,7 @@ def _total(value: Any, field: str, bounds: Bounds) -> Usage:
 _TOKENS = _whole(-MAX_TOKENS, MAX_TOKENS)
 _STEPS = _whole(-MAX_COUNT, MAX_COUNT)
 _TIME = _finite(0.0, MAX_TIME)
+_AMOUNT = _finite(0.0, MAX_AMOUNT)
 _RESULT: dict[str, Reader] = {
     "output": _output,
     "usage": _total,
@@ -352,6 +355,7 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
         "session_policy": _or_none(_member_of(SessionPolicy)),
         "parts": parts,
         "messages": messages,
+        "retry_of": _text,
     },
     Part: {
         "text": _or_none(_text),
@@ -391,6 +395,7 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
     },
     events.RunContinued: {"actor": _cut_at(MAX_ID)},
     events.Custom: {"name": display_name, "data": _data},
+    events.Progress: {"done": _AMOUNT, "total": _AMOUNT, "note": _cut_at(MAX_NAME)},
     events.RunCompleted: {**_RESULT, "output_data": _or_none(_data)},
     events.RunCancelled: {
         **_RESULT,

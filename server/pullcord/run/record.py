@@ -76,6 +76,8 @@ class RunSpec:
     """The rest of the user's turn, after `input`."""
     messages: tuple[Message, ...] = ()
     """What was said before this turn. The model is told it in place of the session's own turns."""
+    retry_of: str = ""
+    """The run of the same session and runnable whose turn this one replaces; empty: a new turn."""
 
     @property
     def given(self) -> Given:
@@ -101,7 +103,8 @@ class RunSpec:
             wrong("runnable", "is required, such as 'agents/story-writer'")
         elif not is_runnable_name(self.runnable):
             wrong("runnable", "must look like 'agents/<id>', 'teams/<id>' or 'workflows/<id>'")
-        for name, value in (("run_id", self.run_id), ("session_id", self.session_id)):
+        for name in ("run_id", "session_id", "retry_of"):
+            value = getattr(self, name)
             if value and not is_id(value):
                 wrong(name, "must be 1 to 128 of letters, digits, '-', '_', '.' and ':'")
         if self.user_id and not is_user_id(self.user_id):
@@ -120,6 +123,10 @@ class RunSpec:
             wrong("lease", "goes with on_disconnect LEASE only")
         if self.session_policy is not None and not self.session_id:
             wrong("session_policy", "goes with a session_id only")
+        if self.retry_of and not self.session_id:
+            wrong("retry_of", "goes with a session_id only")
+        if self.retry_of and self.retry_of == self.run_id:
+            wrong("retry_of", "must be another run than this one")
         for name, number in (
             ("max_tokens", limits.max_tokens),
             ("max_cost", limits.max_cost),
@@ -208,6 +215,8 @@ class Run:
     tenant: str = ""
     """With `owner`, whose it is; empty: its server does not say."""
     owner: str = ""
+    retry_of: str = ""
+    """The run whose turn in the session this one replaces; empty: none."""
 
     @property
     def scope(self) -> Scope:

@@ -21,5 +21,6 @@ class TeamRunEvent(StrEnum):
     step_started = "TeamStepStarted"
     step_completed = "TeamStepCompleted"
     custom_event = "TeamCustomEvent"
+    progress = "TeamProgress"
     gap = "TeamGap"
     snapshot = "TeamSnapshot"

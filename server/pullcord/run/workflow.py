@@ -21,5 +21,6 @@ class WorkflowRunEvent(StrEnum):
     step_completed = "StepCompleted"
     usage_updated = "WorkflowUsageUpdated"
     custom_event = "WorkflowCustomEvent"
+    progress = "WorkflowProgress"
     gap = "WorkflowGap"
     snapshot = "WorkflowSnapshot"

@@ -134,6 +134,7 @@ def _fold(left: Left, max_ledger: int) -> tuple[Run, Ledger]:
         create_time=left.create_time,
         tenant=left.scope.tenant,
         owner=left.scope.owner,
+        retry_of=spec.retry_of,
     )
     ledger = Ledger(max_ledger)
     for call in run.tool_calls:
@@ -156,8 +157,9 @@ def _fold(left: Left, max_ledger: int) -> tuple[Run, Ledger]:
                 for call in calls:
                     ledger.begin(_whose(call, source))
                 state = RunState.PAUSED if source is None else state
-            case RunContinued() if source is None:
-                state = RunState.RUNNING
+            case RunContinued():
+                ledger.approved("" if source is None else source.run_id)
+                state = RunState.RUNNING if source is None else state
             case UsageUpdated(used) if source is None:
                 usage = used
             case CancelRequested(stop) if source is None:

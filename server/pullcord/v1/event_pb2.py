@@ -29,7 +29,7 @@ from pullcord.v1 import error_pb2 as pullcord_dot_v1_dot_error__pb2
 from pullcord.v1 import run_pb2 as pullcord_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pullcord/v1/event.proto\x12\x0bpullcord.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pullcord/v1/cancel.proto\x1a\x17pullcord/v1/error.proto\x1a\x15pullcord/v1/run.proto\"\x84\x01\n\x06Source\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x17.pullcord.v1.SourceKindR\x04kind\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x15\n\x06run_id\x18\x04 \x01(\tR\x05runId\x12\x12\n\x04path\x18\x05 \x03(\tR\x04path\"\xa1\n\n\x08RunEvent\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12+\n\x06source\x18\x04 \x01(\x0b\x32\x13.pullcord.v1.SourceR\x06source\x12:\n\x0brun_started\x18\x05 \x01(\x0b\x32\x17.pullcord.v1.RunStartedH\x00R\nrunStarted\x12@\n\rcontent_delta\x18\x06 \x01(\x0b\x32\x19.pullcord.v1.ContentDeltaH\x00R\x0c\x63ontentDelta\x12\x46\n\x0freasoning_delta\x18\x07 \x01(\x0b\x32\x1b.pullcord.v1.ReasoningDeltaH\x00R\x0ereasoningDelta\x12J\n\x11tool_call_started\x18\x08 \x01(\x0b\x32\x1c.pullcord.v1.ToolCallStartedH\x00R\x0ftoolCallStarted\x12P\n\x13tool_call_completed\x18\t \x01(\x0b\x32\x1e.pullcord.v1.ToolCallCompletedH\x00R\x11toolCallCompleted\x12=\n\x0cstep_started\x18\n \x01(\x0b\x32\x18.pullcord.v1.StepStartedH\x00R\x0bstepStarted\x12\x43\n\x0estep_completed\x18\x0b \x01(\x0b\x32\x1a.pullcord.v1.StepCompletedH\x00R\rstepCompleted\x12@\n\rusage_updated\x18\x0c \x01(\x0b\x32\x19.pullcord.v1.UsageUpdatedH\x00R\x0cusageUpdated\x12I\n\x10\x63\x61ncel_requested\x18\r \x01(\x0b\x32\x1c.pullcord.v1.CancelRequestedH\x00R\x0f\x63\x61ncelRequested\x12\x37\n\nrun_paused\x18\x0e \x01(\x0b\x32\x16.pullcord.v1.RunPausedH\x00R\trunPaused\x12@\n\rrun_continued\x18\x0f \x01(\x0b\x32\x19.pullcord.v1.RunContinuedH\x00R\x0crunContinued\x12\x36\n\theartbeat\x18\x10 \x01(\x0b\x32\x16.pullcord.v1.HeartbeatH\x00R\theartbeat\x12$\n\x03gap\x18\x11 \x01(\x0b\x32\x10.pullcord.v1.GapH\x00R\x03gap\x12\x33\n\x08snapshot\x18\x12 \x01(\x0b\x32\x15.pullcord.v1.SnapshotH\x00R\x08snapshot\x12-\n\x06\x63ustom\x18\x13 \x01(\x0b\x32\x13.pullcord.v1.CustomH\x00R\x06\x63ustom\x12@\n\rrun_completed\x18\x14 \x01(\x0b\x32\x19.pullcord.v1.RunCompletedH\x00R\x0crunCompleted\x12@\n\rrun_cancelled\x18\x15 \x01(\x0b\x32\x19.pullcord.v1.RunCancelledH\x00R\x0crunCancelled\x12\x37\n\nrun_failed\x18\x16 \x01(\x0b\x32\x16.pullcord.v1.RunFailedH\x00R\trunFailedB\t\n\x07payload\"k\n\nRunStarted\x12\x1a\n\x08runnable\x18\x01 \x01(\tR\x08runnable\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\"\n\rparent_run_id\x18\x03 \x01(\tR\x0bparentRunId\"8\n\x0c\x43ontentDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\":\n\x0eReasoningDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\"E\n\x0fToolCallStarted\x12\x32\n\ttool_call\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.ToolCallR\x08toolCall\"G\n\x11ToolCallCompleted\x12\x32\n\ttool_call\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.ToolCallR\x08toolCall\"T\n\x0bStepStarted\x12\x17\n\x07step_id\x18\x01 \x01(\tR\x06stepId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\"\xae\x01\n\rStepCompleted\x12\x17\n\x07step_id\x18\x01 \x01(\tR\x06stepId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x15.pullcord.v1.RunStateR\x05state\x12\x16\n\x06output\x18\x04 \x01(\tR\x06output\x12+\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x15.pullcord.v1.RunErrorR\x05\x65rror\"8\n\x0cUsageUpdated\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\"P\n\x0f\x43\x61ncelRequested\x12=\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x19.pullcord.v1.CancellationR\x0c\x63\x61ncellation\"y\n\tRunPaused\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12\x34\n\ntool_calls\x18\x02 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1a\n\x08survives\x18\x03 \x01(\x08R\x08survives\"$\n\x0cRunContinued\x12\x14\n\x05\x61\x63tor\x18\x01 \x01(\tR\x05\x61\x63tor\"\x0b\n\tHeartbeat\"Q\n\x03Gap\x12%\n\x0e\x66irst_sequence\x18\x01 \x01(\x03R\rfirstSequence\x12#\n\rlast_sequence\x18\x02 \x01(\x03R\x0clastSequence\".\n\x08Snapshot\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"I\n\x06\x43ustom\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"\x80\x02\n\x0cRunCompleted\x12\x16\n\x06output\x18\x01 \x01(\tR\x06output\x12\x38\n\x0boutput_data\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\noutputData\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\x12\x34\n\ntool_calls\x18\x04 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12>\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.pullcord.v1.FinishReasonR\x0c\x66inishReason\"\xb6\x03\n\x0cRunCancelled\x12=\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x19.pullcord.v1.CancellationR\x0c\x63\x61ncellation\x12\x16\n\x06output\x18\x02 \x01(\tR\x06output\x12\x38\n\x0boutput_data\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\noutputData\x12(\n\x05usage\x18\x04 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\x12\x34\n\ntool_calls\x18\x05 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1c\n\tabandoned\x18\x06 \x01(\x08R\tabandoned\x12,\n\x05stage\x18\x07 \x01(\x0e\x32\x16.pullcord.v1.StopStageR\x05stage\x12)\n\x10killed_processes\x18\x08 \x03(\tR\x0fkilledProcesses\x12>\n\rfinish_reason\x18\t \x01(\x0e\x32\x19.pullcord.v1.FinishReasonR\x0c\x66inishReason\"\xe9\x02\n\tRunFailed\x12+\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.RunErrorR\x05\x65rror\x12\x16\n\x06output\x18\x02 \x01(\tR\x06output\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\x12\x34\n\ntool_calls\x18\x04 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12=\n\x0c\x63\x61ncellation\x18\x05 \x01(\x0b\x32\x19.pullcord.v1.CancellationR\x0c\x63\x61ncellation\x12\x38\n\x0boutput_data\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructR\noutputData\x12>\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x19.pullcord.v1.FinishReasonR\x0c\x66inishReason*\x86\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SOURCE_KIND_AGENT\x10\x01\x12\x14\n\x10SOURCE_KIND_TEAM\x10\x02\x12\x18\n\x14SOURCE_KIND_WORKFLOW\x10\x03\x12\x14\n\x10SOURCE_KIND_STEP\x10\x04\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pullcord/v1/event.proto\x12\x0bpullcord.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18pullcord/v1/cancel.proto\x1a\x17pullcord/v1/error.proto\x1a\x15pullcord/v1/run.proto\"\x84\x01\n\x06Source\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x17.pullcord.v1.SourceKindR\x04kind\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x15\n\x06run_id\x18\x04 \x01(\tR\x05runId\x12\x12\n\x04path\x18\x05 \x03(\tR\x04path\"\xd6\n\n\x08RunEvent\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12+\n\x06source\x18\x04 \x01(\x0b\x32\x13.pullcord.v1.SourceR\x06source\x12:\n\x0brun_started\x18\x05 \x01(\x0b\x32\x17.pullcord.v1.RunStartedH\x00R\nrunStarted\x12@\n\rcontent_delta\x18\x06 \x01(\x0b\x32\x19.pullcord.v1.ContentDeltaH\x00R\x0c\x63ontentDelta\x12\x46\n\x0freasoning_delta\x18\x07 \x01(\x0b\x32\x1b.pullcord.v1.ReasoningDeltaH\x00R\x0ereasoningDelta\x12J\n\x11tool_call_started\x18\x08 \x01(\x0b\x32\x1c.pullcord.v1.ToolCallStartedH\x00R\x0ftoolCallStarted\x12P\n\x13tool_call_completed\x18\t \x01(\x0b\x32\x1e.pullcord.v1.ToolCallCompletedH\x00R\x11toolCallCompleted\x12=\n\x0cstep_started\x18\n \x01(\x0b\x32\x18.pullcord.v1.StepStartedH\x00R\x0bstepStarted\x12\x43\n\x0estep_completed\x18\x0b \x01(\x0b\x32\x1a.pullcord.v1.StepCompletedH\x00R\rstepCompleted\x12@\n\rusage_updated\x18\x0c \x01(\x0b\x32\x19.pullcord.v1.UsageUpdatedH\x00R\x0cusageUpdated\x12I\n\x10\x63\x61ncel_requested\x18\r \x01(\x0b\x32\x1c.pullcord.v1.CancelRequestedH\x00R\x0f\x63\x61ncelRequested\x12\x37\n\nrun_paused\x18\x0e \x01(\x0b\x32\x16.pullcord.v1.RunPausedH\x00R\trunPaused\x12@\n\rrun_continued\x18\x0f \x01(\x0b\x32\x19.pullcord.v1.RunContinuedH\x00R\x0crunContinued\x12\x36\n\theartbeat\x18\x10 \x01(\x0b\x32\x16.pullcord.v1.HeartbeatH\x00R\theartbeat\x12$\n\x03gap\x18\x11 \x01(\x0b\x32\x10.pullcord.v1.GapH\x00R\x03gap\x12\x33\n\x08snapshot\x18\x12 \x01(\x0b\x32\x15.pullcord.v1.SnapshotH\x00R\x08snapshot\x12-\n\x06\x63ustom\x18\x13 \x01(\x0b\x32\x13.pullcord.v1.CustomH\x00R\x06\x63ustom\x12@\n\rrun_completed\x18\x14 \x01(\x0b\x32\x19.pullcord.v1.RunCompletedH\x00R\x0crunCompleted\x12@\n\rrun_cancelled\x18\x15 \x01(\x0b\x32\x19.pullcord.v1.RunCancelledH\x00R\x0crunCancelled\x12\x37\n\nrun_failed\x18\x16 \x01(\x0b\x32\x16.pullcord.v1.RunFailedH\x00R\trunFailed\x12\x33\n\x08progress\x18\x17 \x01(\x0b\x32\x15.pullcord.v1.ProgressH\x00R\x08progressB\t\n\x07payload\"k\n\nRunStarted\x12\x1a\n\x08runnable\x18\x01 \x01(\tR\x08runnable\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\"\n\rparent_run_id\x18\x03 \x01(\tR\x0bparentRunId\"8\n\x0c\x43ontentDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\":\n\x0eReasoningDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\"E\n\x0fToolCallStarted\x12\x32\n\ttool_call\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.ToolCallR\x08toolCall\"G\n\x11ToolCallCompleted\x12\x32\n\ttool_call\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.ToolCallR\x08toolCall\"T\n\x0bStepStarted\x12\x17\n\x07step_id\x18\x01 \x01(\tR\x06stepId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\"\xae\x01\n\rStepCompleted\x12\x17\n\x07step_id\x18\x01 \x01(\tR\x06stepId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x15.pullcord.v1.RunStateR\x05state\x12\x16\n\x06output\x18\x04 \x01(\tR\x06output\x12+\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x15.pullcord.v1.RunErrorR\x05\x65rror\"8\n\x0cUsageUpdated\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\"P\n\x0f\x43\x61ncelRequested\x12=\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x19.pullcord.v1.CancellationR\x0c\x63\x61ncellation\"y\n\tRunPaused\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12\x34\n\ntool_calls\x18\x02 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1a\n\x08survives\x18\x03 \x01(\x08R\x08survives\"$\n\x0cRunContinued\x12\x14\n\x05\x61\x63tor\x18\x01 \x01(\tR\x05\x61\x63tor\"\x0b\n\tHeartbeat\"Q\n\x03Gap\x12%\n\x0e\x66irst_sequence\x18\x01 \x01(\x03R\rfirstSequence\x12#\n\rlast_sequence\x18\x02 \x01(\x03R\x0clastSequence\".\n\x08Snapshot\x12\"\n\x03run\x18\x01 \x01(\x0b\x32\x10.pullcord.v1.RunR\x03run\"I\n\x06\x43ustom\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12+\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x04\x64\x61ta\"H\n\x08Progress\x12\x12\n\x04\x64one\x18\x01 \x01(\x01R\x04\x64one\x12\x14\n\x05total\x18\x02 \x01(\x01R\x05total\x12\x12\n\x04note\x18\x03 \x01(\tR\x04note\"\x80\x02\n\x0cRunCompleted\x12\x16\n\x06output\x18\x01 \x01(\tR\x06output\x12\x38\n\x0boutput_data\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\noutputData\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\x12\x34\n\ntool_calls\x18\x04 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12>\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.pullcord.v1.FinishReasonR\x0c\x66inishReason\"\xb6\x03\n\x0cRunCancelled\x12=\n\x0c\x63\x61ncellation\x18\x01 \x01(\x0b\x32\x19.pullcord.v1.CancellationR\x0c\x63\x61ncellation\x12\x16\n\x06output\x18\x02 \x01(\tR\x06output\x12\x38\n\x0boutput_data\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\noutputData\x12(\n\x05usage\x18\x04 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\x12\x34\n\ntool_calls\x18\x05 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12\x1c\n\tabandoned\x18\x06 \x01(\x08R\tabandoned\x12,\n\x05stage\x18\x07 \x01(\x0e\x32\x16.pullcord.v1.StopStageR\x05stage\x12)\n\x10killed_processes\x18\x08 \x03(\tR\x0fkilledProcesses\x12>\n\rfinish_reason\x18\t \x01(\x0e\x32\x19.pullcord.v1.FinishReasonR\x0c\x66inishReason\"\xe9\x02\n\tRunFailed\x12+\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.pullcord.v1.RunErrorR\x05\x65rror\x12\x16\n\x06output\x18\x02 \x01(\tR\x06output\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x12.pullcord.v1.UsageR\x05usage\x12\x34\n\ntool_calls\x18\x04 \x03(\x0b\x32\x15.pullcord.v1.ToolCallR\ttoolCalls\x12=\n\x0c\x63\x61ncellation\x18\x05 \x01(\x0b\x32\x19.pullcord.v1.CancellationR\x0c\x63\x61ncellation\x12\x38\n\x0boutput_data\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructR\noutputData\x12>\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x19.pullcord.v1.FinishReasonR\x0c\x66inishReason*\x86\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SOURCE_KIND_AGENT\x10\x01\x12\x14\n\x10SOURCE_KIND_TEAM\x10\x02\x12\x18\n\x14SOURCE_KIND_WORKFLOW\x10\x03\x12\x14\n\x10SOURCE_KIND_STEP\x10\x04\x42J\n\x0f\x64\x65v.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,46 +37,48 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pullcord.v1.event_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.pullcord.v1P\001Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1'
-  _globals['_SOURCEKIND']._serialized_start=3847
-  _globals['_SOURCEKIND']._serialized_end=3981
+  _globals['_SOURCEKIND']._serialized_start=3974
+  _globals['_SOURCEKIND']._serialized_end=4108
   _globals['_SOURCE']._serialized_start=178
   _globals['_SOURCE']._serialized_end=310
   _globals['_RUNEVENT']._serialized_start=313
-  _globals['_RUNEVENT']._serialized_end=1626
-  _globals['_RUNSTARTED']._serialized_start=1628
-  _globals['_RUNSTARTED']._serialized_end=1735
-  _globals['_CONTENTDELTA']._serialized_start=1737
-  _globals['_CONTENTDELTA']._serialized_end=1793
-  _globals['_REASONINGDELTA']._serialized_start=1795
-  _globals['_REASONINGDELTA']._serialized_end=1853
-  _globals['_TOOLCALLSTARTED']._serialized_start=1855
-  _globals['_TOOLCALLSTARTED']._serialized_end=1924
-  _globals['_TOOLCALLCOMPLETED']._serialized_start=1926
-  _globals['_TOOLCALLCOMPLETED']._serialized_end=1997
-  _globals['_STEPSTARTED']._serialized_start=1999
-  _globals['_STEPSTARTED']._serialized_end=2083
-  _globals['_STEPCOMPLETED']._serialized_start=2086
-  _globals['_STEPCOMPLETED']._serialized_end=2260
-  _globals['_USAGEUPDATED']._serialized_start=2262
-  _globals['_USAGEUPDATED']._serialized_end=2318
-  _globals['_CANCELREQUESTED']._serialized_start=2320
-  _globals['_CANCELREQUESTED']._serialized_end=2400
-  _globals['_RUNPAUSED']._serialized_start=2402
-  _globals['_RUNPAUSED']._serialized_end=2523
-  _globals['_RUNCONTINUED']._serialized_start=2525
-  _globals['_RUNCONTINUED']._serialized_end=2561
-  _globals['_HEARTBEAT']._serialized_start=2563
-  _globals['_HEARTBEAT']._serialized_end=2574
-  _globals['_GAP']._serialized_start=2576
-  _globals['_GAP']._serialized_end=2657
-  _globals['_SNAPSHOT']._serialized_start=2659
-  _globals['_SNAPSHOT']._serialized_end=2705
-  _globals['_CUSTOM']._serialized_start=2707
-  _globals['_CUSTOM']._serialized_end=2780
-  _globals['_RUNCOMPLETED']._serialized_start=2783
-  _globals['_RUNCOMPLETED']._serialized_end=3039
-  _globals['_RUNCANCELLED']._serialized_start=3042
-  _globals['_RUNCANCELLED']._serialized_end=3480
-  _globals['_RUNFAILED']._serialized_start=3483
-  _globals['_RUNFAILED']._serialized_end=3844
+  _globals['_RUNEVENT']._serialized_end=1679
+  _globals['_RUNSTARTED']._serialized_start=1681
+  _globals['_RUNSTARTED']._serialized_end=1788
+  _globals['_CONTENTDELTA']._serialized_start=1790
+  _globals['_CONTENTDELTA']._serialized_end=1846
+  _globals['_REASONINGDELTA']._serialized_start=1848
+  _globals['_REASONINGDELTA']._serialized_end=1906
+  _globals['_TOOLCALLSTARTED']._serialized_start=1908
+  _globals['_TOOLCALLSTARTED']._serialized_end=1977
+  _globals['_TOOLCALLCOMPLETED']._serialized_start=1979
+  _globals['_TOOLCALLCOMPLETED']._serialized_end=2050
+  _globals['_STEPSTARTED']._serialized_start=2052
+  _globals['_STEPSTARTED']._serialized_end=2136
+  _globals['_STEPCOMPLETED']._serialized_start=2139
+  _globals['_STEPCOMPLETED']._serialized_end=2313
+  _globals['_USAGEUPDATED']._serialized_start=2315
+  _globals['_USAGEUPDATED']._serialized_end=2371
+  _globals['_CANCELREQUESTED']._serialized_start=2373
+  _globals['_CANCELREQUESTED']._serialized_end=2453
+  _globals['_RUNPAUSED']._serialized_start=2455
+  _globals['_RUNPAUSED']._serialized_end=2576
+  _globals['_RUNCONTINUED']._serialized_start=2578
+  _globals['_RUNCONTINUED']._serialized_end=2614
+  _globals['_HEARTBEAT']._serialized_start=2616
+  _globals['_HEARTBEAT']._serialized_end=2627
+  _globals['_GAP']._serialized_start=2629
+  _globals['_GAP']._serialized_end=2710
+  _globals['_SNAPSHOT']._serialized_start=2712
+  _globals['_SNAPSHOT']._serialized_end=2758
+  _globals['_CUSTOM']._serialized_start=2760
+  _globals['_CUSTOM']._serialized_end=2833
+  _globals['_PROGRESS']._serialized_start=2835
+  _globals['_PROGRESS']._serialized_end=2907
+  _globals['_RUNCOMPLETED']._serialized_start=2910
+  _globals['_RUNCOMPLETED']._serialized_end=3166
+  _globals['_RUNCANCELLED']._serialized_start=3169
+  _globals['_RUNCANCELLED']._serialized_end=3607
+  _globals['_RUNFAILED']._serialized_start=3610
+  _globals['_RUNFAILED']._serialized_end=3971
 # @@protoc_insertion_point(module_scope)

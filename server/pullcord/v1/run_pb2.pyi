@@ -49,6 +49,7 @@ class ToolCallState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOOL_CALL_STATE_UNKNOWN: _ClassVar[ToolCallState]
     TOOL_CALL_STATE_WAITING: _ClassVar[ToolCallState]
     TOOL_CALL_STATE_DECLINED: _ClassVar[ToolCallState]
+    TOOL_CALL_STATE_APPROVED: _ClassVar[ToolCallState]
 
 class MessageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -92,6 +93,7 @@ TOOL_CALL_STATE_INTERRUPTED: ToolCallState
 TOOL_CALL_STATE_UNKNOWN: ToolCallState
 TOOL_CALL_STATE_WAITING: ToolCallState
 TOOL_CALL_STATE_DECLINED: ToolCallState
+TOOL_CALL_STATE_APPROVED: ToolCallState
 MESSAGE_ROLE_UNSPECIFIED: MessageRole
 MESSAGE_ROLE_USER: MessageRole
 MESSAGE_ROLE_ASSISTANT: MessageRole
@@ -145,7 +147,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[_Union[MessageRole, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RunSpec(_message.Message):
-    __slots__ = ("runnable", "input", "input_data", "run_id", "session_id", "user_id", "limits", "on_disconnect", "lease", "labels", "session_policy", "parts", "messages")
+    __slots__ = ("runnable", "input", "input_data", "run_id", "session_id", "user_id", "limits", "on_disconnect", "lease", "labels", "session_policy", "parts", "messages", "retry_of")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +168,7 @@ class RunSpec(_message.Message):
     SESSION_POLICY_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_OF_FIELD_NUMBER: _ClassVar[int]
     runnable: str
     input: str
     input_data: _struct_pb2.Struct
@@ -179,7 +182,8 @@ class RunSpec(_message.Message):
     session_policy: SessionPolicy
     parts: _containers.RepeatedCompositeFieldContainer[Part]
     messages: _containers.RepeatedCompositeFieldContainer[Message]
-    def __init__(self, runnable: _Optional[str] = ..., input: _Optional[str] = ..., input_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., on_disconnect: _Optional[_Union[DisconnectPolicy, str]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., session_policy: _Optional[_Union[SessionPolicy, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+    retry_of: str
+    def __init__(self, runnable: _Optional[str] = ..., input: _Optional[str] = ..., input_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., run_id: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., on_disconnect: _Optional[_Union[DisconnectPolicy, str]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., session_policy: _Optional[_Union[SessionPolicy, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., retry_of: _Optional[str] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost", "estimated", "steps", "tool_calls", "cost_unknown")
@@ -226,7 +230,7 @@ class ToolCall(_message.Message):
     def __init__(self, tool_call_id: _Optional[str] = ..., tool_name: _Optional[str] = ..., arguments: _Optional[str] = ..., result: _Optional[str] = ..., state: _Optional[_Union[ToolCallState, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "runnable", "session_id", "user_id", "parent_run_id", "state", "cancellation", "output", "output_data", "error", "usage", "tool_calls", "labels", "create_time", "start_time", "end_time", "expire_time", "last_sequence", "abandoned", "input", "finish_reason", "tenant", "owner", "parts", "killed_processes")
+    __slots__ = ("run_id", "runnable", "session_id", "user_id", "parent_run_id", "state", "cancellation", "output", "output_data", "error", "usage", "tool_calls", "labels", "create_time", "start_time", "end_time", "expire_time", "last_sequence", "abandoned", "input", "finish_reason", "tenant", "owner", "parts", "killed_processes", "retry_of")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +263,7 @@ class Run(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     KILLED_PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_OF_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     runnable: str
     session_id: str
@@ -284,4 +289,5 @@ class Run(_message.Message):
     owner: str
     parts: _containers.RepeatedCompositeFieldContainer[Part]
     killed_processes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run_id: _Optional[str] = ..., runnable: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., abandoned: _Optional[bool] = ..., input: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., killed_processes: _Optional[_Iterable[str]] = ...) -> None: ...
+    retry_of: str
+    def __init__(self, run_id: _Optional[str] = ..., runnable: _Optional[str] = ..., session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., cancellation: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., output: _Optional[str] = ..., output_data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., error: _Optional[_Union[_error_pb2.RunError, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., abandoned: _Optional[bool] = ..., input: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., killed_processes: _Optional[_Iterable[str]] = ..., retry_of: _Optional[str] = ...) -> None: ...

@@ -233,6 +233,12 @@ def _fill_custom(m: event_pb2.Custom, p: events.Custom) -> None:
         set_data(m.data, p.data)
 
 
+def _fill_progress(m: event_pb2.Progress, p: events.Progress) -> None:
+    m.done = p.done
+    m.total = p.total
+    m.note = p.note
+
+
 def _fill_result(
     m: event_pb2.RunCompleted | event_pb2.RunCancelled | event_pb2.RunFailed,
     p: events.RunCompleted | events.RunCancelled | events.RunFailed,
@@ -382,6 +388,12 @@ _PAYLOADS: list[tuple[type[Payload], str, Callable[..., None], Callable[[Any], P
     (events.RunCompleted, "run_completed", _fill_run_completed, _run_completed_of),
     (events.RunCancelled, "run_cancelled", _fill_run_cancelled, _run_cancelled_of),
     (events.RunFailed, "run_failed", _fill_run_failed, _run_failed_of),
+    (
+        events.Progress,
+        "progress",
+        _fill_progress,
+        lambda m: events.Progress(m.done, m.total, m.note),
+    ),
 ]
 
 _FILL = {payload: (name, fill) for payload, name, fill, _ in _PAYLOADS}

@@ -88,6 +88,7 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
         message.finish_reason = FINISH_REASON.numbers[run.finish_reason]
     message.tenant = run.tenant
     message.owner = run.owner
+    message.retry_of = run.retry_of
     fill_parts(message.parts, (part.brief() for part in run.parts))
 
 
@@ -121,6 +122,7 @@ def run_of(message: run_pb2.Run) -> Run:
         tenant=message.tenant,
         owner=message.owner,
         parts=parts_of(message.parts),
+        retry_of=message.retry_of,
     )
 
 

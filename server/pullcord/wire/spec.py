@@ -56,6 +56,7 @@ def parse_spec(
         session_policy=fields.enum("session_policy", SESSION_POLICY, message.session_policy),
         parts=parts_of(message.parts),
         messages=parse_messages(fields, "messages", message.messages),
+        retry_of=message.retry_of,
     )
     fields.violations += spec.violations(max_input_bytes, parts)
     fields.check(prefix)
@@ -89,6 +90,7 @@ def spec_message(spec: RunSpec) -> run_pb2.RunSpec:
             max_tool_calls=limits.max_tool_calls or 0,
         ),
         labels=dict(spec.labels),
+        retry_of=spec.retry_of,
     )
     fill_parts(message.parts, spec.parts)
     fill_messages(message.messages, spec.messages)

@@ -149,4 +149,5 @@ class RunFacts:
             tenant=scope.tenant,
             owner=scope.owner,
             parts=spec.parts,
+            retry_of=spec.retry_of,
         )

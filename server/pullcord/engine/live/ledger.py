@@ -11,7 +11,8 @@ from pullcord.run.events import ToolCall, ToolCallState
 from pullcord.run.plain import cut
 from pullcord.run.readers import MAX_TOOL_TEXT
 
-_NOT_ENDED = frozenset({ToolCallState.RUNNING, ToolCallState.WAITING})
+_NOT_BEGUN = frozenset({ToolCallState.WAITING, ToolCallState.APPROVED})
+_NOT_ENDED = _NOT_BEGUN | {ToolCallState.RUNNING}
 
 
 class Ledger:
@@ -36,7 +37,7 @@ class Ledger:
         """Enters a new call. Some models count their calls anew in every turn: an earlier one of
         the same id stays, unless it is this one, which waited for a decision until now."""
         number = self._latest.pop(_key(call), None)
-        if number is not None and self._calls[number].state is ToolCallState.WAITING:
+        if number is not None and self._calls[number].state in _NOT_BEGUN:
             del self._calls[number]
         self._add(call)
 
@@ -48,13 +49,19 @@ class Ledger:
         else:
             self._calls[number] = call
 
+    def approved(self, run_id: str) -> None:
+        """A run goes on: its calls that waited were approved, unless an event says otherwise."""
+        for number, call in self._calls.items():
+            if call.run_id == run_id and call.state is ToolCallState.WAITING:
+                self._calls[number] = short(replace(call, state=ToolCallState.APPROVED))
+
     def close(self) -> tuple[ToolCall, ...]:
         """The run has ended: what becomes of the calls that have not. Returns those."""
         closed = []
         for number, call in self._calls.items():
             if call.state is ToolCallState.RUNNING:  # what has unwound said so itself
                 self._calls[number] = replace(call, state=ToolCallState.UNKNOWN)
-            elif call.state is ToolCallState.WAITING:
+            elif call.state in _NOT_BEGUN:
                 self._calls[number] = short(replace(call, state=ToolCallState.DECLINED))
             else:
                 continue

@@ -86,6 +86,6 @@ class Pausing:
         for call in calls:
             self._ledger.enter(call)
             effects.append(Note(call))
-            if call.state is not ToolCallState.WAITING:
+            if call.state is not ToolCallState.APPROVED:
                 effects.append(Append(ToolCallCompleted(call)))
         return tuple(effects)

@@ -57,12 +57,12 @@ class Question:
 
 
 def decided(call: ToolCall, decision: Decision, now: float) -> ToolCall:
-    """A call that waited, after the decision; where it was approved, it now waits to begin."""
+    """A call that waited, after the decision. One that was approved has not begun yet."""
     if decision.answer is not None:
         return replace(call, state=ToolCallState.COMPLETED, result=decision.answer, end_time=now)
     if not decision.approved:
         return replace(call, state=ToolCallState.DECLINED, result=decision.note, end_time=now)
-    return call
+    return replace(call, state=ToolCallState.APPROVED)
 
 
 def digest(decisions: Iterable[Decision]) -> str:
