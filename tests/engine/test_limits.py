@@ -40,6 +40,9 @@ def test_promise_09_a_limit_ends_the_run(
     assert limit in run.cancellation.reason
     assert run.output == "a" * kept
     assert len(run.tool_calls) == (2 if limit == "max_tool_calls" else 0)
+    # What was refused was not done, and does not count.
+    assert run.usage.steps == (2 if limit == "max_steps" else 0)
+    assert run.usage.tool_calls == len(run.tool_calls)
 
 
 @BOTH

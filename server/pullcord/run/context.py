@@ -150,13 +150,17 @@ class RunContext:
         """
         self.emit(Progress(done, 0.0 if total is None else total, note))
 
-    def begin(self, event: Payload, *, source: Source | None = None) -> None:
+    def begin(
+        self, event: Payload, *, source: Source | None = None, counts: Usage | None = None
+    ) -> None:
         """Adds an event that says that something begins, such as a step.
 
-        Raises RunCancelledError if the run must stop, in whatever mode: nothing begins then, not
-        even inside `critical`, and a watcher sees nothing begin after `cancel_requested`.
+        `counts` is what it adds to the usage, such as one step. Raises RunCancelledError if the run
+        must stop, in whatever mode, or if that ends the run: nothing begins then, not even inside
+        `critical`, nothing counts, and a watcher sees nothing begin after `cancel_requested`.
         """
-        self._sink.begin(event, source)
+        with self._counting(counts or Usage()):
+            self._sink.begin(event, source)
 
     def relay(self, event: Payload, *, source: Source | None = None) -> None:
         """For adapters: adds an event of the remote run that does this run's work.
@@ -187,10 +191,30 @@ class RunContext:
         """What the run has used so far."""
         return self._sink.usage()
 
-    def use(self, usage: Usage) -> None:
-        """Counts tokens, cost, steps, tool calls. Raises RunCancelledError if that ends the run."""
+    def use(self, usage: Usage, *, begun: bool = False) -> None:
+        """Counts tokens, cost, steps, tool calls. Raises RunCancelledError if that ends the run.
+
+        A step or tool call that is counted before it begins must not begin if this raises, and then
+        does not count. `begun`: it has begun already, and counts in any case.
+        """
+        if begun:
+            self._sink.use(usage)
+            self._sink.check()
+        else:
+            with self._counting(usage):
+                pass
+
+    @contextmanager
+    def _counting(self, usage: Usage) -> Iterator[None]:
+        """Counts what begins in the block; what does not begin is no step and no tool call."""
         self._sink.use(usage)
-        self._sink.check()
+        try:
+            self._sink.check()
+            yield
+        except BaseException:
+            if usage.steps > 0 or usage.tool_calls > 0:
+                self._sink.use(Usage(steps=-usage.steps, tool_calls=-usage.tool_calls))
+            raise
 
     @property
     def limits_left(self) -> Limits:
@@ -353,12 +377,12 @@ class RunContext:
         if a cancel does, it is INTERRUPTED. Raises like `use` if the run's limit of tool calls is
         reached, before anything is done.
         """
-        self.use(Usage(tool_calls=1))
         result: list[str] = []
         state, text = ToolCallState.COMPLETED, ""
         with self.critical():
             # Raises if the run must stop: no call begins, not even beside one that may finish.
-            call = self._sink.tool_started(ToolCall(tool_call_id, tool_name, arguments))
+            with self._counting(Usage(tool_calls=1)):
+                call = self._sink.tool_started(ToolCall(tool_call_id, tool_name, arguments))
             try:
                 yield lambda text: result.append(plain.text(text, "result"))
             except Exception as error:

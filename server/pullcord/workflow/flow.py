@@ -56,8 +56,8 @@ class Flow:
 
         Raises RunCancelledError or CancelledError if the run is to stop.
         """
-        self.ctx.use(Usage(steps=1))
-        self.ctx.begin(StepStarted(path[-1], name, attempt), source=self._source(path, name))
+        started = StepStarted(path[-1], name, attempt)
+        self.ctx.begin(started, source=self._source(path, name), counts=Usage(steps=1))
         output = StepOutput(state=RunState.CANCELLED)
         try:
             with_parts = isinstance(input, OwnInput)

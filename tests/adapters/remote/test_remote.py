@@ -464,6 +464,8 @@ def test_what_is_left_of_the_budget_crosses(
     assert len(spent) == (4 if name == "max_tool_calls" else 3)
     its = there.get(child_of(here, stream.events[0].run_id).run_id)
     assert its.cancellation.limit == name
+    if name == "max_tool_calls":  # what was refused counts on neither server
+        assert (its.usage.tool_calls, end.usage.tool_calls) == (3, 5)
 
 
 # --- what is left behind

@@ -211,7 +211,8 @@ class Report:
             source: the child whose call it is; None: the run itself.
             has_begun: it begins, whatever this returns, so it is entered in any case.
         """
-        may = self._may_begin(lambda: self._ctx.use(Usage(tool_calls=1)))
+        one = Usage(tool_calls=1)
+        may = self._may_begin(lambda: self._ctx.use(one, begun=has_begun))
         if may and not self._is_critical:
             may = self._do(lambda: self._critical.enter_context(self._ctx.critical()))
             self._is_critical = may

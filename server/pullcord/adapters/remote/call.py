@@ -21,11 +21,12 @@ from pullcord.run.errors import (
     DeadlineExceeded,
     PublicError,
     PullcordError,
+    RunCancelledError,
     RunNotFound,
 )
 from pullcord.run.events import RunCancelled, RunCompleted, RunFailed
 from pullcord.run.record import MAX_REASON_LENGTH, DisconnectPolicy
-from pullcord.run.usage import Limits
+from pullcord.run.usage import Limits, Usage
 
 _log = logging.getLogger("pullcord.remote")
 
@@ -36,6 +37,8 @@ _LAST_WORDS = 0.3
 _AGAIN = 0.1
 """Seconds between attempts to bring a cancel to a server that cannot be reached."""
 _LEAST_COST = 1e-9
+_ONE = {"max_steps": Usage(steps=1), "max_tool_calls": Usage(tool_calls=1)}
+"""What is refused when a limit is reached. Tokens and cost reach theirs by being used."""
 
 
 class RemoteRunFailed(PublicError):
@@ -136,7 +139,19 @@ class RemoteCall:
             raise self._lost("the line to its server broke, and it was stopped there")
         if stop.cause is CancelCause.DEADLINE:
             await self._out_of_time()
+        if stop.cause is CancelCause.BUDGET:
+            self._out_of_budget(stop.limit)
         self._ctx.cancel(replace(stop, accept_time=0.0))
+
+    def _out_of_budget(self, limit: str) -> None:
+        """The limit there is what was left here, so what was refused there is refused here.
+
+        By that the run whose limit it is stops, which may be a parent of this one.
+        """
+        asked = _ONE.get(limit)
+        for usage in () if asked is None else (asked, Usage() - asked):
+            with suppress(RunCancelledError):
+                self._ctx.use(usage, begun=True)
 
     async def _out_of_time(self) -> None:
         """The time of the remote run is that of this one, which is stopped a little later.

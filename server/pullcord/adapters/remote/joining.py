@@ -129,4 +129,4 @@ class Joining:
         """Counts what the remote run has used since the last time."""
         before, self._usage = self._usage, usage
         with suppress(RunCancelledError):  # a limit was reached: the run's token says so
-            self._ctx.use(usage - before)
+            self._ctx.use(usage - before, begun=True)
