@@ -14,6 +14,7 @@ from pullcord.audit import AuditLog, to_file, to_logging, to_nobody
 from pullcord.engine.ports import Observer
 from pullcord.identity.authenticator import Authenticator, Chain, TokenVerifier
 from pullcord.identity.certificates import Certificates
+from pullcord.identity.run_tokens import RunTokens
 from pullcord.identity.tokens import TokenFile
 from pullcord.lines import LineWriter
 from pullcord.run.disclosure import Disclosure
@@ -51,6 +52,7 @@ class Entrance:
             policy=policy or _policy(settings.policy),
             own_approval=settings.own_approval,
             quotas=quotas,
+            run_tokens=_read("PULLCORD_RUN_TOKEN_KEY", lambda: RunTokens(settings.run_token_key)),
             audit=AuditLog(self._sink(settings, is_asked=authenticator is not None)),
         )
         self.tls = _tls(settings)

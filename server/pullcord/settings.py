@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     subject grants`. Unset: each is a user of tenant `default`."""
     tokens: Path | None = None
     """A file of tokens, a line each: `sha256-hex tenant subject grants`. Read again on a change."""
+    run_token_key: Path | None = None
+    """A file with at least 32 bytes that sign tokens for one run (CreateRunToken). Servers that
+    share it take each other's. Unset: a key of this process's own, so that its tokens end with
+    it."""
     jwt: JwtOptions = JwtOptions()
     authenticator: str = ""
     """A function of yours that verifies callers, as module:name. It runs in the serving process."""

@@ -9,7 +9,7 @@ from pullcord.cli.output import seconds
 from pullcord.client import RunClient
 from typer.testing import CliRunner
 
-from tests.cli.commands import call
+from tests.cli.commands import Command, call
 
 
 @pytest.fixture
@@ -128,3 +128,18 @@ def test_help_and_version() -> None:
         assert shown.exit_code == 0
         assert "Exit codes" in shown.stdout
     assert call("--version").stdout.count(".") == 2
+
+
+def test_ps_watch_shows_each_change(address: str, client: RunClient, session: str) -> None:
+    """`ps --watch` prints a line for each live run, and one for each change, until Ctrl-C."""
+    run_id = client.start("agents/forever", session_id=session).run_id
+    with Command("ps", "--watch", "--session", session, address=address) as shown:
+        shown.until(f"{run_id}  agents/forever  running")
+        client.cancel(run_id, "enough")
+        shown.until("enough")
+        shown.interrupt()
+        assert shown.end()[0] == 0
+    with Command("ps", "-w", "--json", "--session", session, address=address) as shown:
+        other = client.start("agents/forever", session_id=session).run_id
+        shown.until(f'"run_id": "{other}"')
+        client.cancel(other, wait=30)

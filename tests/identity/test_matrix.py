@@ -55,6 +55,12 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "ListRuns": lambda stub, who: stub.ListRuns(
         v1.ListRunsRequest(session_id=SESSION), metadata=who
     ),
+    "WatchRuns": lambda stub, who: _list(
+        stub.WatchRuns(v1.WatchRunsRequest(session_id=SESSION), metadata=who)
+    ),
+    "CreateRunToken": lambda stub, who: stub.CreateRunToken(
+        v1.CreateRunTokenRequest(run_id=RUN), metadata=who
+    ),
     "CancelRuns": lambda stub, who: stub.CancelRuns(
         v1.CancelRunsRequest(session_id=SESSION, validate_only=True), metadata=who
     ),
@@ -84,6 +90,9 @@ TABLE = {  # ann   bob         vic      olga      una        root
     "WatchRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
     "WaitRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
     "ListRuns": (OK, EMPTY, OK, OK, EMPTY, OK),
+    "WatchRuns": (OK, EMPTY, OK, OK, EMPTY, OK),
+    # A token is for a run that may come later: of the caller's own.
+    "CreateRunToken": (OK, OK, DENIED, OK, UNKNOWN, OK),
     "CancelRuns": (OK, EMPTY, DENIED, OK, EMPTY, OK),
     "EraseRuns": (DENIED, DENIED, DENIED, DENIED, DENIED, OK),
     "ContinueRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
@@ -100,6 +109,17 @@ def _first(stream: Any) -> Any:
     first = next(stream)
     stream.cancel()
     return first
+
+
+def _list(stream: Any) -> Any:
+    """What a follower of the list is shown before it has caught up."""
+    runs = []
+    for answer in stream:
+        if answer.caught_up:
+            break
+        runs.append(answer.run)
+    stream.cancel()
+    return v1.ListRunsResponse(runs=runs)
 
 
 @pytest.fixture

@@ -1624,6 +1624,331 @@ func (x *ListRunnablesResponse) GetRunnables() []*Runnable {
 	return nil
 }
 
+// Asks for the changes of the runs that match every field that is set.
+type WatchRunsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this conversation's. Unset: any.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only this user's. Unset: any.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Only this runnable's, by full name. Unset: any.
+	Runnable string `protobuf:"bytes,3,opt,name=runnable,proto3" json:"runnable,omitempty"`
+	// Only with all of these labels. Unset: any.
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Only runs that are part of this one. Unset: any.
+	ParentRunId string `protobuf:"bytes,5,opt,name=parent_run_id,json=parentRunId,proto3" json:"parent_run_id,omitempty"`
+	// The `position` of the last answer seen: only what has changed since is sent. Unset: every live run
+	// that matches is sent first.
+	After string `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	// Only this tenant's. Unset: any that the caller may see.
+	Tenant string `protobuf:"bytes,7,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Only this owner's. Unset: any that the caller may see.
+	Owner         string `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRunsRequest) Reset() {
+	*x = WatchRunsRequest{}
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRunsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRunsRequest) ProtoMessage() {}
+
+func (x *WatchRunsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRunsRequest.ProtoReflect.Descriptor instead.
+func (*WatchRunsRequest) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *WatchRunsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *WatchRunsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *WatchRunsRequest) GetRunnable() string {
+	if x != nil {
+		return x.Runnable
+	}
+	return ""
+}
+
+func (x *WatchRunsRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *WatchRunsRequest) GetParentRunId() string {
+	if x != nil {
+		return x.ParentRunId
+	}
+	return ""
+}
+
+func (x *WatchRunsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *WatchRunsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WatchRunsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// One run that is new or has changed, or a sign of life.
+type WatchRunsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run as it is now, as ListRuns shows it. A run that changes quickly is sent once for several
+	// changes, and one that did not change may be sent again. Unset: none has changed.
+	Run *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Where to go on, by `after`. Always set.
+	Position string `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	// Whether all that is live now was sent, and only changes follow. Sent once, in an answer without a
+	// run. Unset: no.
+	CaughtUp bool `protobuf:"varint,3,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"`
+	// Whether runs may have ended since `after` that this stream does not show, so that a list must be
+	// read again. Every live run follows. Unset: no.
+	Missed        bool `protobuf:"varint,4,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRunsResponse) Reset() {
+	*x = WatchRunsResponse{}
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRunsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRunsResponse) ProtoMessage() {}
+
+func (x *WatchRunsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRunsResponse.ProtoReflect.Descriptor instead.
+func (*WatchRunsResponse) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *WatchRunsResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *WatchRunsResponse) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+func (x *WatchRunsResponse) GetCaughtUp() bool {
+	if x != nil {
+		return x.CaughtUp
+	}
+	return false
+}
+
+func (x *WatchRunsResponse) GetMissed() bool {
+	if x != nil {
+		return x.Missed
+	}
+	return false
+}
+
+// Asks for a token for one run.
+type CreateRunTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The run may come later.
+	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	// How long the token is good, at most 24 hours. Unset: 15 minutes.
+	Lifetime *durationpb.Duration `protobuf:"bytes,2,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	// Whether the token does not let the run be stopped. Unset: it does.
+	WatchOnly bool `protobuf:"varint,3,opt,name=watch_only,json=watchOnly,proto3" json:"watch_only,omitempty"`
+	// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+	// that it may see.
+	Tenant string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+	// that it may see; where several have a run of this id, the call is refused and names them.
+	Owner         string `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRunTokenRequest) Reset() {
+	*x = CreateRunTokenRequest{}
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRunTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRunTokenRequest) ProtoMessage() {}
+
+func (x *CreateRunTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRunTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateRunTokenRequest) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CreateRunTokenRequest) GetRunId() string {
+	if x != nil {
+		return x.RunId
+	}
+	return ""
+}
+
+func (x *CreateRunTokenRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+func (x *CreateRunTokenRequest) GetWatchOnly() bool {
+	if x != nil {
+		return x.WatchOnly
+	}
+	return false
+}
+
+func (x *CreateRunTokenRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CreateRunTokenRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// The token.
+type CreateRunTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To be sent as `authorization: Bearer TOKEN`. Always set.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// When it is good for nothing any more. Always set.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRunTokenResponse) Reset() {
+	*x = CreateRunTokenResponse{}
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRunTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRunTokenResponse) ProtoMessage() {}
+
+func (x *CreateRunTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRunTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateRunTokenResponse) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CreateRunTokenResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *CreateRunTokenResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 var File_pullcord_v1_run_service_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_service_proto_rawDesc = "" +
@@ -1746,7 +2071,36 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"liveRunIds\"\x16\n" +
 	"\x14ListRunnablesRequest\"L\n" +
 	"\x15ListRunnablesResponse\x123\n" +
-	"\trunnables\x18\x01 \x03(\v2\x15.pullcord.v1.RunnableR\trunnables2\xbf\x06\n" +
+	"\trunnables\x18\x01 \x03(\v2\x15.pullcord.v1.RunnableR\trunnables\"\xcc\x02\n" +
+	"\x10WatchRunsRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n" +
+	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x1a\n" +
+	"\brunnable\x18\x03 \x01(\tR\brunnable\x12A\n" +
+	"\x06labels\x18\x04 \x03(\v2).pullcord.v1.WatchRunsRequest.LabelsEntryR\x06labels\x12\"\n" +
+	"\rparent_run_id\x18\x05 \x01(\tR\vparentRunId\x12\x14\n" +
+	"\x05after\x18\x06 \x01(\tR\x05after\x12\x16\n" +
+	"\x06tenant\x18\a \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\b \x01(\tR\x05owner\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
+	"\x11WatchRunsResponse\x12\"\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.pullcord.v1.RunR\x03run\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\tR\bposition\x12\x1b\n" +
+	"\tcaught_up\x18\x03 \x01(\bR\bcaughtUp\x12\x16\n" +
+	"\x06missed\x18\x04 \x01(\bR\x06missed\"\xb2\x01\n" +
+	"\x15CreateRunTokenRequest\x12\x15\n" +
+	"\x06run_id\x18\x01 \x01(\tR\x05runId\x125\n" +
+	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x1d\n" +
+	"\n" +
+	"watch_only\x18\x03 \x01(\bR\twatchOnly\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\"k\n" +
+	"\x16CreateRunTokenResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime2\xe8\a\n" +
 	"\n" +
 	"RunService\x12:\n" +
 	"\x03Run\x12\x17.pullcord.v1.RunRequest\x1a\x18.pullcord.v1.RunResponse0\x01\x12G\n" +
@@ -1754,13 +2108,15 @@ const file_pullcord_v1_run_service_proto_rawDesc = "" +
 	"\bWatchRun\x12\x1c.pullcord.v1.WatchRunRequest\x1a\x1d.pullcord.v1.WatchRunResponse0\x01\x12D\n" +
 	"\aWaitRun\x12\x1b.pullcord.v1.WaitRunRequest\x1a\x1c.pullcord.v1.WaitRunResponse\x12A\n" +
 	"\x06GetRun\x12\x1a.pullcord.v1.GetRunRequest\x1a\x1b.pullcord.v1.GetRunResponse\x12G\n" +
-	"\bListRuns\x12\x1c.pullcord.v1.ListRunsRequest\x1a\x1d.pullcord.v1.ListRunsResponse\x12J\n" +
+	"\bListRuns\x12\x1c.pullcord.v1.ListRunsRequest\x1a\x1d.pullcord.v1.ListRunsResponse\x12L\n" +
+	"\tWatchRuns\x12\x1d.pullcord.v1.WatchRunsRequest\x1a\x1e.pullcord.v1.WatchRunsResponse0\x01\x12J\n" +
 	"\tCancelRun\x12\x1d.pullcord.v1.CancelRunRequest\x1a\x1e.pullcord.v1.CancelRunResponse\x12M\n" +
 	"\n" +
 	"CancelRuns\x12\x1e.pullcord.v1.CancelRunsRequest\x1a\x1f.pullcord.v1.CancelRunsResponse\x12P\n" +
 	"\vContinueRun\x12\x1f.pullcord.v1.ContinueRunRequest\x1a .pullcord.v1.ContinueRunResponse\x12J\n" +
 	"\tEraseRuns\x12\x1d.pullcord.v1.EraseRunsRequest\x1a\x1e.pullcord.v1.EraseRunsResponse\x12V\n" +
-	"\rListRunnables\x12!.pullcord.v1.ListRunnablesRequest\x1a\".pullcord.v1.ListRunnablesResponseBJ\n" +
+	"\rListRunnables\x12!.pullcord.v1.ListRunnablesRequest\x1a\".pullcord.v1.ListRunnablesResponse\x12Y\n" +
+	"\x0eCreateRunToken\x12\".pullcord.v1.CreateRunTokenRequest\x1a#.pullcord.v1.CreateRunTokenResponseBJ\n" +
 	"\x0fdev.pullcord.v1P\x01Z5github.com/pullcord/pullcord/clients/go/v1;pullcordv1b\x06proto3"
 
 var (
@@ -1775,100 +2131,113 @@ func file_pullcord_v1_run_service_proto_rawDescGZIP() []byte {
 	return file_pullcord_v1_run_service_proto_rawDescData
 }
 
-var file_pullcord_v1_run_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_pullcord_v1_run_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_pullcord_v1_run_service_proto_goTypes = []any{
-	(*RunRequest)(nil),            // 0: pullcord.v1.RunRequest
-	(*RunResponse)(nil),           // 1: pullcord.v1.RunResponse
-	(*StartRunRequest)(nil),       // 2: pullcord.v1.StartRunRequest
-	(*StartRunResponse)(nil),      // 3: pullcord.v1.StartRunResponse
-	(*WatchRunRequest)(nil),       // 4: pullcord.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),      // 5: pullcord.v1.WatchRunResponse
-	(*WaitRunRequest)(nil),        // 6: pullcord.v1.WaitRunRequest
-	(*WaitRunResponse)(nil),       // 7: pullcord.v1.WaitRunResponse
-	(*GetRunRequest)(nil),         // 8: pullcord.v1.GetRunRequest
-	(*GetRunResponse)(nil),        // 9: pullcord.v1.GetRunResponse
-	(*ListRunsRequest)(nil),       // 10: pullcord.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),      // 11: pullcord.v1.ListRunsResponse
-	(*CancelRunRequest)(nil),      // 12: pullcord.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),     // 13: pullcord.v1.CancelRunResponse
-	(*CancelRunsRequest)(nil),     // 14: pullcord.v1.CancelRunsRequest
-	(*CancelRunsResult)(nil),      // 15: pullcord.v1.CancelRunsResult
-	(*CancelRunsResponse)(nil),    // 16: pullcord.v1.CancelRunsResponse
-	(*Decision)(nil),              // 17: pullcord.v1.Decision
-	(*ContinueRunRequest)(nil),    // 18: pullcord.v1.ContinueRunRequest
-	(*ContinueRunResponse)(nil),   // 19: pullcord.v1.ContinueRunResponse
-	(*EraseRunsRequest)(nil),      // 20: pullcord.v1.EraseRunsRequest
-	(*EraseRunsResponse)(nil),     // 21: pullcord.v1.EraseRunsResponse
-	(*ListRunnablesRequest)(nil),  // 22: pullcord.v1.ListRunnablesRequest
-	(*ListRunnablesResponse)(nil), // 23: pullcord.v1.ListRunnablesResponse
-	nil,                           // 24: pullcord.v1.ListRunsRequest.LabelsEntry
-	nil,                           // 25: pullcord.v1.CancelRunsRequest.LabelsEntry
-	(*RunSpec)(nil),               // 26: pullcord.v1.RunSpec
-	(*RunEvent)(nil),              // 27: pullcord.v1.RunEvent
-	(*Run)(nil),                   // 28: pullcord.v1.Run
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(RunState)(0),                 // 30: pullcord.v1.RunState
-	(CancelMode)(0),               // 31: pullcord.v1.CancelMode
-	(CancelCause)(0),              // 32: pullcord.v1.CancelCause
-	(CancelOutcome)(0),            // 33: pullcord.v1.CancelOutcome
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*Runnable)(nil),              // 35: pullcord.v1.Runnable
+	(*RunRequest)(nil),             // 0: pullcord.v1.RunRequest
+	(*RunResponse)(nil),            // 1: pullcord.v1.RunResponse
+	(*StartRunRequest)(nil),        // 2: pullcord.v1.StartRunRequest
+	(*StartRunResponse)(nil),       // 3: pullcord.v1.StartRunResponse
+	(*WatchRunRequest)(nil),        // 4: pullcord.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),       // 5: pullcord.v1.WatchRunResponse
+	(*WaitRunRequest)(nil),         // 6: pullcord.v1.WaitRunRequest
+	(*WaitRunResponse)(nil),        // 7: pullcord.v1.WaitRunResponse
+	(*GetRunRequest)(nil),          // 8: pullcord.v1.GetRunRequest
+	(*GetRunResponse)(nil),         // 9: pullcord.v1.GetRunResponse
+	(*ListRunsRequest)(nil),        // 10: pullcord.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),       // 11: pullcord.v1.ListRunsResponse
+	(*CancelRunRequest)(nil),       // 12: pullcord.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),      // 13: pullcord.v1.CancelRunResponse
+	(*CancelRunsRequest)(nil),      // 14: pullcord.v1.CancelRunsRequest
+	(*CancelRunsResult)(nil),       // 15: pullcord.v1.CancelRunsResult
+	(*CancelRunsResponse)(nil),     // 16: pullcord.v1.CancelRunsResponse
+	(*Decision)(nil),               // 17: pullcord.v1.Decision
+	(*ContinueRunRequest)(nil),     // 18: pullcord.v1.ContinueRunRequest
+	(*ContinueRunResponse)(nil),    // 19: pullcord.v1.ContinueRunResponse
+	(*EraseRunsRequest)(nil),       // 20: pullcord.v1.EraseRunsRequest
+	(*EraseRunsResponse)(nil),      // 21: pullcord.v1.EraseRunsResponse
+	(*ListRunnablesRequest)(nil),   // 22: pullcord.v1.ListRunnablesRequest
+	(*ListRunnablesResponse)(nil),  // 23: pullcord.v1.ListRunnablesResponse
+	(*WatchRunsRequest)(nil),       // 24: pullcord.v1.WatchRunsRequest
+	(*WatchRunsResponse)(nil),      // 25: pullcord.v1.WatchRunsResponse
+	(*CreateRunTokenRequest)(nil),  // 26: pullcord.v1.CreateRunTokenRequest
+	(*CreateRunTokenResponse)(nil), // 27: pullcord.v1.CreateRunTokenResponse
+	nil,                            // 28: pullcord.v1.ListRunsRequest.LabelsEntry
+	nil,                            // 29: pullcord.v1.CancelRunsRequest.LabelsEntry
+	nil,                            // 30: pullcord.v1.WatchRunsRequest.LabelsEntry
+	(*RunSpec)(nil),                // 31: pullcord.v1.RunSpec
+	(*RunEvent)(nil),               // 32: pullcord.v1.RunEvent
+	(*Run)(nil),                    // 33: pullcord.v1.Run
+	(*durationpb.Duration)(nil),    // 34: google.protobuf.Duration
+	(RunState)(0),                  // 35: pullcord.v1.RunState
+	(CancelMode)(0),                // 36: pullcord.v1.CancelMode
+	(CancelCause)(0),               // 37: pullcord.v1.CancelCause
+	(CancelOutcome)(0),             // 38: pullcord.v1.CancelOutcome
+	(*timestamppb.Timestamp)(nil),  // 39: google.protobuf.Timestamp
+	(*Runnable)(nil),               // 40: pullcord.v1.Runnable
 }
 var file_pullcord_v1_run_service_proto_depIdxs = []int32{
-	26, // 0: pullcord.v1.RunRequest.spec:type_name -> pullcord.v1.RunSpec
-	27, // 1: pullcord.v1.RunResponse.event:type_name -> pullcord.v1.RunEvent
-	26, // 2: pullcord.v1.StartRunRequest.spec:type_name -> pullcord.v1.RunSpec
-	28, // 3: pullcord.v1.StartRunResponse.run:type_name -> pullcord.v1.Run
-	27, // 4: pullcord.v1.WatchRunResponse.event:type_name -> pullcord.v1.RunEvent
-	29, // 5: pullcord.v1.WaitRunRequest.timeout:type_name -> google.protobuf.Duration
-	28, // 6: pullcord.v1.WaitRunResponse.run:type_name -> pullcord.v1.Run
-	28, // 7: pullcord.v1.GetRunResponse.run:type_name -> pullcord.v1.Run
-	30, // 8: pullcord.v1.ListRunsRequest.states:type_name -> pullcord.v1.RunState
-	24, // 9: pullcord.v1.ListRunsRequest.labels:type_name -> pullcord.v1.ListRunsRequest.LabelsEntry
-	28, // 10: pullcord.v1.ListRunsResponse.runs:type_name -> pullcord.v1.Run
-	31, // 11: pullcord.v1.CancelRunRequest.mode:type_name -> pullcord.v1.CancelMode
-	29, // 12: pullcord.v1.CancelRunRequest.grace_period:type_name -> google.protobuf.Duration
-	29, // 13: pullcord.v1.CancelRunRequest.wait:type_name -> google.protobuf.Duration
-	32, // 14: pullcord.v1.CancelRunRequest.cause:type_name -> pullcord.v1.CancelCause
-	33, // 15: pullcord.v1.CancelRunResponse.outcome:type_name -> pullcord.v1.CancelOutcome
-	28, // 16: pullcord.v1.CancelRunResponse.run:type_name -> pullcord.v1.Run
-	34, // 17: pullcord.v1.CancelRunResponse.accept_time:type_name -> google.protobuf.Timestamp
-	34, // 18: pullcord.v1.CancelRunResponse.deliver_time:type_name -> google.protobuf.Timestamp
-	34, // 19: pullcord.v1.CancelRunResponse.stop_time:type_name -> google.protobuf.Timestamp
-	25, // 20: pullcord.v1.CancelRunsRequest.labels:type_name -> pullcord.v1.CancelRunsRequest.LabelsEntry
-	31, // 21: pullcord.v1.CancelRunsRequest.mode:type_name -> pullcord.v1.CancelMode
-	33, // 22: pullcord.v1.CancelRunsResult.outcome:type_name -> pullcord.v1.CancelOutcome
+	31, // 0: pullcord.v1.RunRequest.spec:type_name -> pullcord.v1.RunSpec
+	32, // 1: pullcord.v1.RunResponse.event:type_name -> pullcord.v1.RunEvent
+	31, // 2: pullcord.v1.StartRunRequest.spec:type_name -> pullcord.v1.RunSpec
+	33, // 3: pullcord.v1.StartRunResponse.run:type_name -> pullcord.v1.Run
+	32, // 4: pullcord.v1.WatchRunResponse.event:type_name -> pullcord.v1.RunEvent
+	34, // 5: pullcord.v1.WaitRunRequest.timeout:type_name -> google.protobuf.Duration
+	33, // 6: pullcord.v1.WaitRunResponse.run:type_name -> pullcord.v1.Run
+	33, // 7: pullcord.v1.GetRunResponse.run:type_name -> pullcord.v1.Run
+	35, // 8: pullcord.v1.ListRunsRequest.states:type_name -> pullcord.v1.RunState
+	28, // 9: pullcord.v1.ListRunsRequest.labels:type_name -> pullcord.v1.ListRunsRequest.LabelsEntry
+	33, // 10: pullcord.v1.ListRunsResponse.runs:type_name -> pullcord.v1.Run
+	36, // 11: pullcord.v1.CancelRunRequest.mode:type_name -> pullcord.v1.CancelMode
+	34, // 12: pullcord.v1.CancelRunRequest.grace_period:type_name -> google.protobuf.Duration
+	34, // 13: pullcord.v1.CancelRunRequest.wait:type_name -> google.protobuf.Duration
+	37, // 14: pullcord.v1.CancelRunRequest.cause:type_name -> pullcord.v1.CancelCause
+	38, // 15: pullcord.v1.CancelRunResponse.outcome:type_name -> pullcord.v1.CancelOutcome
+	33, // 16: pullcord.v1.CancelRunResponse.run:type_name -> pullcord.v1.Run
+	39, // 17: pullcord.v1.CancelRunResponse.accept_time:type_name -> google.protobuf.Timestamp
+	39, // 18: pullcord.v1.CancelRunResponse.deliver_time:type_name -> google.protobuf.Timestamp
+	39, // 19: pullcord.v1.CancelRunResponse.stop_time:type_name -> google.protobuf.Timestamp
+	29, // 20: pullcord.v1.CancelRunsRequest.labels:type_name -> pullcord.v1.CancelRunsRequest.LabelsEntry
+	36, // 21: pullcord.v1.CancelRunsRequest.mode:type_name -> pullcord.v1.CancelMode
+	38, // 22: pullcord.v1.CancelRunsResult.outcome:type_name -> pullcord.v1.CancelOutcome
 	15, // 23: pullcord.v1.CancelRunsResponse.results:type_name -> pullcord.v1.CancelRunsResult
 	17, // 24: pullcord.v1.ContinueRunRequest.decisions:type_name -> pullcord.v1.Decision
-	28, // 25: pullcord.v1.ContinueRunResponse.run:type_name -> pullcord.v1.Run
-	35, // 26: pullcord.v1.ListRunnablesResponse.runnables:type_name -> pullcord.v1.Runnable
-	0,  // 27: pullcord.v1.RunService.Run:input_type -> pullcord.v1.RunRequest
-	2,  // 28: pullcord.v1.RunService.StartRun:input_type -> pullcord.v1.StartRunRequest
-	4,  // 29: pullcord.v1.RunService.WatchRun:input_type -> pullcord.v1.WatchRunRequest
-	6,  // 30: pullcord.v1.RunService.WaitRun:input_type -> pullcord.v1.WaitRunRequest
-	8,  // 31: pullcord.v1.RunService.GetRun:input_type -> pullcord.v1.GetRunRequest
-	10, // 32: pullcord.v1.RunService.ListRuns:input_type -> pullcord.v1.ListRunsRequest
-	12, // 33: pullcord.v1.RunService.CancelRun:input_type -> pullcord.v1.CancelRunRequest
-	14, // 34: pullcord.v1.RunService.CancelRuns:input_type -> pullcord.v1.CancelRunsRequest
-	18, // 35: pullcord.v1.RunService.ContinueRun:input_type -> pullcord.v1.ContinueRunRequest
-	20, // 36: pullcord.v1.RunService.EraseRuns:input_type -> pullcord.v1.EraseRunsRequest
-	22, // 37: pullcord.v1.RunService.ListRunnables:input_type -> pullcord.v1.ListRunnablesRequest
-	1,  // 38: pullcord.v1.RunService.Run:output_type -> pullcord.v1.RunResponse
-	3,  // 39: pullcord.v1.RunService.StartRun:output_type -> pullcord.v1.StartRunResponse
-	5,  // 40: pullcord.v1.RunService.WatchRun:output_type -> pullcord.v1.WatchRunResponse
-	7,  // 41: pullcord.v1.RunService.WaitRun:output_type -> pullcord.v1.WaitRunResponse
-	9,  // 42: pullcord.v1.RunService.GetRun:output_type -> pullcord.v1.GetRunResponse
-	11, // 43: pullcord.v1.RunService.ListRuns:output_type -> pullcord.v1.ListRunsResponse
-	13, // 44: pullcord.v1.RunService.CancelRun:output_type -> pullcord.v1.CancelRunResponse
-	16, // 45: pullcord.v1.RunService.CancelRuns:output_type -> pullcord.v1.CancelRunsResponse
-	19, // 46: pullcord.v1.RunService.ContinueRun:output_type -> pullcord.v1.ContinueRunResponse
-	21, // 47: pullcord.v1.RunService.EraseRuns:output_type -> pullcord.v1.EraseRunsResponse
-	23, // 48: pullcord.v1.RunService.ListRunnables:output_type -> pullcord.v1.ListRunnablesResponse
-	38, // [38:49] is the sub-list for method output_type
-	27, // [27:38] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	33, // 25: pullcord.v1.ContinueRunResponse.run:type_name -> pullcord.v1.Run
+	40, // 26: pullcord.v1.ListRunnablesResponse.runnables:type_name -> pullcord.v1.Runnable
+	30, // 27: pullcord.v1.WatchRunsRequest.labels:type_name -> pullcord.v1.WatchRunsRequest.LabelsEntry
+	33, // 28: pullcord.v1.WatchRunsResponse.run:type_name -> pullcord.v1.Run
+	34, // 29: pullcord.v1.CreateRunTokenRequest.lifetime:type_name -> google.protobuf.Duration
+	39, // 30: pullcord.v1.CreateRunTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 31: pullcord.v1.RunService.Run:input_type -> pullcord.v1.RunRequest
+	2,  // 32: pullcord.v1.RunService.StartRun:input_type -> pullcord.v1.StartRunRequest
+	4,  // 33: pullcord.v1.RunService.WatchRun:input_type -> pullcord.v1.WatchRunRequest
+	6,  // 34: pullcord.v1.RunService.WaitRun:input_type -> pullcord.v1.WaitRunRequest
+	8,  // 35: pullcord.v1.RunService.GetRun:input_type -> pullcord.v1.GetRunRequest
+	10, // 36: pullcord.v1.RunService.ListRuns:input_type -> pullcord.v1.ListRunsRequest
+	24, // 37: pullcord.v1.RunService.WatchRuns:input_type -> pullcord.v1.WatchRunsRequest
+	12, // 38: pullcord.v1.RunService.CancelRun:input_type -> pullcord.v1.CancelRunRequest
+	14, // 39: pullcord.v1.RunService.CancelRuns:input_type -> pullcord.v1.CancelRunsRequest
+	18, // 40: pullcord.v1.RunService.ContinueRun:input_type -> pullcord.v1.ContinueRunRequest
+	20, // 41: pullcord.v1.RunService.EraseRuns:input_type -> pullcord.v1.EraseRunsRequest
+	22, // 42: pullcord.v1.RunService.ListRunnables:input_type -> pullcord.v1.ListRunnablesRequest
+	26, // 43: pullcord.v1.RunService.CreateRunToken:input_type -> pullcord.v1.CreateRunTokenRequest
+	1,  // 44: pullcord.v1.RunService.Run:output_type -> pullcord.v1.RunResponse
+	3,  // 45: pullcord.v1.RunService.StartRun:output_type -> pullcord.v1.StartRunResponse
+	5,  // 46: pullcord.v1.RunService.WatchRun:output_type -> pullcord.v1.WatchRunResponse
+	7,  // 47: pullcord.v1.RunService.WaitRun:output_type -> pullcord.v1.WaitRunResponse
+	9,  // 48: pullcord.v1.RunService.GetRun:output_type -> pullcord.v1.GetRunResponse
+	11, // 49: pullcord.v1.RunService.ListRuns:output_type -> pullcord.v1.ListRunsResponse
+	25, // 50: pullcord.v1.RunService.WatchRuns:output_type -> pullcord.v1.WatchRunsResponse
+	13, // 51: pullcord.v1.RunService.CancelRun:output_type -> pullcord.v1.CancelRunResponse
+	16, // 52: pullcord.v1.RunService.CancelRuns:output_type -> pullcord.v1.CancelRunsResponse
+	19, // 53: pullcord.v1.RunService.ContinueRun:output_type -> pullcord.v1.ContinueRunResponse
+	21, // 54: pullcord.v1.RunService.EraseRuns:output_type -> pullcord.v1.EraseRunsResponse
+	23, // 55: pullcord.v1.RunService.ListRunnables:output_type -> pullcord.v1.ListRunnablesResponse
+	27, // 56: pullcord.v1.RunService.CreateRunToken:output_type -> pullcord.v1.CreateRunTokenResponse
+	44, // [44:57] is the sub-list for method output_type
+	31, // [31:44] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_run_service_proto_init() }
@@ -1887,7 +2256,7 @@ func file_pullcord_v1_run_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_run_service_proto_rawDesc), len(file_pullcord_v1_run_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

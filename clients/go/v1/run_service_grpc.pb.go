@@ -21,17 +21,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RunService_Run_FullMethodName           = "/pullcord.v1.RunService/Run"
-	RunService_StartRun_FullMethodName      = "/pullcord.v1.RunService/StartRun"
-	RunService_WatchRun_FullMethodName      = "/pullcord.v1.RunService/WatchRun"
-	RunService_WaitRun_FullMethodName       = "/pullcord.v1.RunService/WaitRun"
-	RunService_GetRun_FullMethodName        = "/pullcord.v1.RunService/GetRun"
-	RunService_ListRuns_FullMethodName      = "/pullcord.v1.RunService/ListRuns"
-	RunService_CancelRun_FullMethodName     = "/pullcord.v1.RunService/CancelRun"
-	RunService_CancelRuns_FullMethodName    = "/pullcord.v1.RunService/CancelRuns"
-	RunService_ContinueRun_FullMethodName   = "/pullcord.v1.RunService/ContinueRun"
-	RunService_EraseRuns_FullMethodName     = "/pullcord.v1.RunService/EraseRuns"
-	RunService_ListRunnables_FullMethodName = "/pullcord.v1.RunService/ListRunnables"
+	RunService_Run_FullMethodName            = "/pullcord.v1.RunService/Run"
+	RunService_StartRun_FullMethodName       = "/pullcord.v1.RunService/StartRun"
+	RunService_WatchRun_FullMethodName       = "/pullcord.v1.RunService/WatchRun"
+	RunService_WaitRun_FullMethodName        = "/pullcord.v1.RunService/WaitRun"
+	RunService_GetRun_FullMethodName         = "/pullcord.v1.RunService/GetRun"
+	RunService_ListRuns_FullMethodName       = "/pullcord.v1.RunService/ListRuns"
+	RunService_WatchRuns_FullMethodName      = "/pullcord.v1.RunService/WatchRuns"
+	RunService_CancelRun_FullMethodName      = "/pullcord.v1.RunService/CancelRun"
+	RunService_CancelRuns_FullMethodName     = "/pullcord.v1.RunService/CancelRuns"
+	RunService_ContinueRun_FullMethodName    = "/pullcord.v1.RunService/ContinueRun"
+	RunService_EraseRuns_FullMethodName      = "/pullcord.v1.RunService/EraseRuns"
+	RunService_ListRunnables_FullMethodName  = "/pullcord.v1.RunService/ListRunnables"
+	RunService_CreateRunToken_FullMethodName = "/pullcord.v1.RunService/CreateRunToken"
 )
 
 // RunServiceClient is the client API for RunService service.
@@ -56,6 +58,10 @@ type RunServiceClient interface {
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*GetRunResponse, error)
 	// Lists runs, the newest first.
 	ListRuns(ctx context.Context, in *ListRunsRequest, opts ...grpc.CallOption) (*ListRunsResponse, error)
+	// Follows the list of runs: first every live run that matches, then each run that is new, changes or
+	// ends, until the caller leaves. For a list that stays true, open this first, and list once it has
+	// caught up.
+	WatchRuns(ctx context.Context, in *WatchRunsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRunsResponse], error)
 	// Stops a run, from anywhere, however busy the server is.
 	CancelRun(ctx context.Context, in *CancelRunRequest, opts ...grpc.CallOption) (*CancelRunResponse, error)
 	// Stops every live run that a filter matches.
@@ -68,6 +74,9 @@ type RunServiceClient interface {
 	EraseRuns(ctx context.Context, in *EraseRunsRequest, opts ...grpc.CallOption) (*EraseRunsResponse, error)
 	// Lists what can be run here.
 	ListRunnables(ctx context.Context, in *ListRunnablesRequest, opts ...grpc.CallOption) (*ListRunnablesResponse, error)
+	// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+	// see that run, and stop it, and nothing else.
+	CreateRunToken(ctx context.Context, in *CreateRunTokenRequest, opts ...grpc.CallOption) (*CreateRunTokenResponse, error)
 }
 
 type runServiceClient struct {
@@ -156,6 +165,25 @@ func (c *runServiceClient) ListRuns(ctx context.Context, in *ListRunsRequest, op
 	return out, nil
 }
 
+func (c *runServiceClient) WatchRuns(ctx context.Context, in *WatchRunsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRunsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunService_ServiceDesc.Streams[2], RunService_WatchRuns_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRunsRequest, WatchRunsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunService_WatchRunsClient = grpc.ServerStreamingClient[WatchRunsResponse]
+
 func (c *runServiceClient) CancelRun(ctx context.Context, in *CancelRunRequest, opts ...grpc.CallOption) (*CancelRunResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelRunResponse)
@@ -206,6 +234,16 @@ func (c *runServiceClient) ListRunnables(ctx context.Context, in *ListRunnablesR
 	return out, nil
 }
 
+func (c *runServiceClient) CreateRunToken(ctx context.Context, in *CreateRunTokenRequest, opts ...grpc.CallOption) (*CreateRunTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateRunTokenResponse)
+	err := c.cc.Invoke(ctx, RunService_CreateRunToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RunServiceServer is the server API for RunService service.
 // All implementations must embed UnimplementedRunServiceServer
 // for forward compatibility.
@@ -228,6 +266,10 @@ type RunServiceServer interface {
 	GetRun(context.Context, *GetRunRequest) (*GetRunResponse, error)
 	// Lists runs, the newest first.
 	ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error)
+	// Follows the list of runs: first every live run that matches, then each run that is new, changes or
+	// ends, until the caller leaves. For a list that stays true, open this first, and list once it has
+	// caught up.
+	WatchRuns(*WatchRunsRequest, grpc.ServerStreamingServer[WatchRunsResponse]) error
 	// Stops a run, from anywhere, however busy the server is.
 	CancelRun(context.Context, *CancelRunRequest) (*CancelRunResponse, error)
 	// Stops every live run that a filter matches.
@@ -240,6 +282,9 @@ type RunServiceServer interface {
 	EraseRuns(context.Context, *EraseRunsRequest) (*EraseRunsResponse, error)
 	// Lists what can be run here.
 	ListRunnables(context.Context, *ListRunnablesRequest) (*ListRunnablesResponse, error)
+	// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+	// see that run, and stop it, and nothing else.
+	CreateRunToken(context.Context, *CreateRunTokenRequest) (*CreateRunTokenResponse, error)
 	mustEmbedUnimplementedRunServiceServer()
 }
 
@@ -268,6 +313,9 @@ func (UnimplementedRunServiceServer) GetRun(context.Context, *GetRunRequest) (*G
 func (UnimplementedRunServiceServer) ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRuns not implemented")
 }
+func (UnimplementedRunServiceServer) WatchRuns(*WatchRunsRequest, grpc.ServerStreamingServer[WatchRunsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchRuns not implemented")
+}
 func (UnimplementedRunServiceServer) CancelRun(context.Context, *CancelRunRequest) (*CancelRunResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelRun not implemented")
 }
@@ -282,6 +330,9 @@ func (UnimplementedRunServiceServer) EraseRuns(context.Context, *EraseRunsReques
 }
 func (UnimplementedRunServiceServer) ListRunnables(context.Context, *ListRunnablesRequest) (*ListRunnablesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRunnables not implemented")
+}
+func (UnimplementedRunServiceServer) CreateRunToken(context.Context, *CreateRunTokenRequest) (*CreateRunTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateRunToken not implemented")
 }
 func (UnimplementedRunServiceServer) mustEmbedUnimplementedRunServiceServer() {}
 func (UnimplementedRunServiceServer) testEmbeddedByValue()                    {}
@@ -398,6 +449,17 @@ func _RunService_ListRuns_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RunService_WatchRuns_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRunsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RunServiceServer).WatchRuns(m, &grpc.GenericServerStream[WatchRunsRequest, WatchRunsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunService_WatchRunsServer = grpc.ServerStreamingServer[WatchRunsResponse]
+
 func _RunService_CancelRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelRunRequest)
 	if err := dec(in); err != nil {
@@ -488,6 +550,24 @@ func _RunService_ListRunnables_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RunService_CreateRunToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateRunTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).CreateRunToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_CreateRunToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).CreateRunToken(ctx, req.(*CreateRunTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RunService_ServiceDesc is the grpc.ServiceDesc for RunService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -531,6 +611,10 @@ var RunService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListRunnables",
 			Handler:    _RunService_ListRunnables_Handler,
 		},
+		{
+			MethodName: "CreateRunToken",
+			Handler:    _RunService_CreateRunToken_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -541,6 +625,11 @@ var RunService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchRun",
 			Handler:       _RunService_WatchRun_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchRuns",
+			Handler:       _RunService_WatchRuns_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -1655,6 +1655,88 @@ pub struct ListRunnablesResponse {
     #[prost(message, repeated, tag = "1")]
     pub runnables: ::prost::alloc::vec::Vec<Runnable>,
 }
+/// Asks for the changes of the runs that match every field that is set.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchRunsRequest {
+    /// Only this conversation's. Unset: any.
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Only this user's. Unset: any.
+    #[prost(string, tag = "2")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Only this runnable's, by full name. Unset: any.
+    #[prost(string, tag = "3")]
+    pub runnable: ::prost::alloc::string::String,
+    /// Only with all of these labels. Unset: any.
+    #[prost(map = "string, string", tag = "4")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Only runs that are part of this one. Unset: any.
+    #[prost(string, tag = "5")]
+    pub parent_run_id: ::prost::alloc::string::String,
+    /// The `position` of the last answer seen: only what has changed since is sent. Unset: every live run
+    /// that matches is sent first.
+    #[prost(string, tag = "6")]
+    pub after: ::prost::alloc::string::String,
+    /// Only this tenant's. Unset: any that the caller may see.
+    #[prost(string, tag = "7")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Only this owner's. Unset: any that the caller may see.
+    #[prost(string, tag = "8")]
+    pub owner: ::prost::alloc::string::String,
+}
+/// One run that is new or has changed, or a sign of life.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchRunsResponse {
+    /// The run as it is now, as ListRuns shows it. A run that changes quickly is sent once for several
+    /// changes, and one that did not change may be sent again. Unset: none has changed.
+    #[prost(message, optional, tag = "1")]
+    pub run: ::core::option::Option<Run>,
+    /// Where to go on, by `after`. Always set.
+    #[prost(string, tag = "2")]
+    pub position: ::prost::alloc::string::String,
+    /// Whether all that is live now was sent, and only changes follow. Sent once, in an answer without a
+    /// run. Unset: no.
+    #[prost(bool, tag = "3")]
+    pub caught_up: bool,
+    /// Whether runs may have ended since `after` that this stream does not show, so that a list must be
+    /// read again. Every live run follows. Unset: no.
+    #[prost(bool, tag = "4")]
+    pub missed: bool,
+}
+/// Asks for a token for one run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateRunTokenRequest {
+    /// Required. The run may come later.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// How long the token is good, at most 24 hours. Unset: 15 minutes.
+    #[prost(message, optional, tag = "2")]
+    pub lifetime: ::core::option::Option<::prost_types::Duration>,
+    /// Whether the token does not let the run be stopped. Unset: it does.
+    #[prost(bool, tag = "3")]
+    pub watch_only: bool,
+    /// The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+    /// that it may see.
+    #[prost(string, tag = "4")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+    /// that it may see; where several have a run of this id, the call is refused and names them.
+    #[prost(string, tag = "5")]
+    pub owner: ::prost::alloc::string::String,
+}
+/// The token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateRunTokenResponse {
+    /// To be sent as `authorization: Bearer TOKEN`. Always set.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// When it is good for nothing any more. Always set.
+    #[prost(message, optional, tag = "2")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+}
 /// Generated client implementations.
 pub mod run_service_client {
     #![allow(
@@ -1887,6 +1969,33 @@ pub mod run_service_client {
                 .insert(GrpcMethod::new("pullcord.v1.RunService", "ListRuns"));
             self.inner.unary(req, path, codec).await
         }
+        /// Follows the list of runs: first every live run that matches, then each run that is new, changes or
+        /// ends, until the caller leaves. For a list that stays true, open this first, and list once it has
+        /// caught up.
+        pub async fn watch_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchRunsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pullcord.v1.RunService/WatchRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pullcord.v1.RunService", "WatchRuns"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Stops a run, from anywhere, however busy the server is.
         pub async fn cancel_run(
             &mut self,
@@ -2012,6 +2121,32 @@ pub mod run_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("pullcord.v1.RunService", "ListRunnables"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+        /// see that run, and stop it, and nothing else.
+        pub async fn create_run_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateRunTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateRunTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pullcord.v1.RunService/CreateRunToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pullcord.v1.RunService", "CreateRunToken"));
             self.inner.unary(req, path, codec).await
         }
     }

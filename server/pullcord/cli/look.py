@@ -1,5 +1,6 @@
 """`pullcord ps`, `get`, `wait` and `runnables`: they look at a server, and change nothing."""
 
+import contextlib
 import itertools
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from pullcord.cli.options import (
 from pullcord.cli.output import (
     console,
     name_table,
+    print_change,
     print_json,
     print_output,
     print_run,
@@ -28,7 +30,7 @@ from pullcord.cli.output import (
 )
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
-from pullcord.run.record import Run
+from pullcord.run.record import Run, RunFilter
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.state import RunState
 from pullcord.v1 import runnable_pb2
@@ -48,6 +50,14 @@ def ps(
     runnable: OfRunnable = "",
     label: Labels = None,
     most: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most runs to list.")] = 100,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Show the live ones, and then a line for each change, until Ctrl-C.",
+        ),
+    ] = False,
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
@@ -55,6 +65,9 @@ def ps(
     live = frozenset(s for s in RunState if not s.is_terminal)
     states = frozenset(state or ()) if state or show_all else live
     matching = filter_of(session, user, runnable, label, states)
+    if watch:
+        _watch(matching, frozenset(state or ()), address, as_json)
+        return
     with refusals(as_json), RunClient(**connection(address)) as client:
         runs = list(itertools.islice(client.list(matching, page_size=min(most, 1000)), most))
     if as_json:
@@ -62,6 +75,22 @@ def ps(
             print_json(run_message(run))
     else:
         print_runs(runs, console())
+
+
+def _watch(matching: RunFilter, states: frozenset[RunState], address: str, as_json: bool) -> None:
+    """Prints a line for each run that is live, is new, changes or ends."""
+    with (
+        refusals(as_json),
+        contextlib.suppress(KeyboardInterrupt),
+        RunClient(**connection(address)) as client,
+    ):
+        for change in client.watch_runs(matching):
+            if change.run is None or (states and change.run.state not in states):
+                continue
+            if as_json:
+                print_json(run_message(change.run))
+            else:
+                print_change(change.run, console())
 
 
 def get(

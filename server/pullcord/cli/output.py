@@ -307,6 +307,22 @@ def print_runs(runs: Iterable[Run], to: Console) -> None:
         to.print(line)
 
 
+def print_change(run: Run, to: Console) -> None:
+    """A run that is new or has changed, on one line."""
+    now = time.time()
+    cells = (run.run_id, run.runnable, run.state.value, _duration(run, now))
+    line = Text("  ".join(plain(cell) for cell in cells if cell))
+    line.highlight_words([run.state.value], STYLES[run.state])
+    details = [
+        usage_words(run),
+        why(run.cancellation) if run.cancellation else "",
+        f"{run.error.type}: {_cut(run.error.message)}" if run.error else "",
+    ]
+    for words in filter(None, details):
+        line.append("  ").append(plain(words), "dim")
+    to.print(line, soft_wrap=True)
+
+
 _HEADER = ("run", "runnable", "state", "age", "duration")
 
 

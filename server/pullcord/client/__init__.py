@@ -7,5 +7,15 @@ from pullcord.client.aio import AsyncRunClient, AsyncRunStream
 from pullcord.client.resume import Pace
 from pullcord.client.sync import RunClient, RunStream
 from pullcord.client.tokens import FileToken
+from pullcord.client.verbs import RunChange, RunToken
 
-__all__ = ["AsyncRunClient", "AsyncRunStream", "FileToken", "Pace", "RunClient", "RunStream"]
+__all__ = [
+    "AsyncRunClient",
+    "AsyncRunStream",
+    "FileToken",
+    "Pace",
+    "RunChange",
+    "RunClient",
+    "RunStream",
+    "RunToken",
+]

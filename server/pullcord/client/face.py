@@ -25,12 +25,14 @@ from pullcord.client.calls import (
 from pullcord.client.resume import Pace, Resume
 from pullcord.client.tokens import Token, authorization, check_line
 from pullcord.client.verbs import Call
-from pullcord.run.record import RunSpec
+from pullcord.run.record import RunFilter, RunSpec
+from pullcord.run.requests import WatchListRequest
 from pullcord.run.scope import Scope
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 from pullcord.wire.actor import principal_metadata, with_actor
 from pullcord.wire.errors import from_rpc_error
+from pullcord.wire.requests import watch_list_message
 from pullcord.wire.spec import spec_message
 
 StreamT = TypeVar("StreamT")
@@ -150,6 +152,13 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             run_id=resume.run_id, after_sequence=resume.after_sequence, **self._whose
         )
         return self._stub.WatchRun(watch, timeout=timeout, metadata=self._metadata)
+
+    def open_list(self, resume: Resume, matching: RunFilter | None, after: str) -> Any:
+        """Opens a connection for the changes of the list."""
+        request = watch_list_message(WatchListRequest(matching or RunFilter(), after))
+        for name, value in self._whose.items():
+            setattr(request, name, value)
+        return self._stub.WatchRuns(request, timeout=resume.opening(), metadata=self._metadata)
 
     def _send(self, call: Call[Any]) -> Any:
         """Makes a call: the response, or what is awaited for it."""

@@ -24,12 +24,14 @@ from pullcord.client.verbs import (
     Call,
     CancelManyOptions,
     CancelOptions,
+    RunChange,
+    RunToken,
     StreamCancelOptions,
 )
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import Event
 from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunFilter, RunSpec
-from pullcord.run.requests import DEFAULT_PAGE_SIZE, EraseRequest
+from pullcord.run.requests import DEFAULT_PAGE_SIZE, DEFAULT_TOKEN_LIFETIME, EraseRequest
 from pullcord.run.runnable import RunnableInfo
 from pullcord.wire.errors import from_rpc_error
 
@@ -90,6 +92,41 @@ class RunClient(Face["RunStream", grpc.Channel]):
             page = self._ask(verbs.page(matching, page_size, token))
             yield from page.runs
             token, is_more = page.next_token, bool(page.next_token)
+
+    def watch_runs(self, matching: RunFilter | None = None, after: str = "") -> Iterator[RunChange]:
+        """Yields every live run that matches, and then each run that is new, changes or ends.
+
+        It goes on until it is closed, over as many connections as it takes. `after` is the position
+        of a change that was seen: only what has changed since is yielded. States in the filter are
+        not looked at.
+        """
+        resume = Resume("", self.pace)
+        heard = 0
+        while True:
+            error: PullcordError | None = None
+            answers = self.open_list(resume, matching, after)
+            try:
+                for answer in answers:
+                    heard += 1
+                    resume.skip(heard)
+                    change = verbs.change_in(answer)
+                    after = change.position
+                    if change.run is not None or change.caught_up or change.missed:
+                        yield change
+            except grpc.RpcError as failed:
+                error = from_rpc_error(failed)
+            finally:
+                answers.cancel()
+            (self.pace.sleep or time.sleep)(resume.lost(error))
+
+    def create_run_token(
+        self, run_id: str, lifetime: float = DEFAULT_TOKEN_LIFETIME, *, watch_only: bool = False
+    ) -> RunToken:
+        """Returns a token with which a web page may see this run, and stop it, and nothing else.
+
+        It is good for `lifetime` seconds, at most a day.
+        """
+        return self._ask(verbs.create_run_token(run_id, lifetime, watch_only))
 
     def runnables(self) -> tuple[RunnableInfo, ...]:
         """Returns what can be run, in order of name."""

@@ -18,6 +18,7 @@ from pullcord.run.requests import (
     ContinueRequest,
     EraseRequest,
     ListRequest,
+    RunTokenRequest,
     WaitRequest,
 )
 from pullcord.run.runnable import RunnableInfo
@@ -28,10 +29,12 @@ from pullcord.wire.requests import (
     continue_message,
     erase_message,
     list_message,
+    run_token_message,
     wait_message,
 )
 from pullcord.wire.run import cancel_results_of, erased_of, receipt_of, run_of, runnable_of
 from pullcord.wire.spec import spec_message
+from pullcord.wire.values import time_of
 
 Answer = TypeVar("Answer")
 
@@ -56,6 +59,29 @@ class Call(Generic[Answer]):
     def run_id(self) -> str:
         """The run that the call is about; empty if it is about none or several."""
         return getattr(self.request, "run_id", "")
+
+
+@dataclass(frozen=True, slots=True)
+class RunToken:
+    """A token that is good for one run."""
+
+    token: str
+    expires_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """One thing that a follower of the list of runs learns."""
+
+    run: Run | None
+    """The run as it is now, without input and output; None: none has changed."""
+    position: str
+    """Where to go on, by `after`."""
+    caught_up: bool = False
+    """All that was live has been shown, and only changes follow. Said once a connection."""
+    missed: bool = False
+    """Runs may have ended that are not shown: list again. Every live run follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +180,22 @@ def cancel_many(
 def erase(request: EraseRequest) -> Call[Erased]:
     """Deletes for good what is kept of the ended runs that match."""
     return Call("EraseRuns", erase_message(request), erased_of)
+
+
+def create_run_token(run_id: str, lifetime: float, watch_only: bool) -> Call[RunToken]:
+    """Gets a token for one run."""
+    request = run_token_message(RunTokenRequest(run_id, lifetime, watch_only))
+    return Call("CreateRunToken", request, _token_in)
+
+
+def change_in(response: v1.WatchRunsResponse) -> RunChange:
+    """One answer of WatchRuns."""
+    run = run_of(response.run) if response.HasField("run") else None
+    return RunChange(run, response.position, response.caught_up, response.missed)
+
+
+def _token_in(response: v1.CreateRunTokenResponse) -> RunToken:
+    return RunToken(response.token, time_of(response.expire_time))
 
 
 def _run_in(response: Any) -> Run:

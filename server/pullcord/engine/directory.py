@@ -10,7 +10,7 @@ a run does is not decided here, nor who may start one.
 
 import heapq
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -158,6 +158,8 @@ class Directory:
         self._live: dict[Key, LiveRun] = {}
         self._scopes: Counter[Scope] = Counter()  # of live runs
         self._deciding: set[Key] = set()
+        self.gone: deque[LiveRun] | None = None
+        """Gets every run that leaves this directory, if somebody wants to know."""
 
     # --- what is live here
 
@@ -183,6 +185,8 @@ class Directory:
                 self._scopes[live.scope] -= 1
                 if not self._scopes[live.scope]:
                     del self._scopes[live.scope]
+                if self.gone is not None:
+                    self.gone.append(live)
             if not self._live:
                 self._changed.notify_all()
 

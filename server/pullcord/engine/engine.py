@@ -20,6 +20,7 @@ from pullcord.engine.paging import Page
 from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
 from pullcord.engine.recording import Recorder
 from pullcord.engine.replicas import Replicas
+from pullcord.engine.roster import Roster
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode
@@ -231,6 +232,10 @@ class Engine:
             InvalidArgument: the token is not of such a page.
         """
         return self._directory.page(reach, matching, size, token)
+
+    def roster(self) -> Roster:
+        """What lists show of the runs, for whoever looks at them again and again."""
+        return Roster(self._directory, self._store)
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is a run loop of the engine's, which nobody may block to wait for a run."""

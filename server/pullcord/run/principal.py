@@ -143,6 +143,8 @@ class Principal:
     """A shorter name that it may use for itself as a user_id; empty: none."""
     expires_at: float | None = None
     """Seconds since the epoch after which its credential is worth nothing; None: no such time."""
+    only_run: str = ""
+    """The one run that it may do anything with; empty: any that its grants reach."""
     on_behalf_of: str = ""
     """The subject of the service that called for it; empty: it called itself."""
 

@@ -14,6 +14,8 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 DEFAULT_MAX_AFFECTED = 1000
 MAX_PAGE_TOKEN_LENGTH = 1024
+DEFAULT_TOKEN_LIFETIME = 15 * 60.0
+MAX_TOKEN_LIFETIME = 24 * 3600.0
 ASKED_CAUSES = frozenset({CancelCause.USER, CancelCause.PARENT})
 """Why a caller may stop a run; of the other causes only a server can know."""
 
@@ -26,6 +28,27 @@ class WatchRequest:
     after_sequence: int = 0
     whose: Reach = EVERYBODY
     """Whose run is meant, if several have one of this id that the caller may see."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchListRequest:
+    """Asks for what is live and matches, and for every change from then on."""
+
+    filter: RunFilter = field(default_factory=RunFilter)
+    after: str = ""
+    """The position of the last change seen; empty: none was."""
+    whose: Reach = EVERYBODY
+
+
+@dataclass(frozen=True, slots=True)
+class RunTokenRequest:
+    """Asks for a token for one run."""
+
+    run_id: str
+    lifetime: float = DEFAULT_TOKEN_LIFETIME
+    """Seconds."""
+    watch_only: bool = False
+    whose: Reach = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)

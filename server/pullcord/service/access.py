@@ -75,13 +75,18 @@ class Access:
             PermissionDenied: the caller has no grant for the verb at all.
         """
         reach = caller.principal.reach(verb)
-        if reach is None:
+        if reach is None or caller.principal.only_run:
             raise PermissionDenied(verb, "runs")
         return _both(reach, whose)
 
     def at_once(self, caller: Caller, verb: Verb, run_id: str, whose: Reach) -> Scope | None:
-        """The scope of the run that is meant, if that is known without asking the store."""
+        """The scope of the run that is meant, if that is known without asking the store.
+
+        Raises RunNotFound for a caller whose credential is for another run.
+        """
         principal = caller.principal
+        if principal.only_run not in ("", run_id):
+            raise RunNotFound(run_id)
         own, reach = principal.scope, principal.reach(verb)
         if reach is None or not whose.covers(own):
             return None
@@ -134,6 +139,11 @@ class Access:
         principal = caller.principal
         if cause is CancelCause.PARENT and scope != principal.scope:
             raise PermissionDenied("cancel", "a run of somebody else with cause PARENT")
+
+    def check_hands_on(self, caller: Caller) -> None:
+        """Raises PermissionDenied if the caller's own credential is for one run."""
+        if caller.principal.only_run:
+            raise PermissionDenied("create", "tokens with a token for one run")
 
     def check_approval(self, caller: Caller, scope: Scope) -> None:
         """Raises PermissionDenied if somebody else has to decide."""

@@ -19,7 +19,7 @@ from pullcord.engine.paging import Page
 from pullcord.run.caller import Caller
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.cancel import CancelRequest as StopRequest
-from pullcord.run.errors import PullcordError, RunnableNotFound
+from pullcord.run.errors import PermissionDenied, PullcordError, RunnableNotFound
 from pullcord.run.plain import UnreadData
 from pullcord.run.principal import Verb
 from pullcord.run.record import CancelResult, Erased, Receipt, Run, RunSpec
@@ -30,7 +30,9 @@ from pullcord.run.requests import (
     EraseRequest,
     GetRequest,
     ListRequest,
+    RunTokenRequest,
     WaitRequest,
+    WatchListRequest,
     WatchRequest,
 )
 from pullcord.run.runnable import Runnable, RunnableInfo
@@ -42,6 +44,7 @@ from pullcord.service.lanes import Lane, Lanes
 from pullcord.service.notifier import Notifier
 from pullcord.service.quotas import Quotas
 from pullcord.service.readers import Readers
+from pullcord.service.rosters import ListFollowing, Rosters
 from pullcord.service.tracing import trace_of
 from pullcord.service.turnstile import Turn
 
@@ -52,6 +55,9 @@ SMALL_DATA = 2 * 1024
 
 _LONG_ANSWERS = 64 * 1024
 """Characters of answers from which on a decision is brought by a thread."""
+
+NOBODYS = Reach("\0", "\0")
+"""What no run is within."""
 
 ANSWER_MARGIN = 0.05
 """Seconds before a caller's deadline at which a verb that waits answers with what there is."""
@@ -67,6 +73,25 @@ class Catalog(Protocol):
         """What callers may know of each, in order of name."""
 
 
+class RunTokens(Protocol):
+    """Makes tokens that are good for one run."""
+
+    def make(
+        self, scope: Scope, run_id: str, verbs: Sequence[Verb], lifetime: float
+    ) -> tuple[str, float]:
+        """The token, and when it expires, in seconds since the epoch."""
+
+
+class NoRunTokens:
+    """Makes none."""
+
+    def make(
+        self, scope: Scope, run_id: str, verbs: Sequence[Verb], lifetime: float
+    ) -> tuple[str, float]:
+        """Raises PermissionDenied."""
+        raise PermissionDenied("create", "tokens for runs here")
+
+
 class Verbs:
     """Made and used on one loop. Every verb raises the typed errors of `run.errors`."""
 
@@ -80,6 +105,7 @@ class Verbs:
         access: Access | None = None,
         quotas: Quotas | None = None,
         audit: Audit | None = None,
+        run_tokens: RunTokens | None = None,
     ) -> None:
         """Without `access`, everybody whose grants let it may start everything."""
         self._engine = engine
@@ -90,6 +116,12 @@ class Verbs:
         self._access = access or Access(engine)
         self._quotas = quotas or Quotas()
         self._audit = audit or NoAudit()
+        self._run_tokens = run_tokens or NoRunTokens()
+        self._rosters = Rosters(engine, lanes.lists, notifier.heartbeat)
+
+    async def close(self) -> None:
+        """Ends what goes on beside the calls."""
+        await self._rosters.close()
 
     # --- starting
 
@@ -190,6 +222,22 @@ class Verbs:
     async def runnables(self, caller: Caller) -> Sequence[RunnableInfo]:
         """What the caller can run, in order of name."""
         return [info for info in self._catalog.all() if self._access.starts(caller, info.name)]
+
+    async def watch_list(self, caller: Caller, request: WatchListRequest) -> ListFollowing:
+        """Follows the list of runs: what is live and matches, and then every change."""
+        reach = self._access.reach(caller, Verb.LIST, request.whose) or NOBODYS
+        self._quotas.look_at_many(caller)
+        left = self._quotas.watch(caller)
+        return await self._rosters.follow(reach, request.filter, request.after, left)
+
+    async def create_run_token(self, caller: Caller, request: RunTokenRequest) -> tuple[str, float]:
+        """A token for one run that the caller may see, and the time at which it expires."""
+        with self._told(caller, "run.token", request.run_id):
+            self._access.check_hands_on(caller)
+            verbs = [Verb.WATCH] if request.watch_only else [Verb.WATCH, Verb.CANCEL]
+            for verb in verbs:
+                scope = await self._scope(caller, verb, request.run_id, request.whose)
+            return self._run_tokens.make(scope, request.run_id, verbs, request.lifetime)
 
     # --- continuing and stopping
 

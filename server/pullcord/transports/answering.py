@@ -17,6 +17,7 @@ from pullcord.run.record import Run, RunSpec
 from pullcord.run.requests import ContinueRequest
 from pullcord.service.following import Following
 from pullcord.service.lanes import Lane
+from pullcord.service.rosters import ListFollowing, Notice
 from pullcord.service.verbs import SMALL_DATA, Verbs
 from pullcord.transports.encoding import Encoder
 from pullcord.v1 import run_pb2
@@ -30,6 +31,7 @@ from pullcord.wire.run import (
     page_message,
     receipt_message,
     run_message,
+    run_token_answer,
     runnable_message,
 )
 from pullcord.wire.spec import parse_spec
@@ -58,7 +60,9 @@ class Call(Protocol):
 
 Unary = Callable[[Call, bytes], Awaitable[bytes]]
 Opening = Callable[[Call, bytes], Awaitable[Following]]
-"""What opens a stream; the caller of it closes the following."""
+"""What opens a stream of a run's events; the caller of it closes the following."""
+ListOpening = Callable[[Call, bytes], Awaitable[ListFollowing]]
+"""What opens a stream of the list's changes; likewise."""
 
 
 class Answering:
@@ -86,9 +90,12 @@ class Answering:
             "CancelRuns": self._cancel_runs,
             "EraseRuns": self._erase_runs,
             "ListRunnables": self._list_runnables,
+            "CreateRunToken": self._create_run_token,
         }
         """By their names in the service."""
         self.streams: Mapping[str, Opening] = {"Run": self._run, "WatchRun": self._watch_run}
+        """Likewise."""
+        self.lists: Mapping[str, ListOpening] = {"WatchRuns": self._watch_runs}
         """Likewise."""
 
     # --- streams
@@ -105,6 +112,10 @@ class Answering:
     async def _watch_run(self, call: Call, data: bytes) -> Following:
         request = requests.parse_watch(decode(v1.WatchRunRequest, data))
         return await self._verbs.watch(call.caller, request)
+
+    async def _watch_runs(self, call: Call, data: bytes) -> ListFollowing:
+        request = requests.parse_watch_list(decode(v1.WatchRunsRequest, data))
+        return await self._verbs.watch_list(call.caller, request)
 
     # --- unary
 
@@ -167,6 +178,11 @@ class Answering:
         request = requests.parse_erase(decode(v1.EraseRunsRequest, data))
         return erased_message(await self._verbs.erase(call.caller, request)).SerializeToString()
 
+    async def _create_run_token(self, call: Call, data: bytes) -> bytes:
+        request = requests.parse_run_token(decode(v1.CreateRunTokenRequest, data))
+        token, expires_at = await self._verbs.create_run_token(call.caller, request)
+        return run_token_answer(token, expires_at).SerializeToString()
+
     async def _list_runnables(self, call: Call, data: bytes) -> bytes:
         decode(v1.ListRunnablesRequest, data)
         found = await self._verbs.runnables(call.caller)
@@ -201,6 +217,16 @@ class Answering:
         check_continue(data)
         message = decode(v1.ContinueRunRequest, data, len(data))
         return requests.parse_continue(message, self._max_input_bytes)
+
+
+def notice_bytes(notice: Notice) -> bytes:
+    """The bytes of a WatchRunsResponse."""
+    message = v1.WatchRunsResponse(
+        position=notice.position, caught_up=notice.caught_up, missed=notice.missed
+    )
+    if notice.run is not None:
+        message.run.CopyFrom(run_message(notice.run))
+    return message.SerializeToString()
 
 
 def weight(run: Run) -> int:

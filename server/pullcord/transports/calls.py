@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from opentelemetry import propagate
 
 from pullcord.identity.authenticator import Authenticator, Credentials
+from pullcord.identity.run_tokens import PREFIX, RunTokens
 from pullcord.run.caller import Caller
 from pullcord.run.errors import Unauthenticated
 from pullcord.run.principal import Principal, Width
@@ -27,6 +28,8 @@ class Incoming:
     certificate: Sequence[str] = ()
     """The ids in the client certificate, see `Credentials`."""
     encrypted: bool = False
+    of_other_origin: bool = False
+    """Whether a page of another origin makes it, which must show a credential in any case."""
     deadline: float | None = None
     """When the caller gives up, on time.monotonic's scale; None: it does not."""
 
@@ -40,9 +43,13 @@ class Incoming:
 class Callers:
     """Finds out who calls one server. Without an authenticator, nobody has to say."""
 
-    def __init__(self, authenticator: Authenticator | None, audit: Audit) -> None:
+    def __init__(
+        self, authenticator: Authenticator | None, audit: Audit, run_tokens: RunTokens
+    ) -> None:
+        """`run_tokens` are taken from everybody, whether or not callers have to be known."""
         self._authenticator = authenticator
         self._audit = audit
+        self._run_tokens = run_tokens
 
     @property
     def are_known(self) -> bool:
@@ -52,29 +59,41 @@ class Callers:
     async def of(self, incoming: Incoming) -> Caller:
         """The caller of this call, with the time that it has left now. Raises Unauthenticated."""
         caller = _claimed(incoming)
-        if self._authenticator is None:
-            return caller
         try:
-            principal = await self._authenticator.authenticate(incoming.credentials)
+            principal = await self._principal(incoming)
         except Unauthenticated as error:
             self._audit.record("auth.refused", "Unauthenticated", caller, detail=error.why)
             raise
+        if principal is None:
+            return caller
         return replace(caller, principal=_delegated(principal, incoming))
+
+    async def _principal(self, incoming: Incoming) -> Principal | None:
+        """Who calls; None: nobody has to say."""
+        credentials = incoming.credentials
+        bearers = [value.partition(" ")[2].strip() for value in credentials.authorization]
+        if any(bearer.startswith(PREFIX) for bearer in bearers):
+            if len(bearers) > 1:
+                raise Unauthenticated("there is more than one authorization entry")
+            return self._run_tokens.principal(bearers[0])
+        if self._authenticator is not None:
+            return await self._authenticator.authenticate(credentials)
+        if incoming.of_other_origin:
+            raise Unauthenticated("a page of another origin has no token for a run")
+        return None
 
     def still(self, incoming: Incoming, caller: Caller) -> Callable[[], Awaitable[bool]] | None:
         """What is asked whether the caller's credential is still valid; None: it has none."""
-        authenticator = self._authenticator
-        if authenticator is None:
+        if caller.principal.is_local:
             return None
-        credentials = incoming.credentials
         scope = caller.principal.scope
 
         async def ask() -> bool:
             try:
-                principal = await authenticator.authenticate(credentials)
+                principal = await self._principal(incoming)
             except Unauthenticated:
                 return False
-            return _delegated(principal, incoming).scope == scope
+            return principal is not None and _delegated(principal, incoming).scope == scope
 
         return ask
 

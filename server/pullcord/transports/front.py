@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pullcord.engine.engine import Engine
 from pullcord.identity.authenticator import Authenticator
+from pullcord.identity.run_tokens import RunTokens
 from pullcord.service.access import Access, Policy, everybody
 from pullcord.service.audit import Audit, NoAudit
 from pullcord.service.lanes import Lanes
@@ -32,6 +33,7 @@ class Doors:
     """Whether callers may decide about the calls of their own runs."""
     quotas: Quotas = field(default_factory=Quotas)
     audit: Audit = field(default_factory=NoAudit)
+    run_tokens: RunTokens = field(default_factory=RunTokens)
 
 
 class Front:
@@ -53,8 +55,9 @@ class Front:
             Access(engine, doors.policy, own_approval=doors.own_approval),
             doors.quotas,
             doors.audit,
+            doors.run_tokens,
         )
-        self.callers = Callers(doors.authenticator, doors.audit)
+        self.callers = Callers(doors.authenticator, doors.audit, doors.run_tokens)
         self.encoder = Encoder()
         most, parts = engine.options.max_input_bytes, engine.options.part_bounds
         self.answering = Answering(self.verbs, self.lanes.requests, self.encoder, most, parts)
@@ -105,6 +108,7 @@ class Front:
 
     async def close(self) -> None:
         """Ends it, once all transports have stopped."""
+        await self.verbs.close()
         for ticker in self._tickers:
             ticker.cancel()
         await asyncio.gather(*self._tickers, return_exceptions=True)

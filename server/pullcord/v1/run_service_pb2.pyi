@@ -277,3 +277,64 @@ class ListRunnablesResponse(_message.Message):
     RUNNABLES_FIELD_NUMBER: _ClassVar[int]
     runnables: _containers.RepeatedCompositeFieldContainer[_runnable_pb2.Runnable]
     def __init__(self, runnables: _Optional[_Iterable[_Union[_runnable_pb2.Runnable, _Mapping]]] = ...) -> None: ...
+
+class WatchRunsRequest(_message.Message):
+    __slots__ = ("session_id", "user_id", "runnable", "labels", "parent_run_id", "after", "tenant", "owner")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    RUNNABLE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    user_id: str
+    runnable: str
+    labels: _containers.ScalarMap[str, str]
+    parent_run_id: str
+    after: str
+    tenant: str
+    owner: str
+    def __init__(self, session_id: _Optional[str] = ..., user_id: _Optional[str] = ..., runnable: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., parent_run_id: _Optional[str] = ..., after: _Optional[str] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+
+class WatchRunsResponse(_message.Message):
+    __slots__ = ("run", "position", "caught_up", "missed")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    CAUGHT_UP_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    run: _run_pb2.Run
+    position: str
+    caught_up: bool
+    missed: bool
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., position: _Optional[str] = ..., caught_up: _Optional[bool] = ..., missed: _Optional[bool] = ...) -> None: ...
+
+class CreateRunTokenRequest(_message.Message):
+    __slots__ = ("run_id", "lifetime", "watch_only", "tenant", "owner")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    WATCH_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    lifetime: _duration_pb2.Duration
+    watch_only: bool
+    tenant: str
+    owner: str
+    def __init__(self, run_id: _Optional[str] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watch_only: _Optional[bool] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+
+class CreateRunTokenResponse(_message.Message):
+    __slots__ = ("token", "expire_time")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, token: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -66,6 +66,11 @@ class RunServiceStub:
                 request_serializer=pullcord_dot_v1_dot_run__service__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=pullcord_dot_v1_dot_run__service__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
+        self.WatchRuns = channel.unary_stream(
+                '/pullcord.v1.RunService/WatchRuns',
+                request_serializer=pullcord_dot_v1_dot_run__service__pb2.WatchRunsRequest.SerializeToString,
+                response_deserializer=pullcord_dot_v1_dot_run__service__pb2.WatchRunsResponse.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/pullcord.v1.RunService/CancelRun',
                 request_serializer=pullcord_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
@@ -90,6 +95,11 @@ class RunServiceStub:
                 '/pullcord.v1.RunService/ListRunnables',
                 request_serializer=pullcord_dot_v1_dot_run__service__pb2.ListRunnablesRequest.SerializeToString,
                 response_deserializer=pullcord_dot_v1_dot_run__service__pb2.ListRunnablesResponse.FromString,
+                _registered_method=True)
+        self.CreateRunToken = channel.unary_unary(
+                '/pullcord.v1.RunService/CreateRunToken',
+                request_serializer=pullcord_dot_v1_dot_run__service__pb2.CreateRunTokenRequest.SerializeToString,
+                response_deserializer=pullcord_dot_v1_dot_run__service__pb2.CreateRunTokenResponse.FromString,
                 _registered_method=True)
 
 
@@ -143,6 +153,15 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchRuns(self, request, context):
+        """Follows the list of runs: first every live run that matches, then each run that is new, changes or
+        ends, until the caller leaves. For a list that stays true, open this first, and list once it has
+        caught up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """Stops a run, from anywhere, however busy the server is.
         """
@@ -175,6 +194,14 @@ class RunServiceServicer:
 
     def ListRunnables(self, request, context):
         """Lists what can be run here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRunToken(self, request, context):
+        """Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+        see that run, and stop it, and nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +240,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=pullcord_dot_v1_dot_run__service__pb2.ListRunsRequest.FromString,
                     response_serializer=pullcord_dot_v1_dot_run__service__pb2.ListRunsResponse.SerializeToString,
             ),
+            'WatchRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRuns,
+                    request_deserializer=pullcord_dot_v1_dot_run__service__pb2.WatchRunsRequest.FromString,
+                    response_serializer=pullcord_dot_v1_dot_run__service__pb2.WatchRunsResponse.SerializeToString,
+            ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
                     request_deserializer=pullcord_dot_v1_dot_run__service__pb2.CancelRunRequest.FromString,
@@ -237,6 +269,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.ListRunnables,
                     request_deserializer=pullcord_dot_v1_dot_run__service__pb2.ListRunnablesRequest.FromString,
                     response_serializer=pullcord_dot_v1_dot_run__service__pb2.ListRunnablesResponse.SerializeToString,
+            ),
+            'CreateRunToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRunToken,
+                    request_deserializer=pullcord_dot_v1_dot_run__service__pb2.CreateRunTokenRequest.FromString,
+                    response_serializer=pullcord_dot_v1_dot_run__service__pb2.CreateRunTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -414,6 +451,33 @@ class RunService:
             _registered_method=True)
 
     @staticmethod
+    def WatchRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pullcord.v1.RunService/WatchRuns',
+            pullcord_dot_v1_dot_run__service__pb2.WatchRunsRequest.SerializeToString,
+            pullcord_dot_v1_dot_run__service__pb2.WatchRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelRun(request,
             target,
             options=(),
@@ -538,6 +602,33 @@ class RunService:
             '/pullcord.v1.RunService/ListRunnables',
             pullcord_dot_v1_dot_run__service__pb2.ListRunnablesRequest.SerializeToString,
             pullcord_dot_v1_dot_run__service__pb2.ListRunnablesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRunToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pullcord.v1.RunService/CreateRunToken',
+            pullcord_dot_v1_dot_run__service__pb2.CreateRunTokenRequest.SerializeToString,
+            pullcord_dot_v1_dot_run__service__pb2.CreateRunTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,15 +12,19 @@ from pullcord.run.requests import (
     ASKED_CAUSES,
     DEFAULT_MAX_AFFECTED,
     DEFAULT_PAGE_SIZE,
+    DEFAULT_TOKEN_LIFETIME,
     MAX_PAGE_SIZE,
     MAX_PAGE_TOKEN_LENGTH,
+    MAX_TOKEN_LIFETIME,
     CancelManyRequest,
     CancelRequest,
     ContinueRequest,
     EraseRequest,
     GetRequest,
     ListRequest,
+    RunTokenRequest,
     WaitRequest,
+    WatchListRequest,
     WatchRequest,
 )
 from pullcord.run.scope import Reach
@@ -50,6 +54,35 @@ def parse_watch(message: v1.WatchRunRequest) -> WatchRequest:
     request = WatchRequest(
         fields.run_id("run_id", message.run_id),
         fields.number("after_sequence", message.after_sequence),
+        fields.whose(message),
+    )
+    fields.check()
+    return request
+
+
+def parse_watch_list(message: v1.WatchRunsRequest) -> WatchListRequest:
+    """Reads WatchRunsRequest."""
+    fields = Fields()
+    parent = fields.run_id("parent_run_id", message.parent_run_id, required=False)
+    request = WatchListRequest(
+        filter=_filter(fields, message, parent),
+        after=fields.text("after", message.after, MAX_PAGE_TOKEN_LENGTH),
+        whose=fields.whose(message),
+    )
+    fields.check()
+    return request
+
+
+def parse_run_token(message: v1.CreateRunTokenRequest) -> RunTokenRequest:
+    """Reads CreateRunTokenRequest."""
+    fields = Fields()
+    lifetime = fields.wait("lifetime", message, "lifetime")
+    if lifetime is not None and not 0 < lifetime <= MAX_TOKEN_LIFETIME:
+        fields.wrong("lifetime", "must be more than 0 and at most 24 hours")
+    request = RunTokenRequest(
+        fields.run_id("run_id", message.run_id),
+        DEFAULT_TOKEN_LIFETIME if lifetime is None else lifetime,
+        message.watch_only,
         fields.whose(message),
     )
     fields.check()
@@ -170,7 +203,7 @@ def parse_list(message: v1.ListRunsRequest) -> ListRequest:
 
 def _filter(
     fields: Fields,
-    message: v1.CancelRunsRequest | v1.ListRunsRequest,
+    message: v1.CancelRunsRequest | v1.ListRunsRequest | v1.WatchRunsRequest,
     parent_run_id: str = "",
     states: frozenset[RunState] = frozenset(),
 ) -> RunFilter:
@@ -191,6 +224,30 @@ def wait_message(request: WaitRequest) -> v1.WaitRunRequest:
     """Writes WaitRunRequest."""
     timeout = None if request.timeout is None else duration(request.timeout)
     return v1.WaitRunRequest(run_id=request.run_id, timeout=timeout, **_whose(request.whose))
+
+
+def watch_list_message(request: WatchListRequest) -> v1.WatchRunsRequest:
+    """Writes WatchRunsRequest."""
+    matching = request.filter
+    return v1.WatchRunsRequest(
+        session_id=matching.session_id,
+        user_id=matching.user_id,
+        runnable=matching.runnable,
+        parent_run_id=matching.parent_run_id,
+        labels=dict(matching.labels),
+        after=request.after,
+        **_whose(request.whose),
+    )
+
+
+def run_token_message(request: RunTokenRequest) -> v1.CreateRunTokenRequest:
+    """Writes CreateRunTokenRequest."""
+    return v1.CreateRunTokenRequest(
+        run_id=request.run_id,
+        lifetime=duration(request.lifetime),
+        watch_only=request.watch_only,
+        **_whose(request.whose),
+    )
 
 
 def cancel_message(request: CancelRequest) -> v1.CancelRunRequest:

@@ -137,6 +137,13 @@ def page_message(
     return message
 
 
+def run_token_answer(token: str, expires_at: float) -> run_service_pb2.CreateRunTokenResponse:
+    """Writes a token for one run."""
+    message = run_service_pb2.CreateRunTokenResponse(token=token)
+    set_time(message.expire_time, expires_at)
+    return message
+
+
 def receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
     """Writes what a canceller is told. Never fails."""
     message = run_service_pb2.CancelRunResponse(outcome=CANCEL_OUTCOME.numbers[receipt.outcome])

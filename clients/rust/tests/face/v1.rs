@@ -75,6 +75,18 @@ pub mod run_service_server {
         > {
             Err(tonic::Status::unimplemented("Not yet implemented"))
         }
+        /// Follows the list of runs: first every live run that matches, then each run that is new, changes or
+        /// ends, until the caller leaves. For a list that stays true, open this first, and list once it has
+        /// caught up.
+        async fn watch_runs(
+            &self,
+            request: tonic::Request<::pullcord::v1::WatchRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<BoxStream<::pullcord::v1::WatchRunsResponse>>,
+            tonic::Status,
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
         /// Stops a run, from anywhere, however busy the server is.
         async fn cancel_run(
             &self,
@@ -123,6 +135,17 @@ pub mod run_service_server {
             request: tonic::Request<::pullcord::v1::ListRunnablesRequest>,
         ) -> std::result::Result<
             tonic::Response<::pullcord::v1::ListRunnablesResponse>,
+            tonic::Status,
+        > {
+            Err(tonic::Status::unimplemented("Not yet implemented"))
+        }
+        /// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+        /// see that run, and stop it, and nothing else.
+        async fn create_run_token(
+            &self,
+            request: tonic::Request<::pullcord::v1::CreateRunTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::pullcord::v1::CreateRunTokenResponse>,
             tonic::Status,
         > {
             Err(tonic::Status::unimplemented("Not yet implemented"))
@@ -481,6 +504,55 @@ pub mod run_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/pullcord.v1.RunService/WatchRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchRunsSvc<T: RunService>(pub Arc<T>);
+                    impl<
+                        T: RunService,
+                    > tonic::server::ServerStreamingService<
+                        ::pullcord::v1::WatchRunsRequest,
+                    > for WatchRunsSvc<T> {
+                        type Response = ::pullcord::v1::WatchRunsResponse;
+                        type ResponseStream = BoxStream<
+                            ::pullcord::v1::WatchRunsResponse,
+                        >;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<::pullcord::v1::WatchRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunService>::watch_runs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchRunsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/pullcord.v1.RunService/CancelRun" => {
                     #[allow(non_camel_case_types)]
                     struct CancelRunSvc<T: RunService>(pub Arc<T>);
@@ -691,6 +763,53 @@ pub mod run_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListRunnablesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/pullcord.v1.RunService/CreateRunToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateRunTokenSvc<T: RunService>(pub Arc<T>);
+                    impl<
+                        T: RunService,
+                    > tonic::server::UnaryService<::pullcord::v1::CreateRunTokenRequest>
+                    for CreateRunTokenSvc<T> {
+                        type Response = ::pullcord::v1::CreateRunTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::pullcord::v1::CreateRunTokenRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RunService>::create_run_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateRunTokenSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

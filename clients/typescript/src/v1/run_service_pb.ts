@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pullcord/v1/run_service.proto.
  */
 export const file_pullcord_v1_run_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1wdWxsY29yZC92MS9ydW5fc2VydmljZS5wcm90bxILcHVsbGNvcmQudjEiMAoKUnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIzCgtSdW5SZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkV2ZW50IjUKD1N0YXJ0UnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIxChBTdGFydFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biJYCg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgDEg4KBnRlbmFudBgDIAEoCRINCgVvd25lchgEIAEoCSI4ChBXYXRjaFJ1blJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUucHVsbGNvcmQudjEuUnVuRXZlbnQiawoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEioKB3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iPgoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGdGVuYW50GAIgASgJEg0KBW93bmVyGAMgASgJIi8KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biK1AgoPTGlzdFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRIlCgZzdGF0ZXMYBCADKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRI4CgZsYWJlbHMYBSADKAsyKC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJLChBMaXN0UnVuc1Jlc3BvbnNlEh4KBHJ1bnMYASADKAsyEC5wdWxsY29yZC52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpECChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSJQoEbW9kZRgDIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSLwoMZ3JhY2VfcGVyaW9kGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMYmVmb3JlX3N0YXJ0GAYgASgIEicKBWNhdXNlGAcgASgOMhgucHVsbGNvcmQudjEuQ2FuY2VsQ2F1c2USDgoGdGVuYW50GAggASgJEg0KBW93bmVyGAkgASgJIvEBChFDYW5jZWxSdW5SZXNwb25zZRIrCgdvdXRjb21lGAEgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIdCgNydW4YAiABKAsyEC5wdWxsY29yZC52MS5SdW4SLwoLYWNjZXB0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGRlbGl2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc3RvcF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK4AgoRQ2FuY2VsUnVuc1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhAKCHJ1bm5hYmxlGAMgASgJEjoKBmxhYmVscxgEIAMoCzIqLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnJlYXNvbhgFIAEoCRIlCgRtb2RlGAYgASgOMhcucHVsbGNvcmQudjEuQ2FuY2VsTW9kZRIVCg12YWxpZGF0ZV9vbmx5GAcgASgIEhQKDG1heF9hZmZlY3RlZBgIIAEoBRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJuChBDYW5jZWxSdW5zUmVzdWx0Eg4KBnJ1bl9pZBgBIAEoCRIrCgdvdXRjb21lGAIgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiRAoSQ2FuY2VsUnVuc1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzdWx0ImAKCERlY2lzaW9uEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIQCghhcHByb3ZlZBgCIAEoCBITCgZhbnN3ZXIYAyABKAlIAIgBARIMCgRub3RlGAQgASgJQgkKB19hbnN3ZXIibQoSQ29udGludWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIoCglkZWNpc2lvbnMYAiADKAsyFS5wdWxsY29yZC52MS5EZWNpc2lvbhIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiNAoTQ29udGludWVSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4ibQoQRXJhc2VSdW5zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJEhUKDXZhbGlkYXRlX29ubHkYBSABKAgiSAoRRXJhc2VSdW5zUmVzcG9uc2USDAoEcnVucxgBIAEoAxIPCgdjYW5jZWxzGAIgASgDEhQKDGxpdmVfcnVuX2lkcxgDIAMoCSIWChRMaXN0UnVubmFibGVzUmVxdWVzdCJBChVMaXN0UnVubmFibGVzUmVzcG9uc2USKAoJcnVubmFibGVzGAEgAygLMhUucHVsbGNvcmQudjEuUnVubmFibGUyvwYKClJ1blNlcnZpY2USOgoDUnVuEhcucHVsbGNvcmQudjEuUnVuUmVxdWVzdBoYLnB1bGxjb3JkLnYxLlJ1blJlc3BvbnNlMAESRwoIU3RhcnRSdW4SHC5wdWxsY29yZC52MS5TdGFydFJ1blJlcXVlc3QaHS5wdWxsY29yZC52MS5TdGFydFJ1blJlc3BvbnNlEkkKCFdhdGNoUnVuEhwucHVsbGNvcmQudjEuV2F0Y2hSdW5SZXF1ZXN0Gh0ucHVsbGNvcmQudjEuV2F0Y2hSdW5SZXNwb25zZTABEkQKB1dhaXRSdW4SGy5wdWxsY29yZC52MS5XYWl0UnVuUmVxdWVzdBocLnB1bGxjb3JkLnYxLldhaXRSdW5SZXNwb25zZRJBCgZHZXRSdW4SGi5wdWxsY29yZC52MS5HZXRSdW5SZXF1ZXN0GhsucHVsbGNvcmQudjEuR2V0UnVuUmVzcG9uc2USRwoITGlzdFJ1bnMSHC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QaHS5wdWxsY29yZC52MS5MaXN0UnVuc1Jlc3BvbnNlEkoKCUNhbmNlbFJ1bhIdLnB1bGxjb3JkLnYxLkNhbmNlbFJ1blJlcXVlc3QaHi5wdWxsY29yZC52MS5DYW5jZWxSdW5SZXNwb25zZRJNCgpDYW5jZWxSdW5zEh4ucHVsbGNvcmQudjEuQ2FuY2VsUnVuc1JlcXVlc3QaHy5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzcG9uc2USUAoLQ29udGludWVSdW4SHy5wdWxsY29yZC52MS5Db250aW51ZVJ1blJlcXVlc3QaIC5wdWxsY29yZC52MS5Db250aW51ZVJ1blJlc3BvbnNlEkoKCUVyYXNlUnVucxIdLnB1bGxjb3JkLnYxLkVyYXNlUnVuc1JlcXVlc3QaHi5wdWxsY29yZC52MS5FcmFzZVJ1bnNSZXNwb25zZRJWCg1MaXN0UnVubmFibGVzEiEucHVsbGNvcmQudjEuTGlzdFJ1bm5hYmxlc1JlcXVlc3QaIi5wdWxsY29yZC52MS5MaXN0UnVubmFibGVzUmVzcG9uc2VCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_event, file_pullcord_v1_run, file_pullcord_v1_runnable]);
+  fileDesc("Ch1wdWxsY29yZC92MS9ydW5fc2VydmljZS5wcm90bxILcHVsbGNvcmQudjEiMAoKUnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIzCgtSdW5SZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnB1bGxjb3JkLnYxLlJ1bkV2ZW50IjUKD1N0YXJ0UnVuUmVxdWVzdBIiCgRzcGVjGAEgASgLMhQucHVsbGNvcmQudjEuUnVuU3BlYyIxChBTdGFydFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biJYCg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgDEg4KBnRlbmFudBgDIAEoCRINCgVvd25lchgEIAEoCSI4ChBXYXRjaFJ1blJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUucHVsbGNvcmQudjEuUnVuRXZlbnQiawoOV2FpdFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEioKB3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJIjAKD1dhaXRSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4iPgoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGdGVuYW50GAIgASgJEg0KBW93bmVyGAMgASgJIi8KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnB1bGxjb3JkLnYxLlJ1biK1AgoPTGlzdFJ1bnNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghydW5uYWJsZRgDIAEoCRIlCgZzdGF0ZXMYBCADKA4yFS5wdWxsY29yZC52MS5SdW5TdGF0ZRI4CgZsYWJlbHMYBSADKAsyKC5wdWxsY29yZC52MS5MaXN0UnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSFQoNcGFyZW50X3J1bl9pZBgIIAEoCRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJLChBMaXN0UnVuc1Jlc3BvbnNlEh4KBHJ1bnMYASADKAsyEC5wdWxsY29yZC52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpECChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSJQoEbW9kZRgDIAEoDjIXLnB1bGxjb3JkLnYxLkNhbmNlbE1vZGUSLwoMZ3JhY2VfcGVyaW9kGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMYmVmb3JlX3N0YXJ0GAYgASgIEicKBWNhdXNlGAcgASgOMhgucHVsbGNvcmQudjEuQ2FuY2VsQ2F1c2USDgoGdGVuYW50GAggASgJEg0KBW93bmVyGAkgASgJIvEBChFDYW5jZWxSdW5SZXNwb25zZRIrCgdvdXRjb21lGAEgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIdCgNydW4YAiABKAsyEC5wdWxsY29yZC52MS5SdW4SLwoLYWNjZXB0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGRlbGl2ZXJfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc3RvcF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK4AgoRQ2FuY2VsUnVuc1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhAKCHJ1bm5hYmxlGAMgASgJEjoKBmxhYmVscxgEIAMoCzIqLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBnJlYXNvbhgFIAEoCRIlCgRtb2RlGAYgASgOMhcucHVsbGNvcmQudjEuQ2FuY2VsTW9kZRIVCg12YWxpZGF0ZV9vbmx5GAcgASgIEhQKDG1heF9hZmZlY3RlZBgIIAEoBRIOCgZ0ZW5hbnQYCSABKAkSDQoFb3duZXIYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJuChBDYW5jZWxSdW5zUmVzdWx0Eg4KBnJ1bl9pZBgBIAEoCRIrCgdvdXRjb21lGAIgASgOMhoucHVsbGNvcmQudjEuQ2FuY2VsT3V0Y29tZRIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiRAoSQ2FuY2VsUnVuc1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVzdWx0ImAKCERlY2lzaW9uEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIQCghhcHByb3ZlZBgCIAEoCBITCgZhbnN3ZXIYAyABKAlIAIgBARIMCgRub3RlGAQgASgJQgkKB19hbnN3ZXIibQoSQ29udGludWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIoCglkZWNpc2lvbnMYAiADKAsyFS5wdWxsY29yZC52MS5EZWNpc2lvbhIOCgZ0ZW5hbnQYAyABKAkSDQoFb3duZXIYBCABKAkiNAoTQ29udGludWVSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4ibQoQRXJhc2VSdW5zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDgoGdGVuYW50GAMgASgJEg0KBW93bmVyGAQgASgJEhUKDXZhbGlkYXRlX29ubHkYBSABKAgiSAoRRXJhc2VSdW5zUmVzcG9uc2USDAoEcnVucxgBIAEoAxIPCgdjYW5jZWxzGAIgASgDEhQKDGxpdmVfcnVuX2lkcxgDIAMoCSIWChRMaXN0UnVubmFibGVzUmVxdWVzdCJBChVMaXN0UnVubmFibGVzUmVzcG9uc2USKAoJcnVubmFibGVzGAEgAygLMhUucHVsbGNvcmQudjEuUnVubmFibGUi+AEKEFdhdGNoUnVuc1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhAKCHJ1bm5hYmxlGAMgASgJEjkKBmxhYmVscxgEIAMoCzIpLnB1bGxjb3JkLnYxLldhdGNoUnVuc1JlcXVlc3QuTGFiZWxzRW50cnkSFQoNcGFyZW50X3J1bl9pZBgFIAEoCRINCgVhZnRlchgGIAEoCRIOCgZ0ZW5hbnQYByABKAkSDQoFb3duZXIYCCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJnChFXYXRjaFJ1bnNSZXNwb25zZRIdCgNydW4YASABKAsyEC5wdWxsY29yZC52MS5SdW4SEAoIcG9zaXRpb24YAiABKAkSEQoJY2F1Z2h0X3VwGAMgASgIEg4KBm1pc3NlZBgEIAEoCCKHAQoVQ3JlYXRlUnVuVG9rZW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIrCghsaWZldGltZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgp3YXRjaF9vbmx5GAMgASgIEg4KBnRlbmFudBgEIAEoCRINCgVvd25lchgFIAEoCSJYChZDcmVhdGVSdW5Ub2tlblJlc3BvbnNlEg0KBXRva2VuGAEgASgJEi8KC2V4cGlyZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDLoBwoKUnVuU2VydmljZRI6CgNSdW4SFy5wdWxsY29yZC52MS5SdW5SZXF1ZXN0GhgucHVsbGNvcmQudjEuUnVuUmVzcG9uc2UwARJHCghTdGFydFJ1bhIcLnB1bGxjb3JkLnYxLlN0YXJ0UnVuUmVxdWVzdBodLnB1bGxjb3JkLnYxLlN0YXJ0UnVuUmVzcG9uc2USSQoIV2F0Y2hSdW4SHC5wdWxsY29yZC52MS5XYXRjaFJ1blJlcXVlc3QaHS5wdWxsY29yZC52MS5XYXRjaFJ1blJlc3BvbnNlMAESRAoHV2FpdFJ1bhIbLnB1bGxjb3JkLnYxLldhaXRSdW5SZXF1ZXN0GhwucHVsbGNvcmQudjEuV2FpdFJ1blJlc3BvbnNlEkEKBkdldFJ1bhIaLnB1bGxjb3JkLnYxLkdldFJ1blJlcXVlc3QaGy5wdWxsY29yZC52MS5HZXRSdW5SZXNwb25zZRJHCghMaXN0UnVucxIcLnB1bGxjb3JkLnYxLkxpc3RSdW5zUmVxdWVzdBodLnB1bGxjb3JkLnYxLkxpc3RSdW5zUmVzcG9uc2USTAoJV2F0Y2hSdW5zEh0ucHVsbGNvcmQudjEuV2F0Y2hSdW5zUmVxdWVzdBoeLnB1bGxjb3JkLnYxLldhdGNoUnVuc1Jlc3BvbnNlMAESSgoJQ2FuY2VsUnVuEh0ucHVsbGNvcmQudjEuQ2FuY2VsUnVuUmVxdWVzdBoeLnB1bGxjb3JkLnYxLkNhbmNlbFJ1blJlc3BvbnNlEk0KCkNhbmNlbFJ1bnMSHi5wdWxsY29yZC52MS5DYW5jZWxSdW5zUmVxdWVzdBofLnB1bGxjb3JkLnYxLkNhbmNlbFJ1bnNSZXNwb25zZRJQCgtDb250aW51ZVJ1bhIfLnB1bGxjb3JkLnYxLkNvbnRpbnVlUnVuUmVxdWVzdBogLnB1bGxjb3JkLnYxLkNvbnRpbnVlUnVuUmVzcG9uc2USSgoJRXJhc2VSdW5zEh0ucHVsbGNvcmQudjEuRXJhc2VSdW5zUmVxdWVzdBoeLnB1bGxjb3JkLnYxLkVyYXNlUnVuc1Jlc3BvbnNlElYKDUxpc3RSdW5uYWJsZXMSIS5wdWxsY29yZC52MS5MaXN0UnVubmFibGVzUmVxdWVzdBoiLnB1bGxjb3JkLnYxLkxpc3RSdW5uYWJsZXNSZXNwb25zZRJZCg5DcmVhdGVSdW5Ub2tlbhIiLnB1bGxjb3JkLnYxLkNyZWF0ZVJ1blRva2VuUmVxdWVzdBojLnB1bGxjb3JkLnYxLkNyZWF0ZVJ1blRva2VuUmVzcG9uc2VCSgoPZGV2LnB1bGxjb3JkLnYxUAFaNWdpdGh1Yi5jb20vcHVsbGNvcmQvcHVsbGNvcmQvY2xpZW50cy9nby92MTtwdWxsY29yZHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_pullcord_v1_cancel, file_pullcord_v1_event, file_pullcord_v1_run, file_pullcord_v1_runnable]);
 
 /**
  * Asks for a run to be started and followed.
@@ -919,6 +919,201 @@ export const ListRunnablesResponseSchema: GenMessage<ListRunnablesResponse> = /*
   messageDesc(file_pullcord_v1_run_service, 23);
 
 /**
+ * Asks for the changes of the runs that match every field that is set.
+ *
+ * @generated from message pullcord.v1.WatchRunsRequest
+ */
+export type WatchRunsRequest = Message<"pullcord.v1.WatchRunsRequest"> & {
+  /**
+   * Only this conversation's. Unset: any.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Only this user's. Unset: any.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * Only this runnable's, by full name. Unset: any.
+   *
+   * @generated from field: string runnable = 3;
+   */
+  runnable: string;
+
+  /**
+   * Only with all of these labels. Unset: any.
+   *
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * Only runs that are part of this one. Unset: any.
+   *
+   * @generated from field: string parent_run_id = 5;
+   */
+  parentRunId: string;
+
+  /**
+   * The `position` of the last answer seen: only what has changed since is sent. Unset: every live run
+   * that matches is sent first.
+   *
+   * @generated from field: string after = 6;
+   */
+  after: string;
+
+  /**
+   * Only this tenant's. Unset: any that the caller may see.
+   *
+   * @generated from field: string tenant = 7;
+   */
+  tenant: string;
+
+  /**
+   * Only this owner's. Unset: any that the caller may see.
+   *
+   * @generated from field: string owner = 8;
+   */
+  owner: string;
+};
+
+/**
+ * Describes the message pullcord.v1.WatchRunsRequest.
+ * Use `create(WatchRunsRequestSchema)` to create a new message.
+ */
+export const WatchRunsRequestSchema: GenMessage<WatchRunsRequest> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run_service, 24);
+
+/**
+ * One run that is new or has changed, or a sign of life.
+ *
+ * @generated from message pullcord.v1.WatchRunsResponse
+ */
+export type WatchRunsResponse = Message<"pullcord.v1.WatchRunsResponse"> & {
+  /**
+   * The run as it is now, as ListRuns shows it. A run that changes quickly is sent once for several
+   * changes, and one that did not change may be sent again. Unset: none has changed.
+   *
+   * @generated from field: pullcord.v1.Run run = 1;
+   */
+  run?: Run | undefined;
+
+  /**
+   * Where to go on, by `after`. Always set.
+   *
+   * @generated from field: string position = 2;
+   */
+  position: string;
+
+  /**
+   * Whether all that is live now was sent, and only changes follow. Sent once, in an answer without a
+   * run. Unset: no.
+   *
+   * @generated from field: bool caught_up = 3;
+   */
+  caughtUp: boolean;
+
+  /**
+   * Whether runs may have ended since `after` that this stream does not show, so that a list must be
+   * read again. Every live run follows. Unset: no.
+   *
+   * @generated from field: bool missed = 4;
+   */
+  missed: boolean;
+};
+
+/**
+ * Describes the message pullcord.v1.WatchRunsResponse.
+ * Use `create(WatchRunsResponseSchema)` to create a new message.
+ */
+export const WatchRunsResponseSchema: GenMessage<WatchRunsResponse> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run_service, 25);
+
+/**
+ * Asks for a token for one run.
+ *
+ * @generated from message pullcord.v1.CreateRunTokenRequest
+ */
+export type CreateRunTokenRequest = Message<"pullcord.v1.CreateRunTokenRequest"> & {
+  /**
+   * Required. The run may come later.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * How long the token is good, at most 24 hours. Unset: 15 minutes.
+   *
+   * @generated from field: google.protobuf.Duration lifetime = 2;
+   */
+  lifetime?: Duration | undefined;
+
+  /**
+   * Whether the token does not let the run be stopped. Unset: it does.
+   *
+   * @generated from field: bool watch_only = 3;
+   */
+  watchOnly: boolean;
+
+  /**
+   * The tenant of the run, where the caller may see more than one. Unset: the caller's own, else any
+   * that it may see.
+   *
+   * @generated from field: string tenant = 4;
+   */
+  tenant: string;
+
+  /**
+   * The owner of the run, where the caller may see the runs of several. Unset: the caller, else any
+   * that it may see; where several have a run of this id, the call is refused and names them.
+   *
+   * @generated from field: string owner = 5;
+   */
+  owner: string;
+};
+
+/**
+ * Describes the message pullcord.v1.CreateRunTokenRequest.
+ * Use `create(CreateRunTokenRequestSchema)` to create a new message.
+ */
+export const CreateRunTokenRequestSchema: GenMessage<CreateRunTokenRequest> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run_service, 26);
+
+/**
+ * The token.
+ *
+ * @generated from message pullcord.v1.CreateRunTokenResponse
+ */
+export type CreateRunTokenResponse = Message<"pullcord.v1.CreateRunTokenResponse"> & {
+  /**
+   * To be sent as `authorization: Bearer TOKEN`. Always set.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * When it is good for nothing any more. Always set.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 2;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message pullcord.v1.CreateRunTokenResponse.
+ * Use `create(CreateRunTokenResponseSchema)` to create a new message.
+ */
+export const CreateRunTokenResponseSchema: GenMessage<CreateRunTokenResponse> = /*@__PURE__*/
+  messageDesc(file_pullcord_v1_run_service, 27);
+
+/**
  * Starts, streams and stops runs. Status codes speak of the call, never of the run's outcome: a
  * stream that shows a failed run ends with OK. Every refusal carries google.rpc details, see error.proto.
  *
@@ -989,6 +1184,18 @@ export const RunService: GenService<{
     output: typeof ListRunsResponseSchema;
   },
   /**
+   * Follows the list of runs: first every live run that matches, then each run that is new, changes or
+   * ends, until the caller leaves. For a list that stays true, open this first, and list once it has
+   * caught up.
+   *
+   * @generated from rpc pullcord.v1.RunService.WatchRuns
+   */
+  watchRuns: {
+    methodKind: "server_streaming";
+    input: typeof WatchRunsRequestSchema;
+    output: typeof WatchRunsResponseSchema;
+  },
+  /**
    * Stops a run, from anywhere, however busy the server is.
    *
    * @generated from rpc pullcord.v1.RunService.CancelRun
@@ -1039,6 +1246,17 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof ListRunnablesRequestSchema;
     output: typeof ListRunnablesResponseSchema;
+  },
+  /**
+   * Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+   * see that run, and stop it, and nothing else.
+   *
+   * @generated from rpc pullcord.v1.RunService.CreateRunToken
+   */
+  createRunToken: {
+    methodKind: "unary";
+    input: typeof CreateRunTokenRequestSchema;
+    output: typeof CreateRunTokenResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_pullcord_v1_run_service, 0);

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from pullcord.run.caller import Caller
-from pullcord.transports.answering import SERVICE, Opening, Unary
+from pullcord.transports.answering import SERVICE, ListOpening, Opening, Unary, notice_bytes
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.calls import Context, incoming
@@ -66,6 +66,12 @@ class RunService:
                     )
                     for name, rpc in answering.streams.items()
                 },
+                **{
+                    name: grpc.unary_stream_rpc_method_handler(
+                        partial(self._guarded, partial(self._list, rpc))
+                    )
+                    for name, rpc in answering.lists.items()
+                },
             },
         )
 
@@ -98,3 +104,17 @@ class RunService:
         if (check := self._front.callers.still(arrived, caller)) is not None:
             following.check_by(check)
         await send(following, context, self._outgoing, self._front.encoder)
+
+    async def _list(self, rpc: ListOpening, data: bytes, context: Context) -> None:
+        arrived = incoming(context)
+        caller = await self._front.callers.of(arrived)
+        following = await rpc(_Call(caller, context, self._outgoing), data)
+        if (check := self._front.callers.still(arrived, caller)) is not None:
+            following.check_by(check)
+        try:
+            while True:
+                await context.write(notice_bytes(await following.next()))
+        except grpc.aio.InternalError as error:
+            raise asyncio.CancelledError from error
+        finally:
+            following.close()

@@ -20,7 +20,7 @@ from google.protobuf import message_factory
 from google.rpc import code_pb2
 from protobuf.wkt import Any as AnyDetail
 
-from pullcord.transports.answering import LARGE, SERVICE, Opening, Unary
+from pullcord.transports.answering import LARGE, SERVICE, ListOpening, Opening, Unary, notice_bytes
 from pullcord.transports.encoding import serialized
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.http.messages import Answer, Refused, Request
@@ -107,7 +107,10 @@ def _endpoints(web: Web) -> Mapping[str, Any]:
             idempotency_level=IdempotencyLevel.UNKNOWN,
             stream_type=kind,
         )
-        if name in web.front.answering.streams:
+        if name in web.front.answering.lists:
+            listing = partial(_list, web, web.front.answering.lists[name], takes, gives)
+            made[f"/{SERVICE}/{name}"] = Endpoint.server_stream(about, listing)
+        elif name in web.front.answering.streams:
             opening = partial(_stream, web, web.front.answering.streams[name], takes)
             made[f"/{SERVICE}/{name}"] = Endpoint.server_stream(about, opening)
         else:
@@ -171,6 +174,26 @@ async def _stream(
                     yield await encoder.event(run_id, record)
                 else:
                     yield serialized(run_id, record)
+    except Exception as error:
+        raise _refusal(error) from None
+
+
+async def _list(
+    web: Web,
+    rpc: ListOpening,
+    takes: type[Any],
+    gives: type[Any],
+    body: _Body,
+    context: _Context,
+) -> AsyncIterator[bytes]:
+    try:
+        request, call = await _call(context)
+        following = await rpc(call, await _read(web, takes, body))
+        web.follow(following, request, call.caller)
+        with closing(following):
+            while True:
+                data = notice_bytes(await following.next())
+                yield _json(gives, data) if body.is_json else data
     except Exception as error:
         raise _refusal(error) from None
 

@@ -47,7 +47,10 @@ class Guard:
             )
         origin = headers.get("origin")
         if origin is not None:
-            if not self.is_allowed(origin) and not _is_same(origin, host):
+            if _is_same(origin, host):
+                return
+            request.of_other_origin = True
+            if not self.is_allowed(origin):
                 raise Refused(
                     403,
                     "FOREIGN_ORIGIN",

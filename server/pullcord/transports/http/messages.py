@@ -9,6 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl
 
+from pullcord.identity.run_tokens import PREFIX as RUN_TOKEN
 from pullcord.run.caller import Caller
 from pullcord.run.errors import PullcordError
 from pullcord.transports.calls import Callers, Incoming
@@ -68,10 +69,9 @@ class Request:
         callers: Callers,
         max_body: int,
         body_time: float,
-        bearer: str = "",
     ) -> None:
         """A body of more than `max_body` bytes, or that takes longer than `body_time` seconds, is
-        refused. `bearer` is a credential that came by another way than the header."""
+        refused."""
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -79,7 +79,8 @@ class Request:
         """What the route's path has in braces."""
         self.deadline: float | None = None
         """When the caller gives up, on time.monotonic's scale; a handler may say it."""
-        self.bearer = bearer
+        self.of_other_origin = False
+        """Whether a page of another origin, which is allowed, has made it."""
         self.callers = callers
         self._receive = receive
         self._max_body = max_body
@@ -132,10 +133,21 @@ class Request:
             (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in self.scope["headers"]
         ]
         if not any(key == "authorization" for key, _ in metadata):
-            bearer = self.bearer or self.cookies.get(COOKIE, "")
+            # A page of another origin of the same site would send the cookie along.
+            bearer = "" if self.of_other_origin else self.cookies.get(COOKIE, "")
+            # An EventSource and a beacon have no headers. Nothing that lasts is taken from a URL.
+            token = self.query.get("token", "")
+            if token:
+                bearer = token if token.startswith(RUN_TOKEN) else "a lasting secret in a URL"
             if bearer:
                 metadata.append(("authorization", f"Bearer {bearer}"))
-        return Incoming(metadata, self.peer, (), self.is_secure, self.deadline)
+        return Incoming(
+            metadata,
+            self.peer,
+            encrypted=self.is_secure,
+            of_other_origin=self.of_other_origin,
+            deadline=self.deadline,
+        )
 
     async def caller(self) -> Caller:
         """Who calls. Raises Unauthenticated."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pullcord.engine.log.record import Record
 from pullcord.run.caller import Caller
 from pullcord.service.following import Following
+from pullcord.service.rosters import ListFollowing
 from pullcord.transports.answering import LARGE
 from pullcord.transports.front import Front
 from pullcord.transports.http.messages import Request
@@ -24,11 +25,12 @@ class Web:
     front: Front
     options: HttpOptions
 
-    def follow(self, following: Following, request: Request, caller: Caller) -> Following:
-        """The same following, which ends when the caller's credential does."""
+    def follow(
+        self, following: Following | ListFollowing, request: Request, caller: Caller
+    ) -> None:
+        """From now on the following ends when the caller's credential does."""
         if (still := self.front.callers.still(request.incoming, caller)) is not None:
             following.check_by(still)
-        return following
 
     async def records(self, following: Following) -> AsyncIterator[Record]:
         """A run's records until the terminal one. Whoever made the following closes it.
