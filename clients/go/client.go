@@ -56,7 +56,11 @@ func NewRunClient(target string, options ...ClientOption) (*RunClient, error) {
 	if target == "" {
 		target = DefaultTarget
 	}
-	s := settings{actor: defaultActor(), credentials: insecure.NewCredentials()}
+	s := settings{
+		actor:       defaultActor(),
+		credentials: insecure.NewCredentials(),
+		keepalive:   keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second},
+	}
 	for _, option := range options {
 		option(&s)
 	}
@@ -284,6 +288,7 @@ type settings struct {
 	metadata    metadata.MD
 	token       func() string
 	pace        Pace
+	keepalive   keepalive.ClientParameters
 	dial        []grpc.DialOption
 }
 
@@ -293,8 +298,7 @@ func (s *settings) channelOptions() []grpc.DialOption {
 		grpc.WithUserAgent("pullcord-go/" + Version),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
-		// A line that died in silence is noticed within 40 s while a call is open on it.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithKeepaliveParams(s.keepalive),
 		// Else gRPC waits up to two minutes before it tries a server again that has come back.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
@@ -336,6 +340,15 @@ func WithActor(actor string) ClientOption {
 // WithPace says how a broken stream is taken up again.
 func WithPace(pace Pace) ClientOption {
 	return func(s *settings) { s.pace = pace }
+}
+
+// WithKeepalive says how long a connection may be silent, while a call is open, before it is pinged, and
+// how long the answer may take before the connection is lost. Without it: 30 s and 10 s. gRPC for Go
+// takes 10 s for a silence that is shorter.
+func WithKeepalive(silence, timeout time.Duration) ClientOption {
+	return func(s *settings) {
+		s.keepalive = keepalive.ClientParameters{Time: silence, Timeout: timeout}
+	}
 }
 
 // WithDialOptions gives gRPC options of its own, which win over the client's.

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pullcord.client import AsyncRunClient, RunClient
+from pullcord.client.resume import Pace
 from pullcord.run import errors, events
 from pullcord.run.message import Message, Part
 from pullcord.run.record import Decision, RunFilter
@@ -99,8 +100,15 @@ class Driver:
     def connect(self, request: Request) -> Request:
         if self._client is not None:
             self._client.close()
+        options = {
+            key: request[key] for key in ("keepalive", "keepalive_timeout") if key in request
+        }
+        if "reconnect_for" in request:
+            options["pace"] = Pace(reconnect_for=request["reconnect_for"])
         metadata = request.get("metadata", {}).items()
-        self._client = self._make(request["target"], metadata=metadata, actor=request.get("actor"))
+        self._client = self._make(
+            request["target"], metadata=metadata, actor=request.get("actor"), **options
+        )
         return {"language": "python", "version": version("pullcord")}
 
     def run(self, request: Request) -> Request:

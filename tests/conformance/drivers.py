@@ -6,6 +6,7 @@ What a driver is asked, and what its answers mean, is `play`'s business.
 import base64
 import json
 import queue
+import signal
 import subprocess
 import tempfile
 import threading
@@ -55,6 +56,14 @@ class Driver:
         except (OSError, subprocess.TimeoutExpired):
             self.kill()
         self._log.close()
+
+    def freeze(self) -> None:
+        """Stops the process where it is: it closes no connection, and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets the process go on; nothing, if it was not frozen."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Ends it at once, such as when it does not answer."""

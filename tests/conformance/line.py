@@ -29,6 +29,7 @@ class Line:
         self._open: set[socket.socket] = set()
         self.broken = 0
         """Connections that were cut or have broken."""
+        self._left = threading.Semaphore(0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, name="line", daemon=True).start()
@@ -46,6 +47,10 @@ class Line:
             self.broken += len(broken) // 2
         for end in broken:
             _reset(end)
+
+    def wait_left(self, seconds: float) -> bool:
+        """Waits until the near end has left one more connection by itself; False: it does not."""
+        return self._left.acquire(timeout=seconds)
 
     def close(self) -> None:
         """Takes no more connections, and ends those that are open."""
@@ -70,10 +75,12 @@ class Line:
             with self._lock:
                 self._open |= {near, far}
                 room = next(self._breaks, None)
-            for source, sink, limit in ((near, far, None), (far, near, room)):
-                threading.Thread(
-                    target=self._pump, args=(source, sink, limit), name="line", daemon=True
-                ).start()
+            for work, arguments in (self._bring, (near, far)), (self._pump, (far, near, room)):
+                threading.Thread(target=work, args=arguments, name="line", daemon=True).start()
+
+    def _bring(self, near: socket.socket, far: socket.socket) -> None:
+        self._pump(near, far, None)
+        self._left.release()
 
     def _pump(self, source: socket.socket, sink: socket.socket, room: int | None) -> None:
         with contextlib.suppress(OSError):

@@ -24,6 +24,7 @@ from tests.conformance.matching import differences
 from tests.conformance.plain import fill, plain
 from tests.conformance.reading import Fault, Reading
 from tests.conformance.scenario import ACTING, READING, Scenario, verb_of
+from tests.conformance.server import KEEPALIVE, Apart
 
 PATIENCE = 30.0
 """Seconds that a run may take to end, where a step waits for that."""
@@ -49,15 +50,20 @@ _numbers = itertools.count(1)
 
 
 def play(
-    scenario: Scenario, driver: Driver, address: str, other: Callable[[], Driver] | None = None
+    scenario: Scenario,
+    driver: Driver,
+    address: str,
+    other: Callable[[], Driver] | None = None,
+    apart: Apart | None = None,
 ) -> list[str]:
     """What went wrong, in words; nothing where the client kept the promise.
 
-    `other` brings a second driver, for the scenarios that have two clients.
+    `other` brings a second driver, for the scenarios that have two clients; `apart` is the server
+    of those that freeze one.
     """
     with contextlib.ExitStack() as stack:
         try:
-            _Play(scenario, driver, address, other, stack).play()
+            _Play(scenario, driver, address, other, apart, stack).play()
         except (Fault, DriverError) as error:
             return [str(error)]
     return []
@@ -70,8 +76,15 @@ class _Play:
         driver: Driver,
         address: str,
         other: Callable[[], Driver] | None,
+        apart: Apart | None,
         stack: contextlib.ExitStack,
     ) -> None:
+        self._processes: dict[str, Driver | Apart] = {"client": driver}
+        self._connect = dict(scenario.connect)
+        if apart is not None:
+            address = apart.address
+            self._processes["server"] = apart
+            self._connect |= {"keepalive": KEEPALIVE, "keepalive_timeout": KEEPALIVE}
         self._scenario = scenario
         self._driver = driver
         self._make_other = other
@@ -97,6 +110,7 @@ class _Play:
             target=self._address,
             metadata=dict(self._scenario.metadata) or None,
             actor=self._scenario.actor or None,
+            **self._connect,
         )
         if "language" not in said:
             raise Fault(f"connect answered {said}")
@@ -285,6 +299,17 @@ class _Play:
         if not self._fake.wait_left():
             raise Fault("the client still holds the call that it was told to leave")
 
+    def _freeze(self, whom: str) -> None:
+        self._processes[whom].freeze()
+
+    def _thaw(self, whom: str) -> None:
+        self._processes[whom].thaw()
+
+    def _lost(self, _: Any) -> None:
+        assert self._line is not None
+        if not self._line.wait_left(PATIENCE):
+            raise Fault("the client still holds the connection on which nothing comes")
+
     def _ended(self, run_id: Any) -> None:
         run = self._lead.wait(run_id if isinstance(run_id, str) else self._run_id, PATIENCE)
         if not run.state.is_terminal:
@@ -295,6 +320,8 @@ class _Play:
         self._runs.add(run_id)
 
     def _clean_up(self) -> None:
+        for process in self._processes.values():
+            process.thaw()
         if self._fake is None:
             for run_id in self._runs:
                 with contextlib.suppress(PullcordError):

@@ -28,9 +28,10 @@ ASKING = {
 """What a driver is asked in one request."""
 READING = {"next", "until", "text", "end"}
 """How a stream is read: one event, up to a payload, up to a text, to the end."""
-ACTING = {"open", "cut", "left", "ended"}
+ACTING = {"open", "cut", "left", "ended", "freeze", "thaw", "lost"}
 """What the suite does itself: opens a gate, cuts the line, waits for a dropped call to be left at
-the fake server, waits for a run to have ended."""
+the fake server, waits for a run to have ended, stops a process and lets it go on, waits for the
+client to have given up a connection."""
 BESIDE = {"expect", "error", "by", "as", "from", "trail", "meanwhile"}
 """What may stand beside a step's verb."""
 
@@ -52,6 +53,10 @@ class Scenario:
     """The part of a fake server, which then stands in for the real one."""
     breaks: Sequence[int] | None = None
     """The driver's line can be cut, and breaks by itself after so many bytes; None: it is sound."""
+    connect: Mapping[str, Any] = field(default_factory=dict)
+    """What else the driver is connected with, such as `reconnect_for`."""
+    apart: bool = False
+    """The server is a process of its own, which can be frozen; both sides have a short keepalive."""
     skips: Sequence[int] = ()
     """Numbers of events that no client shows."""
 

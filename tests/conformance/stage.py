@@ -13,7 +13,7 @@ from tests.conformance.languages import command, partner
 from tests.conformance.matrix import Result
 from tests.conformance.play import play
 from tests.conformance.scenario import Scenario, load
-from tests.conformance.server import make_server
+from tests.conformance.server import Apart, make_server
 
 _FIRST = next(scenario for scenario in load() if scenario.name == "run-to-the-end")
 
@@ -33,6 +33,7 @@ class Stage:
         self._drivers = self._stack.enter_context(Drivers(command))
         self._others = self._stack.enter_context(Drivers(command))
         self._warm: set[str] = set()
+        self._made_apart: Apart | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -55,10 +56,16 @@ class Stage:
                 self._drivers.get(language),
                 self._address,
                 lambda: self._others.get(self._partner(language)),
+                self._apart() if scenario.apart else None,
             )
         except DriverError as error:
             found = [str(error)]
         return Result(found, time.monotonic() - began)
+
+    def _apart(self) -> Apart:
+        if self._made_apart is None:
+            self._made_apart = self._stack.enter_context(Apart())
+        return self._made_apart
 
     def _partner(self, language: str) -> str:
         return partner(language, self.present)

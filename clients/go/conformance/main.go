@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,16 +42,19 @@ func main() {
 
 // request is all that an op may take; []byte is base64 in JSON.
 type request struct {
-	Op            string            `json:"op"`
-	Target        string            `json:"target"`
-	Metadata      map[string]string `json:"metadata"`
-	Actor         *string           `json:"actor"`
-	Spec          []byte            `json:"spec"`
-	Request       []byte            `json:"request"`
-	RunID         string            `json:"run_id"`
-	AfterSequence int64             `json:"after_sequence"`
-	Timeout       *float64          `json:"timeout"`
-	Stream        int               `json:"stream"`
+	Op               string            `json:"op"`
+	Target           string            `json:"target"`
+	Metadata         map[string]string `json:"metadata"`
+	Actor            *string           `json:"actor"`
+	Keepalive        float64           `json:"keepalive"`
+	KeepaliveTimeout float64           `json:"keepalive_timeout"`
+	ReconnectFor     *float64          `json:"reconnect_for"`
+	Spec             []byte            `json:"spec"`
+	Request          []byte            `json:"request"`
+	RunID            string            `json:"run_id"`
+	AfterSequence    int64             `json:"after_sequence"`
+	Timeout          *float64          `json:"timeout"`
+	Stream           int               `json:"stream"`
 }
 
 type answer map[string]any
@@ -113,6 +117,14 @@ func (d *driver) connect(asked *request) (answer, error) {
 	}
 	if asked.Actor != nil {
 		options = append(options, pullcord.WithActor(*asked.Actor))
+	}
+	if asked.Keepalive > 0 {
+		options = append(options, pullcord.WithKeepalive(seconds(asked.Keepalive), seconds(asked.KeepaliveTimeout)))
+	}
+	if asked.ReconnectFor != nil {
+		// 0 is Go's word for the default, and a negative one for never.
+		pace := pullcord.Pace{ReconnectFor: cmp.Or(seconds(*asked.ReconnectFor), -1)}
+		options = append(options, pullcord.WithPace(pace))
 	}
 	d.close()
 	client, err := pullcord.NewRunClient(asked.Target, options...)

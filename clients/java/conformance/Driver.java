@@ -11,6 +11,7 @@ import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.MessageLite;
 import com.google.protobuf.Parser;
 import com.google.rpc.BadRequest.FieldViolation;
+import dev.pullcord.Pace;
 import dev.pullcord.PullcordError;
 import dev.pullcord.RunClient;
 import dev.pullcord.RunClientBuilder;
@@ -97,6 +98,16 @@ public final class Driver {
         }
         if (request.has("actor")) {
             builder.actor(request.get("actor").getAsString());
+        }
+        if (request.has("keepalive")) {
+            builder.keepalive(time(request, "keepalive"));
+            builder.keepaliveTimeout(time(request, "keepalive_timeout"));
+        }
+        if (request.has("reconnect_for")) {
+            Pace usual = Pace.DEFAULT;
+            builder.pace(
+                    new Pace(
+                            time(request, "reconnect_for"), usual.firstDelay(), usual.maxDelay()));
         }
         client = builder.build();
         JsonObject answer = new JsonObject();

@@ -29,9 +29,6 @@ pub(crate) type Stub = RunServiceClient<Channel>;
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A terminal event repeats all of a run's output, and a snapshot its input besides.
 const MAX_MESSAGE_SIZE: usize = 64 * 1024 * 1024;
-/// A line that died in silence is noticed within 40 s while a call is open on it.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What does not answer a connection at all is not awaited for the minutes that TCP would take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// What travels as a deadline has room for a number of hours only.
@@ -81,6 +78,10 @@ pub struct ClientOptions {
     pub actor: Option<String>,
     /// How a broken stream is taken up again.
     pub pace: Pace,
+    /// How long a connection may be silent, while a call is open, before it is pinged.
+    pub keepalive: Duration,
+    /// How long a ping may go unanswered before the connection is lost.
+    pub keepalive_timeout: Duration,
     /// Certificates other than the machine's own; asks for TLS, too.
     #[cfg(feature = "tls")]
     pub tls: Option<tonic::transport::ClientTlsConfig>,
@@ -94,6 +95,8 @@ impl Default for ClientOptions {
             token: None,
             actor: None,
             pace: Pace::default(),
+            keepalive: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -248,8 +251,8 @@ fn endpoint(options: &ClientOptions) -> Result<Endpoint, PullcordError> {
         })
         .map_err(wrong)?
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        .http2_keep_alive_interval(options.keepalive)
+        .keep_alive_timeout(options.keepalive_timeout);
     if endpoint.uri().scheme_str() != Some("https") {
         return Ok(endpoint);
     }

@@ -43,6 +43,12 @@ interface Request {
   readonly target?: string;
   readonly metadata?: Record<string, string>;
   readonly actor?: string;
+  /** Seconds. */
+  readonly keepalive?: number;
+  /** Seconds. */
+  readonly keepalive_timeout?: number;
+  /** Seconds. */
+  readonly reconnect_for?: number;
   readonly spec?: string;
   readonly request?: string;
   readonly run_id?: string;
@@ -59,9 +65,16 @@ class Driver {
   readonly #streams: RunStream[] = [];
 
   readonly #operations: Record<string, (request: Request) => Answer | Promise<Answer>> = {
-    connect: ({ target, metadata, actor }) => {
+    connect: ({ target, metadata, actor, keepalive, keepalive_timeout, reconnect_for }) => {
+      const reconnectForMs = inMs(reconnect_for);
       this.#client.close();
-      this.#client = connect(target, { metadata, actor });
+      this.#client = connect(target, {
+        metadata,
+        actor,
+        keepaliveMs: inMs(keepalive),
+        keepaliveTimeoutMs: inMs(keepalive_timeout),
+        pace: reconnectForMs === undefined ? {} : { reconnectForMs },
+      });
       return { language: "typescript", version: VERSION };
     },
     run: ({ spec, timeout }) =>

@@ -14,8 +14,8 @@ export const DEFAULT_TARGET = "127.0.0.1:50051";
 /** A terminal event repeats all of a run's output, and a snapshot its input besides. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
-/** A line that died in silence is noticed within 40 s while a call is open on it. */
-const KEEPALIVE = { pingIntervalMs: 30_000, pingTimeoutMs: 10_000 };
+const KEEPALIVE_MS = 30_000;
+const KEEPALIVE_TIMEOUT_MS = 10_000;
 
 export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
   /**
@@ -28,6 +28,10 @@ export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
    * used at once.
    */
   readonly token?: string | (() => string | Promise<string>) | undefined;
+  /** How long a connection may be silent, while a call is open, before it is pinged; 30 s unless set. */
+  readonly keepaliveMs?: number | undefined;
+  /** How long a ping may go unanswered before the connection is lost; 10 s unless set. */
+  readonly keepaliveTimeoutMs?: number | undefined;
   /** See every call, for instance to add a token that is renewed. */
   readonly interceptors?: Interceptor[] | undefined;
 }
@@ -37,12 +41,17 @@ export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
  * broke. Unless `options` say another, by `actor` or in `metadata`, the actor is `user@host` of this process.
  */
 export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions = {}): RunClient {
-  const { tls = false, interceptors: given = [], metadata, token, ...rest } = options;
+  const { tls = false, interceptors: given = [], metadata, token, ...others } = options;
+  const {
+    keepaliveMs: pingIntervalMs = KEEPALIVE_MS,
+    keepaliveTimeoutMs: pingTimeoutMs = KEEPALIVE_TIMEOUT_MS,
+    ...rest
+  } = others;
   const interceptors = token === undefined ? given : [bearer(token), ...given];
   const said = new Headers(metadata);
   const baseUrl = `${tls === false ? "http" : "https"}://${target}`;
   const session = typeof tls === "boolean" ? undefined : tls;
-  const sessionManager = new Line(baseUrl, KEEPALIVE, session);
+  const sessionManager = new Line(baseUrl, { pingIntervalMs, pingTimeoutMs }, session);
   const transport = createGrpcTransport({
     baseUrl,
     interceptors,

@@ -21,6 +21,9 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 CALL_TIMEOUT = 30.0
 """Seconds that a call may take which neither follows a run nor waits for one."""
 
+KEEPALIVE = 30.0
+KEEPALIVE_TIMEOUT = 10.0
+
 Options = Sequence[tuple[str, Any]]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -29,9 +32,6 @@ CHANNEL_OPTIONS: Options = (
     # A terminal event repeats all of a run's output, and a snapshot its input besides.
     ("grpc.max_receive_message_length", 64 * MIB),
     ("grpc.max_send_message_length", 64 * MIB),
-    # A connection that died in silence is noticed within 40 s while a call is open on it.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     # Else gRPC waits up to two minutes before it tries a server again that has come back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 3_000),
@@ -70,9 +70,18 @@ def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:
     return RunSpec(runnable=runnable, input=input, **spec)
 
 
-def channel_options(options: Iterable[tuple[str, Any]]) -> Options:
+def channel_options(
+    options: Iterable[tuple[str, Any]],
+    keepalive: float = KEEPALIVE,
+    keepalive_timeout: float = KEEPALIVE_TIMEOUT,
+) -> Options:
     """The channel's options; the caller's come last and win."""
-    merged = {**dict(CHANNEL_OPTIONS), **dict(options)}
+    merged = {
+        **dict(CHANNEL_OPTIONS),
+        "grpc.keepalive_time_ms": int(keepalive * 1000),
+        "grpc.keepalive_timeout_ms": int(keepalive_timeout * 1000),
+        **dict(options),
+    }
     # Or the core waits a minute for the answer to a ping, whatever keepalive_timeout says.
     merged.setdefault("grpc.http2.ping_timeout_ms", merged["grpc.keepalive_timeout_ms"])
     return tuple(merged.items())

@@ -14,6 +14,8 @@ import grpc
 
 from pullcord.client.calls import (
     DEFAULT_TARGET,
+    KEEPALIVE,
+    KEEPALIVE_TIMEOUT,
     Metadata,
     Options,
     SpecOptions,
@@ -59,6 +61,8 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         actor: str | None = None,
         options: Iterable[tuple[str, Any]] = (),
         pace: Pace = Pace(),  # noqa: B008  # a frozen value
+        keepalive: float = KEEPALIVE,
+        keepalive_timeout: float = KEEPALIVE_TIMEOUT,
         channel: ChannelT | None = None,
     ) -> None:
         """
@@ -74,6 +78,10 @@ class Face(ABC, Generic[StreamT, ChannelT]):
             actor: who calls, shown in receipts and events; None: `user@host` of this process.
             options: gRPC channel options; they replace the client's own.
             pace: how the client reconnects to a stream that broke.
+            keepalive: seconds of silence, while a call is open, after which the connection is
+                pinged.
+            keepalive_timeout: seconds without an answer to a ping, after which the connection is
+                lost.
             channel: used instead of a new one; its owner closes it.
         """
         if token is not None and channel is None:
@@ -83,7 +91,7 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         self._channel: Any = channel
         self._owns_channel = channel is None
         if channel is None:
-            settings = channel_options([*self._options, *options])
+            settings = channel_options([*self._options, *options], keepalive, keepalive_timeout)
             if credentials is None:
                 self._channel = self._grpc.insecure_channel(target, settings)
             else:

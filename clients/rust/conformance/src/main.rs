@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use prost::Message;
 use pullcord::v1::ContinueRunRequest;
 use pullcord::{
-    ClientOptions, Payload, PullcordError, RunClient, RunEvent, RunStream, StreamOptions,
+    ClientOptions, Pace, Payload, PullcordError, RunClient, RunEvent, RunStream, StreamOptions,
 };
 use serde_json::{Map, Value, json};
 
@@ -87,13 +87,21 @@ impl Driver {
     fn connect(&mut self, request: &Request) -> Answer {
         self.streams.clear();
         let metadata = request.0["metadata"].as_object().into_iter().flatten();
+        let usual = ClientOptions::default();
+        let time = |key, default| request.seconds(key).unwrap_or(default);
         self.client = Some(RunClient::with_options(ClientOptions {
             target: request.text("target")?,
             metadata: metadata
                 .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
                 .collect(),
             actor: request.text("actor").ok(),
-            ..ClientOptions::default()
+            pace: Pace {
+                reconnect_for: time("reconnect_for", usual.pace.reconnect_for),
+                ..usual.pace
+            },
+            keepalive: time("keepalive", usual.keepalive),
+            keepalive_timeout: time("keepalive_timeout", usual.keepalive_timeout),
+            ..usual
         })?);
         Ok(json!({"language": "rust", "version": env!("CARGO_PKG_VERSION")}))
     }
@@ -132,9 +140,13 @@ impl Request {
 
     fn options(&self) -> StreamOptions {
         StreamOptions {
-            timeout: self.0["timeout"].as_f64().map(Duration::from_secs_f64),
+            timeout: self.seconds("timeout"),
             ..StreamOptions::default()
         }
+    }
+
+    fn seconds(&self, key: &str) -> Option<Duration> {
+        self.0[key].as_f64().map(Duration::from_secs_f64)
     }
 }
 
