@@ -88,6 +88,29 @@ async def test_an_answer_that_was_withheld_fails_unless_something_was_said(
     assert failed(await run(server), "withheld")
     server.answers(*says("Once", "content_filter"))
     assert (await run(server)).content == "Once"
+    filtered = {"error": {"message": "It was filtered.", "code": "content_filter"}}
+    server.answers(Reply(400, filtered))
+    output = await run(server)
+    assert failed(output, "withheld the answer: It was filtered.")
+    assert output.finish_reason is FinishReason.CONTENT_FILTER
+    server.answers(HI, filtered)
+    output = await run(server)
+    assert (output.status, output.content) == (RunStatus.completed, "hi")
+
+
+async def test_thinking_in_the_text_is_no_part_of_the_output(server: MisbehavingServer) -> None:
+    """Neither the output nor the next request holds it; the author can say otherwise."""
+    server.answers(*says("<think>hm</think>\n\nhi"))
+    agent = agent_of(server)
+    assert (await agent.arun("?", session_id="thinks")).content == "hi"
+    await agent.arun("?", session_id="thinks")
+    assert "hm" not in str(server.requests[-1].body)
+    for tags, answer in (("text", "<think>hm</think>\n\nhi"), ("begun", "hi")):
+        model = made(server, think_tags=tags)
+        server.answers(*says("<think>hm</think>\n\nhi" if tags == "text" else "hm</think>hi"))
+        assert (await Agent(name="b", model=model).arun("?")).content == answer
+    with pytest.raises(ValueError, match="think_tags"):
+        made(server, think_tags="maybe")
 
 
 async def test_a_refusal_fails_the_run(server: MisbehavingServer) -> None:

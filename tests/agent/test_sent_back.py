@@ -18,6 +18,8 @@ from pullcord.run.cancel import CancelMode
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ToolCallState
+from pullcord.run.finish import FinishReason
+from pullcord.run.message import Part
 from pydantic import BaseModel, field_serializer
 
 from tests.agent.making import closed, made
@@ -214,6 +216,26 @@ async def test_no_turn_poisons_its_session(server: MisbehavingServer) -> None:
                 agent.cancel_run(run_id)
     assert (chunk.status, chunk.content) == (RunStatus.completed, "fine")
     assert len(server.requests) == len(answers)
+
+
+async def test_a_message_that_a_filter_withheld_is_not_shown_again(
+    server: MisbehavingServer,
+) -> None:
+    """A filter that refuses every request with a certain text refuses one turn, not the session."""
+    flagged = Reply(400, {"error": {"message": "no", "code": "content_filter"}})
+    server.script = lambda body, _: [flagged] if "forbidden" in str(body) else says("fine")
+    agent = Agent(name="w", model=made(server))
+    parts = [Part("forbidden too")]
+    refused = await agent.arun("forbidden", parts=parts, session_id="withheld")
+    assert (refused.status, refused.finish_reason) == (
+        RunStatus.error,
+        FinishReason.CONTENT_FILTER,
+    )
+    assert "withheld" in refused.error
+    for _ in range(2):
+        output = await agent.arun("?", session_id="withheld")
+        assert (output.status, output.content) == (RunStatus.completed, "fine")
+    assert "is not shown again" in str(server.requests[-1].body)
 
 
 # --- however a tool ends

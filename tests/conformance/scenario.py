@@ -56,7 +56,7 @@ class Scenario:
     connect: Mapping[str, Any] = field(default_factory=dict)
     """What else the driver is connected with, such as `reconnect_for`."""
     apart: bool = False
-    """The server is a process of its own, which can be frozen; both sides have a short keepalive."""
+    """The server is a process of its own, which can be frozen; both sides ping often."""
     skips: Sequence[int] = ()
     """Numbers of events that no client shows."""
 

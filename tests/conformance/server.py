@@ -1,7 +1,7 @@
 """The server of the suite: scripted runnables in a worker of a real server, with small bounds.
 
-`python -m tests.conformance.server [HOST:PORT]` serves it by itself, for `--target`. `Apart` is such a
-process, which can be frozen.
+`python -m tests.conformance.server [HOST:PORT]` serves it by itself, for `--target`. `Apart` is such
+a process, which can be frozen.
 """
 
 import signal
@@ -54,7 +54,7 @@ KEEPALIVE = 1.0
 
 
 class Apart:
-    """The same server in a process of its own, which notices within seconds that a client is frozen.
+    """The same server in a process of its own, which notices a frozen client within seconds.
 
     Use it in `with`.
     """

@@ -194,6 +194,30 @@ TOOLS = [
     row("arguments without end", calls(*(piece(index=0, name="now", arguments="x" * 99_999) for i in range(11))), Fails("1048576")),
 ]  # fmt: skip
 
+THOUGHT = [
+    row("thinking in the text", says("<think>hm</think>hi"), Means("hi", "hm")),
+    row("thinking in the text, with blank lines", says("\n<think>\nhm\n</think>\n\nhi"), Means("hi", "hm\n")),
+    row("no thought in the text", says("<think>\n\n</think>\n\nhi"), Means("hi")),
+    row("a tag split over deltas", [*(delta(content=c) for c in "<think>hm</think>hi"), END], Means("hi", "hm")),
+    row("tags and blanks split over deltas", [*(delta(content=c) for c in (" ", "<thi", "nk", ">", "\nh", "m</", "thi", "nk>\n", "\n", "hi", " <", "/think>")), END],
+        Means("hi </think>", "hm")),
+    row("thinking that never ends", says("<think>hm, <b"), Means("", "hm, <b")),
+    row("half a tag at the end", [delta(content="<thi"), END], Means("<thi")),
+    row("half a closing tag at the end", [delta(content="<think>hm</thi"), END], Means("", "hm</thi")),
+    row("nothing but blanks", says("  "), Means("  ")),
+    row("a tag that is mentioned later", says("Use <think>hm</think> so."), Means("Use <think>hm</think> so.")),
+    row("a tag that is mentioned later, in pieces", [delta(content="A: "), delta(content="<think>"), delta(content="hm</think>"), END], Means("A: <think>hm</think>")),
+    row("a tag after the thinking", says("<think>hm</think>So: <think>x</think>"), Means("So: <think>x</think>", "hm")),
+    row("another tag that begins alike", says("<thinker>x"), Means("<thinker>x")),
+    row("a tag after thinking told apart", [delta(reasoning_content="hm"), *says("<think>x</think>")], Means("<think>x</think>", "hm")),
+    row("thinking in the text as Gemini has it", says("<thought>hm</thought>hi"), Means("hi", "hm")),
+    row("thinking in the text as Mistral has it", says("[THINK]hm[/THINK]hi"), Means("hi", "hm")),
+    row("thinking in the text, then a call", calls(delta(content="<think>hm</think>\n"), piece(index=0, id="a", name="weather", arguments=ROME)), Means("", "hm", ONE, CALLS)),
+    row("thinking in the text of JSON", [Reply(200, whole({"content": "<think>hm</think>hi"}))], Means("hi", "hm")),
+    row("thinking in the text, cut off", says("<think>hm", "length"), Means("", "hm", reason=LENGTH)),
+    row("thinking in parts of text", [delta(content=[{"type": "text", "text": "<think>h"}]), delta(content=[{"type": "text", "text": "m</think>hi"}]), END], Means("hi", "hm")),
+]  # fmt: skip
+
 ENDS = [
     *(row(f"finish reason {word!r}", says("hi", word), Means("hi", reason=reason)) for word, reason in (
         ("stop", "stop"), ("STOP", "stop"), ("end_turn", "stop"), ("eos", "stop"), ("length", LENGTH), ("max_tokens", LENGTH),
@@ -235,6 +259,7 @@ ROWS: list[Row] = [
     *framed([delta(content="hell"), delta(content="o"), END], "hello"),
     *FIELDS,
     *TOOLS,
+    *THOUGHT,
     *ENDS,
     *USAGE,
 ]

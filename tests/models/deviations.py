@@ -125,6 +125,7 @@ def framed(whole: Sequence[Piece], text: str) -> list[Row]:
         row("endless depth", ["[" * 100_000], Fails("not JSON")),
         row("a number of 5,000 digits", ['{"choices": ' + "9" * 5000 + "}"], Fails("not JSON")),
         *_errors(whole[0], text[:4]),
+        *_filtered(whole[0], text[:4]),
     ]
 
 
@@ -152,6 +153,86 @@ _WORDS = {
         "error": {"message": "Provider returned error", "metadata": {"raw": "quota gone"}}
     },
 }
+
+
+_FILTERS: dict[str, tuple[int, Any]] = {
+    "Azure": (
+        400,
+        {
+            "error": {
+                "message": "The response was filtered due to the prompt triggering a policy.",
+                "type": None,
+                "param": "prompt",
+                "code": "content_filter",
+                "status": 400,
+                "innererror": {
+                    "code": "ResponsibleAIPolicyViolation",
+                    "content_filter_result": {"hate": {"filtered": True, "severity": "high"}},
+                },
+            }
+        },
+    ),
+    "Azure, by innererror alone": (
+        400,
+        {"error": {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}},
+    ),
+    "Azure, behind a gateway": (
+        400,
+        {"statusCode": 400, "message": "triggering Azure OpenAI's content management policy."},
+    ),
+    "OpenAI": (400, {"error": {"message": "Invalid prompt: flagged", "code": "invalid_prompt"}}),
+    "Anthropic": (
+        400,
+        {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error",
+                "message": "Output blocked by content filtering policy",
+            },
+        },
+    ),
+    "Vertex AI": (
+        400,
+        [
+            {
+                "error": {
+                    "code": 400,
+                    "message": "The prompt contains words that violate Google's Responsible AI "
+                    "practices.",
+                    "status": "INVALID_ARGUMENT",
+                }
+            }
+        ],
+    ),
+    "OpenRouter": (
+        403,
+        {
+            "error": {
+                "code": 403,
+                "message": "It requires moderation on X. Your input was flagged for 'violence'.",
+                "metadata": {"reasons": ["violence"], "flagged_input": "…"},
+            }
+        },
+    ),
+    "LiteLLM": (
+        400,
+        {"error": {"message": "litellm.ContentPolicyViolationError: no", "code": "400"}},
+    ),
+    "DeepSeek": (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request"}}),
+    "Alibaba": (400, {"error": {"message": "no", "code": "data_inspection_failed"}}),
+}
+
+
+def _filtered(begun: Piece, text: str) -> list[Row]:
+    """A filter that says so by an error is no failure of the provider's."""
+    rows = []
+    for name, (status, body) in _FILTERS.items():
+        rows += [
+            row(f"{status}, filtered by {name}", [Reply(status, body)], Means(reason=FILTER)),
+            row(f"200, filtered by {name}", [Reply(200, body)], Means(reason=FILTER)),
+            row(f"filtered in the stream by {name}", [begun, body], Means(text, reason=FILTER)),
+        ]
+    return rows
 
 
 def _errors(begun: Piece, text: str) -> list[Row]:

@@ -161,6 +161,8 @@ USAGE = [
 ROWS: list[Row] = [*framed([said("hell"), said("o"), END], "hello"), *ITEMS, *CALL, *ENDS, *USAGE]
 
 ROWS += [
+    row("thinking in the text, four times", [said("<think>h"), said("m</think>"), said("hi"), event("response.output_text.done", text="<think>hm</think>hi"), done(message("<think>hm</think>hi")), completed((message("<think>hm</think>hi"),))], Means("hi", "hm")),
+    row("failed by a filter", [said("hi"), event("response.failed", response=response("failed", error={"code": "invalid_prompt", "message": "no"}))], Means("hi", reason=FILTER)),
     row("a text that is a list at its end", [event("response.output_text.done", text=["h", "i"]), completed()], Means("hi")),
     row("output that is text", [Reply(200, response(output="hi"))], Means("hi")),
     row("another API", [{"choices": [{"delta": {"content": "hi"}}]}, "[DONE]"], Fails("no answer of this API")),

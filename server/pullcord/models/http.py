@@ -17,11 +17,20 @@ from weakref import WeakKeyDictionary
 
 import httpx2  # what all of the SDKs stand on
 
-from pullcord.models.base import Media, Model, ModelChunk, ModelError, ModelRequest, Price
+from pullcord.models.base import (
+    Finished,
+    Media,
+    Model,
+    ModelChunk,
+    ModelError,
+    ModelRequest,
+    Price,
+)
 from pullcord.models.files import check_media
 from pullcord.models.prices import cost
 from pullcord.models.reading.answer import Answer, Interrupted, read_answer
 from pullcord.models.reading.failures import (
+    Withheld,
     failure_in,
     fit,
     model_error,
@@ -31,6 +40,7 @@ from pullcord.models.reading.failures import (
 from pullcord.models.reading.text import sendable
 from pullcord.models.retrying import retried
 from pullcord.models.throttle import Throttle
+from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
 
 _SILENCE, _CONNECT = 600.0, 10.0
@@ -147,6 +157,8 @@ class HttpModel(Model):
                     if failed.retry_after is None:
                         failed.retry_after = retry_after(response.headers)
                     raise
+        except Withheld as told:
+            yield Finished(FinishReason.CONTENT_FILTER, told.words)
         except CannotAsk as error:
             said = fit(str(error), secrets)
             raise ModelError("the model cannot be asked", said=said) from error

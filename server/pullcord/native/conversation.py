@@ -16,6 +16,7 @@ from pullcord.models.base import (
     SystemMessage,
     UserMessage,
 )
+from pullcord.native.endings import AnswerWithheld
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCallState
 from pullcord.run.message import TEXTUAL, Given, Part, Role
@@ -26,6 +27,10 @@ from pullcord.run.takes import Takes
 
 _NO_INPUT = "[no input]"
 """Many providers take no empty message."""
+
+
+_WITHHELD = "[this message was withheld by a filter, and is not shown again]"
+"""A filter that refused it once would refuse every later turn that shows it again."""
 
 
 def system_text(description: str, instructions: str | Iterable[str]) -> str:
@@ -52,7 +57,7 @@ def conversation(system: str, history: Iterable[Run], given: Given) -> list[Mess
     system = "\n\n".join(filter(None, (system, *told)))
     messages: list[Message] = [SystemMessage(system)] if system else []
     for run in history:
-        messages.append(_user((run.input,), run.parts))
+        messages.append(_user((_WITHHELD if _is_withheld(run) else run.input,), run.parts))
         messages.append(AssistantMessage(_answer(run)))
     messages += [_brought(m) for m in given.messages if m.role is not Role.SYSTEM]
     data = canonical(given.data) if given.data else ""
@@ -79,19 +84,25 @@ def _with_files(history: Sequence[Run], takes: Takes) -> list[Run]:
     failures = (number for number, run in enumerate(history) if _is_failure(run))
     failed = max(failures, default=-1)
     return [
-        replace(run, parts=tuple(_shown_again(part, number, failed, takes) for part in run.parts))
+        replace(
+            run, parts=tuple(_shown_again(run, part, number, failed, takes) for part in run.parts)
+        )
         for number, run in enumerate(history)
     ]
 
 
 def _is_failure(run: Run) -> bool:
-    error = run.error
-    return error is not None and error.type == ModelError.__name__ and not run.output
+    is_refused = run.error is not None and run.error.type == ModelError.__name__
+    return (is_refused or _is_withheld(run)) and not run.output
 
 
-def _shown_again(part: Part, number: int, failed: int, takes: Takes) -> Part:
+def _is_withheld(run: Run) -> bool:
+    return run.error is not None and run.error.type == AnswerWithheld.__name__
+
+
+def _shown_again(run: Run, part: Part, number: int, failed: int, takes: Takes) -> Part:
     is_known = number != failed if part.text is not None else number > failed
-    if is_known and not takes.violations([part], (), ""):
+    if is_known and not _is_withheld(run) and not takes.violations([part], (), ""):
         return part
     return Part(media_type=part.kind, name=part.name)
 

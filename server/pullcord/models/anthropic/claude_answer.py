@@ -32,8 +32,6 @@ class ClaudeAnswer(Answer):
         self._calls = Calls(frozenset(names))
         self._blocks: list[dict[str, Any]] = []  # as they go back, in their order
         self._by_index: dict[int | None, int] = {}
-        self._reason: FinishReason | None = None
-        self._words = ""
         self._counts: dict[str, int] = {}
         self._usage: Usage | None = None
 
@@ -54,16 +52,16 @@ class ClaudeAnswer(Answer):
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
-        if self._reason is None:
+        if self.reason is None:
             self.check_understood()
         calls = list(self._calls.whole())
         yield from calls
         if kept := self._to_keep(calls):
             yield Kept(kept)
-        reason = self._reason or FinishReason.STOP
+        reason = self.reason or FinishReason.STOP
         if calls and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
-        yield self.finished(reason, self._words)
+        yield self.finished(reason, self.words)
 
     def _read_event(self, type_: str, frame: Mapping[str, Any]) -> Iterator[ModelChunk]:
         index = values.index(frame.get("index"))
@@ -103,13 +101,9 @@ class ClaudeAnswer(Answer):
 
     def _ended(self, told: Any) -> None:
         ended = values.reason(told)
-        if ended is None:
-            return
-        reason, words = ended
-        if self._reason is None or values.graver(self._reason, reason) is reason:
-            self._reason, self._words = reason, words
-        self.refused = self.refused or reason is FinishReason.REFUSAL
-        self.is_whole = True
+        if ended is not None:
+            self.refused = self.refused or ended[0] is FinishReason.REFUSAL
+            self.ended(*ended)
 
     # --- blocks
 

@@ -51,8 +51,6 @@ class GeminiAnswer(Answer):
         self._parts: list[dict[str, Any]] = []
         self._candidate: int | None = None
         self._is_signed = False
-        self._reason: FinishReason | None = None
-        self._words = ""
         self._usage: Usage | None = None
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
@@ -74,7 +72,7 @@ class GeminiAnswer(Answer):
                     yield from self._read_candidate(candidate)
             blocked = _get(_get(frame, "promptFeedback"), "blockReason")
             if values.name(blocked) not in ("", *_NO_REASON):
-                self._end_for(FinishReason.CONTENT_FILTER, values.name(blocked))
+                self.ended(FinishReason.CONTENT_FILTER, values.name(blocked))
             yield from self._told(_get(frame, "usageMetadata"))
 
     def end(self) -> Iterator[ModelChunk]:
@@ -82,16 +80,16 @@ class GeminiAnswer(Answer):
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
-        if self._reason is None:
+        if self.reason is None:
             self.check_understood()
         calls = list(self._calls.whole())
         yield from calls
         if self._is_signed and (kept := values.kept(self._whole_parts())):
             yield Kept(kept)
-        reason = self._reason or FinishReason.STOP
+        reason = self.reason or FinishReason.STOP
         if calls and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
-        yield self.finished(reason, self._words)
+        yield self.finished(reason, self.words)
 
     def _fail_if_told(self, event: str, frame: Any) -> None:
         if not isinstance(frame, Mapping):
@@ -114,12 +112,7 @@ class GeminiAnswer(Answer):
         if ended is not None:
             message = values.name(_get(candidate, "finishMessage"))
             words = ": ".join(filter(None, (ended[1], message)))
-            self._end_for(ended[0], words)
-
-    def _end_for(self, reason: FinishReason, words: str) -> None:
-        if self._reason is None or values.graver(self._reason, reason) is reason:
-            self._reason, self._words = reason, words
-        self.is_whole = True
+            self.ended(ended[0], words)
 
     def _read_part(self, part: Mapping[str, Any]) -> Iterator[ModelChunk]:
         self._keep(part)

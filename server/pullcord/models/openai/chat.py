@@ -43,7 +43,7 @@ class OpenAIChat(OpenAIModel):
     )
 
     def _answer(self, names: list[str], secrets: list[str]) -> Answer:
-        return ChatAnswer("openai", names, secrets)
+        return ChatAnswer("openai", names, secrets, think_tags=self._think_tags)
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {

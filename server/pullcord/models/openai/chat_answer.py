@@ -13,6 +13,7 @@ from pullcord.models.reading.answer import Answer
 from pullcord.models.reading.calls import Calls
 from pullcord.models.reading.failures import failure_in, fit, model_error, words_of
 from pullcord.models.reading.frames import DONE
+from pullcord.models.reading.thinking import ThinkTags
 from pullcord.models.reading.values import Kind
 from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
@@ -41,14 +42,19 @@ _FUNCTION = frozenset({"name", "arguments", "description", "parameters", "strict
 class ChatAnswer(Answer):
     """One answer of `/chat/completions`, streamed or whole."""
 
-    def __init__(self, provider: str, names: Iterable[str], secrets: Iterable[str] = ()) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        provider: str,
+        names: Iterable[str],
+        secrets: Iterable[str] = (),
+        *,
+        think_tags: ThinkTags = "split",
+    ) -> None:
+        super().__init__(think_tags)
         self.provider = provider
         self._secrets = tuple(secrets)
         self._calls = Calls(frozenset(names))
         self._choice: int | None = None
-        self._reason: FinishReason | None = None
-        self._words = ""
         self._usage: Usage | None = None
         self._kept: dict[str, Any] = {}
         self._kept_text: dict[str, list[str]] = {}
@@ -85,7 +91,7 @@ class ChatAnswer(Answer):
         yield from calls
         if kept := self._to_keep():
             yield Kept(kept)
-        yield self.finished(self._why(calls), self._words)
+        yield self.finished(self._why(calls), self.words)
 
     def _fail_if_told(self, event: str, frame: Any) -> None:
         if frame is None or frame == [] or frame == {}:
@@ -134,9 +140,7 @@ class ChatAnswer(Answer):
             reason, words = ended
             if reason is FinishReason.ERROR:
                 words = ": ".join(filter(None, (words, words_of(choice.get("message")))))
-            if self._reason is None or values.graver(self._reason, reason) is reason:
-                self._reason, self._words = reason, words
-            self.is_whole = True
+            self.ended(reason, words)
         yield from self._read_usage(choice)
 
     def _read_message(self, message: Mapping[str, Any]) -> Iterator[ModelChunk]:
@@ -226,8 +230,8 @@ class ChatAnswer(Answer):
         return values.kept(kept)
 
     def _why(self, calls: list[ToolRequest]) -> FinishReason:
-        if self._reason is None:  # some servers say no more than [DONE]
+        if self.reason is None:  # some servers say no more than [DONE]
             return FinishReason.TOOL_CALLS if calls else FinishReason.STOP
-        if self._reason is FinishReason.STOP and calls:
+        if self.reason is FinishReason.STOP and calls:
             return FinishReason.TOOL_CALLS
-        return self._reason
+        return self.reason

@@ -5,7 +5,7 @@ Nothing here knows what a request or an answer looks like.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from pullcord.models.base import Media, Price
@@ -18,6 +18,7 @@ except ImportError as missing:
     ) from missing
 
 from pullcord.models.http import CannotAsk
+from pullcord.models.reading.thinking import ThinkTags
 from pullcord.models.stainless import StainlessModel
 from pullcord.models.throttle import Throttle
 
@@ -42,6 +43,7 @@ class OpenAIModel(StainlessModel):
         extra: Mapping[str, Any] | None = None,
         throttle: Throttle | None = None,
         media: Media | None = None,
+        think_tags: ThinkTags = "split",
     ) -> None:
         """Describes the model; nothing is connected before the first call.
 
@@ -60,10 +62,17 @@ class OpenAIModel(StainlessModel):
             throttle: turns that this model shares with others; None: it waits for none.
             media: the files that it takes: `Media(data=["image/*"])`, or `Media()` for none;
                 None: all that the API takes.
+            think_tags: what `<think>…</think>` means, which some servers leave in the text:
+                `"split"` takes it for thinking if the answer begins with it, `"begun"` takes all
+                for thinking up to `</think>`, and `"text"` leaves it in the text.
 
         Raises:
-            ValueError: the timeout is not more than 0.
+            ValueError: the timeout is not more than 0, or `think_tags` is none of these words.
         """
+        if think_tags not in get_args(ThinkTags):
+            words = ", ".join(map(repr, get_args(ThinkTags)))
+            raise ValueError(f"think_tags must be one of {words}, not {think_tags!r}")
+        self._think_tags = think_tags
         super().__init__(
             id,
             api_key=api_key or os.environ.get("OPENAI_API_KEY"),

@@ -33,7 +33,13 @@ class OpenAIResponses(OpenAIModel):
     media = Media(data=("image/*", "application/*"), uri=("image/*", "application/*", "text/*"))
 
     def _answer(self, names: list[str], secrets: list[str]) -> Answer:
-        return ResponsesAnswer("openai", names, secrets, keeps_reasoning=not self._is_openai)
+        return ResponsesAnswer(
+            "openai",
+            names,
+            secrets,
+            keeps_reasoning=not self._is_openai,
+            think_tags=self._think_tags,
+        )
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -14,6 +14,7 @@ from pullcord.models.reading.calls import Calls
 from pullcord.models.reading.failures import failure_in, model_error, words_of
 from pullcord.models.reading.frames import DONE
 from pullcord.models.reading.text import encodable
+from pullcord.models.reading.thinking import ThinkTags
 from pullcord.models.reading.values import Kind
 from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
@@ -71,9 +72,10 @@ class ResponsesAnswer(Answer):
         secrets: Iterable[str] = (),
         *,
         keeps_reasoning: bool = False,
+        think_tags: ThinkTags = "split",
     ) -> None:
         """Begins with nothing; `keeps_reasoning`: items of it go back though not encrypted."""
-        super().__init__()
+        super().__init__(think_tags)
         self.provider = provider
         self._secrets = tuple(secrets)
         self._keeps_reasoning = keeps_reasoning
@@ -84,8 +86,6 @@ class ResponsesAnswer(Answer):
         self._place: dict[str, int] = {}
         self._usage: Usage | None = None
         self._kept: list[Any] = []
-        self._reason: FinishReason | None = None
-        self._words = ""
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
         """The chunks in one frame."""
@@ -104,16 +104,16 @@ class ResponsesAnswer(Answer):
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
-        if self._reason is None:
+        if self.reason is None:
             self.check_understood()
         calls = list(self._calls.whole())
         yield from calls
         if kept := values.kept(self._kept):
             yield Kept(kept)
-        reason = self._reason or FinishReason.STOP
+        reason = self.reason or FinishReason.STOP
         if calls and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
-        yield self.finished(reason, self._words)
+        yield self.finished(reason, self.words)
 
     def _read_event(self, type_: str, frame: Mapping[str, Any]) -> Iterator[ModelChunk]:
         """The chunks in an event; most of the API's many events only repeat others."""
@@ -250,8 +250,8 @@ class ResponsesAnswer(Answer):
             if not whole and kind is Kind.TEXT:
                 whole = values.text(response.get("output_text") or response.get("output"))
             yield from self._rest(kind, whole, "all")
-        self._reason, self._words = _reason(type_, status, response)
-        self.is_whole = self.is_over = True
+        self.ended(*_reason(type_, status, response))
+        self.is_over = True
 
     def _told(self, usage: Any) -> Iterator[ModelChunk]:
         told = values.usage(usage)

@@ -7,15 +7,16 @@ and asking again are not done here.
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from pullcord.models.base import Finished, ModelChunk, ModelError, Reasoning, Text
-from pullcord.models.reading.failures import fit
+from pullcord.models.reading.failures import Withheld, fit
 from pullcord.models.reading.frames import FrameReader, NotAFrame
 from pullcord.models.reading.text import Joint
-from pullcord.models.reading.values import Kind
+from pullcord.models.reading.thinking import ThinkSplitter, ThinkTags
+from pullcord.models.reading.values import Kind, graver
 from pullcord.run.finish import FinishReason
 
 _GRACE = 1.0
@@ -31,7 +32,11 @@ class Answer(ABC):
 
     provider: str
 
-    def __init__(self) -> None:
+    def __init__(self, think_tags: ThinkTags = "text") -> None:
+        self.reason: FinishReason | None = None
+        """Why it ended, as far as the provider has said so."""
+        self.words = ""
+        """The provider's words for that."""
         self.progress = 0
         """Rises with all that the model says; what keeps a connection alive does not count."""
         self.is_whole = False
@@ -42,6 +47,7 @@ class Answer(ABC):
         self.strange = ""
         """The first frame that said nothing of the answer."""
         self._joints = {kind: Joint() for kind in Kind}
+        self._splitter = ThinkSplitter(think_tags) if think_tags != "text" else None
 
     @abstractmethod
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
@@ -61,14 +67,23 @@ class Answer(ABC):
         """Text that was held back, of characters that are never completed."""
         for kind, joint in self._joints.items():
             yield from self._chunk(kind, joint.flush())
+        if self._splitter is not None:
+            yield from _chunks(self._splitter.flush())
 
     def _chunk(self, kind: Kind, text: str) -> Iterator[ModelChunk]:
-        if not text:
+        splitter = self._splitter
+        if splitter is not None and kind is Kind.TEXT:
+            yield from _chunks(splitter.feed(text))
             return
-        if kind is Kind.REASONING:
-            yield Reasoning(text)
-        else:
-            yield Text(text)
+        if splitter is not None and kind is Kind.REASONING and text:
+            splitter.close()
+        yield from _chunks([(kind, text)])
+
+    def ended(self, reason: FinishReason, words: str = "") -> None:
+        """The provider says why it ended; of several reasons the gravest holds."""
+        if self.reason is None or graver(self.reason, reason) is reason:
+            self.reason, self.words = reason, words
+        self.is_whole = True
 
     def finished(self, reason: FinishReason, words: str = "") -> Finished:
         """The last chunk; a model that has refused has not stopped by itself."""
@@ -91,6 +106,12 @@ class Answer(ABC):
         if self.strange and not self.progress:
             said = f"all that it sent was {fit(self.strange)}"
         return ModelError(words, said=said, provider=self.provider, may_pass=not self.progress)
+
+
+def _chunks(pieces: Iterable[tuple[Kind, str]]) -> Iterator[ModelChunk]:
+    for kind, text in pieces:
+        if text:
+            yield Reasoning(text) if kind is Kind.REASONING else Text(text)
 
 
 class Interrupted(Exception):
@@ -139,6 +160,9 @@ async def read_answer(
                     break
                 if frame.data and not (answer.strange or answer.progress or answer.is_whole):
                     answer.strange = _shown(frame.data)
+        except Withheld as told:  # as an error, after what was said
+            answer.ended(FinishReason.CONTENT_FILTER, told.words)
+            break
         except NotAFrame as error:
             if answer.is_whole:
                 break

@@ -59,12 +59,25 @@ class Failure:
     status: int | None = None
     retry_after: float | None = None
     """Seconds that it wants us to wait."""
+    is_withheld: bool = False
+    """A filter refused what was asked, or withheld the answer."""
+
+
+class Withheld(ModelError):
+    """A failure that is a filter's: the answer ends with it, and asking again is of no use."""
+
+    def __init__(self, words: str, provider: str, status: int | None) -> None:
+        super().__init__(
+            f"the model's provider withheld the answer: {words}", provider=provider, status=status
+        )
+        self.words = words
 
 
 def failure_in(body: Any, headers: Mapping[str, str] | None = None) -> Failure:
     """The failure in a body of any shape."""
     told = retry_after(headers or {})
-    return Failure(words_of(body), status_of(body), _delay_in(body) if told is None else told)
+    wait = _delay_in(body) if told is None else told
+    return Failure(words_of(body), status_of(body), wait, is_withheld(body))
 
 
 def parsed_body(content: bytes) -> Any:
@@ -131,11 +144,62 @@ def _status(value: Any) -> int | None:
     return value if is_status else None
 
 
+def is_withheld(value: Any, depth: int = 0) -> bool:
+    """Whether an error is a filter's, by its codes or, where there are none, by its words."""
+    if depth > _MAX_DEPTH:
+        return False
+    if isinstance(value, str):
+        return _FILTER_WORDS.search(value[: 8 * _MAX_WORDS]) is not None
+    if isinstance(value, list | tuple):
+        return any(is_withheld(item, depth + 1) for item in value[:5])
+    if not isinstance(value, Mapping):
+        return False
+    codes = (value.get(name) for name in _CODES)
+    if "flagged_input" in value or any(
+        isinstance(code, str) and code.lower() in _FILTER_CODES for code in codes
+    ):
+        return True
+    return any(is_withheld(value.get(name), depth + 1) for name in (*_WORDS, *_BEHIND))
+
+
+# How filters name themselves, in `code`, `type` or `status`.
+_FILTER_CODES = frozenset(
+    {
+        "content_filter",  # OpenAI, Azure, Moonshot
+        "responsibleaipolicyviolation",  # Azure, in innererror
+        "content_policy_violation",  # OpenAI, LiteLLM
+        "contentpolicyviolationerror",
+        "invalid_prompt",  # OpenAI's reasoning models
+        "data_inspection_failed",  # Alibaba
+        "datainspectionfailed",
+        "content_policy",
+        "moderation",
+        "moderation_error",
+        "1301",  # Zhipu
+    }
+)
+_BEHIND = ("innererror", "inner_error", "metadata", "provider_specific_fields", "raw")
+_FILTER_WORDS = re.compile(
+    r"(?i)blocked by (?:our |the )?content[- ]filter"  # Anthropic
+    r"|content management policy"  # Azure, behind a gateway that keeps the words alone
+    r"|ContentPolicyViolationError"  # LiteLLM
+    r"|responsible ai practices"  # Vertex AI
+    r"|content exists risk"  # DeepSeek
+    r"|content violates usage guidelines"  # xAI
+    r"|flagged as potentially violating"  # OpenAI
+    r"|considered high risk"  # Moonshot
+    r"|input data may contain inappropriate content"  # Alibaba
+    r"|requires moderation .{0,40}your input was flagged"  # OpenRouter
+)
+
+
 def model_error(
     how: str, failure: Failure, provider: str, secrets: Iterable[str] = (), *, passes: bool = False
 ) -> ModelError:
     """The error for a failure that a provider told of; `how` says how it told."""
     status = failure.status
+    if failure.is_withheld:
+        return Withheld(fit(failure.words, secrets), provider, status)
     words = fit(failure.words, secrets) or "it gave no reason"
     if status in (401, 403):  # these texts repeat parts of the key
         words = "it does not accept the credentials"
