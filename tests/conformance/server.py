@@ -1,7 +1,7 @@
 """The server of the suite: scripted runnables in a worker of a real server, with small bounds.
 
-`python -m tests.conformance.server [HOST:PORT]` serves it by itself, for `--target`. `Apart` is such
-a process, which can be frozen.
+`python -m tests.conformance.server [HOST:PORT]` serves it by itself, for `--target`. `Apart` is
+such a process, which can be frozen.
 """
 
 import signal
