@@ -25,6 +25,7 @@ from tests.transports.harness import (
     State,
     Stream,
     kind_of,
+    refusal,
     seconds,
     v1,
 )
@@ -517,6 +518,38 @@ def test_a_conversation_of_the_caller_s_is_told(
     assert messages[0]["role"] in ("system", "developer")
     assert [m["role"] for m in messages[1:]] == ["user", "assistant", "user"]
     assert "the plum is ripe" in str(messages[-1]["content"])
+
+
+FILES = {
+    "spec.parts[0].data": {"parts": [run_pb2.Part(data=b"\x89PNG", media_type="image/png")]},
+    "spec.parts[0].uri": {
+        "parts": [run_pb2.Part(uri="https://example.com/a.pdf", media_type="application/pdf")]
+    },
+    "spec.messages[0].parts[1].data": {
+        "messages": [
+            run_pb2.Message(
+                role=run_pb2.MESSAGE_ROLE_USER,
+                parts=[
+                    run_pb2.Part(text="look"),
+                    run_pb2.Part(data=b"RIFF", media_type="audio/wav", name="a.wav"),
+                ],
+            )
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("field", FILES)
+def test_a_file_that_it_cannot_take_is_refused_before_the_run_begins(
+    kind: Any, model: OpenAIServer, serve: Serve, field: str
+) -> None:
+    """By the name of its field, and with what is taken instead; no model is asked."""
+    served = serve(kind.agent(model.base_url))
+    refused = refusal(lambda: served.start("helper", "and this?", **FILES[field]))
+    assert refused.fields == [field]
+    assert "agents/helper takes" in refused.bad_request.field_violations[0].description
+    assert model.exchanges == []
+    assert not served.list().runs
 
 
 def test_many_runs_of_one_object_do_not_meet(kind: Any, model: OpenAIServer, serve: Serve) -> None:
