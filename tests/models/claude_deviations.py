@@ -119,6 +119,13 @@ ROWS: list[Row] = [
 ]  # fmt: skip
 
 ROWS += [
+    row("a stop reason beside the delta", [*HI, event("message_delta", stop_reason="max_tokens"), STOPPED], Means("hi", reason=LENGTH)),
+    row("a stop reason in message_stop", [*HI, event("message_stop", stop_reason="max_tokens")], Means("hi", reason=LENGTH)),
+    row("JSON without a type", [Reply(200, {"id": "m", "role": "assistant", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"})], Means("hi")),
+    row("a delta that is text", [event("content_block_delta", index=0, delta="hi"), *end()], Means("hi")),
+    row("a name with its namespace", [*call(name="functions.weather"), *end("tool_use")], CALLED),
+    row("an index of -1, and no start", [start(), said("hi", -1), *end()], Means("hi")),
+    row("empty arguments within the text", [start(), block(0, text=""), delta(0, type="input_json_delta", partial_json=""), said("h"), delta(0, type="input_json_delta", partial_json=""), said("i"), *end()], Means("hi")),
     row("content that is text", [event("message", content="hi", stop_reason="end_turn")], Means("hi")),
     row("another API", [{"choices": [{"delta": {"content": "hi"}}]}, "[DONE]"], Fails("no answer of this API")),
     row("a tool of the provider's", [start(), block(0, "server_tool_use", id="s", name="web_search", input={}), said("hi", 1), *end()], Means("hi")),

@@ -83,6 +83,7 @@ ROWS: list[Row] = [
     # ends
     *(row(f"finish reason {word!r}", [HI, said(finish=word)], Means("hi", reason=reason)) for word, reason in (
         ("MAX_TOKENS", LENGTH), ("SAFETY", FILTER), ("RECITATION", FILTER), ("PROHIBITED_CONTENT", FILTER), ("MALFORMED_FUNCTION_CALL", ERROR), ("BECAUSE", OTHER),
+        ("IMAGE_PROHIBITED_CONTENT", FILTER), ("IMAGE_RECITATION", FILTER), ("MODEL_ARMOR", FILTER), ("MALFORMED_RESPONSE", ERROR), ("TOO_MANY_TOOL_CALLS", ERROR), ("MISSING_THOUGHT_SIGNATURE", ERROR),
     )),
     row("an unspecified reason, then one", [said(text("hi"), finish="FINISH_REASON_UNSPECIFIED"), END, HOLD], Means("hi")),
     row("a prompt that is blocked", [{"promptFeedback": {"blockReason": "SAFETY"}, **count(3, None)}], Means(reason=FILTER, tokens=(3, 0))),
@@ -95,6 +96,10 @@ ROWS: list[Row] = [
 ]  # fmt: skip
 
 ROWS += [
+    row("a block reason of 0", [{"promptFeedback": {"blockReason": 0}}, HI, END], Means("hi")),
+    row("a name with its namespace", [said({"functionCall": {"name": "default_api.weather", "args": {"city": "Rome"}}}), END], CALLED),
+    row("a name with its namespace and a colon", [said({"functionCall": {"name": "default_api:weather", "args": {"city": "Rome"}}}), END], CALLED),
+    row("empty content, and a call that is malformed", [{"candidates": [{"content": {}, "finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": "print("}], "usageMetadata": {"promptTokenCount": 9}}], Means(reason=ERROR, tokens=(9, 0))),
     row("within a response", [{"response": HI}, {"response": END}], Means("hi")),
     row("another API", [{"choices": [{"delta": {"content": "hi"}}]}, "[DONE]"], Fails("no answer of this API")),
     row("a thought that says so in words", [said(text("hm", thought="true"), text("hi")), END], Means("hi", "hm")),

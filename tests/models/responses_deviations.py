@@ -161,6 +161,16 @@ USAGE = [
 ROWS: list[Row] = [*framed([said("hell"), said("o"), END], "hello"), *ITEMS, *CALL, *ENDS, *USAGE]
 
 ROWS += [
+    row("text at its end in another place", [said("h"), said("i"), event("response.output_text.done", text="hi", item_id="m1", output_index=1, content_index=0), done(message("hi"), 1), completed((message("hi"),))], Means("hi")),
+    row("text only in a part that begins", [event("response.content_part.added", part={"type": "output_text", "text": "hi"}, output_index=0, content_index=0), END], Means("hi")),
+    row("text only in an item that begins", [added(message("hi")), END], Means("hi")),
+    row("text in an item that begins, and again", [added(message("hi")), said("hi"), done(message("hi")), END], Means("hi")),
+    row("output_text that is a list", [completed(None, output_text=["h", "i"])], Means("hi")),
+    row("arguments only in parsed_arguments", [done(call(None, parsed_arguments={"city": "Rome"})), END], CALLED),
+    row("the type in the object's name", [{"object": "response.output_text.delta", "delta": "hi"}, END], Means("hi")),
+    row("a delta in text", [event("response.output_text.delta", text="hi"), END], Means("hi")),
+    row("a call's name with its namespace", [done(call(name="functions.weather")), END], CALLED),
+    row("two calls in one place, by the items' ids", [added(call("", id="f1", call_id="a")), added(call("", id="f2", call_id="b")), pieces(ROME, item_id="f1"), pieces(OSLO, item_id="f2"), END], Means(calls=BOTH, reason=CALLS)),
     row("thinking in the text, four times", [said("<think>h"), said("m</think>"), said("hi"), event("response.output_text.done", text="<think>hm</think>hi"), done(message("<think>hm</think>hi")), completed((message("<think>hm</think>hi"),))], Means("hi", "hm")),
     row("failed by a filter", [said("hi"), event("response.failed", response=response("failed", error={"code": "invalid_prompt", "message": "no"}))], Means("hi", reason=FILTER)),
     row("a text that is a list at its end", [event("response.output_text.done", text=["h", "i"]), completed()], Means("hi")),

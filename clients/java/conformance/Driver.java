@@ -106,8 +106,7 @@ public final class Driver {
         if (request.has("reconnect_for")) {
             Pace usual = Pace.DEFAULT;
             builder.pace(
-                    new Pace(
-                            time(request, "reconnect_for"), usual.firstDelay(), usual.maxDelay()));
+                    new Pace(time(request, "reconnect_for"), usual.firstDelay(), usual.maxDelay()));
         }
         client = builder.build();
         JsonObject answer = new JsonObject();

@@ -71,11 +71,15 @@ class ClaudeAnswer(Answer):
             case "content_block_start":
                 yield from self._block(index, values.mapping(frame.get("content_block")))
             case "content_block_delta":
-                yield from self._delta(index, values.mapping(frame.get("delta")))
+                delta = frame.get("delta")
+                delta = {"text": delta} if isinstance(delta, str) else values.mapping(delta)
+                yield from self._delta(index, delta)
             case "message_delta":
                 self._ended(values.mapping(frame.get("delta")).get("stop_reason"))
+                self._ended(frame.get("stop_reason"))
                 yield from self._told(frame.get("usage"))
             case "message_stop":
+                self._ended(frame.get("stop_reason"))
                 self.is_whole = self.is_over = True
             case "message":  # all of it at once
                 yield from self._begin(frame)
@@ -84,6 +88,9 @@ class ClaudeAnswer(Answer):
                 pass
             case _ if type_ == "error" or frame.get("error"):
                 raise self._failure(frame)
+            case "" if frame.get("role") and "content" in frame:
+                yield from self._begin(frame)
+                self.is_whole = self.is_over = True
             case "" if any(frame.get(key) for key in ("detail", "errors", "message", "msg")):
                 raise self._failure(frame)
 

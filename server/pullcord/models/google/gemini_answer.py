@@ -36,7 +36,12 @@ _NUMBERS = dict(
     )
 )
 """Of the enum of Vertex AI, for servers that write enums as numbers."""
-_NO_REASON = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
+_NO_REASON = (
+    "FINISH_REASON_UNSPECIFIED",
+    "BLOCK_REASON_UNSPECIFIED",
+    "BLOCKED_REASON_UNSPECIFIED",
+    "0",
+)
 
 
 class GeminiAnswer(Answer):

@@ -61,6 +61,10 @@ class _Said:
         said, whole = encodable("".join(level)), encodable(whole)
         return whole.removeprefix(said) if whole.startswith(said) else ""
 
+    def has_said(self, whole: str) -> bool:
+        """Whether this is all that was said of the item, though its place is another one."""
+        return encodable("".join(self.item)) == encodable(whole)
+
 
 class ResponsesAnswer(Answer):
     """One answer of `/responses`, streamed or whole."""
@@ -86,6 +90,8 @@ class ResponsesAnswer(Answer):
         self._place: dict[str, int] = {}
         self._usage: Usage | None = None
         self._kept: list[Any] = []
+        self._announced: list[tuple[Kind, str]] = []
+        """The text with which items and parts began, for servers that never say it again."""
 
     def read(self, event: str, data: Any) -> Iterator[ModelChunk]:
         """The chunks in one frame."""
@@ -97,10 +103,16 @@ class ResponsesAnswer(Answer):
                 continue
             if not isinstance(frame, Mapping):
                 raise self._failure(str(frame))
-            yield from self._read_event(values.name(frame.get("type")) or event, frame)
+            type_ = values.name(frame.get("type")) or event
+            if not type_ and values.name(frame.get("object")).startswith("response."):
+                type_ = values.name(frame.get("object"))
+            yield from self._read_event(type_, frame)
 
     def end(self) -> Iterator[ModelChunk]:
         """The calls, the data to keep, and why it ended."""
+        if not any(said.all for said in self._said.values()):
+            for kind, piece in self._announced:
+                yield from self.say(kind, piece)
         yield from self.flush()
         if not self.is_whole:
             raise self.broke_off()
@@ -120,7 +132,7 @@ class ResponsesAnswer(Answer):
         item, index = values.mapping(frame.get("item")), values.index(frame.get("output_index"))
         if type_ in _DELTAS:
             self._enter(frame)
-            yield from self._delta(_DELTAS[type_], frame.get("delta"))
+            yield from self._delta(_DELTAS[type_], frame.get("delta", frame.get("text")))
         elif type_ in _PARTS:
             self._enter(frame)
             whole = frame.get("text") or frame.get("refusal")
@@ -129,6 +141,9 @@ class ResponsesAnswer(Answer):
             self._enter(frame)
             for kind, whole in values.spoken(frame.get("part")):
                 yield from self._rest(kind, whole, "part")
+        elif type_ == "response.content_part.added":
+            self._enter(frame)
+            self._announced += values.spoken(frame.get("part"))
         elif type_ == "response.output_item.added":
             self._begin_item(item, index)
         elif type_ == "response.output_item.done":
@@ -172,6 +187,8 @@ class ResponsesAnswer(Answer):
     def _rest(self, kind: Kind, whole: Any, level: str) -> Iterator[ModelChunk]:
         said = self._said[kind]
         whole = "".join(piece for _, piece in values.spoken(whole, kind))
+        if level == "part" and not said.part and said.has_said(whole):
+            return  # in another place than its deltas, as some servers count
         yield from self._delta(kind, said.missing(getattr(said, level), whole))
 
     def _item(self, item: Mapping[str, Any], index: int | None) -> Iterator[ModelChunk]:
@@ -193,6 +210,8 @@ class ResponsesAnswer(Answer):
 
     def _begin_item(self, item: Mapping[str, Any], index: int | None) -> None:
         self.progress += 1
+        if values.name(item.get("type")) == "message":
+            self._announced += values.spoken(item.get("content"))
         if item.get("type") == "function_call":
             call_id = values.name(item.get("call_id")) or values.name(item.get("id"))
             if item.get("id"):
@@ -217,7 +236,8 @@ class ResponsesAnswer(Answer):
 
     def _call(self, item: Mapping[str, Any], index: int | None) -> None:
         call_id = values.name(item.get("call_id")) or values.name(item.get("id"))
-        name, arguments = values.name(item.get("name")), values.arguments(item.get("arguments"))
+        told = item.get("arguments") or item.get("parsed_arguments")
+        name, arguments = values.name(item.get("name")), values.arguments(told)
         if (call_id, name, arguments) in self._whole_calls:
             return
         self._whole_calls.add((call_id, name, arguments))
@@ -248,7 +268,7 @@ class ResponsesAnswer(Answer):
         for kind in Kind:
             whole = "".join(_of_item(item, kind) for item in output)
             if not whole and kind is Kind.TEXT:
-                whole = values.text(response.get("output_text") or response.get("output"))
+                whole = _all_said(response.get("output_text") or response.get("output"), kind)
             yield from self._rest(kind, whole, "all")
         self.ended(*_reason(type_, status, response))
         self.is_over = True

@@ -3,6 +3,7 @@
 Whether a call is executed is not decided here.
 """
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ MAX_CALLS = 256
 """Calls of one answer."""
 MAX_ARGUMENTS = 1024 * 1024
 """Characters of one call's arguments."""
+
+
+_ADDED = re.compile(r"(?:functions|default_api|tools)[.:](.+?)(?::\d+)?")
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class Calls:
         if not (id or name or arguments or extra):
             return
         call = self._of(index, id, name, arguments)
+        if call is not None and not (id or name or closes) and self._is_another(call, arguments):
+            name, call = call.name, None
         if call is None:
             before = self._calls[-1] if self._calls else None
             call = _Call(index)
@@ -105,6 +111,15 @@ class Calls:
             last = self._calls[-1]  # some servers number the pieces and not the calls
             return None if last.is_closed or values.is_whole_object(last.written) else last
         return None if name and self._begins(current, id, name, arguments) else current
+
+    @staticmethod
+    def _is_another(call: _Call, arguments: str) -> bool:
+        """Whether arguments alone are those of another call of the same tool."""
+        return (
+            call.written.strip() not in ("{}", arguments.strip())
+            and values.is_whole_object(arguments)
+            and values.is_whole_object(call.written)
+        )
 
     def _begins(self, current: _Call, id: str, name: str, arguments: str) -> bool:
         """Whether a piece with a name and the place of a call that is there begins another one.
@@ -150,9 +165,17 @@ class Calls:
         for call in self._calls:
             if call.is_doubtful and not call.written:
                 continue
-            id = call.id
-            if not id or id in taken:
-                id = uuid.uuid4().hex[:9]  # Mistral takes nothing but nine letters and digits
-            taken.add(id)
-            arguments = values.whole_arguments(call.written)
-            yield ToolRequest(id, call.name, arguments, values.kept(call.extra) or {})
+            for arguments in values.all_arguments(call.written):
+                id = call.id
+                if not id or id in taken:
+                    id = uuid.uuid4().hex[:9]  # Mistral takes nothing but nine letters and digits
+                taken.add(id)
+                yield ToolRequest(
+                    id, self._known(call.name), arguments, values.kept(call.extra) or {}
+                )
+
+    def _known(self, name: str) -> str:
+        """The tool's own name, where the model adds to it: `functions.now:0`, `default_api.now`."""
+        if name in self._names or not (bare := _ADDED.fullmatch(name)):
+            return name
+        return bare[1] if bare[1] in self._names else name

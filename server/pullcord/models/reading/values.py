@@ -15,6 +15,8 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
 
 _MAX_DEPTH = 8
+_DECODER = json.JSONDecoder()
+_FENCE = re.compile(r"```\w*\s*\n(.*?)\n?```", re.DOTALL)
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _MOST = 2**40
 """More tokens than this no call has; it is a mistake of the provider's."""
@@ -129,9 +131,33 @@ def arguments(value: Any) -> str:
     return json.dumps(sendable(value), ensure_ascii=False)
 
 
+def all_arguments(written: str) -> list[str]:
+    """The arguments of a call that has been read to its end.
+
+    They are several where a server has glued those of several calls together.
+    """
+    whole = whole_arguments(written)
+    if not whole.startswith("{") or _json(whole) is not None:
+        return [whole]
+    found: list[str] = []
+    position = 0
+    while position < len(whole):
+        try:
+            value, end = _DECODER.raw_decode(whole, position)
+        except (ValueError, RecursionError):
+            return [whole]
+        if not isinstance(value, Mapping):
+            return [whole]
+        found.append(whole[position:end])
+        position = next((n for n in range(end, len(whole)) if not whole[n].isspace()), len(whole))
+    return list(dict.fromkeys(found))
+
+
 def whole_arguments(written: str) -> str:
-    """The arguments of a call that has been read to its end: JSON, if the model made no mistake."""
+    """The arguments of one call: JSON, if the model made no mistake."""
     written = encodable(written).strip()
+    if fenced := _FENCE.fullmatch(written):
+        written = fenced[1].strip()
     parsed = _json(written)
     if isinstance(parsed, str):  # encoded twice
         inner = parsed.strip()
@@ -231,10 +257,12 @@ _REASONS = {
     FinishReason.LENGTH: "length max_tokens max_output_tokens max_completion_tokens model_length"
     " max_length token_limit model_context_window_exceeded context_length_exceeded truncated",
     FinishReason.CONTENT_FILTER: "content_filter content_filtered safety prohibited_content"
-    " blocklist spii recitation sensitive moderation blocked image_safety language",
+    " blocklist spii recitation sensitive moderation blocked image_safety language model_armor"
+    " image_prohibited_content image_recitation guardrail_intervened",
     FinishReason.REFUSAL: "refusal refused",
     FinishReason.ERROR: "error network_error failed failure insufficient_system_resource abort"
-    " aborted cancelled canceled server_error timeout malformed_function_call unexpected_tool_call",
+    " aborted cancelled canceled server_error timeout malformed_function_call unexpected_tool_call"
+    " malformed_response too_many_tool_calls missing_thought_signature",
 }
 _REASON_OF = {word: reason for reason, words in _REASONS.items() for word in words.split()}
 

@@ -123,6 +123,9 @@ public final class RunClientBuilder {
                         .maxInboundMessageSize(MAX_MESSAGE_BYTES)
                         .keepAliveTime(keepalive.toNanos(), TimeUnit.NANOSECONDS)
                         .keepAliveTimeout(keepaliveTimeout.toNanos(), TimeUnit.NANOSECONDS)
+                        // A connection that is being made counts as one without calls, and gRPC
+                        // for Java waits for a frozen server's first words without an end.
+                        .keepAliveWithoutCalls(true)
                         .intercept(MetadataUtils.newAttachHeadersInterceptor(entries));
         token.ifPresent(provider -> builder.intercept(new BearerToken(provider)));
         options.accept(builder);
