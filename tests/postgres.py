@@ -94,6 +94,26 @@ class Postgres:
         """Stops it; `immediate` is what a crash is like."""
         self._call("pg_ctl", "stop", "--wait", "--silent", f"--mode={mode}")
 
+    def restart_on_new_timeline(self) -> None:
+        """Restarts it as a standby that takes over does: with all it had, on another timeline."""
+        self.stop("fast")
+        signal_file = self.data / "recovery.signal"
+        signal_file.touch()
+        if self._user is not None:
+            os.chown(signal_file, self._user.pw_uid, self._user.pw_gid)
+        with (self.data / "postgresql.auto.conf").open("a") as file:
+            file.write("restore_command = 'false'\nhot_standby = 'off'\n")
+        self.start()
+
+    def dump(self, database: str, into: Path) -> None:
+        """What an operator's pg_dump makes of one of its databases."""
+        self._call("pg_dump", "--format=custom", f"--file={into}", self.url(database))
+
+    def restore(self, dump: Path, database: str) -> None:
+        """A new database of a dump."""
+        self._call("createdb", f"--maintenance-db={self.url()}", database)
+        self._call("pg_restore", f"--dbname={self.url(database)}", str(dump))
+
     def processes(self) -> list[int]:
         """All its processes, the first one included."""
         first = self.pid

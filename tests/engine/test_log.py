@@ -455,3 +455,30 @@ def test_writers_and_watchers_at_full_speed() -> None:
     assert counts == [log.last_sequence] * 3
     assert results == [log.output()[0]] * 3
     assert sorted(results[0]) == sorted("abc" * per_writer)
+
+
+def test_a_fenced_log_shows_nothing_and_all_of_it_afterwards() -> None:
+    """A watcher waits without turning round while the log is fenced, is woken when that is over,
+    and misses nothing; the end of a log whose store has it is shown all the same."""
+    fenced = True
+    log = EventLog(BIG, BIG, BIG, lambda: None, visible=2, is_fenced=lambda: fenced)
+    watcher, woken = make_watcher(log), threading.Event()
+    for text in ("a", "b", "c"):
+        log.write(text)
+        log.seal()
+    assert watcher.take() == []
+    assert watcher.arm(woken.set)
+    log.write("d")
+    assert watcher.take() == []
+    woken.clear()
+    assert watcher.arm(woken.set)
+    fenced = False
+    log.ring()
+    assert woken.is_set()
+    assert "".join(record.text for record in watcher.take()) == "ab"
+    fenced = True
+    log.finish(RunCompleted)
+    log.show_end()
+    assert not watcher.arm(woken.set)
+    assert watcher.take()
+    assert watcher.ended

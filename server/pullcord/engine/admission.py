@@ -369,6 +369,7 @@ class Admission:
             holds_end=self._store.durable,
             create_time=create_time,
             ask_others=None if self._replicas is None else self._replicas.ask_others,
+            is_fenced=None if self._store.sharing is None else self._store.sharing.is_fenced,
         )
 
     def _port(self, live: LiveRun) -> LivePort:

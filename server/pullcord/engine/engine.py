@@ -116,7 +116,8 @@ class Engine:
                     for one in sharing.claim(names):
                         self._admission.readmit(one, find)
 
-            self._replicas = Replicas(sharing, self._directory, take_over)
+            assert self._recorder is not None
+            self._replicas = Replicas(sharing, self._directory, take_over, self._recorder.record)
             self._admission.join(self._replicas)
             self._replicas.begin()
         return len(waiting)

@@ -28,12 +28,18 @@ class Replicas:
     """The ear of one engine."""
 
     def __init__(
-        self, sharing: Sharing, directory: Directory, take_over: Callable[[], None]
+        self,
+        sharing: Sharing,
+        directory: Directory,
+        take_over: Callable[[], None],
+        record: Callable[[LiveRun], object],
     ) -> None:
-        """`take_over` admits runs that nobody executes; it may block."""
+        """`take_over` admits runs that nobody executes; it may block. `record` records the stop of
+        a run again; it does not."""
         self._sharing = sharing
         self._directory = directory
         self._take_over = take_over
+        self._record = record
         self._changed = threading.Condition()
         self._waiting: dict[Key, Callable[[], None]] = {}
         self._decided: set[tuple[Key, int]] = set()
@@ -105,6 +111,17 @@ class Replicas:
         """All that was live here is stopped; the store has, or gets, another end for it."""
         for live in self._directory.all_here():
             live.break_off(_LOST)
+
+    def unfenced(self) -> None:
+        """What was held back is shown."""
+        for live in self._directory.all_here():
+            live.log.ring()
+
+    def forgotten(self) -> None:
+        """Stops that were accepted are recorded again."""
+        for live in self._directory.all_here():
+            if live.cancellation is not None:
+                self._record(live)
 
     # --- inside
 

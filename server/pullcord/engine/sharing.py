@@ -52,6 +52,13 @@ class Ear(Protocol):
     def fenced(self) -> None:
         """The others took this process for dead: every run that was live here is lost to it."""
 
+    def unfenced(self) -> None:
+        """`Sharing.is_fenced` was true, and is no more: this process lives."""
+
+    def forgotten(self) -> None:
+        """The store may have forgotten the last of what it had recorded: it is another server's
+        copy. What is known here is recorded again."""
+
 
 class Elsewhere(Protocol):
     """A live run that another process executes, as its store has it. Any thread may call, and
@@ -93,6 +100,10 @@ class Sharing(Protocol):
 
     def listen(self, ear: Ear) -> None:
         """From now on this ear hears. Called once, before anything is started."""
+
+    def is_fenced(self) -> bool:
+        """Whether others may take this process for dead now, so that it shows nothing of its live
+        runs. Any thread; quick."""
 
     def claim(self, serves: Collection[str]) -> "Sequence[Waiting]":
         """Takes over runs that nobody executes and that have not begun, of these runnables."""

@@ -1,9 +1,12 @@
 """What becomes of the runs of a replica that dies, or that others take for dead."""
 
 import asyncio
+import threading
 
-from pullcord.run.cancel import CancelCause
+import asyncpg
+from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.events import Gap
+from pullcord.run.scope import LOCAL
 from pullcord.run.state import RunState
 
 from tests.postgres import Database, Postgres
@@ -87,3 +90,75 @@ async def test_a_store_that_stands_still_is_nobodys_death(
         assert not run.state.is_terminal
         await b.client.cancel("r1")
         assert (await a.client.wait("r1")).state is RunState.CANCELLED
+
+
+async def test_a_replica_that_stood_still_shows_nothing_until_it_has_beaten(
+    empty: Database,
+) -> None:
+    """Once its lease is over by its own clock, nobody is shown another event there, though numbers
+    are reserved; and once it has beaten, all of them, without a hole."""
+    async with replica(empty.address) as a:
+        stream = a.client.run("agents/counts", "1000000", run_id="r1")
+        await anext(stream)
+        live = a.server.engine._directory.here(LOCAL, "r1")
+        assert live is not None
+        with a.frozen():
+            while not a.store.is_fenced():
+                await asyncio.to_thread(empty.rows, "select 1")
+            watcher = live.watch(0)
+            made = live.log.seal()
+            while live.log.seal() < min(made + 20, live.log.visible):
+                await asyncio.to_thread(empty.rows, "select 1")
+            assert watcher.take() == []
+            woken = threading.Event()
+            assert watcher.arm(woken.set)
+        assert await asyncio.to_thread(woken.wait, 30)
+        while not (taken := watcher.take()):
+            await asyncio.to_thread(empty.rows, "select 1")
+        assert taken[0].sequence - taken[0].count == 0
+        watcher.close()
+        await a.client.cancel("r1")
+        text = "".join([getattr(event.payload, "text", "") async for event in stream])
+        assert text.split() == [str(n) for n in range(len(text.split()))]
+
+
+async def test_a_new_timeline_is_told_what_it_may_have_forgotten(
+    alone: Database, fragile: Postgres
+) -> None:
+    """After a failover that lost the last moments, accepted stops and reserved numbers are recorded
+    again, and an end that was forgotten becomes LOST; runs at work go on."""
+    async with replica(alone.address) as a:
+        for run_id in ("works", "stopping"):
+            await a.client.start("agents/stubborn", run_id=run_id)
+            while not (await a.client.get(run_id)).output:
+                pass
+        assert [e async for e in a.client.run("agents/words", run_id="ended")]
+        await a.client.cancel("stopping", grace_period=600)
+        (before,) = alone.rows("select incarnation, reserved from run where run_id = 'works'")
+        with a.frozen():
+            await asyncio.to_thread(fragile.restart_on_new_timeline)
+            there = await asyncpg.connect(alone.url)
+            await there.execute("set search_path = pullcord")
+            await there.execute(
+                "update run set stop = null, reserved = 1, state = 2, record = null, output = null,"
+                " expire_time = null, incarnation = $1",
+                before["incarnation"],
+            )
+        rows = {}
+        while (
+            rows.get("ended", [0])[0] != 7
+            or rows["stopping"][1] is None
+            or rows["works"][2] < before["reserved"]
+        ):
+            found = await there.fetch("select run_id, state, stop, reserved, incarnation from run")
+            rows = {row["run_id"]: tuple(row)[1:] for row in found}
+        assert rows["works"][0] == 2
+        assert rows["works"][3] == before["incarnation"]
+        await there.close()
+        lost = await a.client.get("ended")
+        assert lost.cancellation is not None
+        assert lost.cancellation.cause is CancelCause.LOST
+        for run_id in ("works", "stopping"):
+            assert (await a.client.get(run_id)).state.is_terminal is False
+            await a.client.cancel(run_id, mode=CancelMode.IMMEDIATE)
+            assert (await a.client.wait(run_id)).state is RunState.CANCELLED

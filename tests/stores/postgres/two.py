@@ -39,6 +39,14 @@ async def talk(input: str, ctx: RunContext):
         stopped.set()
 
 
+@runnable(id="stubborn")
+async def stubborn(input: str, ctx: RunContext):
+    """Says one word, and then works at what only IMMEDIATE ends."""
+    yield "hello "
+    with ctx.critical():
+        await asyncio.sleep(3600)
+
+
 @runnable(id="counts")
 async def counts(input: str, ctx: RunContext):
     """Counts, a hundred a second."""
@@ -83,7 +91,7 @@ async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Repli
         return stores[0]
 
     settings = Settings(listen="127.0.0.1:0", workers=1, engine=EngineOptions(grace_period=1.0))
-    server = RunServer([words, talk, counts, asks], settings=settings, store=make)
+    server = RunServer([words, talk, stubborn, counts, asks], settings=settings, store=make)
     at = await asyncio.to_thread(server.start)
     try:
         async with AsyncRunClient(at) as client:

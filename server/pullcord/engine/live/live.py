@@ -67,12 +67,14 @@ class LiveRun:
         holds_end: bool = False,
         create_time: float = 0.0,
         ask_others: "Callable[[LiveRun, Callable[[], None]], None] | None" = None,
+        is_fenced: Callable[[], bool] | None = None,
     ) -> None:
         """`source` says who the run is in its parent's stream; None: it is not heard there.
 
         `reserved`: no event above it is shown, until the log is told of more. `holds_end`: the end
         is shown once `kept` is called. `create_time`: 0 is now. `ask_others` calls back
-        if nobody watches the run at other processes either.
+        if nobody watches the run at other processes either. `is_fenced`: whether other processes
+        may end the run now, so that no event of it is shown.
         """
         self.scope = scope
         self.spec = spec
@@ -90,6 +92,7 @@ class LiveRun:
             self._output_full,
             visible=reserved,
             holds_end=holds_end,
+            is_fenced=is_fenced,
         )
         now = self.now()
         self.machine: RunMachine = RunMachine(

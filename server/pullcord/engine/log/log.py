@@ -9,7 +9,8 @@ Invariants:
  1. Sequences rise by one for each event made, in the order of the records.
  2. A record never changes once sealed, so its serialized form can be cached on it.
  3. The last record of a closed log is the terminal event, and it is never trimmed.
- 4. No watcher is shown an event above `visible`, nor the end of a log that holds it back.
+ 4. No watcher is shown an event above `visible`, nor the end of a log that holds it back; and
+    none at all while the log is fenced.
 """
 
 import itertools
@@ -43,9 +44,11 @@ class EventLog:
         visible: int = UNBOUNDED,
         holds_end: bool = False,
         after_sequence: int = 0,
+        is_fenced: Callable[[], bool] | None = None,
     ) -> None:
         """`holds_end`: the terminal event is shown only after `show_end`. The first event's number
-        is the one behind `after_sequence`."""
+        is the one behind `after_sequence`. `is_fenced`: whether nothing may be shown now; `ring` is
+        called when that is over."""
         self._lock = threading.Lock()
         self._pending: deque[Item] = deque()
         self._waiting: list[Callable[[], None]] = []
@@ -53,6 +56,7 @@ class EventLog:
             max_bytes, max_records, max_output, on_output_full, visible, holds_end
         )
         self._kept.last_sequence = after_sequence
+        self._is_fenced = is_fenced
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "EventLog":
@@ -284,6 +288,8 @@ class EventLog:
         with self._lock:
             if self._pending:
                 self._seal()
+            if self._must_wait():
+                return [], position
             return self._kept.read(position, after_sequence, limit)
 
     def arm(self, position: int, wake: Callable[[], None]) -> bool:
@@ -292,7 +298,7 @@ class EventLog:
             self._waiting.append(wake)
             if self._pending and self._kept.visible != UNBOUNDED:
                 self._seal()  # whether they may be shown depends on their numbers
-            if not self._pending and not self._kept.has(position):
+            if self._must_wait() or (not self._pending and not self._kept.has(position)):
                 return True
             self._waiting.remove(wake)
             return False
@@ -303,7 +309,16 @@ class EventLog:
             if wake in self._waiting:
                 self._waiting.remove(wake)
 
+    def ring(self) -> None:
+        """Wakes whoever waits: what was fenced may be shown again."""
+        self._ring()
+
     # --- inside
+
+    def _must_wait(self) -> bool:
+        """Whether nothing may be shown now. The end of a log says that its store has all of it."""
+        fenced = self._is_fenced
+        return fenced is not None and self._kept.visible != UNBOUNDED and fenced()
 
     def _ring(self) -> None:
         with self._lock:

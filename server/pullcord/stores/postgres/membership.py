@@ -81,6 +81,8 @@ class Membership:
         self._last_look = 0.0
         self.on_fenced: Callable[[str], Awaitable[None]] | None = None
         """Called with the incarnation that was taken for dead, once there is a new one."""
+        self.on_unfenced: Callable[[], None] | None = None
+        """Called when a beat came after `is_fenced` was true."""
 
     @property
     def is_fenced(self) -> bool:
@@ -113,8 +115,11 @@ class Membership:
         number = await self._connections.ask(beat)
         if number is None:
             await self._come_back()
-        else:
-            self._beats, self._last_beat = number, started
+            return
+        was_fenced = self.is_fenced
+        self._beats, self._last_beat = number, started
+        if was_fenced and self.on_unfenced is not None:
+            self.on_unfenced()
 
     async def _come_back(self) -> None:
         before = self._core.incarnation

@@ -48,6 +48,7 @@ from pullcord.stores.postgres.reading import Reading
 from pullcord.stores.postgres.reaping import reap
 from pullcord.stores.postgres.sharing import Sharing
 from pullcord.stores.postgres.sweeping import sweep
+from pullcord.stores.postgres.timeline import Timeline
 from pullcord.stores.postgres.writing import Writing
 
 _CONTROL = 3
@@ -105,6 +106,8 @@ class PostgresStore:
         self._sharing = Sharing(self._core, self._listening, self._loop.soon)
         self._ear: Ear | None = None
         self._membership.on_fenced = self._fenced
+        self._membership.on_unfenced = self._unfenced
+        self._timeline = Timeline(self._core, self._beats, self._forgotten)
         try:
             self._loop.call(self._open(), _OPENING)
         except BaseException:
@@ -125,6 +128,7 @@ class PostgresStore:
         await self._membership.join()
 
     async def _upkeep(self) -> None:
+        await self._timeline.look()
         if await reap(self._core):
             self._listening.wake()
 
@@ -135,6 +139,14 @@ class PostgresStore:
         if self._ear is not None:
             self._ear.fenced()
         await self._sharing.rejoin()
+
+    def _unfenced(self) -> None:
+        if self._ear is not None:
+            self._ear.unfenced()
+
+    def _forgotten(self) -> None:
+        if self._ear is not None:
+            self._ear.forgotten()
 
     async def _sweep_on(self) -> None:
         while True:
@@ -222,6 +234,10 @@ class PostgresStore:
         """As `Sharing` says."""
         self._ear = ear
         self._loop.call(self._sharing.listen(ear))
+
+    def is_fenced(self) -> bool:
+        """As `Sharing` says."""
+        return self._membership.is_fenced
 
     def claim(self, serves: Collection[str]) -> Sequence[Waiting]:
         """As `Sharing` says."""
