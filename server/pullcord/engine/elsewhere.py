@@ -57,7 +57,7 @@ class ElsewhereHandle:
         run.come(is_guest=is_guest)
 
         def leave(*, comes_back: bool = False) -> None:
-            run.leave(is_guest=is_guest)
+            run.leave(is_guest=is_guest, comes_back=comes_back)
 
         try:
             if not is_guest:

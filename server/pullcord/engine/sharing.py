@@ -85,8 +85,9 @@ class Elsewhere(Protocol):
     def come(self, *, is_guest: bool = False) -> None:
         """One more watches. Its owner learns of it, unless it is a guest, who may not stop it."""
 
-    def leave(self, *, is_guest: bool = False) -> None:
-        """One less does."""
+    def leave(self, *, is_guest: bool = False, comes_back: bool = False) -> None:
+        """One less does. `comes_back`: this server made it leave, so that it counts as present for
+        the time of the run's lease, and may come back anywhere meanwhile."""
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once, in any thread, when the run has ended; returns the unsubscribe call."""

@@ -4,6 +4,7 @@ Its events are read once for all who follow it here. How they are read is the st
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -53,13 +54,19 @@ class Mirror:
         self._decided = ""
         self._callbacks: list[Callable[[], None]] = []
         self._readers = 0
-        self.watchers = 0
-        """Those among the readers whose leaving means something to the run."""
+        self._watchers = 0
+        self._expected_until = 0.0
 
     @property
     def is_used(self) -> bool:
         """Whether anybody needs it kept up to date."""
-        return self._ended is None and bool(self._readers or self._callbacks)
+        return self._ended is None and bool(self._readers or self._callbacks or self.is_watched)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody watches whose leaving means something to the run, or is about to come
+        back."""
+        return bool(self._watchers) or time.monotonic() < self._expected_until
 
     # --- readers
 
@@ -88,14 +95,18 @@ class Mirror:
         """One more watches."""
         with self._changed:
             self._readers += 1
-            self.watchers += not is_guest
+            self._watchers += not is_guest
         self._on_use(self)
 
-    def leave(self, *, is_guest: bool = False) -> None:
-        """One less does."""
+    def leave(self, *, is_guest: bool = False, comes_back: bool = False) -> None:
+        """One less does. `comes_back`: it counts as present for the time of a lease."""
         with self._changed:
             self._readers -= 1
-            self.watchers -= not is_guest
+            self._watchers -= not is_guest
+            if comes_back and not is_guest:
+                lease = self.spec.lease
+                seconds = self._options.lease if lease is None else lease
+                self._expected_until = time.monotonic() + seconds
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once when the run has ended; at once if it has."""

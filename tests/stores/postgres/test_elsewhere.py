@@ -6,7 +6,8 @@ import pytest
 from pullcord.run.cancel import CancelCause, CancelOutcome
 from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, SessionBusy
 from pullcord.run.events import RunPaused
-from pullcord.run.record import Decision, RunFilter, SessionPolicy
+from pullcord.run.record import Decision, DisconnectPolicy, RunFilter, SessionPolicy
+from pullcord.run.scope import LOCAL
 from pullcord.run.state import RunState
 
 from tests.postgres import Database
@@ -161,3 +162,19 @@ async def test_what_is_erased_at_one_replica_is_gone_at_all(empty: Database) -> 
         await b.client.cancel("live", wait=5)
         assert (await a.client.erase(user_id="ann")).runs == 1
         assert empty.rows("select * from event") == []
+
+
+async def test_who_was_made_to_leave_is_expected_back_wherever_it_was(empty: Database) -> None:
+    """A watcher that a replica makes leave, as its credential has expired, counts as present for
+    the time of a lease, also at a replica that does not execute the run."""
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        await a.client.start("agents/talk", run_id="r1", on_disconnect=DisconnectPolicy.CANCEL)
+        watcher = await asyncio.to_thread(lambda: b.server.engine.find("r1").watch())
+        watcher.close(comes_back=True)
+        left = "select watched_until as until, clock_timestamp() as now from run"
+        (first,) = empty.rows(left)
+        while (row := empty.rows(left)[0])["until"] <= first["until"]:
+            assert row["now"] < first["until"], "nobody is expected back"
+        assert a.store.is_watched(LOCAL, "r1")
+        assert not (await a.client.get("r1")).state.is_terminal
+        await a.client.cancel("r1")

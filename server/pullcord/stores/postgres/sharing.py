@@ -202,7 +202,7 @@ class Sharing:
         await self._listening.want(channels)
 
     async def _say_watched(self, mirrors: list[Mirror]) -> None:
-        ids = {mirror.id for mirror in mirrors if mirror.watchers}
+        ids = {mirror.id for mirror in mirrors if mirror.is_watched}
         now = time.monotonic()
         if not ids or (ids <= self._watched and now - self._said_watched < _WATCH_EVERY):
             self._watched &= ids
