@@ -106,7 +106,7 @@ class AsyncRunClient(Face["AsyncRunStream", grpc.aio.Channel]):
         heard = 0
         while True:
             error: PullcordError | None = None
-            answers = self.open_list(resume, matching, after)
+            answers = self._open_list(resume, matching, after)
             try:
                 async for answer in answers:
                     heard += 1

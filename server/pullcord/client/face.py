@@ -161,7 +161,7 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         )
         return self._stub.WatchRun(watch, timeout=timeout, metadata=self._metadata)
 
-    def open_list(self, resume: Resume, matching: RunFilter | None, after: str) -> Any:
+    def _open_list(self, resume: Resume, matching: RunFilter | None, after: str) -> Any:
         """Opens a connection for the changes of the list."""
         request = watch_list_message(WatchListRequest(matching or RunFilter(), after))
         for name, value in self._whose.items():

@@ -104,7 +104,7 @@ class RunClient(Face["RunStream", grpc.Channel]):
         heard = 0
         while True:
             error: PullcordError | None = None
-            answers = self.open_list(resume, matching, after)
+            answers = self._open_list(resume, matching, after)
             try:
                 for answer in answers:
                     heard += 1
