@@ -39,6 +39,9 @@ class AuditLog:
         self._counter = meter.create_counter(
             "pullcord.audit.events", description="Starts, stops, decisions and refusals, by outcome"
         )
+        self._full = meter.create_counter(
+            "pullcord.quota.refusals", description="Calls refused because a share was full"
+        )
         self._refused: dict[str, tuple[int, int]] = {}  # by peer: the second, and how many in it
         self._dropped = 0
 
@@ -47,6 +50,8 @@ class AuditLog:
     ) -> None:
         """Writes an event."""
         self._counter.add(1, {"action": action, "outcome": outcome})
+        if action == "quota.refused":
+            self._full.add(1, {"quota": outcome, "of": detail})
         now = self._clock()
         if outcome != "ok" and self._is_flood(_host(caller.peer), int(now)):
             self._dropped += 1

@@ -123,16 +123,16 @@ def disclosure_of(settings: Settings, authenticator: Authenticator | None = None
 
 def make_quotas(settings: Settings) -> Quotas:
     """The shares of callers and tenants."""
-    return Quotas(settings.quotas, keep_early_cancels=settings.engine.tombstone_ttl)
+    return Quotas(settings.quotas)
 
 
 def counting(observer: Observer, quotas: Quotas) -> Observer:
-    """An observer that also counts what runs use, if that is bounded."""
-    return CountingObserver(observer, quotas) if quotas.counts_usage else observer
+    """An observer that also tells the shares where runs end: their tenants have used more."""
+    return CountingObserver(observer, quotas)
 
 
 class CountingObserver:
-    """An Observer that also counts what ended runs have used. Any thread may call."""
+    """An Observer that also tells the shares of ended runs. Any thread may call."""
 
     def __init__(self, within: Observer, quotas: Quotas) -> None:
         self.run_started = within.run_started

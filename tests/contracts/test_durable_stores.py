@@ -11,6 +11,7 @@ from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
     LOCAL,
+    Admitted,
     CancelRequest,
     EndedRun,
     Entry,
@@ -18,11 +19,13 @@ from pullcord.engine.ports import (
     Recorded,
     RunStore,
     Scope,
+    Share,
     Terms,
     Waiting,
     Written,
 )
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
+from pullcord.run.errors import QuotaExceeded
 from pullcord.run.events import (
     CancelRequested,
     Gap,
@@ -449,3 +452,22 @@ def test_a_later_stop_hastens_over_a_restart(store: RunStore, place: Place) -> N
         LOCAL, "r", ask("bob", 4.0, mode=CancelMode.IMMEDIATE), before_start=False
     )
     assert now == Recorded(ask("ann", 4.0, mode=CancelMode.IMMEDIATE), before_start=False)
+
+
+def test_what_was_used_and_what_is_live_is_counted_over_a_restart(
+    store: RunStore, place: Place
+) -> None:
+    """The usage of lost runs counts, and their places are free once they have ended LOST."""
+    share = Terms(share=Share(1, 1))
+    store.admit(LOCAL, spec(), share)
+    live = Live("r", UsageUpdated(Usage(output_tokens=7, cost=0.5)))
+    write(store, live.entry())
+    with pytest.raises(QuotaExceeded):
+        store.admit(LOCAL, spec("s"), share)
+    after = place.next_process()
+    with pytest.raises(QuotaExceeded):
+        after.admit(LOCAL, spec("s"), share)
+    after.recover()
+    assert isinstance(after.admit(LOCAL, spec("s"), share), Admitted)
+    spent = place.next_process().spent(LOCAL.tenant)
+    assert (spent.tokens, spent.cost) == (7, 0.5)

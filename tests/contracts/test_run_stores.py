@@ -27,15 +27,19 @@ from pullcord.engine.ports import (
     Recorded,
     RunStore,
     Scope,
+    Share,
+    Spent,
     StoreSize,
+    Terms,
 )
 from pullcord.run.cancel import Cancellation, CancelMode
-from pullcord.run.errors import RunExists, ServerBusy
+from pullcord.run.errors import QuotaExceeded, RunExists, ServerBusy
 from pullcord.run.events import RunCompleted, RunStarted
 from pullcord.run.message import Message, Part
 from pullcord.run.record import Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.postgres import PostgresStore
 from pullcord.stores.sqlite import SqliteStore
@@ -375,6 +379,112 @@ class TestEnding:
         assert 0 < len(kept) <= 3
         assert kept == list(range(10 - len(kept), 10))
         assert store.size().ended_bytes <= 100_000
+
+
+class TestShares:
+    """What callers and tenants may have is counted with what is there."""
+
+    def take(self, store: RunStore, run_id: str, owner: str = "ann", **more: Any) -> str:
+        """What a start of this owner of tenant `acme` is answered, with 2 for it and 3 for all."""
+        terms = Terms(share=Share(2, 3), **more)
+        try:
+            answer = store.admit(Scope("acme", owner), spec(run_id), terms)
+        except QuotaExceeded as error:
+            return error.quota
+        return type(answer).__name__
+
+    def test_live_runs_of_a_caller_and_of_a_tenant_are_bounded(
+        self, store: RunStore, ends: FinishOf
+    ) -> None:
+        """One more is refused and leaves nothing; a retry is none, and an end makes room, as does
+        a start that is taken back. Children and other tenants do not count."""
+        taken = [self.take(store, run_id) for run_id in ("a", "b", "c", "b")]
+        assert taken == ["Admitted", "Admitted", "live_runs_per_caller", "AlreadyLive"]
+        assert store.size().live == 2
+        assert stop(store, "c", early=True).before_start
+        child = store.admit(Scope("acme", "ann"), spec("child"), Terms(parent_run_id="a"))
+        assert isinstance(child, Admitted)
+        assert [self.take(store, run_id, "bob") for run_id in ("a", "b")] == [
+            "Admitted",
+            "live_runs_per_tenant",
+        ]
+        assert isinstance(store.admit(Scope("umbrella", "ann"), spec("a")), Admitted)
+        put(store, ends("a", scope=Scope("acme", "ann")))
+        assert self.take(store, "a") == "EndedRun"
+        store.withdraw(Scope("acme", "bob"), "a")
+        assert [self.take(store, run_id) for run_id in ("d", "e")] == [
+            "Admitted",
+            "live_runs_per_caller",
+        ]
+
+    def test_of_many_starts_at_once_as_many_are_admitted_as_may_be(self, store: RunStore) -> None:
+        """Whatever the interleaving."""
+        with ThreadPoolExecutor(4) as pool:
+            for n in range(10):
+                taken = list(pool.map(lambda i, n=n: self.take(store, f"{n}-{i}", "o"), range(4)))
+                assert taken.count("Admitted") == 2, taken
+                for i in range(4):
+                    store.withdraw(Scope("acme", "o"), f"{n}-{i}")
+
+    def test_cancels_before_their_runs_are_bounded_for_each_tenant(
+        self, store: RunStore, clock: ManualClock
+    ) -> None:
+        """A repeated one is no other one; a run that comes, and time, make room."""
+
+        def early(run_id: str, owner: str = "ann", tenant: str = "acme") -> float:
+            """The time to come back; 0: it was recorded."""
+            try:
+                store.request_stop(
+                    Scope(tenant, owner), run_id, ask(), before_start=True, most_early=2
+                )
+            except QuotaExceeded as error:
+                return error.retry_after if "early" in error.quota else -1
+            return 0.0
+
+        assert early("a") == 0
+        clock.advance(10)
+        assert [early("b"), early("a")] == [0, 0]
+        assert early("c", "bob") == pytest.approx(TTL - 10, abs=1)
+        assert early("c", tenant="umbrella") == 0
+        assert isinstance(store.admit(Scope("acme", "ann"), spec("b")), Admitted)
+        assert early("c", "bob") == 0
+        clock.advance(TTL - 9)
+        assert early("d") == 0, "the first one has expired"
+
+    def test_what_runs_have_used_counts_for_their_tenant_for_a_day(
+        self, store: RunStore, ends: FinishOf, clock: ManualClock
+    ) -> None:
+        """Once for each run, with what its children have used; also when the run is gone."""
+        clock.advance(1e6)
+        ann = {"scope": Scope("acme", "ann"), "tenant": "acme", "owner": "ann"}
+        used = Usage(input_tokens=60, output_tokens=40, cost=0.5)
+        admit(store, Scope("acme", "ann"), spec("r"))
+        end = ends("r", usage=used, **ann)
+        put(store, end)
+        put(store, end)
+        put(store, ends("child", usage=used, parent_run_id="r", **ann))
+        first = int(clock.time() // 3600)
+        clock.advance(2 * 3600)
+        put(store, ends("s", usage=Usage(output_tokens=5), **ann))
+        assert store.spent("acme") == Spent(105, 0.5, first)
+        assert store.spent("umbrella") == Spent()
+        swept(store)
+        assert store.find(Scope("acme", "ann"), "r") is None
+        clock.advance(22 * 3600)
+        assert store.spent("acme") == Spent(5, 0.0, first + 2)
+        clock.advance(2 * 3600)
+        put(store, ends("t", usage=Usage(output_tokens=1), **ann))
+        swept(store)
+        assert store.spent("acme") == Spent(1, 0.0, first + 26)
+
+    def test_the_bytes_of_a_tenant_are_those_of_its_runs(
+        self, store: RunStore, ends: FinishOf, clock: ManualClock
+    ) -> None:
+        put(store, ends("r", "x" * 1000, scope=Scope("acme", "ann"), tenant="acme"))
+        assert store.stored_bytes("acme") == store.size().ended_bytes > 1000
+        assert store.stored_bytes("umbrella") == 0
+        clock.advance(RETENTION)
+        assert store.stored_bytes("acme") == 0
 
 
 class TestExpiring:

@@ -12,13 +12,13 @@ from google.rpc.error_details_pb2 import QuotaFailure
 from grpc_status import rpc_status
 from pullcord import RunContext, runnable
 from pullcord.audit import AuditLog
+from pullcord.engine.shares import Spent
 from pullcord.run.caller import Caller
 from pullcord.run.errors import QuotaExceeded, ServerBusy
 from pullcord.run.principal import principal
 from pullcord.run.record import Run
-from pullcord.run.scope import Reach, Scope
+from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
-from pullcord.run.usage import Usage
 from pullcord.service.quotas import QuotaOptions, Quotas
 from pullcord.service.turnstile import Turnstile
 from pullcord.v1 import run_service_pb2 as v1
@@ -32,14 +32,28 @@ EVE = Caller(principal=principal("umbrella", "eve"), peer="ipv4:10.0.0.3:77")
 
 
 class Shares:
+    """Quotas, and a store that says what a test says."""
+
     def __init__(self, **options: Any) -> None:
-        self.now = 0.0
-        self.quotas = Quotas(QuotaOptions(**options), clock=lambda: self.now)
-        self.live: dict[Reach, int] = {}
+        self.time = 0.0
+        self.used: dict[str, Spent] = {}
+        self.bytes: dict[str, int] = {}
+        self.looks = 0
+        self.quotas = Quotas(
+            QuotaOptions(**options), clock=lambda: self.time, now=lambda: self.time
+        )
+
+    def spent(self, tenant: str) -> Spent:
+        self.looks += 1
+        return self.used.get(tenant, Spent())
+
+    def stored_bytes(self, tenant: str) -> int:
+        return self.bytes.get(tenant, 0)
 
     def start(self, caller: Caller) -> str:
         try:
-            self.quotas.start(caller, lambda reach: self.live.get(reach, 0))
+            self.quotas.start(caller)
+            self.quotas.share(caller, self)
         except QuotaExceeded as error:
             self.retry = error.retry_after
             return error.quota if error.retry_after > 0 else "no time to come back"
@@ -50,7 +64,7 @@ def test_a_rate_is_of_one_caller_and_fills_again() -> None:
     shares = Shares(starts_per_minute=3)
     assert [shares.start(ANN) for _ in range(4)] == ["", "", "", "starts_per_minute"]
     assert shares.start(BOB) == ""
-    shares.now += shares.retry
+    shares.time += shares.retry
     assert [shares.start(ANN), shares.start(ANN)] == ["", "starts_per_minute"]
 
 
@@ -64,46 +78,25 @@ def test_a_tenant_has_a_rate_of_its_own() -> None:
     ]
 
 
-def test_live_runs_are_bounded_by_caller_and_tenant() -> None:
-    shares = Shares(live_runs_per_caller=2, live_runs_per_tenant=5)
-    shares.live = {Reach("acme", "ann"): 2, Reach("acme"): 4}
-    assert (shares.start(ANN), shares.start(BOB)) == ("live_runs_per_caller", "")
-    shares.live[Reach("acme")] = 5
-    assert (shares.start(BOB), shares.start(EVE)) == ("live_runs_per_tenant", "")
-
-
-def test_what_a_tenant_uses_in_a_day_is_bounded() -> None:
-    """Children count with their root; what was used a day ago counts no more."""
-    shares = Shares(tokens_per_day=100, cost_per_day=1.0)
-
-    def ended(tokens: int, cost: float, parent: str = "") -> None:
-        usage = Usage(output_tokens=tokens, cost=cost)
-        run = Run("r", "agents/a", RunState.COMPLETED, parent_run_id=parent, usage=usage)
-        shares.quotas.ended(Run(**{**_fields(run), "tenant": "acme", "owner": "ann"}))
-
-    ended(60, 0.0)
-    ended(60, 0.0, parent="x")
-    assert shares.start(BOB) == ""
-    shares.now = 3600.0
-    ended(40, 0.0)
+def test_what_a_tenant_uses_and_keeps_is_bounded() -> None:
+    """The refusal says when the oldest hour counts no more. The store is asked once in a while, and
+    again after an end."""
+    shares = Shares(tokens_per_day=100, cost_per_day=1.0, stored_bytes_per_tenant=1000)
+    shares.time = 10 * 3600.0
+    shares.used["acme"] = Spent(100, 0.0, first_hour=8)
     assert (shares.start(BOB), shares.start(EVE)) == ("tokens_per_day", "")
-    shares.now = 24 * 3600.0
-    assert shares.start(BOB) == ""
-    ended(0, 1.0)
-    assert shares.start(BOB) == "cost_per_day"
-
-
-def _fields(run: Run) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in Run.__dataclass_fields__}
-
-
-def test_early_cancels_of_one_tenant_leave_room_for_others() -> None:
-    quotas = Shares(early_cancels_per_tenant=100).quotas
-    for _ in range(100):
-        quotas.early_cancel(ANN)
-    with pytest.raises(QuotaExceeded):
-        quotas.early_cancel(BOB)
-    quotas.early_cancel(EVE)
+    assert shares.start(ANN) == "tokens_per_day"
+    assert shares.retry == 22 * 3600.0
+    assert shares.looks == 2
+    shares.used["acme"] = Spent(99, 1.0, first_hour=10)
+    shares.quotas.ended(Run("r", "agents/a", RunState.COMPLETED, tenant="acme"))
+    assert shares.start(ANN) == "cost_per_day"
+    shares.used["acme"], shares.bytes["acme"] = Spent(), 1000
+    shares.time += 5.0
+    assert shares.start(ANN) == "stored_bytes_per_tenant"
+    shares.bytes["acme"] = 999
+    shares.time += 5.0
+    assert shares.start(ANN) == ""
 
 
 async def test_one_owners_burst_delays_anothers_start_by_one() -> None:
@@ -156,7 +149,8 @@ def test_a_full_share_is_a_typed_refusal_and_the_caller_can_still_stop(
 ) -> None:
     """RESOURCE_EXHAUSTED, QUOTA_EXCEEDED, with the quota's name and the time to come back."""
     quotas = QuotaOptions(live_runs_per_caller=2, watchers_per_caller=1, lists_per_minute=2)
-    with guarded(tmp_path, stays, quotas=quotas) as served:
+    log = tmp_path / "audit"
+    with guarded(tmp_path, stays, quotas=quotas, audit_log=log) as served:
         stub = served.stub()
 
         def start(who: str, run_id: str) -> Any:
@@ -201,6 +195,13 @@ def test_a_full_share_is_a_typed_refusal_and_the_caller_can_still_stop(
             return True
 
         until(starts_again)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    full = {(e["outcome"], e["detail"]) for e in events if e["action"] == "quota.refused"}
+    assert full == {
+        ("live_runs_per_caller", "caller"),
+        ("watchers_per_caller", "caller"),
+        ("lists_per_minute", "caller"),
+    }
 
 
 def test_the_audit_log_says_who_did_what_and_no_secrets(tmp_path: Path, stays: Any) -> None:

@@ -139,9 +139,9 @@ class Admission:
         self, start: Start, spec: RunSpec, parent: LiveRun | None, *, ask: bool = True
     ) -> RunHandle:
         """`ask`: the store is asked first. A child with a new run_id can start without."""
-        terms = self._terms(start, spec)
         try:
             must_be_turn(self._directory, start.scope, spec)
+            terms = self._terms(start, spec)
             self._take_room(for_child=parent is not None)
         except PullcordError:  # a retry finds its run also in a server that is full
             found = self._store.find(start.scope, spec.run_id)
@@ -175,12 +175,13 @@ class Admission:
         return self._directory.handle(live)
 
     def _terms(self, start: Start, spec: RunSpec) -> Terms:
-        policy = spec.on_disconnect or start.default_policy
+        """Raises QuotaExceeded if the owner has had its share."""
+        policy, share = spec.on_disconnect or start.default_policy, start.share()
         if not self._store.durable:
-            return Terms(policy)
+            return Terms(policy, parent_run_id=start.parent_run_id, share=share)
         deadline = 0.0 if start.deadline is None else self._clock.time() + start.deadline
         waits = self.sessions.waits(start.scope, spec, self._store.sharing is not None)
-        return Terms(policy, deadline, start.parent_run_id, begins=not waits)
+        return Terms(policy, deadline, start.parent_run_id, begins=not waits, share=share)
 
     def _ask_store(
         self, scope: Scope, spec: RunSpec, terms: Terms

@@ -39,13 +39,19 @@ class Cancels:
         self._clock = clock
 
     def cancel(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return.
 
         Raises:
             RunNotFound: there is none, and `before_start` is not set.
-            ServerBusy: `before_start`, and too many cancels wait already.
+            ServerBusy, QuotaExceeded: `before_start`, and too many cancels wait already.
             StoreUnavailable: the stop could not be recorded; whether the run is being stopped here
                 all the same, its `stopping` says.
         """
@@ -54,18 +60,32 @@ class Cancels:
             with self._directory.deciding(scope, run_id):
                 live = self._directory.here(scope, run_id)
                 if live is None:
-                    return self._ask_store(scope, run_id, request, before_start=before_start)
+                    return self._ask_store(
+                        scope,
+                        run_id,
+                        request,
+                        before_start=before_start,
+                        most_early=most_early,
+                    )
         handle = self._directory.handle(live)
         receipt = handle.cancel(request)
         recording = handle.recording()
         return receipt if recording is None else recording.wait()
 
     def _ask_store(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Receipt:
         accepted = replace(request.cancellation, accept_time=self._clock.time())
         request = replace(request, cancellation=accepted)
-        return self._directory.stop_elsewhere(scope, run_id, request, before_start=before_start)
+        return self._directory.stop_elsewhere(
+            scope, run_id, request, before_start=before_start, most_early=most_early
+        )
 
     def cancel_many(
         self,

@@ -190,13 +190,6 @@ class Directory:
             if not self._live:
                 self._changed.notify_all()
 
-    def count(self, reach: Reach) -> int:
-        """Live runs that are here, within reach."""
-        if reach.tenant and reach.owner:
-            return self._scopes.get(Scope(*reach), 0)
-        with self._changed:
-            return sum(count for scope, count in self._scopes.items() if reach.covers(scope))
-
     def wait_idle(self, timeout: float | None) -> bool:
         """Blocks until no run is live here; False if that took longer than `timeout` seconds."""
         with self._changed:
@@ -256,10 +249,18 @@ class Directory:
         return LiveHandle(live, self._recorder)
 
     def stop_elsewhere(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool = False
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool = False,
+        most_early: int | None = None,
     ) -> Receipt:
         """Records a stop for a run that is not here. Raises as `Engine.cancel` does."""
-        answer = self._store.request_stop(scope, run_id, request, before_start=before_start)
+        answer = self._store.request_stop(
+            scope, run_id, request, before_start=before_start, most_early=most_early
+        )
         if answer is None:
             raise RunNotFound(run_id)
         if isinstance(answer, EndedRun):

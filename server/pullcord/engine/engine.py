@@ -21,6 +21,7 @@ from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
 from pullcord.engine.recording import Recorder
 from pullcord.engine.replicas import Replicas
 from pullcord.engine.roster import Roster
+from pullcord.engine.shares import Spent, TakeShare, no_share
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode
@@ -134,19 +135,20 @@ class Engine:
         loop: asyncio.AbstractEventLoop | None = None,
         parent_run_id: str = "",
         scope: Scope = LOCAL,
+        share: TakeShare = no_share,
     ) -> Run:
         """Admits a run, or finds the one that this spec has started already.
 
         `default_policy` holds if the spec has none. `deadline` is in seconds from now: the run ends
         a little before, cause DEADLINE. With `loop`, async code runs there instead of on a run
         loop. With `parent_run_id` it is a child of that run: whatever stops the parent stops it,
-        and what it uses counts there.
+        and what it uses counts there. `share` is what its owner may have.
 
         Raises:
             RunCancelledError: the parent has ended.
             InvalidArgument, RunExists, ServerBusy, SessionBusy, Draining, StoreUnavailable.
         """
-        start = Start(runnable, default_policy, deadline, loop, parent_run_id, scope)
+        start = Start(runnable, default_policy, deadline, loop, parent_run_id, scope, share)
         return self._admission.start(start, spec).snapshot()
 
     def follow(
@@ -159,12 +161,13 @@ class Engine:
         loop: asyncio.AbstractEventLoop | None = None,
         parent_run_id: str = "",
         scope: Scope = LOCAL,
+        share: TakeShare = no_share,
     ) -> Watcher:
         """The same, and a watcher from the first event on. The run cannot be forgotten in between.
 
         Without another policy in the spec, the run is cancelled when its last watcher leaves.
         """
-        start = Start(runnable, default_policy, deadline, loop, parent_run_id, scope)
+        start = Start(runnable, default_policy, deadline, loop, parent_run_id, scope, share)
         return self._admission.start(start, spec).watch()
 
     def within(self, scope: Scope) -> Runs:
@@ -181,9 +184,13 @@ class Engine:
         """The scopes within reach that have a run of this id, in order."""
         return self._directory.owners(reach, run_id)
 
-    def live(self, reach: Reach) -> int:
-        """How many live runs there are here, within reach."""
-        return self._directory.count(reach)
+    def spent(self, tenant: str) -> Spent:
+        """What a tenant's ended runs have used in a day, in all servers. May block."""
+        return self._store.spent(tenant)
+
+    def stored_bytes(self, tenant: str) -> int:
+        """What a tenant's ended runs take in the store, roughly. May block."""
+        return self._store.stored_bytes(tenant)
 
     def find(self, run_id: str, *, scope: Scope = LOCAL) -> RunHandle:
         """The run of this id, live or ended. Raises RunNotFound.
@@ -263,6 +270,7 @@ class Engine:
         request: CancelRequest,
         *,
         before_start: bool = False,
+        most_early: int | None = None,
         scope: Scope = LOCAL,
     ) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return.
@@ -270,10 +278,13 @@ class Engine:
         Raises:
             RunNotFound: there is none, and `before_start` is not set.
             ServerBusy: `before_start`, and too many cancels wait already.
+            QuotaExceeded: `most_early` of the tenant do.
             StoreUnavailable: the stop could not be recorded; its `stopping` says whether the run is
                 being stopped here all the same.
         """
-        return self._cancels.cancel(scope, run_id, request, before_start=before_start)
+        return self._cancels.cancel(
+            scope, run_id, request, before_start=before_start, most_early=most_early
+        )
 
     def cancel_many(
         self,

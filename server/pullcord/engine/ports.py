@@ -11,6 +11,8 @@ from typing import Protocol
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.numbered import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.record import Record
+from pullcord.engine.shares import Share as Share
+from pullcord.engine.shares import Spent as Spent
 from pullcord.engine.sharing import Sharing
 from pullcord.run.cancel import Cancellation
 from pullcord.run.cancel import CancelRequest as CancelRequest
@@ -62,6 +64,8 @@ class Terms:
     begins: bool = True
     """Whether its code may begin as soon as the run is admitted. If not, `begin` is called first,
     and until then the run can be taken over without running anything twice."""
+    share: Share | None = None
+    """Bounds that are checked when the run is admitted, and never kept. None: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,8 @@ class RunStore(Protocol):
 
         Raises:
             RunExists: the row is a run with another spec.
+            QuotaExceeded: the row would be more than its owner's share. Rows of children do not
+                count, and those of a dead process until it has been declared dead.
         """
 
     def withdraw(self, scope: Scope, run_id: str) -> None:
@@ -232,7 +238,13 @@ class RunStore(Protocol):
         """
 
     def request_stop(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
         """Records a stop for a live run, or before a run that has not come.
 
@@ -240,6 +252,7 @@ class RunStore(Protocol):
 
         Raises:
             ServerBusy: too many cancels wait for runs that have not come.
+            QuotaExceeded: the tenant has `most_early` of them.
         """
 
     def find(self, scope: Scope, run_id: str) -> EndedRun | None:
@@ -269,6 +282,12 @@ class RunStore(Protocol):
 
     def size(self) -> StoreSize:
         """What the store holds, expired rows not counted."""
+
+    def spent(self, tenant: str) -> Spent:
+        """What the tenant's ended runs have used in the last HOURS hours, erased ones included."""
+
+    def stored_bytes(self, tenant: str) -> int:
+        """Memory or disk that the tenant's ended runs take, roughly."""
 
     def close(self) -> None:
         """Writes what waits, and lets go of files and connections."""

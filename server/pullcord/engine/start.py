@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from pullcord.engine.shares import TakeShare, no_share
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.runnable import Runnable
 from pullcord.run.scope import LOCAL, Scope
@@ -23,6 +24,8 @@ class Start:
     """The run is a child of this run of the same scope, if that is live here."""
     scope: Scope = LOCAL
     """Whose the run is."""
+    share: TakeShare = no_share
+    """What its owner may have."""
 
 
 def margin(deadline: float) -> float:

@@ -1,20 +1,22 @@
 """Shares: how much one caller, and one tenant, may have at a time, a minute and a day.
 
 Each bound is a setting, and reaching one is a refusal of its own that says when to try again. What
-is counted is this process's: replicas count each for itself. Stops are never counted as starts are.
+is live, kept and used is counted by the store, for all servers that share it. Rates and streams are
+this process's: replicas count them each for itself. Stops are never counted as starts are.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from pullcord.engine.shares import HOURS, Share, Spent, hour_of
 from pullcord.run.caller import Caller
 from pullcord.run.errors import QuotaExceeded
 from pullcord.run.record import Run
-from pullcord.run.scope import Reach
 
-_DAY = 24 * 3600.0
+_LOOK = 5.0
+"""Seconds for which what the store said of a tenant is taken to be so."""
 _CALLERS = 100_000
 """Callers whose rates are remembered; beyond that, those that were quiet for longest are not."""
 
@@ -24,24 +26,47 @@ class QuotaOptions:
     """The bounds. None: there is none."""
 
     live_runs_per_caller: int | None = None
-    """Live runs of one caller, children included. More starts: QUOTA_EXCEEDED."""
+    """Live runs that one caller has started, on all servers that share a store; their children are
+    bounded by `max_runs_beneath`. More starts: QUOTA_EXCEEDED."""
     live_runs_per_tenant: int | None = None
     """Likewise, of all callers of one tenant."""
     starts_per_minute: int | None = None
-    """Starts of one caller."""
+    """Starts of one caller, on each server."""
     tenant_starts_per_minute: int | None = None
     """Starts of one tenant."""
     lists_per_minute: int | None = None
     """ListRuns, CancelRuns and EraseRuns of one caller, which look at many runs each."""
     watchers_per_caller: int | None = None
-    """Streams that one caller has open."""
+    """Streams that one caller has open, on each server."""
     early_cancels_per_tenant: int | None = None
     """Cancels of one tenant that came before their runs, within the time that they are kept."""
     tokens_per_day: int | None = None
-    """Tokens that the ended runs of one tenant have used in 24 hours. More starts:
-    QUOTA_EXCEEDED; what runs goes on."""
+    """Tokens that the ended runs of one tenant have used in 24 hours, counted by the hour. More
+    starts: QUOTA_EXCEEDED; what runs goes on."""
     cost_per_day: float | None = None
     """Likewise, in US dollars."""
+    stored_bytes_per_tenant: int | None = None
+    """Bytes that the ended runs of one tenant take in the store, roughly. More starts:
+    QUOTA_EXCEEDED, until some have expired or were erased."""
+
+
+class Kept(Protocol):
+    """What the store has of tenants, as it is asked here."""
+
+    def spent(self, tenant: str) -> Spent:
+        """What its ended runs have used in a day."""
+
+    def stored_bytes(self, tenant: str) -> int:
+        """What they take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """A share that a tenant has had."""
+
+    quota: str
+    words: str
+    wait: float
 
 
 class _Rate:
@@ -71,61 +96,75 @@ class Quotas:
         self,
         options: QuotaOptions = QuotaOptions(),  # a frozen value
         *,
-        keep_early_cancels: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.options = options
         self._clock = clock
-        self._keep_early_cancels = keep_early_cancels
+        self._now = now
         self._rates: dict[tuple[str, ...], _Rate] = {}
         self._watchers: dict[tuple[str, ...], int] = {}
-        self._early: dict[str, deque[float]] = {}
-        self._used: dict[str, deque[tuple[float, int, float]]] = {}
-
-    @property
-    def counts_usage(self) -> bool:
-        """Whether ends of runs must be reported."""
-        return self.options.tokens_per_day is not None or self.options.cost_per_day is not None
+        self._looks: dict[str, tuple[float, _Full | None]] = {}
+        share = Share(options.live_runs_per_caller, options.live_runs_per_tenant)
+        self._share = None if share == Share() else share
 
     # --- before
 
-    def start(self, caller: Caller, live: Callable[[Reach], int]) -> None:
-        """A start is about to be admitted. `live` counts live runs. Raises QuotaExceeded."""
+    def start(self, caller: Caller) -> None:
+        """A start comes. Raises QuotaExceeded if its caller starts too often."""
         if caller.principal.is_local:
             return
         options, scope = self.options, caller.principal.scope
-        for most, reach, name, whose in (
-            (options.live_runs_per_caller, Reach(*scope), "live_runs_per_caller", "caller"),
-            (options.live_runs_per_tenant, Reach(scope.tenant), "live_runs_per_tenant", "tenant"),
-        ):
-            if most is not None and live(reach) >= most:
-                words = f"the {whose} has {most} live runs, which is its share; wait for one to end"
-                raise QuotaExceeded(name, whose, words)
-        self._check_day(scope.tenant)
         self._take("starts_per_minute", "caller", (*scope, "start"), options.starts_per_minute)
         key = (scope.tenant, "start")
         most = options.tenant_starts_per_minute
         self._take("tenant_starts_per_minute", "tenant", key, most)
+
+    def share(self, caller: Caller, kept: Kept) -> Share | None:
+        """What the store must hold a start to, which is about to be admitted. Any thread; it may
+        ask the store. Raises QuotaExceeded if the tenant has had its share."""
+        if caller.principal.is_local:
+            return None
+        tenant = caller.principal.tenant
+        last, full = self._looks.get(tenant, (-_LOOK, None))
+        if self._clock() - last >= _LOOK:
+            full = self._look(tenant, kept)
+            if len(self._looks) >= _CALLERS:
+                self._looks.clear()
+            self._looks[tenant] = (self._clock(), full)
+        if full is not None:
+            raise QuotaExceeded(full.quota, "tenant", full.words, full.wait)
+        return self._share
+
+    def _look(self, tenant: str, kept: Kept) -> "_Full | None":
+        options = self.options
+        if options.tokens_per_day is not None or options.cost_per_day is not None:
+            spent = kept.spent(tenant)
+            for name, most, so_far in (
+                ("tokens_per_day", options.tokens_per_day, spent.tokens),
+                ("cost_per_day", options.cost_per_day, spent.cost),
+            ):
+                if most is not None and so_far >= most:
+                    # It is counted by the hour: that much later, the oldest hour counts no more.
+                    first = hour_of(self._now()) if spent.first_hour is None else spent.first_hour
+                    wait = (first + HOURS) * 3600.0 - self._now()
+                    words = f"the tenant has used {so_far:g} of {most:g} {name.replace('_', ' ')}"
+                    return _Full(name, words, max(1.0, wait))
+        bytes_ = options.stored_bytes_per_tenant
+        if bytes_ is not None and (stored := kept.stored_bytes(tenant)) >= bytes_:
+            words = f"the runs of the tenant take {stored} of {bytes_} bytes; erase some, or wait"
+            return _Full("stored_bytes_per_tenant", words, 60.0)
+        return None
+
+    def most_early(self, caller: Caller) -> int | None:
+        """How many cancels of a tenant may wait for runs that have not come; None: any number."""
+        return None if caller.principal.is_local else self.options.early_cancels_per_tenant
 
     def look_at_many(self, caller: Caller) -> None:
         """A list, or a stop of many. Raises QuotaExceeded."""
         if not caller.principal.is_local:
             key = (*caller.principal.scope, "list")
             self._take("lists_per_minute", "caller", key, self.options.lists_per_minute)
-
-    def early_cancel(self, caller: Caller) -> None:
-        """A cancel may be kept for a run that has not come. Raises QuotaExceeded."""
-        most, tenant = self.options.early_cancels_per_tenant, caller.principal.tenant
-        if most is None or caller.principal.is_local:
-            return
-        now = self._clock()
-        kept = self._early.setdefault(tenant, deque())
-        while kept and kept[0] <= now:
-            kept.popleft()
-        if len(kept) >= most:
-            words = f"{most} cancels of the tenant wait for runs that have not come"
-            raise QuotaExceeded("early_cancels_per_tenant", "tenant", words, kept[0] - now)
-        kept.append(now + self._keep_early_cancels)
 
     def watch(self, caller: Caller) -> Callable[[], None]:
         """A stream opens; returns what is called when it has closed. Raises QuotaExceeded."""
@@ -152,29 +191,10 @@ class Quotas:
     # --- after
 
     def ended(self, run: Run) -> None:
-        """A run has ended: what it used counts for its tenant, with its children's."""
-        usage = run.usage
-        if self.counts_usage and not run.parent_run_id and (usage.total_tokens or usage.cost):
-            used = self._used.setdefault(run.tenant, deque())
-            used.append((self._clock() + _DAY, usage.total_tokens, usage.cost or 0.0))
+        """A run of this server has ended: the store has more of its tenant. Any thread."""
+        self._looks.pop(run.tenant, None)
 
     # --- inside
-
-    def _check_day(self, tenant: str) -> None:
-        used = self._used.get(tenant)
-        if not used:
-            return
-        now, options = self._clock(), self.options
-        while used and used[0][0] <= now:
-            used.popleft()
-        entries = tuple(used)
-        for name, most, so_far in (
-            ("tokens_per_day", options.tokens_per_day, sum(tokens for _, tokens, _ in entries)),
-            ("cost_per_day", options.cost_per_day, sum(cost for _, _, cost in entries)),
-        ):
-            if most is not None and so_far >= most:
-                words = f"the tenant has used {so_far:g} of {most:g} {name.replace('_', ' ')}"
-                raise QuotaExceeded(name, "tenant", words, entries[0][0] - now)
 
     def _take(self, name: str, whose: str, key: tuple[str, ...], most: int | None) -> None:
         if most is None:

@@ -19,7 +19,12 @@ from pullcord.engine.paging import Page
 from pullcord.run.caller import Caller
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.cancel import CancelRequest as StopRequest
-from pullcord.run.errors import PermissionDenied, PullcordError, RunnableNotFound
+from pullcord.run.errors import (
+    PermissionDenied,
+    PullcordError,
+    QuotaExceeded,
+    RunnableNotFound,
+)
 from pullcord.run.plain import UnreadData
 from pullcord.run.principal import Verb
 from pullcord.run.record import CancelResult, Erased, Receipt, Run, RunSpec
@@ -134,7 +139,12 @@ class Verbs:
 
         def start() -> Run:
             with trace_of(caller.trace):
-                return self._engine.start(runnable, spec, scope=caller.principal.scope)
+                return self._engine.start(
+                    runnable,
+                    spec,
+                    scope=caller.principal.scope,
+                    share=partial(self._quotas.share, caller, self._engine),
+                )
 
         with self._told(caller, "run.start", spec.run_id, spec.runnable) as told:
             runnable = self._admit(caller, spec)
@@ -153,7 +163,11 @@ class Verbs:
         def follow() -> Watcher:
             with trace_of(caller.trace):
                 return self._engine.follow(
-                    runnable, spec, deadline=caller.time_left, scope=caller.principal.scope
+                    runnable,
+                    spec,
+                    deadline=caller.time_left,
+                    scope=caller.principal.scope,
+                    share=partial(self._quotas.share, caller, self._engine),
                 )
 
         with self._told(caller, "run.start", spec.run_id, spec.runnable) as told:
@@ -172,7 +186,7 @@ class Verbs:
         runnable = self._catalog.find(spec.runnable)
         again = self._engine.find_here(spec.run_id, scope=caller.principal.scope)
         if again is None:  # else it is a retry, which starts nothing
-            self._quotas.start(caller, self._engine.live)
+            self._quotas.start(caller)
         return runnable
 
     # --- looking
@@ -190,7 +204,8 @@ class Verbs:
             run = here or self._engine.find(run_id, scope=scope)
             return run.watch(after_sequence, is_guest=is_guest)
 
-        left = self._quotas.watch(caller)
+        with self._bounded(caller, run_id):
+            left = self._quotas.watch(caller)
         aside = here is None and self._engine.blocking
         watcher = await self._watcher(self._lanes.lookups, watch, left, aside=aside)
         return Following(watcher, self._notifier, self._readers, on_close=left)
@@ -208,7 +223,8 @@ class Verbs:
     async def list(self, caller: Caller, request: ListRequest) -> Page:
         """One page of runs, the newest first."""
         reach = self._access.reach(caller, Verb.LIST, request.whose)
-        self._quotas.look_at_many(caller)
+        with self._bounded(caller):
+            self._quotas.look_at_many(caller)
         if reach is None:
             return Page([], "")
         return await self._lanes.lists.ask(
@@ -275,12 +291,15 @@ class Verbs:
         stop = _stop(caller, request.reason, request.mode, request.grace_period, request.cause)
         run = self._engine.find_here(run_id, scope=scope)
         if run is None:
-            if before_start:
-                self._quotas.early_cancel(caller)
-            receipt = await self._ask(
-                self._lanes.cancels,
-                lambda: self._engine.cancel(run_id, stop, before_start=before_start, scope=scope),
+            ask = partial(
+                self._engine.cancel,
+                run_id,
+                stop,
+                before_start=before_start,
+                most_early=self._quotas.most_early(caller),
+                scope=scope,
             )
+            receipt = await self._ask(self._lanes.cancels, ask)
             if receipt.outcome is not CancelOutcome.REQUESTED or not request.wait:
                 return receipt
             run = await self._find_in(scope, run_id)
@@ -351,13 +370,25 @@ class Verbs:
         """Operators are told how this ends."""
         told = _Told(run_id)
         try:
-            yield told
+            with self._bounded(caller, run_id):
+                yield told
         except PullcordError as error:
             self._audit.record(
                 action, type(error).__name__, caller, run_id=told.run_id, detail=detail
             )
             raise
         self._audit.record(action, "ok", caller, run_id=told.run_id, detail=detail)
+
+    @contextlib.contextmanager
+    def _bounded(self, caller: Caller, run_id: str = "") -> Iterator[None]:
+        """Operators are told which share is full, whatever was asked."""
+        try:
+            yield
+        except QuotaExceeded as error:
+            self._audit.record(
+                "quota.refused", error.quota, caller, run_id=run_id, detail=error.subject
+            )
+            raise
 
     async def _end_of(self, run: RunHandle, timeout: float | None, caller: Caller) -> None:
         """Waits for a run's end, but not longer than the caller does."""

@@ -10,7 +10,7 @@ engine does what follows.
 
 import heapq
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,11 +31,13 @@ from pullcord.engine.ports import (
     Finish,
     Recorded,
     Scope,
+    Spent,
     StoreSize,
     Terms,
     Waiting,
     Written,
 )
+from pullcord.engine.shares import HOURS, check_early, hour_of
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.plain import UnreadData
@@ -64,6 +66,7 @@ class _Live:
     spec: RunSpec
     tombstone: _Tombstone | None
     stop: CancelRequest | None
+    is_root: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class MemoryStore:
         self._ended: OrderedDict[Key, _Ended] = OrderedDict()
         self._sessions: dict[Key, dict[str, None]] = {}  # ended runs, in the order they ended
         self._bytes = 0
+        self._early: Counter[str] = Counter()  # tombstones, by tenant
+        self._spent: dict[int, dict[str, tuple[int, float]]] = {}  # by hour and tenant
         self._timer: Timer | None = None
         self._due = 0.0  # when it fires, on the monotonic scale
 
@@ -104,12 +109,16 @@ class MemoryStore:
                 return _same(row.ended.spec, spec, row.ended)
             if (live := self._live.get(key)) is not None:
                 return _same(live.spec, spec, AlreadyLive())
+            if terms.share is not None:
+                roots = [k[:2] for k, row in self._live.items() if row.is_root]
+                of_tenant = sum(tenant == scope.tenant for tenant, _ in roots)
+                terms.share.check(roots.count((scope.tenant, scope.owner)), of_tenant)
             tombstone = self._find_tombstone(key)
             stop = tombstone.request if tombstone is not None else None
-            self._tombstones.pop(key, None)
+            self._unbury(key)
             if key in self._ended:  # expired
                 self._forget(key)
-            self._live[key] = _Live(spec, tombstone, stop)
+            self._live[key] = _Live(spec, tombstone, stop, not terms.parent_run_id)
         return Admitted(stop.cancellation if stop is not None else None)
 
     def withdraw(self, scope: Scope, run_id: str) -> None:
@@ -119,6 +128,7 @@ class MemoryStore:
             live = self._live.pop(key, None)
             if live is not None and live.tombstone is not None:
                 self._tombstones[key] = live.tombstone
+                self._early[key[0]] += 1
                 self._tombstones.move_to_end(key, last=False)  # it is an old one
                 self._arm()
 
@@ -154,7 +164,8 @@ class MemoryStore:
         if live is not None and live.stop is not None and run.state is not RunState.CANCELLED:
             return live.stop.cancellation
         self._live.pop(key, None)
-        self._tombstones.pop(key, None)
+        self._unbury(key)
+        self._spend(run)
         if key in self._ended:  # expired
             self._forget(key)
         row = _Ended(end.ended, end.log, _size(end))
@@ -165,7 +176,13 @@ class MemoryStore:
         return None
 
     def request_stop(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
         """Records a stop for a live run, or before a run that has not come."""
         key = _key(scope, run_id)
@@ -179,23 +196,46 @@ class MemoryStore:
             if tombstone is None:
                 if not before_start:
                     return None
-                tombstone = self._bury(key, request)
+                tombstone = self._bury(key, request, most_early)
             else:
                 tombstone.request = tombstone.request.hastened_by(request)
             return Recorded(tombstone.request, before_start=True)
 
-    def _bury(self, key: Key, request: CancelRequest) -> _Tombstone:
+    def _bury(self, key: Key, request: CancelRequest, most_early: int | None) -> _Tombstone:
         now, limit = self._clock.monotonic(), self._options.max_tombstones
         if key in self._ended:  # expired
             self._forget(key)
         while self._tombstones and next(iter(self._tombstones.values())).expires <= now:
-            self._tombstones.popitem(last=False)
+            self._unbury(next(iter(self._tombstones)))
         if len(self._tombstones) >= limit:
             raise ServerBusy(f"{limit} cancels wait for runs that have not come")
+        if most_early is not None and self._early[key[0]] >= most_early:
+            first = next(row for k, row in self._tombstones.items() if k[0] == key[0])
+            check_early(self._early[key[0]], most_early, first.expires - now)
         tombstone = _Tombstone(request, now + self._options.tombstone_ttl)
         self._tombstones[key] = tombstone
+        self._early[key[0]] += 1
         self._arm()
         return tombstone
+
+    def _unbury(self, key: Key) -> None:
+        if self._tombstones.pop(key, None) is not None:
+            self._early[key[0]] -= 1
+            if not self._early[key[0]]:
+                del self._early[key[0]]
+
+    def _spend(self, run: Run) -> None:
+        """What a run has used counts for its tenant, with what its children have."""
+        usage = run.usage
+        if run.parent_run_id or not (usage.total_tokens or usage.cost):
+            return
+        hour = hour_of(self._clock.time())
+        if hour not in self._spent:
+            for old in [other for other in self._spent if other <= hour - HOURS]:
+                del self._spent[old]
+        tenants = self._spent.setdefault(hour, {})
+        tokens, cost = tenants.get(run.tenant, (0, 0.0))
+        tenants[run.tenant] = tokens + usage.total_tokens, cost + (usage.cost or 0.0)
 
     # --- reading
 
@@ -263,7 +303,7 @@ class MemoryStore:
             erased = Erased(len(ended), len(cancels), tuple(islice(live, MAX_NAMED)))
             forgotten = [] if validate_only else [self._forget(key) for key in ended]
             for key in () if validate_only else cancels:
-                del self._tombstones[key]
+                self._unbury(key)
         del forgotten  # logs are freed after the lock is released
         return erased
 
@@ -274,6 +314,20 @@ class MemoryStore:
             tombstones = sum(self._find_tombstone(key) is not None for key in self._tombstones)
             nbytes = sum(row.nbytes for row in ended)
             return StoreSize(len(self._live), tombstones, len(ended), nbytes)
+
+    def spent(self, tenant: str) -> Spent:
+        """What the tenant's ended runs have used in the last hours."""
+        with self._lock:
+            since = hour_of(self._clock.time()) - HOURS
+            found = {h: by[tenant] for h, by in self._spent.items() if h > since and tenant in by}
+        tokens, cost = (sum(values) for values in zip((0, 0.0), *found.values(), strict=True))
+        return Spent(int(tokens), cost, min(found, default=None))
+
+    def stored_bytes(self, tenant: str) -> int:
+        """Memory that the tenant's ended runs take."""
+        with self._lock:
+            keys = [key for key in self._ended if key[0] == tenant]
+            return sum(row.nbytes for key in keys if (row := self._find(key)) is not None)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -323,7 +377,7 @@ class MemoryStore:
                 key = next(iter(self._tombstones), None)
                 if key is None or self._find_tombstone(key) is not None:
                     break
-                del self._tombstones[key]
+                self._unbury(key)
             self._arm()
         del forgotten  # logs are freed after the lock is released
 

@@ -16,6 +16,7 @@ from pullcord.engine.ports import (
     Recorded,
     RunStore,
     Scope,
+    Spent,
     StoreSize,
     Terms,
     Waiting,
@@ -91,11 +92,19 @@ class HookedStore:
         return answer
 
     def request_stop(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
         """As the store within."""
         self.before("request_stop")
-        answer = self._within.request_stop(scope, run_id, request, before_start=before_start)
+        answer = self._within.request_stop(
+            scope, run_id, request, before_start=before_start, most_early=most_early
+        )
         self.after("request_stop")
         return answer
 
@@ -144,6 +153,20 @@ class HookedStore:
     def size(self) -> StoreSize:
         """As the store within. No hook: tests look with this."""
         return self._within.size()
+
+    def spent(self, tenant: str) -> Spent:
+        """As the store within."""
+        self.before("spent")
+        answer = self._within.spent(tenant)
+        self.after("spent")
+        return answer
+
+    def stored_bytes(self, tenant: str) -> int:
+        """As the store within."""
+        self.before("stored_bytes")
+        answer = self._within.stored_bytes(tenant)
+        self.after("stored_bytes")
+        return answer
 
     def close(self) -> None:
         """As the store within."""

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import LOCAL, Admitted, CancelRequest, Entry
+from pullcord.engine.ports import LOCAL, Admitted, CancelRequest, Entry, Scope, Share, Terms
 from pullcord.run.cancel import Cancellation
-from pullcord.run.errors import StoreUnavailable
+from pullcord.run.errors import QuotaExceeded, StoreUnavailable
 from pullcord.run.record import RunSpec
 from pullcord.stores.opening import open_store
 from pullcord.stores.postgres import Address, PostgresStore, StoreError, membership, migrations
@@ -192,6 +192,24 @@ def test_promise_06_no_tombstone_is_lost_between_two_processes(empty: Database) 
     a.close()
     b.close()
     assert 0 < before < 300, "the race was none"
+
+
+def test_the_places_of_a_tenant_are_given_away_once(empty: Database) -> None:
+    """Of twelve starts at two processes, each time, as many are admitted as the tenant may have."""
+    a, b = opened(empty.address), opened(empty.address)
+
+    def start(n: int, i: int) -> bool:
+        scope, terms = Scope(f"t{n}", f"o{i}"), Terms(share=Share(None, 5))
+        try:
+            return isinstance((a, b)[i % 2].admit(scope, spec("r"), terms), Admitted)
+        except QuotaExceeded:
+            return False
+
+    with ThreadPoolExecutor(12) as pool:
+        for n in range(20):
+            assert sum(pool.map(lambda i, n=n: start(n, i), range(12))) == 5
+    a.close()
+    b.close()
 
 
 # --- what it refuses

@@ -3,6 +3,7 @@
 What live runs make is not written here.
 """
 
+import asyncio
 import json
 import secrets
 
@@ -16,11 +17,13 @@ from pullcord.engine.ports import (
     NotYet,
     Recorded,
     Scope,
+    Share,
     Terms,
 )
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.errors import RunExists, ServerBusy, SessionBusy, StoreUnavailable
 from pullcord.run.record import RunSpec, SessionPolicy
+from pullcord.stores.postgres import shares
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
 from pullcord.stores.postgres.core import (
@@ -47,15 +50,23 @@ class Admitting:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._counting = asyncio.Semaphore(1)
+        """One start at a time waits for those of other processes to be counted, so that stops find
+        a connection."""
 
     async def admit(
         self, scope: Scope, spec: RunSpec, terms: Terms, create_time: float
     ) -> Admitted | AlreadyLive | EndedRun:
         """As the port says."""
         claim = secrets.randbits(62)
-        return await self._core.control.ask(
-            lambda connection: self._admit(connection, scope, spec, terms, claim, create_time)
-        )
+
+        async def admit(connection: Connection) -> Admitted | AlreadyLive | EndedRun:
+            return await self._admit(connection, scope, spec, terms, claim, create_time)
+
+        if terms.share is None:
+            return await self._core.control.ask(admit)
+        async with self._counting:
+            return await self._core.control.ask(admit)
 
     async def _admit(
         self,
@@ -72,6 +83,7 @@ class Admitting:
                 connection,
                 scope,
                 spec,
+                terms.share,
                 core.incarnation,
                 *spec_columns(scope, spec, terms.parent_run_id),
                 create_time,
@@ -102,20 +114,31 @@ class Admitting:
         raise StoreUnavailable(f"run {spec.run_id!r} changed too often to be started")
 
     async def _insert(
-        self, connection: Connection, scope: Scope, spec: RunSpec, *values: object
+        self,
+        connection: Connection,
+        scope: Scope,
+        spec: RunSpec,
+        share: Share | None,
+        *values: object,
     ) -> asyncpg.Record | None:
         """Makes the row. A run of a session takes its place while no other one does: the place
-        that is later is seen later."""
-        if not spec.session_id:
+        that is later is seen later. Where runs are counted, they are while no other one comes."""
+        if not spec.session_id and share is None:
             return await connection.fetchrow(sql.ADMIT, *values)
         session = (scope.tenant, scope.owner, spec.session_id)
         async with connection.transaction():
-            await connection.execute(sql.SESSION_LOCK, json.dumps(session))
-            if spec.session_policy is SessionPolicy.REJECT:
-                first = await connection.fetchval(sql.IN_SESSION, *session, spec.run_id)
-                if first is not None:
-                    raise SessionBusy(spec.session_id, first)
-            return await connection.fetchrow(sql.ADMIT, *values)
+            if share is not None:
+                await shares.lock(connection, scope)
+            if spec.session_id:
+                await connection.execute(sql.SESSION_LOCK, json.dumps(session))
+                if spec.session_policy is SessionPolicy.REJECT:
+                    first = await connection.fetchval(sql.IN_SESSION, *session, spec.run_id)
+                    if first is not None:
+                        raise SessionBusy(spec.session_id, first)
+            row = await connection.fetchrow(sql.ADMIT, *values)
+            if row is not None and share is not None:
+                await shares.check_share(connection, scope, share)  # or the row is taken back
+            return row
 
     async def withdraw(self, scope: Scope, run_id: str) -> None:
         """As the port says."""
@@ -151,12 +174,23 @@ class Admitting:
     # --- stops
 
     async def request_stop(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
         """As the port says."""
         return await self._core.control.ask(
             lambda connection: self._request_stop(
-                connection, scope, run_id, request, before_start=before_start
+                connection,
+                scope,
+                run_id,
+                request,
+                before_start=before_start,
+                most_early=most_early,
             )
         )
 
@@ -168,6 +202,7 @@ class Admitting:
         request: CancelRequest,
         *,
         before_start: bool,
+        most_early: int | None,
     ) -> Recorded | EndedRun | None:
         options, key = self._core.options, key_of(scope, run_id)
         columns = stop_columns(request)
@@ -182,6 +217,7 @@ class Admitting:
                 continue  # it came, or ended, meanwhile
             if not before_start:
                 return None
+            await shares.check_early_cancels(connection, scope, most_early)
             buried = await connection.fetchrow(
                 sql.BURY, *key, *columns, options.tombstone_ttl, options.max_tombstones
             )

@@ -102,7 +102,24 @@ create index on pullcord.run (expire_time) where state = 0;
 create index on pullcord.run (ending) where state >= 5;
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("runs, their events and replicas", _FIRST),)
+_SHARES = """
+create table pullcord.usage (
+    tenant text not null,
+    hour bigint not null,                   -- since the epoch, in which the runs ended
+    incarnation text not null,              -- that ended them: no replica waits for another's row
+    tokens bigint not null,
+    cost double precision not null,
+    primary key (tenant, hour, incarnation)
+);
+create index on pullcord.run (tenant, owner) where state between 1 and 4 and parent_run_id = '';
+create index on pullcord.run (tenant, expire_time) where state = 0;
+create index on pullcord.run (tenant, expire_time) include (nbytes) where state >= 5;
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    ("runs, their events and replicas", _FIRST),
+    ("what tenants have used, and what counts for their shares", _SHARES),
+)
 """What each is for, and its statements. The first has number 1."""
 
 

@@ -18,6 +18,7 @@ from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
 from pullcord.stores.postgres.core import STATES, Core, stop_in
 from pullcord.stores.postgres.reading import events
+from pullcord.stores.postgres.shares import spending, used_columns
 from pullcord.stores.postgres.writing import record_columns
 from pullcord.stores.rows import event_row, spec_of, stored_run
 
@@ -53,12 +54,13 @@ with u as (
     where r.id = $1 and r.incarnation is not distinct from $2 and {sql.LIVE}
         and r.last_seq = $3::bigint and (r.stop is not null) = $10::boolean
         and r.stop_now = $11::boolean and {_DEAD}
-    returning r.id
+    returning r.id, r.tenant
 ),
 i as (
     insert into event (id, prev, seq, data)
     select u.id, $5::bigint - 1, $5::bigint, $12::bytea from u
-)
+),
+{spending("u", "$13::bigint", "$14::double precision", "coalesce($2::text, '')")}
 select u.id, pg_notify('pc_end', u.id::text) from u
 """
 """The end of a run whose process is dead, unless it has changed since it was composed."""
@@ -101,6 +103,7 @@ async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool
         stop is not None,
         row["stop_now"],
         event.data,
+        *used_columns(run),
     )
     if written is not None:
         _log.warning("run %s ended %s: its replica is dead", run.run_id, run.state)

@@ -4,6 +4,8 @@
 the server's, read once a statement by `clock_timestamp()`.
 """
 
+from pullcord.stores.postgres.shares import spending
+
 FENCE = "f as materialized (select 1 from replica where incarnation = $1 and alive for key share)"
 """Proves that this process has not been declared dead. It does not hold up beats; a death waits for
 it, and it for a death."""
@@ -166,8 +168,10 @@ END = f"""
 with {FENCE},
 e as (
     select * from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::bytea[],
-        $7::bytea[], $8::double precision[], $9::text[], $10::double precision[], $11::bigint[])
-        as e(id, after, last, state, record, output, deliver_time, decided, keep, nbytes)
+        $7::bytea[], $8::double precision[], $9::text[], $10::double precision[], $11::bigint[],
+        $12::bigint[], $13::double precision[])
+        as e(id, after, last, state, record, output, deliver_time, decided, keep, nbytes, tokens,
+            cost)
 ),
 u as (
     update run r set state = e.state, last_seq = e.last, record = e.record, output = e.output,
@@ -177,15 +181,16 @@ u as (
     from e, f
     where r.id = e.id and r.incarnation = $1 and {LIVE} and r.last_seq = e.after
         and (r.stop is null or e.state = 6)
-    returning r.id
+    returning r.id, r.tenant, e.tokens, e.cost
 ),
 i as (
     insert into event (id, prev, seq, data, lengths)
     select v.id, v.prev, v.seq, v.data, v.lengths
-    from unnest($12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[], $16::bytea[])
+    from unnest($14::bigint[], $15::bigint[], $16::bigint[], $17::bytea[], $18::bytea[])
         as v(id, prev, seq, data, lengths)
     join u on u.id = v.id
-)
+),
+{spending("u", "u.tokens", "u.cost", "$1")}
 select u.id, pg_notify('pc_end', u.id::text) from u
 """
 """Ends, each with the events that the store did not have."""
@@ -200,15 +205,16 @@ a as (
     from f
     on conflict (tenant, owner, run_id) do update set {RESET}
     where r.state = 0 or {EXPIRED}
-    returning id, prior
+    returning id, prior, tenant
 ),
 d as (delete from event using a where event.id = a.prior),
 i as (
     insert into event (id, prev, seq, data, lengths)
     select a.id, v.prev, v.seq, v.data, v.lengths
-    from a, unnest($21::bigint[], $22::bigint[], $23::bytea[], $24::bytea[])
+    from a, unnest($23::bigint[], $24::bigint[], $25::bytea[], $26::bytea[])
         as v(prev, seq, data, lengths)
-)
+),
+{spending("a", "$21::bigint", "$22::double precision", "$1")}
 select a.id, pg_notify('pc_end', a.id::text) from a
 """
 """The end of a run that the store has not heard of."""

@@ -8,7 +8,8 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.log.log import EventLog
@@ -25,6 +26,7 @@ from pullcord.engine.ports import (
     NotYet,
     Recorded,
     Scope,
+    Spent,
     StoreSize,
     Terms,
     Waiting,
@@ -36,9 +38,14 @@ from pullcord.run.errors import StoreUnavailable
 from pullcord.run.record import Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.stores.mirror import Mirror
-from pullcord.stores.postgres import migrations
+from pullcord.stores.postgres import migrations, shares
 from pullcord.stores.postgres.admitting import Admitting
-from pullcord.stores.postgres.connections import Address, Connections, require_primary
+from pullcord.stores.postgres.connections import (
+    Address,
+    Connection,
+    Connections,
+    require_primary,
+)
 from pullcord.stores.postgres.core import Core
 from pullcord.stores.postgres.erasing import erase_some, look
 from pullcord.stores.postgres.listening import Listening
@@ -50,6 +57,8 @@ from pullcord.stores.postgres.sharing import Sharing
 from pullcord.stores.postgres.sweeping import sweep
 from pullcord.stores.postgres.timeline import Timeline
 from pullcord.stores.postgres.writing import Writing
+
+T = TypeVar("T")
 
 _CONTROL = 3
 """Connections for all that is not a live run's writing."""
@@ -189,11 +198,19 @@ class PostgresStore:
         return self._loop.call(self._writing.finish(ends))
 
     def request_stop(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
         """As the port says."""
         return self._loop.call(
-            self._admitting.request_stop(scope, run_id, request, before_start=before_start)
+            self._admitting.request_stop(
+                scope, run_id, request, before_start=before_start, most_early=most_early
+            )
         )
 
     def find(self, scope: Scope, run_id: str) -> EndedRun | None:
@@ -227,6 +244,17 @@ class PostgresStore:
     def size(self) -> StoreSize:
         """As the port says, of all processes together."""
         return self._loop.call(self._reading.size())
+
+    def spent(self, tenant: str) -> Spent:
+        """As the port says, of all processes together."""
+        return self._ask(lambda connection: shares.spent(connection, tenant))
+
+    def stored_bytes(self, tenant: str) -> int:
+        """As the port says."""
+        return self._ask(lambda connection: shares.stored_bytes(connection, tenant))
+
+    def _ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return self._loop.call(self._core.control.ask(work))
 
     # --- what processes that share it ask besides
 

@@ -5,6 +5,7 @@ It never touches a live run.
 
 from pullcord.stores.postgres.connections import Connection
 from pullcord.stores.postgres.core import Core
+from pullcord.stores.postgres.shares import forget_old
 
 _BATCH = 500
 """Runs that are deleted in one transaction."""
@@ -46,6 +47,7 @@ async def sweep(core: Core) -> int:
         swept += deleted
         if deleted == 0:
             await core.control.ask(lambda connection: connection.execute(_FORGET_DEAD))
+            await core.control.ask(forget_old)
             return swept
 
 

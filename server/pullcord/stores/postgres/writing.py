@@ -31,6 +31,7 @@ from pullcord.stores.postgres.core import (
     spec_columns,
     stop_in,
 )
+from pullcord.stores.postgres.shares import used_columns
 from pullcord.stores.rows import event_row, run_bytes, spec_bytes
 
 _TRIES = 10
@@ -238,6 +239,7 @@ class Writing:
             *_record(end)[:4],
             _record(end)[5],
             _record(end)[4],
+            *_record(end)[6:],
             *_columns(rows)[1:],
         )
         return row is not None
@@ -294,14 +296,15 @@ def record_columns(run: Run) -> tuple[bytes, bytes]:
     return run_bytes(replace(run, output="")), run.output.encode(errors="surrogatepass")
 
 
-def _record(end: Finish) -> tuple[bytes, bytes, float, str, float, int]:
-    """The run without its output, its output, delivered, decided, seconds to keep, size."""
+def _record(end: Finish) -> tuple[bytes, bytes, float, str, float, int, int, float]:
+    """The run without its output, its output, delivered, decided, seconds to keep, size, used."""
     ended = end.ended
     run = ended.run
     record, output = record_columns(run)
     keep = max(0.0, run.expire_time - run.end_time)
     nbytes = end.log.nbytes + len(output) + len(record) + len(spec_bytes(ended.spec)) + 2048
-    return record, output, ended.deliver_time, ended.decided, keep, nbytes
+    used = used_columns(run)
+    return record, output, ended.deliver_time, ended.decided, keep, nbytes, *used
 
 
 assert CANCELLED == 6, "statements name it by its number"

@@ -78,7 +78,20 @@ create table event(
 create unique index event_by_run on event(run, sequence);
 """
 
-UPGRADES: tuple[str, ...] = (_FIRST,)
+_SHARES = """
+create table usage(
+  tenant text not null,
+  hour integer not null,            -- since the epoch, in which the runs ended
+  tokens integer not null,
+  cost real not null,
+  primary key(tenant, hour)
+) without rowid;
+create index run_live on run(tenant, owner) where state in (1, 2);
+create index run_early on run(tenant, expire_time) where state = 0;
+create index run_stored on run(tenant, expire_time, nbytes) where state = 3;
+"""
+
+UPGRADES: tuple[str, ...] = (_FIRST, _SHARES)
 """What leads from one version to the next. Append only."""
 
 

@@ -22,11 +22,13 @@ from pullcord.engine.ports import (
     Finish,
     Recorded,
     Scope,
+    Spent,
     StoreSize,
     Terms,
     Waiting,
     Written,
 )
+from pullcord.engine.shares import hour_of
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.record import DisconnectPolicy, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
@@ -42,6 +44,7 @@ from pullcord.stores.rows import (
     stop_of,
     stored_run,
 )
+from pullcord.stores.sqlite import shares
 from pullcord.stores.sqlite.erasing import erase
 from pullcord.stores.sqlite.files import Held
 from pullcord.stores.sqlite.readers import Readers
@@ -175,7 +178,13 @@ class SqliteStore:
         return Written(row.last, row.reserved, row.stop)
 
     def request_stop(
-        self, scope: Scope, run_id: str, request: CancelRequest, *, before_start: bool
+        self,
+        scope: Scope,
+        run_id: str,
+        request: CancelRequest,
+        *,
+        before_start: bool,
+        most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
         """Records a stop for a live run, or before a run that has not come."""
         key = (*scope, run_id)
@@ -183,7 +192,9 @@ class SqliteStore:
         def job(db: sqlite3.Connection) -> Recorded | EndedRun | None:
             row = self._rows.find(db, key, "stop, grace")
             if row is None:
-                return self._rows.bury(db, key, request) if before_start else None
+                if not before_start:
+                    return None
+                return self._rows.bury(db, key, request, most_early)
             run, state, stopped, grace = row
             if state == ENDED:
                 return self._rows.ended(db, run)
@@ -349,6 +360,16 @@ class SqliteStore:
             return StoreSize(live, self._rows.count_tombstones(db), ended, nbytes)
 
         return self._writer.ask(job)
+
+    def spent(self, tenant: str) -> Spent:
+        """What the tenant's ended runs have used in the last hours."""
+        with self._readers.reading() as db:
+            return shares.spent(db, tenant, hour_of(self._clock.time()))
+
+    def stored_bytes(self, tenant: str) -> int:
+        """Disk that the tenant's ended runs take."""
+        with self._readers.reading() as db:
+            return shares.stored_bytes(db, tenant, self._clock.time())
 
     def close(self) -> None:
         """Writes what waits, and lets go of the file."""

@@ -25,10 +25,17 @@ from pullcord.engine.ports import (
     Scope,
     Terms,
 )
+from pullcord.engine.shares import hour_of
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.record import RunSpec
 from pullcord.stores.rows import spec_of, stop_of, stored_run
 from pullcord.stores.sqlite.schema import BEGUN, ENDED, TOMBSTONE, WAITS
+from pullcord.stores.sqlite.shares import (
+    check_early_cancels,
+    check_share,
+    forget_old,
+    spend,
+)
 from pullcord.stores.sqlite.stored import Stored, stop_columns
 
 RESERVED = 256
@@ -58,6 +65,7 @@ class Rows:
         """Live rows of this process, as far as they were asked about."""
         self.expiring: list[float] = []
         """When rows expire that the transaction has made or changed."""
+        self._hour = 0
         self._kept = self._bytes = self._numbered = self._tombstones = 0
         begun = "insert into incarnation(begin_time) values (?)"
         self.me = db.execute(begun, (clock.time(),)).lastrowid
@@ -133,6 +141,8 @@ class Rows:
                     raise RunExists(spec.run_id)
                 return AlreadyLive() if state != ENDED else self.ended(db, run)
             stop = stop_of(stopped, grace)
+        if terms.share is not None:
+            check_share(db, scope, terms.share)
         self.clear(db, key)  # a tombstone that the run takes with it, or a row that has expired
         cursor = db.execute(
             "insert into run(tenant, owner, run_id, state, incarnation, digest, spec, policy,"
@@ -159,13 +169,20 @@ class Rows:
         self.live[key] = LiveRow(cursor.lastrowid, 0, RESERVED, stop)
         return Admitted(None if stop is None else stop.cancellation, RESERVED)
 
-    def bury(self, db: sqlite3.Connection, key: Key, request: CancelRequest) -> Recorded:
+    def bury(
+        self,
+        db: sqlite3.Connection,
+        key: Key,
+        request: CancelRequest,
+        most_early: int | None = None,
+    ) -> Recorded:
         """Makes a tombstone."""
         now, limit = self._clock.time(), self._options.max_tombstones
         if self._tombstones >= limit:
             self._tombstones = self.count_tombstones(db)
         if self._tombstones >= limit:
             raise ServerBusy(f"{limit} cancels wait for runs that have not come")
+        check_early_cancels(db, key[0], most_early, now)
         self._tombstones += 1
         expires = now + self._options.tombstone_ttl
         self.clear(db, key)
@@ -220,6 +237,11 @@ class Rows:
         self._kept += 1
         self._bytes += stored.nbytes
         self.expiring.append(run.expire_time)
+        hour = hour_of(self._clock.time())
+        spend(db, run, hour)
+        if hour != self._hour:
+            self._hour = hour
+            forget_old(db, hour)
 
     def make_room(self, db: sqlite3.Connection) -> None:
         """Lets the runs that ended first expire, until the others are within the bounds."""
