@@ -7,6 +7,7 @@ only if they are needed.
 from typing import TYPE_CHECKING
 
 from pullcord.doors import Entrance, check_exposure
+from pullcord.identity.signing_in import SigningIn
 from pullcord.settings import Settings, SettingsError
 from pullcord.transports.front import Front
 
@@ -37,9 +38,19 @@ def make_web(front: Front, settings: Settings) -> "HttpServer | None":
         keepalive=settings.keepalive,
         keepalive_timeout=settings.keepalive_timeout,
         max_idle=settings.max_idle,
+        signing_in=_signing_in(settings),
         reuse_port=settings.reuse_port,
     )
     return HttpServer(front, options)
+
+
+def _signing_in(settings: Settings) -> SigningIn | None:
+    if not settings.jwt.client_id:
+        return None
+    try:
+        return SigningIn(settings.jwt)
+    except OSError as error:
+        raise SettingsError(f"PULLCORD_JWT__CLIENT_SECRET: {error}") from None
 
 
 def listen_web(web: "HttpServer", settings: Settings, entrance: Entrance) -> str:

@@ -18,6 +18,13 @@ class JwtOptions:
     """The claim that names the tenant; unset: all callers are of tenant `default`."""
     grants_claim: str = "scope"
     """The claim that lists grants, as words or as a list; words that grant nothing are ignored."""
+    client_id: str = ""
+    """The name under which this server signs browsers in there, by OpenID Connect's code flow with
+    PKCE; its redirect address is `/v1/session/done`. Unset: browsers bring a token."""
+    client_secret: str = ""
+    """A file with the secret that goes with `client_id`. Unset: there is none."""
+    sign_in_scopes: str = "openid"
+    """The scopes that a sign-in asks for, with blanks between them."""
     grants: str = "user"
     """What every verified caller is granted besides, such as `user`; empty: nothing."""
     leeway: float = 30.0

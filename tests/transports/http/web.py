@@ -20,6 +20,8 @@ class Reply:
     status: int
     headers: dict[str, str]
     body: bytes
+    all: list[str]
+    """The values of all headers, those of one name, too."""
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -59,7 +61,8 @@ class Browser:
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
         response = self.open(method, path, body, **headers)
         got = {k.lower(): v for k, v in response.getheaders()}
-        reply = Reply(response.status, got, response.read())
+        all_values = [value for _, value in response.getheaders()]
+        reply = Reply(response.status, got, response.read(), all_values)
         self._open.pop().close()
         return reply
 

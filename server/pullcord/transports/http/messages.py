@@ -79,6 +79,8 @@ class Request:
         """What the route's path has in braces."""
         self.deadline: float | None = None
         """When the caller gives up, on time.monotonic's scale; a handler may say it."""
+        self.bearer = ""
+        """A credential that a handler found elsewhere than in the header; ask `caller` again."""
         self.of_other_origin = False
         """Whether a page of another origin, which is allowed, has made it."""
         self.callers = callers
@@ -126,13 +128,16 @@ class Request:
         """The media type, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    @cached_property
+    @property
     def incoming(self) -> Incoming:
         """What it brings, as all transports tell it."""
         metadata = [
             (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in self.scope["headers"]
         ]
-        if not any(key == "authorization" for key, _ in metadata):
+        if self.bearer:
+            metadata = [entry for entry in metadata if entry[0] != "authorization"]
+            metadata.append(("authorization", f"Bearer {self.bearer}"))
+        elif not any(key == "authorization" for key, _ in metadata):
             # A page of another origin of the same site would send the cookie along.
             bearer = "" if self.of_other_origin else self.cookies.get(COOKIE, "")
             # An EventSource and a beacon have no headers. Nothing that lasts is taken from a URL.
@@ -207,4 +212,3 @@ class Request:
     def ends_in(self, seconds: float) -> None:
         """The caller gives up after so long."""
         self.deadline = time.monotonic() + seconds
-        self.__dict__.pop("incoming", None)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pullcord.identity.signing_in import SigningIn
+
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
@@ -27,5 +29,7 @@ class HttpOptions:
     """A connection without a request is closed after so long."""
     send_buffer: int = 256 * 1024
     """Of each connection, in the kernel: what a client that stops reading is sent in vain."""
+    signing_in: SigningIn | None = None
+    """Signs browsers in with an identity provider; None: they bring a token."""
     reuse_port: bool = False
     """Whether several processes may listen on one port."""
