@@ -14,8 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from pullcord.adapters.foreign.recognition import foreign
-from pullcord.adapters.function import FunctionRunnable
+from pullcord.adapters.offering import runnables
 from pullcord.doors import Entrance, check_exposure, counting, disclosure_of, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
@@ -26,7 +25,6 @@ from pullcord.executors.local import LocalExecutor
 from pullcord.hooks import Hook, call_hooks
 from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
-from pullcord.run.runnable import Runnable
 from pullcord.service.access import Policy
 from pullcord.settings import Settings, overridden, read_settings
 from pullcord.stores.memory import MemoryStore
@@ -112,7 +110,10 @@ class RunServer:
         """Where callers with client certificates are served, once they are."""
         self.http_url = ""
         """Where runs are served over HTTP, once they are."""
-        self.catalog = Catalog(map(_as_runnable, (*agents, *teams, *workflows)))
+        offered = {"agents": agents, "teams": teams, "workflows": workflows}
+        self.catalog = Catalog(
+            one for where, given in offered.items() for one in runnables(given, where)
+        )
         options = self.settings.engine
         clock = clock or ThreadClock()
         observer = counting(observer or Telemetry(), self._quotas)
@@ -467,15 +468,6 @@ class _Background:
     def _on_ready(self, address: str) -> None:
         self._address = address
         self._ready.set()
-
-
-def _as_runnable(given: Any) -> Runnable:
-    if (found := foreign(given)) is not None:
-        return found
-    if hasattr(given, "execute"):
-        made: Runnable = given  # by its method
-        return made
-    return FunctionRunnable(given)
 
 
 async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:

@@ -92,8 +92,10 @@ class Telemetry:
     def loop_stalled(self, run_id: str, seconds: float, stack: str) -> None:
         """A run blocks the event loop that it shares with others."""
         self._stalls.add(1)
+        # An import in the middle of a run is nobody's blocking call, and happens once.
+        by = "an import" if "importlib._bootstrap" in stack else "a run"
         self._log.warning(
-            "event loop blocked by a run", run_id=run_id, seconds=round(seconds, 3), stack=stack
+            f"event loop blocked by {by}", run_id=run_id, seconds=round(seconds, 3), stack=stack
         )
 
 

@@ -49,6 +49,16 @@ def test_the_run_that_asks_is_named(address: str, client: RunClient, run_id: str
     assert f"pullcord continue {child} --approve call-1" in errors
 
 
+def test_a_parent_names_the_child_that_waits(address: str, client: RunClient, run_id: str) -> None:
+    """A decision that is sent to a parent run is answered with the run that waits for it."""
+    with Command("run", "workflows/asking", "--run-id", run_id, address=address) as command:
+        child = _until_paused(client, run_id, beneath=True)
+        done = call("continue", run_id, "--approve", "call-1", address=address)
+        assert (done.returncode, f"its child run '{child}' does" in done.stderr) == (2, True)
+        call("continue", child, "--approve", "call-1", address=address)
+        command.end()
+
+
 def test_the_shown_command_can_be_copied(address: str, client: RunClient, run_id: str) -> None:
     """On a terminal of 80 columns it has no line end within, and it names the server if it must."""
     args = ("run", "agents/refund", "--run-id", run_id, "--address", address)

@@ -119,7 +119,7 @@ def test_a_member_that_fails_is_news_for_the_leader(engine: Engine) -> None:
     assert (run.state, run.output) == (RunState.COMPLETED, "well")
     failed, unknown = leader.told()
     assert failed == "half\n\n[the member failed: ValueError: no milk]"
-    assert unknown == "Error: LookupError: there is no member 'nobody'; broken"
+    assert unknown == "Error: LookupError: there is no member 'nobody'; the members are: broken"
 
 
 @pytest.mark.parametrize("mode", CancelMode)

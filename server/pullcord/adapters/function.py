@@ -178,6 +178,8 @@ def _say(item: Any, ctx: RunContext) -> None:
         ctx.emit(item)
     elif isinstance(content := getattr(item, "content", None), str):  # such as a StepOutput
         ctx.write(content)
+        if isinstance(data := getattr(item, "data", None), Mapping):
+            ctx.set_output(None, data)
     else:
         raise TypeError(
             f"a run yields strings, events or (returns) a mapping, not {type(item).__name__}"

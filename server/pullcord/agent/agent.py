@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pullcord.models.base import Model
+from pullcord.models.base import Model, checked_model
 from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
@@ -63,7 +63,8 @@ class Agent(Native):
             isolation: "process" gives each run a process for itself; None: it shares one.
 
         Raises:
-            TypeError: a function cannot be a tool, or the schema is no pydantic model.
+            TypeError: the model is none, a function cannot be a tool, or the schema is no
+                pydantic model.
             ValueError: two tools bear one name, no id can be made of the name, or a bound or
                 the isolation is wrong.
         """
@@ -71,7 +72,7 @@ class Agent(Native):
         self.id = id or slug(name or "agent")
         self.description = description or ""
         self.isolation = checked_isolation(isolation, self.id)
-        self.model = model
+        self.model = checked_model(model, self.id)
         self.takes = takes_of(model)
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)

@@ -44,7 +44,10 @@ def rows(tree: Tree, now: float, width: int, height: int | None = None) -> list[
     # One column for all, so that nothing moves sideways while states change.
     column = max((cell_len(line.stem + _name(line.branch)) for line in shown), default=0)
     column = min(column, max(12, width // 2))
-    made = [_row(line.stem, line.branch, now, column, width) for line in shown]
+    made = [
+        _row(line.stem, line.branch, now, column, width, is_complete=tree.is_complete)
+        for line in shown
+    ]
     if left_out + tree.untold:
         made.append(Text(f"… and {left_out + tree.untold:,} more"[:width], "dim"))
     return made
@@ -56,8 +59,10 @@ def clock(length: float) -> str:
     return f"{minutes}:{rest:02}" if minutes else f"{rest} s"
 
 
-def state_words(state: RunState | None) -> str:
-    """A state in words for people."""
+def state_words(state: RunState | None, *, is_complete: bool = False) -> str:
+    """A state in words for people; `is_complete`: the whole run has completed."""
+    if state is None and is_complete:
+        return "skipped"
     return _STATES.get(state, state.value if state else "")
 
 
@@ -116,12 +121,15 @@ def _name(branch: Branch) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
-def _row(stem: str, branch: Branch, now: float, column: int, width: int) -> Text:
+def _row(
+    stem: str, branch: Branch, now: float, column: int, width: int, *, is_complete: bool
+) -> Text:
     state = branch.standing()
     row = Text(no_wrap=True, overflow="ellipsis")
     row.append(stem, "dim").append(_name(branch), "dim" if state is None else "")
     row.truncate(column, overflow="ellipsis", pad=True)
-    row.append(f"  {sign(state)} {state_words(state):<{_STATE_WIDTH}}", style(state))
+    words = state_words(state, is_complete=is_complete)
+    row.append(f"  {sign(state)} {words:<{_STATE_WIDTH}}", style(state))
     took = ""
     if branch.begin_time:
         took = (

@@ -148,7 +148,8 @@ class Follower:
                 view.note(f"→ {call.tool_name}({_short(call.arguments)})")
             case events.ToolCallCompleted(call) if call.tool_name != _HANDS_OVER:
                 took = seconds(max(0.0, call.end_time - call.start_time))
-                view.note(f"← {call.tool_name} {call.state.value}, {took}: {_short(call.result)}")
+                result = f": {_short(call.result)}" if call.result else ""
+                view.note(f"← {call.tool_name} {call.state.value}, {took}{result}")
             case events.StepStarted():
                 view.note(f"▸ {payload.name or payload.step_id}")
             case events.StepCompleted():
@@ -180,6 +181,7 @@ class Follower:
                 status.tokens = run.usage.total_tokens
             case events.RunCompleted():
                 status.state = RunState.COMPLETED
+                status.tree.is_complete = True
                 self._whole(payload.output)
                 self._data(payload.output_data)
             case events.RunCancelled():

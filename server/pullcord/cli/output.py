@@ -224,7 +224,7 @@ def print_run(run: Run, to: Console) -> None:
         rows.append(("error", plain(f"{run.error.type}: {run.error.message}")))
     rows.append(("created", _clock(run.create_time)))
     if run.start_time:
-        rows.append(("worked", seconds((run.end_time or time.time()) - run.start_time)))
+        rows.append(("took", seconds((run.end_time or time.time()) - run.start_time)))
     if used := usage_words(run):
         rows.append(("used", used))
     for call in run.tool_calls:

@@ -106,6 +106,8 @@ def run(
     """
     if input == "-" and any(a == "-" or a.startswith("-:") for a in attach or ()):
         raise wrong_usage("standard input can be the input or an attachment, and not both")
+    if timeout is not None and timeout <= 0:
+        raise wrong_usage("--timeout: must be more than 0, such as 30s")
     parts = parts_of(attach)
     text = sys.stdin.read() if input == "-" else input
     options = SpecOptions(

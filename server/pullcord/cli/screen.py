@@ -193,7 +193,7 @@ class PipeView:
         if status.state.is_terminal:
             for branch in status.tree:
                 if branch.standing() is None and not branch.members:
-                    self._tell(branch, state_words(None))
+                    self._tell(branch, state_words(None, is_complete=status.tree.is_complete))
 
 
 class ScreenView:
@@ -321,7 +321,7 @@ def _status_line(status: Status) -> Text:
     if status.words:
         parts.append(count(status.words, "word"))
     if status.tokens:
-        parts.append(count(status.tokens, "token"))
+        parts.append(f"about {count(status.tokens, 'token')}")  # the provider's count comes last
     if status.deadline is not None:
         parts.append(f"{clock(status.deadline - now)} left")
     line = Text(no_wrap=True, overflow="ellipsis")

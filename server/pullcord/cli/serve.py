@@ -23,7 +23,7 @@ def serve(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[APP:SERVER]",
+            metavar="APP:SERVER",
             help="A RunServer, or a function that returns one: package.module:name or "
             "path/to/file.py:name. Without it, a demo that needs no key.",
         ),

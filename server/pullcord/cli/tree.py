@@ -102,6 +102,8 @@ class Tree:
         self.untold = 0
         """Branches that are not shown, because there are too many."""
         self.changes = 0
+        self.is_complete = False
+        """Whether the run has completed: what has not begun by then was not chosen."""
         self._holds_steps = runnable.startswith("workflows/")
         self._count = 0
         self._runs: dict[str, Branch] = {}
@@ -165,9 +167,8 @@ class Tree:
         at, is_inside = self._walk(above)
         if at is None:
             return None
-        name = source.name or source.id
         if source.kind is SourceKind.STEP:
-            branch = self._member(at, id, name)
+            branch = self._member(at, id)
             if branch is not None:
                 branch.is_step = True
             return branch
@@ -175,7 +176,7 @@ class Tree:
             at.worker = source.id
             branch = at
         else:
-            branch = self._member(at, id, name, is_new_run=True)
+            branch = self._member(at, id, is_new_run=True)
         if branch is not None:
             branch.run_id = source.run_id
             self._runs[source.run_id] = branch
@@ -200,20 +201,18 @@ class Tree:
             branch, is_inside = found, not found.is_step
         return branch, is_inside
 
-    def _member(
-        self, above: Branch, id: str, name: str = "", *, is_new_run: bool = False
-    ) -> Branch | None:
+    def _member(self, above: Branch, id: str, *, is_new_run: bool = False) -> Branch | None:
         """What bears this id there, the latest of several; made where there is none."""
         for branch in reversed(above.members):
             if branch.id == id and not (is_new_run and branch.run_id):
-                branch.name = name or branch.name
                 return branch
         if self._count >= MAX_BRANCHES:
             self.untold += 1
             return None
         self._count += 1
         # An iteration of a loop has a number, and no event of its own.
-        name = name or (f"#{id}" if id.isdecimal() else id)
+        # A row keeps its name, also when a display name comes later: it is shown by its id.
+        name = f"#{id}" if id.isdecimal() else id
         branch = Branch(id, name, (*above.path, id), is_step=self._holds_steps)
         above.members.append(branch)
         return branch
@@ -222,7 +221,8 @@ class Tree:
 def _apply(branch: Branch, payload: Payload, time: float) -> None:
     match payload:
         case events.StepStarted(attempt=attempt):
-            branch.begin(time)
+            first = branch.begin_time if attempt > 1 else 0.0
+            branch.begin(first or time)
             branch.remark = f"attempt {attempt}" if attempt > 1 else ""
         case events.RunStarted():
             if branch.state is not RunState.RUNNING:  # of a step that has begun it is the work

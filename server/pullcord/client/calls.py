@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from opentelemetry import propagate
 
+from pullcord.run import gate
 from pullcord.run.message import Message, Part
 from pullcord.run.record import DisconnectPolicy, RunSpec, SessionPolicy
 from pullcord.run.usage import Limits
@@ -62,12 +63,17 @@ class SpecOptions(TypedDict, total=False):
 
 
 def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:
-    """What a run is asked to be, with an id of its own."""
+    """What a run is asked to be, with an id of its own.
+
+    Raises TypeError or ValueError that names the field, for a value of the wrong type.
+    """
     spec: dict[str, Any] = {**options}
     spec["run_id"] = spec.get("run_id") or str(uuid.uuid4())
     for name in ("parts", "messages"):
-        spec[name] = tuple(spec.get(name) or ())
-    return RunSpec(runnable=runnable, input=input, **spec)
+        spec[name] = spec.get(name) or ()
+    if isinstance(input, Mapping):
+        raise TypeError("input must be text, not a mapping: data goes into input_data")
+    return gate.spec(RunSpec(runnable=runnable, input=input, **spec))
 
 
 def channel_options(

@@ -130,6 +130,8 @@ class Face(ABC, Generic[StreamT, ChannelT]):
 
         After `timeout` seconds the run ends with cause DEADLINE, a little before the call does.
         """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, and is {timeout}")
         spec = new_spec(runnable, input, options)
         resume = Resume(spec.run_id, self.pace, starting=True, timeout=timeout)
         return self._follow(resume, spec, heartbeats)

@@ -208,3 +208,21 @@ class Model(ABC):
     async def aclose(self) -> None:
         """Closes connections that are kept for later calls; the model may be used again."""
         return
+
+
+def checked_model(model: object, of: str) -> Model:
+    """The model that the author of `of` gave. Raises TypeError for what is no model."""
+    if isinstance(model, Model):
+        return model
+    if callable(getattr(model, "stream", None)) and not isinstance(model, type):
+        made: Model = model  # type: ignore[assignment]  # by its methods
+        return made
+    if isinstance(model, str):
+        said = f"the text {model[:60]!r}; write OpenAIChat(id={model[:60]!r}), for example"
+    elif isinstance(model, type):
+        said = f"the class {model.__name__}; give an object of it"
+    elif model is None:
+        said = "None; give one, such as OpenAIChat(id=…), or OfflineModel() for a first try"
+    else:
+        said = f"a {type(model).__name__}"
+    raise TypeError(f"the model of {of!r} must be a Model, not {said}")

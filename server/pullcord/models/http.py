@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -42,6 +43,11 @@ from pullcord.models.retrying import retried
 from pullcord.models.throttle import Throttle
 from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
+
+for _later in ("httpcore2._async.http2", "genai_prices.data", "anyio._backends._asyncio"):
+    # They are imported with the first request otherwise, which would block the loop of the runs.
+    with suppress(ImportError):
+        import_module(_later)
 
 _SILENCE, _CONNECT = 600.0, 10.0
 _ERROR_BODY, _ERROR_WAIT = 64 * 1024, 1.0

@@ -4,6 +4,7 @@ Values in, values out. An earlier turn that was stopped is part of the conversat
 with what it had made and a note that it was stopped.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -60,12 +61,23 @@ def conversation(system: str, history: Iterable[Run], given: Given) -> list[Mess
         messages.append(_user((_WITHHELD if _is_withheld(run) else run.input,), run.parts))
         messages.append(AssistantMessage(_answer(run)))
     messages += [_brought(m) for m in given.messages if m.role is not Role.SYSTEM]
-    data = canonical(given.data) if given.data else ""
+    data = canonical(given.data) if given.data and not _is_said(given) else ""
     says_nothing = not (given.input or data or given.parts)
     if says_nothing and messages and isinstance(messages[-1], UserMessage):
         return messages  # the last message that was brought is the turn
     messages.append(_user((given.input, data), given.parts))
     return messages
+
+
+def _is_said(given: Given) -> bool:
+    """Whether the text is the data already, as JSON."""
+    if not given.input.startswith("{"):
+        return False
+    try:
+        said: object = json.loads(given.input)
+    except ValueError:
+        return False
+    return said == given.data
 
 
 def takes_of(model: Model) -> Takes:

@@ -116,13 +116,24 @@ class TooManyAffected(PullcordError):
 class RunNotPaused(PullcordError):
     """The run is not paused, so there is nothing to decide. Nothing was changed."""
 
-    def __init__(self, run_id: str, state: RunState, repeated: bool = False) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        state: RunState,
+        repeated: bool = False,
+        waiting: tuple[str, ...] = (),
+    ) -> None:
         words = "; it has continued by these decisions already" if repeated else ""
+        if waiting:
+            children = " and ".join(map(_shown, waiting))
+            words = f"; its child run {children} does: decide there"
         super().__init__(f"run {_shown(run_id)} does not wait for a decision: it is {state}{words}")
         self.run_id = run_id
         self.state = state
         self.repeated = repeated
         """Whether it has continued by the same decisions, such as those of a retried call."""
+        self.waiting = waiting
+        """Ids of child runs that wait for a decision, the first few."""
 
 
 class Unauthenticated(PullcordError):

@@ -104,8 +104,9 @@ def unreadable(field: str, error: Exception) -> TypeError:
 def plain(data: object, field: str, max_bytes: int) -> dict[str, Any]:
     """The same data as JSON has it, in objects of our own.
 
-    Enums become their values. What JSON cannot hold becomes text: NaN, infinities, whole numbers
-    beyond 2**53, bytes, sets, objects. Below MAX_DEPTH an object becomes `{…}`, and a list `[…]`.
+    Enums become their values, and sets lists, in order if there is one. What JSON cannot hold
+    becomes text: NaN, infinities, whole numbers beyond 2**53, bytes, objects. Below MAX_DEPTH an
+    object becomes `{…}`, and a list `[…]`.
 
     Raises:
         TypeError: `field` is no mapping, or cannot be read.
@@ -119,6 +120,12 @@ def plain(data: object, field: str, max_bytes: int) -> dict[str, Any]:
         raise refused.error from None
     except Exception as error:  # the author's own code, such as that of a mapping of their own
         raise unreadable(field, error) from error
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    """Texts in order, others as they come: the same set then is the same list in every process."""
+    found = list(values)
+    return sorted(found) if all(type(value) is str for value in found) else found
 
 
 class _Refused(Exception):
@@ -174,6 +181,11 @@ class _Copy:
                 return self._text("[…]")
             own = list if issubclass(kind, list) else tuple
             return self._items(own.__iter__(value), depth + 1)
+        if issubclass(kind, set | frozenset):
+            if depth == MAX_DEPTH:
+                return self._text("[…]")
+            kept = set if issubclass(kind, set) else frozenset
+            return self._items(_sorted(kept.__iter__(value)), depth + 1)
         if issubclass(kind, Mapping):
             return self.mapping(value, depth + 1) if depth < MAX_DEPTH else self._text("{…}")
         return self._text(words(value))

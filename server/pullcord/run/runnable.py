@@ -87,6 +87,8 @@ def slug(name: str) -> str:
     Raises:
         ValueError: nothing of the name can be part of an id.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be text, not {type(name).__name__}")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name)
     made = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
     if not made:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pullcord.models.base import Model
+from pullcord.adapters.offering import runnables
+from pullcord.models.base import Model, checked_model
 from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
@@ -35,7 +36,7 @@ class Team(Native):
     def __init__(
         self,
         *,
-        members: Sequence[Runnable],
+        members: Sequence[Runnable | Callable[..., Any]],
         model: Model,
         name: str = "",
         id: str | None = None,
@@ -66,21 +67,25 @@ class Team(Native):
             isolation: as for an Agent; its members execute in the same process.
 
         Raises:
-            TypeError: a function cannot be a tool, or the schema is no pydantic model.
-            ValueError: two members or two tools bear one name, no id can be made of the name, or a
-                bound or the isolation is wrong.
+            TypeError: a member cannot be run, the model is none, a function cannot be a tool, or
+                the schema is no pydantic model.
+            ValueError: there are no members, two members or two tools bear one name, no id can be
+                made of the name, or a bound or the isolation is wrong.
         """
         self.name = name
         self.id = id or slug(name or "team")
         self.description = description or ""
         self.isolation = checked_isolation(isolation, self.id)
-        self.model = model
+        self.model = checked_model(model, self.id)
         self.takes = takes_of(model)
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)
-        self.members = tuple(member.id for member in members)
-        self._members = {member.id: member for member in members}
-        if len(self._members) < len(members):
+        given = runnables(members, "members")
+        if not given:
+            raise ValueError(f"the team {self.id!r} has no members; give at least one")
+        self.members = tuple(member.id for member in given)
+        self._members = {member.id: member for member in given}
+        if len(self._members) < len(given):
             raise ValueError(f"two members of {self.id!r} have one id: {', '.join(self.members)}")
         self.tools = tools_by_name((self._delegation(), *map(Tool, tools)))
         self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures)
@@ -109,7 +114,9 @@ class Team(Native):
             """
             member = self._members.get(member_id)
             if member is None:
-                raise LookupError(f"there is no member {member_id!r}; {', '.join(self.members)}")
+                raise LookupError(
+                    f"there is no member {member_id!r}; the members are: {', '.join(self.members)}"
+                )
             return _reported(await _hand_over(ctx, member, task))
 
         return Tool(delegate_to_member)

@@ -82,7 +82,11 @@ def _violations(told: Told) -> errors.InvalidArgument:
 
 def _not_paused(error: errors.RunNotPaused) -> Told:
     said = {"run_id": error.run_id, "state": error.state.name}
-    return Told(said | {"repeated": "true"} if error.repeated else said)
+    if error.repeated:
+        said["repeated"] = "true"
+    if error.waiting:
+        said["waiting"] = ",".join(error.waiting)
+    return Told(said)
 
 
 def _retry_after(told: Told) -> float:
@@ -154,6 +158,7 @@ TABLE: dict[str, Row[Any]] = {
             # A state of a newer server is one that we do not know, and not PAUSED.
             RunState.__members__.get(told.metadata["state"], RunState.RUNNING),
             told.metadata.get("repeated") == "true",
+            tuple(filter(None, told.metadata.get("waiting", "").split(","))),
         ),
     ),
     "UNAUTHENTICATED": Row(

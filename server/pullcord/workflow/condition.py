@@ -8,7 +8,7 @@ from typing import Any
 
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.nodes import Steps, decide, in_order, nodes, planned
-from pullcord.workflow.types import Path
+from pullcord.workflow.types import Made, Path
 
 
 class Condition:
@@ -26,14 +26,14 @@ class Condition:
         self.name = name or "Condition"
         self._evaluator = evaluator
         self._nodes = nodes(steps)
-        self._otherwise = nodes(else_steps)
+        self._otherwise = nodes(else_steps, "else_steps")
 
     def planned(self, path: Path) -> Iterator[Path]:
         """Those of both ways."""
         yield from planned(self._nodes, path)
         yield from planned(self._otherwise, path)
 
-    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+    async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Asks, and does what follows from the answer."""
         with flow.group(path, self.name) as made:
             holds = self._evaluator

@@ -5,7 +5,7 @@ whatever was made before is in the list. What steps there are, and their order, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from pullcord.run.events import RunError, Source, SourceKind, StepCompleted, Ste
 from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
-from pullcord.workflow.types import OwnInput, Path, StepInput, StepOutput
+from pullcord.workflow.types import Made, Path, StepInput, StepOutput
 
 
 class StepFailed(PublicError):
@@ -34,15 +34,23 @@ class Flow:
         self.ctx = ctx
         self._id = workflow_id
         self._contents: dict[str, str] = {}
+        self._data: dict[str, Mapping[str, Any]] = {}
         self._outcomes = Outcomes("steps")
         for path in planned:
             self._outcomes.expect(path, _about(path))
         self._latest = ""
         self.tell("")
 
-    def given(self, previous: str) -> StepInput:
+    def given(self, previous: Made) -> StepInput:
         """What the next step is given."""
-        return StepInput(self.ctx.input, str(previous), dict(self._contents))
+        return StepInput(
+            self.ctx.input,
+            previous.content,
+            dict(self._contents),
+            self.ctx.input_data,
+            previous.data,
+            dict(self._data),
+        )
 
     def tell(self, output: str) -> None:
         """What the run has come to so far: this content, and the list of steps."""
@@ -50,7 +58,7 @@ class Flow:
         self.ctx.set_output(output, self._outcomes.data())
 
     async def step(
-        self, runnable: Runnable, input: str, path: Path, name: str, attempt: int = 0
+        self, runnable: Runnable, given: Made, path: Path, name: str, attempt: int = 0
     ) -> StepOutput:
         """Does a step, as a run beneath this one; what it made is kept whatever becomes of this.
 
@@ -60,13 +68,13 @@ class Flow:
         self.ctx.begin(started, source=self._source(path, name), counts=Usage(steps=1))
         output = StepOutput(state=RunState.CANCELLED)
         try:
-            with_parts = isinstance(input, OwnInput)
             child = self.ctx.start(
                 runnable,
-                input,
+                given.content,
+                given.data,
                 path=path,
-                parts=self.ctx.parts if with_parts else (),
-                messages=self.ctx.messages if with_parts else (),
+                parts=self.ctx.parts if given.is_own_input else (),
+                messages=self.ctx.messages if given.is_own_input else (),
             )
             self._outcomes.begin(path, _about(path), child.run_id)
             self.tell(self._latest)
@@ -75,13 +83,14 @@ class Flow:
             finally:
                 run = child.snapshot()
                 self._outcomes.keep(path, _about(path), run)
-                output = StepOutput(run.output, run.state, run.error, run.run_id)
+                made = Made.of(run, runnable)
+                output = StepOutput(made.content, run.state, run.error, run.run_id, made.data)
         except Exception as refused:  # such as ServerBusy: the run never was
             error = self.ctx.error(refused)
             self._outcomes.refuse(path, _about(path), error)
             output = StepOutput(state=RunState.FAILED, error=error)
         finally:
-            self._contents[path[-1]] = output.content
+            self._keep(path, output)
             # A step that was cut off before it said anything takes nothing from what there was.
             ended_well = output.state is RunState.COMPLETED
             self.tell(output.content if ended_well else output.content or self._latest)
@@ -89,21 +98,27 @@ class Flow:
         return output
 
     @contextmanager
-    def group(self, path: Path, name: str) -> Iterator[list[str]]:
-        """Steps that make one: `with flow.group(…) as made:`, to which its content is appended."""
+    def group(self, path: Path, name: str) -> Iterator[list[Made]]:
+        """Steps that make one: `with flow.group(…) as made:`, to which that is appended."""
         self.ctx.begin(StepStarted(path[-1], name), source=self._source(path, name))
-        made: list[str] = []
+        made: list[Made] = []
         output = StepOutput(state=RunState.CANCELLED)
         try:
             yield made
-            output = StepOutput("".join(made))
-            self._contents[path[-1]] = output.content
+            output = StepOutput(made[0].content, data=made[0].data)
+            self._keep(path, output)
             self.tell(output.content)
         except Exception as raised:
             output = StepOutput(state=RunState.FAILED, error=self.ctx.error(raised))
             raise
         finally:
             self._ended(path, name, output)
+
+    def _keep(self, path: Path, output: StepOutput) -> None:
+        self._contents[path[-1]] = output.content
+        self._data.pop(path[-1], None)
+        if output.data is not None:
+            self._data[path[-1]] = output.data
 
     def _ended(self, path: Path, name: str, output: StepOutput) -> None:
         # Also when the run is to stop: what has happened must be told.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.nodes import Steps, decide, nodes, planned, takes_of_first
-from pullcord.workflow.types import Path, StepOutput
+from pullcord.workflow.types import Made, Path, StepOutput
 
 
 class Loop:
@@ -46,14 +46,14 @@ class Loop:
         """Those of the first iteration."""
         return planned(self._nodes, (*path, "1"))
 
-    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+    async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Iterates."""
         with flow.group(path, self.name) as made:
             for iteration in range(1, self._max_iterations + 1):
                 outputs: list[StepOutput] = []
                 for id, node in self._nodes.items():
                     previous = await node.do(flow, (*path, str(iteration), id), previous)
-                    outputs.append(StepOutput(previous))
+                    outputs.append(StepOutput(previous.content, data=previous.data))
                 if self._end_condition and await decide(flow, self._end_condition, outputs):
                     break
             made.append(previous)

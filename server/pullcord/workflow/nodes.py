@@ -4,14 +4,15 @@ What kinds there are is not known here, other than that a plain runnable becomes
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from pullcord.adapters.offering import checked, several
 from pullcord.run.runnable import Runnable, slug
 from pullcord.run.takes import EVERYTHING, Takes
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.step import Step
-from pullcord.workflow.types import Path
+from pullcord.workflow.types import Made, Path
 
 
 class Node(Protocol):
@@ -22,18 +23,30 @@ class Node(Protocol):
     def planned(self, path: Path) -> Iterator[Path]:
         """The steps it holds that can be told before anything is decided."""
 
-    async def do(self, flow: Flow, path: Path, previous: str) -> str:
-        """Does it, and returns its content. Raises StepFailed where the workflow is to fail."""
+    async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
+        """Does it, and returns what it made. Raises StepFailed where the workflow is to fail."""
 
 
 Steps = Sequence["Node | Runnable | Callable[..., Any]"]
 
 
-def nodes(steps: Iterable["Node | Runnable | Callable[..., Any]"]) -> dict[str, Node]:
-    """Steps by id, in order; what is no step yet becomes one, and equal names are told apart."""
+def nodes(steps: "Steps", where: str = "steps") -> dict[str, Node]:
+    """Steps by id, in order; what is no step yet becomes one, and equal names are told apart.
+
+    `where` is what the author calls them. Raises TypeError for what cannot be a step.
+    """
     made: dict[str, Node] = {}
-    for given in steps:
-        node: Node = given if hasattr(given, "planned") else Step(executor=given)  # type: ignore[assignment]  # by its methods
+    for index, given in enumerate(several(steps, where)):
+        if isinstance(given, list | tuple):
+            raise TypeError(
+                f"{where}[{index}] is a {type(given).__name__}; give its items one by one, or in a "
+                "Parallel, or in a Workflow"
+            )
+        node: Node
+        if hasattr(given, "planned") and not isinstance(given, type):
+            node = given  # by its methods
+        else:
+            node = Step(executor=checked(given, f"{where}[{index}]"))
         id = base = getattr(node, "id", "") or _id_of(node.name, len(made) + 1)
         number = 1
         while id in made:
@@ -43,7 +56,7 @@ def nodes(steps: Iterable["Node | Runnable | Callable[..., Any]"]) -> dict[str, 
     return made
 
 
-async def in_order(flow: Flow, steps: dict[str, Node], path: Path, previous: str) -> str:
+async def in_order(flow: Flow, steps: dict[str, Node], path: Path, previous: Made) -> Made:
     """Does one after the other, each with what the one before made."""
     for id, node in steps.items():
         previous = await node.do(flow, (*path, id), previous)

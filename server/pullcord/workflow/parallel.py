@@ -10,11 +10,11 @@ from typing import Any
 from pullcord.run.runnable import Runnable
 from pullcord.workflow.flow import Flow, together
 from pullcord.workflow.nodes import Node, nodes, planned
-from pullcord.workflow.types import Path
+from pullcord.workflow.types import Made, Path
 
 
 class Parallel:
-    """Several steps at the same time, all with the same input; the content is all of theirs."""
+    """Several steps at the same time, all with the same input; what it made is all of theirs."""
 
     def __init__(self, *steps: "Node | Runnable | Callable[..., Any]", name: str = "") -> None:
         """Raises ValueError where there are no steps."""
@@ -27,11 +27,14 @@ class Parallel:
         """Its steps'."""
         return planned(self._nodes, path)
 
-    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+    async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Does them all; the first that fails stops the others."""
         with flow.group(path, self.name) as made:
-            contents = await together(
+            several: list[Made] = await together(
                 [partial(node.do, flow, (*path, id), previous) for id, node in self._nodes.items()]
             )
-            made.append("\n\n".join(filter(None, contents)))
+            contents = (one.content for one in several)
+            by_id = zip(self._nodes, several, strict=True)
+            data = {id: one.data for id, one in by_id if one.data is not None}
+            made.append(Made("\n\n".join(filter(None, contents)), data or None))
         return made[0]

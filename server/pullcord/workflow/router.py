@@ -9,7 +9,7 @@ from typing import Any
 from pullcord.run.runnable import slug
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.nodes import Steps, decide, in_order, nodes, planned
-from pullcord.workflow.types import Path
+from pullcord.workflow.types import Made, Path
 
 
 class Router:
@@ -23,14 +23,14 @@ class Router:
         """
         self.name = name or "Router"
         self._selector = selector
-        self._nodes = nodes(choices)
+        self._nodes = nodes(choices, "choices")
         self._given = dict(zip(map(id, choices), self._nodes, strict=True))
 
     def planned(self, path: Path) -> Iterator[Path]:
         """All choices'."""
         return planned(self._nodes, path)
 
-    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+    async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Asks, and does what was chosen."""
         with flow.group(path, self.name) as made:
             chosen = await decide(flow, self._selector, flow.given(previous))

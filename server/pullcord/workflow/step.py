@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pullcord.adapters.function import FunctionRunnable
+from pullcord.adapters.offering import checked
 from pullcord.run.runnable import Runnable, takes_of
 from pullcord.run.state import RunState
 from pullcord.workflow.flow import Flow, StepFailed
-from pullcord.workflow.types import Path, StepInput
+from pullcord.workflow.types import Made, Path, StepInput
 
 
 class Step:
@@ -43,18 +44,21 @@ class Step:
 
         Raises:
             ValueError: not exactly one runnable was given, or a number is negative.
+            TypeError: it cannot be run.
         """
-        given = [r for r in (executor, agent, team, workflow) if r is not None]
+        offered = {"executor": executor, "agent": agent, "team": team, "workflow": workflow}
+        given = [(kind, one) for kind, one in offered.items() if one is not None]
         if len(given) != 1:
             raise ValueError("a step takes one of executor, agent, team and workflow")
+        kind, runnable = given[0]
         if retries < 0 or retry_delay < 0 or on_error not in ("fail", "skip"):
             raise ValueError("retries and retry_delay are 0 or more; on_error is 'fail' or 'skip'")
-        self._executor = given[0]
+        self._executor = checked(runnable, f"the {kind} of a step")
         self.takes = takes_of(self._runnable(StepInput("")))
         """What its runnable takes, beside a text."""
         self.description = description
-        self.name = name or _name_of(given[0])
-        self.id = "" if name else str(getattr(given[0], "id", ""))
+        self.name = name or _name_of(self._executor)
+        self.id = "" if name else str(getattr(self._executor, "id", ""))
         """Empty: it is made of the name."""
         self._retries = retries
         self._retry_delay = retry_delay
@@ -64,14 +68,14 @@ class Step:
         """Itself."""
         yield path
 
-    async def do(self, flow: Flow, path: Path, previous: str) -> str:
+    async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Runs it, and again where it fails and may be tried again."""
         for attempt in range(1, self._retries + 2):
             runnable = self._runnable(flow.given(previous))
             shown = attempt if self._retries else 0
             output = await flow.step(runnable, previous, path, self.name, shown)
             if output.state is not RunState.FAILED:
-                return output.content
+                return Made(output.content, output.data)
             if attempt <= self._retries:
                 await asyncio.sleep(self._retry_delay * 2 ** (attempt - 1))
         if self._on_error == "skip":

@@ -10,7 +10,7 @@ from pullcord.run.events import SourceKind
 from pullcord.run.runnable import Isolation, checked_isolation, slug
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.nodes import Steps, in_order, nodes, takes_of_first
-from pullcord.workflow.types import OwnInput
+from pullcord.workflow.types import Made
 
 
 class Workflow(Native):
@@ -38,6 +38,7 @@ class Workflow(Native):
             isolation: as for an Agent; its steps execute in the same process.
 
         Raises:
+            TypeError: a step is nothing that can be run.
             ValueError: there are no steps, no id can be made of the name, or there is no
                 such isolation.
         """
@@ -55,4 +56,5 @@ class Workflow(Native):
         """Does one run: the steps in order, the first with all that the run was given."""
         planned = (path for id, node in self._nodes.items() for path in node.planned((id,)))
         flow = Flow(ctx, self.id, planned)
-        flow.tell(await in_order(flow, self._nodes, (), OwnInput(ctx.input)))
+        own = Made(ctx.input, ctx.input_data, is_own_input=True)
+        flow.tell((await in_order(flow, self._nodes, (), own)).content)

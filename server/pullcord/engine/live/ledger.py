@@ -14,6 +14,9 @@ from pullcord.run.readers import MAX_TOOL_TEXT
 _NOT_BEGUN = frozenset({ToolCallState.WAITING, ToolCallState.APPROVED})
 _NOT_ENDED = _NOT_BEGUN | {ToolCallState.RUNNING}
 
+_MOST_WAITING = 4
+"""Child runs that an error names."""
+
 
 class Ledger:
     """Tool calls in the order in which they began."""
@@ -54,6 +57,11 @@ class Ledger:
         for number, call in self._calls.items():
             if call.run_id == run_id and call.state is ToolCallState.WAITING:
                 self._calls[number] = short(replace(call, state=ToolCallState.APPROVED))
+
+    def waiting_children(self) -> tuple[str, ...]:
+        """The child runs that wait for a decision, the first few."""
+        waiting = (c for c in self._calls.values() if c.state is ToolCallState.WAITING)
+        return tuple(dict.fromkeys(call.run_id for call in waiting if call.run_id))[:_MOST_WAITING]
 
     def close(self) -> tuple[ToolCall, ...]:
         """The run has ended: what becomes of the calls that have not. Returns those."""

@@ -194,7 +194,8 @@ class RunMachine(RunFacts):
         """
         asked = self.question
         if asked is None:
-            raise RunNotPaused(self.run_id, self.state, self.decided == digest(decisions))
+            repeated = self.decided == digest(decisions)
+            raise RunNotPaused(self.run_id, self.state, repeated, self.ledger.waiting_children())
         effects = self.pausing.decide(asked, decisions, actor, at)
         self.state = advance(self.state, Transition.CONTINUE)
         return effects
