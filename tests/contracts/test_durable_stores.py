@@ -16,6 +16,7 @@ from pullcord.engine.ports import (
     EndedRun,
     Entry,
     Finish,
+    Pause,
     Recorded,
     RunStore,
     Scope,
@@ -24,6 +25,7 @@ from pullcord.engine.ports import (
     Waiting,
     Written,
 )
+from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
 from pullcord.run.errors import QuotaExceeded
 from pullcord.run.events import (
@@ -32,6 +34,7 @@ from pullcord.run.events import (
     Payload,
     RunCancelled,
     RunCompleted,
+    RunContinued,
     RunFailed,
     RunPaused,
     RunStarted,
@@ -44,7 +47,7 @@ from pullcord.run.events import (
     ToolCallState,
     UsageUpdated,
 )
-from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec
+from pullcord.run.record import Decision, DisconnectPolicy, Run, RunFilter, RunSpec
 from pullcord.run.scope import EVERYBODY
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -165,6 +168,23 @@ def begin(store: RunStore, *payloads: Payload | str, run_id: str = "r") -> Live:
     store.admit(LOCAL, live.spec)
     (written,) = store.write([live.entry()])
     assert written is not None
+    return live
+
+
+CALL = ToolCall("1", "pay", "{}", state=ToolCallState.WAITING, start_time=5.0)
+YES = Decision("1", approved=True)
+
+
+def found_as_paused() -> Run:
+    return Run("r", "agents/a", RunState.PAUSED, usage=Usage(output_tokens=7), create_time=1.0)
+
+
+def paused(store: RunStore, *payloads: Payload | str, handed: bool = True) -> Live:
+    """A live run that waits for a decision, and has handed over what it can go on from."""
+    live = Live("r", *payloads, RunPaused("May I?", (CALL,), handed))
+    store.admit(LOCAL, live.spec)
+    pause = Pause(live.log.last_sequence, b"so far", found_as_paused()) if handed else None
+    write(store, live.entry(pause=pause))
     return live
 
 
@@ -391,6 +411,67 @@ class TestRestart:
         after = place.next_process()
         after.recover()
         assert [c.state for c in found(after).tool_calls] == [ToolCallState.DECLINED]
+
+    def test_a_pause_with_a_continuation_is_taken_over(
+        self, store: RunStore, place: Place, clock: ManualClock
+    ) -> None:
+        """It waits in the next process, with its events, its text and the run as it paused; also
+        in the one after that, where nobody has decided meanwhile."""
+        live = paused(store, "text")
+        for _ in range(2):
+            store = place.next_process()
+            (back,) = store.recover()
+            pause = back.carried
+            assert pause is not None
+            assert (back.scope, back.spec) == (LOCAL, spec())
+            assert (pause.question, pause.calls) == ("May I?", (CALL,))
+            assert (pause.pause.continuation, pause.content) == (b"so far", "text")
+            assert pause.pause.run.usage == Usage(output_tokens=7)
+            assert [r.sequence for r in pause.records] == [1, 2, 3]
+            assert store.find(LOCAL, "r") is None
+        assert write(store, live.entry(3, reserve=999)).last_sequence == 3
+
+    @pytest.mark.parametrize("then", ["went on", "said more", "stopped", "handed nothing over"])
+    def test_a_pause_that_is_not_taken_over(self, store: RunStore, place: Place, then: str) -> None:
+        """A run that was about to go on, or that made something after its pause, is lost, since
+        nobody knows what it did; a stop that was recorded stands."""
+        live = paused(store, "text", handed=then != "handed nothing over")
+        if then == "went on":
+            assert store.go_on(LOCAL, "r", Asked((YES,), "ann", 3))
+        elif then == "said more":
+            live.make("more")
+            write(store, live.entry(3))
+        elif then == "stopped":
+            store.request_stop(LOCAL, "r", ask(), before_start=False)
+        after = place.next_process()
+        assert list(after.recover()) == []
+        cause = CancelCause.USER if then == "stopped" else CancelCause.LOST
+        run = found(after)
+        assert run.cancellation is not None
+        assert run.cancellation.cause is cause
+        assert run.output == ("textmore" if then == "said more" else "text")
+
+    def test_one_decision_is_heard(self, store: RunStore, place: Place) -> None:
+        """The first stands, however often and in whatever order it is brought; the others are
+        refused, and so is one about another question."""
+        paused(store)
+        other = Decision("2", note="no")
+        assert not store.go_on(LOCAL, "r", Asked((YES, other), "ann", 1))
+        assert store.go_on(LOCAL, "r", Asked((YES, other), "ann", 2))
+        assert store.go_on(LOCAL, "r", Asked((other, YES), "bob", 2))
+        assert not store.go_on(LOCAL, "r", Asked((YES,), "bob", 2))
+        assert not store.go_on(LOCAL, "unknown", Asked((YES,), "bob", 2))
+
+    def test_a_run_that_goes_on_may_pause_again(self, store: RunStore, place: Place) -> None:
+        """Each pause stands for itself: the next process takes up the last one."""
+        live = paused(store)
+        assert store.go_on(LOCAL, "r", Asked((YES,), "ann", 2))
+        live.make(RunContinued("ann"), RunPaused("And now?", (CALL,), True))
+        write(store, live.entry(2, pause=Pause(4, b"more", found_as_paused())))
+        assert not store.go_on(LOCAL, "r", Asked((YES,), "ann", 2))
+        (back,) = place.next_process().recover()
+        assert back.carried is not None
+        assert (back.carried.question, back.carried.pause.continuation) == ("And now?", b"more")
 
     def test_promise_12_lost_once(self, store: RunStore, place: Place, clock: ManualClock) -> None:
         """The end that the first process wrote stands; the next ones change nothing."""

@@ -26,9 +26,11 @@ from pullcord.engine.ports import (
     Admitted,
     AlreadyLive,
     CancelRequest,
+    Carried,
     EndedRun,
     Executor,
     Observer,
+    Pause,
     RunStore,
     Terms,
     Waiting,
@@ -232,9 +234,9 @@ class Admission:
         if self.journal is not None:
             self.journal.add(live, opens)
 
-    def _enter(self, live: LiveRun, place: int) -> None:
+    def _enter(self, live: LiveRun, place: int, *, again: bool = False) -> None:
         if live.lineage.source is None:  # else the turn is its root's
-            self.sessions.enter(live, place)
+            self.sessions.enter(live, place, again=again)
         self.completer.starting(live)
         self._directory.add(live)
 
@@ -255,10 +257,11 @@ class Admission:
             self._refuse(live, error)
             raise
 
-    # --- runs that wait for their turn, and outlive the process meanwhile
+    # --- runs that wait, and outlive the process meanwhile
 
     def readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
-        """Admits a run that was admitted by a process that is gone, and had not begun.
+        """Admits a run that was admitted by a process that is gone, and had not begun, or waits for
+        a decision.
 
         A client that followed it has the time of a lease to come back.
         """
@@ -269,30 +272,79 @@ class Admission:
         live = self._live_run(
             waiting.scope, spec, terms, reserved=waiting.reserved, create_time=waiting.create_time
         )
-        self._announce(live, None, waiting.place)
+        carried = waiting.carried
+        if carried is None:
+            self._announce(live, None, waiting.place)
+        else:
+            self._take_up(live, waiting, carried)
         try:
-            start = Start(find(spec.runnable))
+            start = live.start = Start(find(spec.runnable))
             if terms.parent_run_id:  # which had begun, and is lost
                 live.parent_ended()
             elif terms.deadline:
                 left = max(0.0, terms.deadline - self._clock.time())
                 live.stop_at(self._clock.monotonic() + left, margin(left))
-            if live.state.is_terminal:
+            if carried is not None:
+                pass  # it has had its turn
+            elif live.state.is_terminal:
                 self.capacity.release()
             else:
                 self._turns.take(live, start, asks=self._store.durable and not terms.begins)
         except Exception as error:
             live.fail(error)
-            self.capacity.release()
+            if carried is None:
+                self.capacity.release()
         live.presence.start_lease()
         self.completer.started(live)
 
+    # --- paused runs, which outlive their code, and the process if the store does
+
+    def _take_up(self, live: LiveRun, waiting: Waiting, carried: Carried) -> None:
+        """A paused run whose process is gone waits on here."""
+        try:
+            live.take_up(carried, lambda: self._enter(live, waiting.place, again=True))
+        except BaseException:
+            self.capacity.release()
+            raise
+        if self.journal is not None:
+            self.journal.add(live, after=carried.pause.sequence)
+
+    def _go_on(self, live: LiveRun) -> None:
+        """Somebody has decided about a run that has no code any more: it is executed anew."""
+        with live.lock:
+            if live.state.is_terminal or live.start is None:
+                return
+            live.rests = False  # its executor gives the capacity back
+        try:
+            self._execute(live, live.start)
+        except ServerBusy:
+            live.rests = True
+            self.again(partial(self._go_on, live), _SOON)
+        except Exception as error:
+            live.rests = True
+            live.fail(error)
+
+    def can_put_down(self, live: LiveRun) -> bool:
+        """Whether a paused run can be continued by a process to come."""
+        pause = live.pause() if self.journal is not None else None
+        return pause is not None and self._is_stored(live, pause)
+
+    def _is_stored(self, live: LiveRun, pause: Pause) -> bool:
+        return self.journal is not None and self.journal.has(live, pause.sequence)
+
+    def again(self, call: Callable[[], None], after: float) -> None:
+        """Makes a call after so many seconds, in a thread that may block; again if it raises."""
+        self.completer.again(call, after)
+
     def put_down(self, live: LiveRun) -> bool:
-        """Lets go of a run that waits for its turn: it begins in a process to come, if the store
-        outlives this one. Whether it does."""
-        if not self._turns.give_up(live):
+        """Lets go of a run that waits for its turn or for a decision: it goes on in a process to
+        come, if the store outlives this one. Whether it does."""
+        if self._turns.give_up(live):
+            live.put_down()
+        elif self.can_put_down(live) and live.lay_down():
+            self.sessions.leave(live)
+        else:
             return False
-        live.put_down()
         self.completer.refused(live)
         self._kept(live)
         self.capacity.release()
@@ -371,6 +423,7 @@ class Admission:
             create_time=create_time,
             ask_others=None if self._replicas is None else self._replicas.ask_others,
             is_fenced=None if self._store.sharing is None else self._store.sharing.is_fenced,
+            go_on=self._go_on,
         )
 
     def _port(self, live: LiveRun) -> LivePort:
@@ -386,6 +439,7 @@ class Admission:
         )
 
     def _execute(self, live: LiveRun, start: Start) -> None:
+        live.start = start
         runs = self._runs(live.scope)
         self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
 
@@ -399,7 +453,7 @@ class Admission:
 
     def _leave_session(self, live: LiveRun) -> None:
         # After the store has the run: this begins the next one, which must find it in its history.
-        if self.sessions.leave(live):
+        if self.sessions.leave(live) or live.rests:
             self.capacity.release()  # no code of its own will: it was stopped while it waited
 
     def _refuse(self, live: LiveRun, error: BaseException) -> None:

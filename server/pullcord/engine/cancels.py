@@ -149,6 +149,7 @@ class Cancels:
         request = CancelRequest(cancellation, grace_period)
         # Runs that wait for their turn first, or the end of another would begin them.
         waiting = [run for run in self._sessions.waiting() if not self._put_down(run)]
-        live: list[LiveRun] = [*waiting, *self._directory.all_here()]
+        here = [run for run in self._directory.all_here() if not self._put_down(run)]
+        live: list[LiveRun] = [*waiting, *here]
         for run in in_batches(live):
             run.cancel(request)

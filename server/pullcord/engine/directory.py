@@ -10,12 +10,14 @@ a run does is not decided here, nor who may start one.
 
 import heapq
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
+from pullcord.engine.deciding import Decider
 from pullcord.engine.elsewhere import ElsewhereHandle
 from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.live.question import digest
@@ -28,6 +30,9 @@ from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, Viol
 from pullcord.run.record import Decision, Receipt, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
 from pullcord.run.usage import Usage
+
+_LOOK = 0.25
+"""Seconds between two looks whether what is live here can go on elsewhere."""
 
 
 class RunHandle(Protocol):
@@ -65,15 +70,16 @@ class RunHandle(Protocol):
 
 
 class LiveHandle:
-    """A run that was live when it was found. Nothing here waits for a store."""
+    """A run that was live when it was found. Only `decide` waits for a store, if that outlives the
+    process."""
 
-    def __init__(self, live: LiveRun, recorder: Recorder | None) -> None:
+    def __init__(self, live: LiveRun, recorder: Recorder | None, decider: Decider | None) -> None:
         self._live = live
         self._recorder = recorder
         self.snapshot = live.snapshot
         self.cancel = live.cancel
         self.receipt = live.receipt
-        self.decide = live.decide
+        self.decide = live.decide if decider is None else partial(decider.decide, live)
 
     def usage(self) -> Usage:
         """What the run has used so far."""
@@ -149,8 +155,14 @@ class EndedHandle:
 class Directory:
     """The runs of one engine. Any thread may call."""
 
-    def __init__(self, store: RunStore, recorder: Recorder | None = None) -> None:
-        """A durable store has a `recorder`."""
+    def __init__(
+        self,
+        store: RunStore,
+        recorder: Recorder | None = None,
+        decider: Decider | None = None,
+    ) -> None:
+        """A durable store has a `recorder` and a `decider`."""
+        self._decider = decider
         self._store = store
         self._sharing = store.sharing
         self._recorder = recorder
@@ -190,10 +202,18 @@ class Directory:
             if not self._live:
                 self._changed.notify_all()
 
-    def wait_idle(self, timeout: float | None) -> bool:
-        """Blocks until no run is live here; False if that took longer than `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._live, timeout)
+    def wait_idle(self, timeout: float | None, *, but: Callable[[LiveRun], bool]) -> bool:
+        """Blocks until no run is live here `but` those; False if that took longer than `timeout`
+        seconds."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._changed:  # a run that pauses says nothing here
+                if self._changed.wait_for(lambda: not self._live, _waits(ends)):
+                    return True
+            if all(map(but, self.all_here())):
+                return True
+            if ends is not None and time.monotonic() >= ends:
+                return False
 
     @contextmanager
     def deciding(self, scope: Scope, run_id: str) -> Iterator[None]:
@@ -246,7 +266,7 @@ class Directory:
 
     def handle(self, live: LiveRun) -> RunHandle:
         """The handle of a live run."""
-        return LiveHandle(live, self._recorder)
+        return LiveHandle(live, self._recorder, self._decider)
 
     def stop_elsewhere(
         self,
@@ -304,6 +324,10 @@ class Directory:
         found = heapq.nlargest(size + 1, runs.values(), key=age)
         page = found[:size]
         return Page(page, make_token(page[-1], reach, matching) if len(found) > size else "")
+
+
+def _waits(ends: float | None) -> float:
+    return _LOOK if ends is None else max(0.0, min(_LOOK, ends - time.monotonic()))
 
 
 def _check_after(after_sequence: int, last: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pullcord.engine.admission import Admission
 from pullcord.engine.cancels import Cancels
 from pullcord.engine.clock import Clock
+from pullcord.engine.deciding import Decider
 from pullcord.engine.directory import Directory, RunHandle
 from pullcord.engine.journal import Journal
 from pullcord.engine.log.watch import Watcher
@@ -87,13 +88,19 @@ class Engine:
         self._replicas: Replicas | None = None
         self._journal = Journal(store, options) if store.durable else None
         self._recorder = Recorder(store, self._journal) if self._journal is not None else None
-        self._directory = Directory(store, self._recorder)
+        decider = None
+        if self._journal is not None:
+            decider = Decider(store, self._journal, self._later)
+        self._directory = Directory(store, self._recorder, decider)
         self._admission = Admission(
             self.within, options, clock, store, observer, executor, self._directory, self._journal
         )
         self._cancels = Cancels(
             self._directory, self._admission.sessions, store, clock, self._admission.put_down
         )
+
+    def _later(self, call: Callable[[], None], after: float) -> None:
+        self._admission.again(call, after)
 
     def recover(
         self, find: Callable[[str], Runnable], serves: Callable[[], Collection[str]] = tuple
@@ -113,9 +120,13 @@ class Engine:
         if sharing is not None:
 
             def take_over() -> None:
-                if not self._admission.capacity.is_draining and (names := serves()):
-                    for one in sharing.claim(names):
+                more = True
+                while more and not self._admission.capacity.is_draining and (names := serves()):
+                    claimed = sharing.claim(names)
+                    for one in claimed:
                         self._admission.readmit(one, find)
+                    # Paused ones may be many, and need no room; of the others, some are left.
+                    more = any(one.carried for one in claimed)
 
             assert self._recorder is not None
             self._replicas = Replicas(sharing, self._directory, take_over, self._recorder.record)
@@ -353,8 +364,9 @@ class Engine:
         self._admission.capacity.drain()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Blocks until no run is live; False if that took longer than `timeout` seconds."""
-        return self._directory.wait_idle(timeout)
+        """Blocks until no run is live but paused ones that a process to come can continue; False if
+        that took longer than `timeout` seconds."""
+        return self._directory.wait_idle(timeout, but=self._admission.can_put_down)
 
     def shut_down_runs(self, mode: CancelMode, grace_period: float | None = None) -> None:
         """Cancels every live run with cause SHUTDOWN. IMMEDIATE hastens every stop that stands."""

@@ -22,7 +22,7 @@ from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import Entry, RunStore, Terms, Written
 from pullcord.run.cancel import CancelMode, CancelRequest
-from pullcord.run.events import RunError
+from pullcord.run.events import RunError, RunPaused
 
 _PAUSE, _LONG_PAUSE = 0.005, 0.02
 """Seconds between the beginnings of two writes, at least: after one by which somebody was shown
@@ -61,14 +61,16 @@ class _Book:
         "reserved",
     )
 
-    def __init__(self, live: LiveRun, opens: Terms | None, changed: Callable[["_Book"], None]):
+    def __init__(
+        self, live: LiveRun, opens: Terms | None, after: int, changed: Callable[["_Book"], None]
+    ):
         self.live = live
         self.opens = opens
         self._changed = changed
         self.ended = False
         self.queued = False
         """Whether it waits for the next write."""
-        self.after = 0
+        self.after = after
         """The number of the last event that the store has."""
         self.reserved = live.log.visible
         self.block = _BLOCK
@@ -112,12 +114,13 @@ class Journal:
         self.is_away = False
         """Whether the store did not write when it was asked last."""
 
-    def add(self, live: LiveRun, opens: Terms | None = None) -> None:
+    def add(self, live: LiveRun, opens: Terms | None = None, *, after: int = 0) -> None:
         """From now on the store is brought what this run makes.
 
-        `opens`: the store has not heard of the run, and holds it on these terms.
+        `opens`: the store has not heard of the run, and holds it on these terms. `after`: the
+        number of the last event that it has.
         """
-        book = _Book(live, opens, self._changed)
+        book = _Book(live, opens, after, self._changed)
         with self._lock:
             self._books[live.key] = book
             if self._thread is None:
@@ -154,6 +157,11 @@ class Journal:
 
         with self._written:
             return self._written.wait_for(is_written, timeout)
+
+    def has(self, live: LiveRun, sequence: int) -> bool:
+        """Whether this event is the last one that the store has of the run."""
+        book = self._books.get(live.key)
+        return book is not None and book.opens is None and book.after == sequence
 
     def close(self) -> None:
         """Asks the store for nothing more."""
@@ -244,7 +252,9 @@ class Journal:
             after = records[0].sequence - records[0].count if records else book.after
             run = live.snapshot(with_output=False)
             base = replace(run, output=text, last_sequence=after)
-        return Entry(live.scope, live.spec, records, after, reserve, base, book.opens)
+        waits = any(isinstance(r.payload, RunPaused) and r.source is None for r in records)
+        pause = live.pause() if waits else None
+        return Entry(live.scope, live.spec, records, after, reserve, base, pause, book.opens)
 
     def _apply(self, book: _Book, entry: Entry, answer: Written | None) -> None:
         live = book.live
@@ -262,6 +272,7 @@ class Journal:
         if answer.reserved > live.log.visible:
             live.log.show(answer.reserved)
             self._shows = True
+        live.log.release(book.after)
         if answer.stop is not None and is_news(live, answer.stop):
             live.stop(answer.stop)
         if book.after != (entry.records[-1].sequence if entry.records else entry.after):

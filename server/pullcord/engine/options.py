@@ -81,6 +81,8 @@ class EngineOptions:
     """How long a run may wait to begin. Longer: it ends with cause BUDGET, limit `max_pending`."""
     max_pause: float = 7 * 24 * 3600.0
     """How long a run may wait for a decision. Longer: cause BUDGET, limit `max_pause`."""
+    max_continuation_bytes: int = 4 * MIB
+    """What a paused run may hand over to go on from elsewhere. More: the pause does not survive."""
 
     def retention_for(self, tenant: str, runnable: str) -> float:
         """How long an ended run of this tenant and runnable is kept."""

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pullcord.engine.live.carried import Carried as Carried
+from pullcord.engine.live.carried import Pause as Pause
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.numbered import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.record import Record
 from pullcord.engine.shares import Share as Share
 from pullcord.engine.shares import Spent as Spent
-from pullcord.engine.sharing import Sharing
+from pullcord.engine.sharing import Asked, Sharing
 from pullcord.run.cancel import Cancellation
 from pullcord.run.cancel import CancelRequest as CancelRequest
 from pullcord.run.place import Runs
@@ -96,6 +98,9 @@ class Entry:
     base: Run | None = None
     """The run at `after`. Set where the log has been trimmed since: the store may have fewer
     events than `after`, drops all of them, and goes on from here."""
+    pause: Pause | None = None
+    """Set where the run waits for a decision, and can be continued without its process. Kept if
+    the event that says so is the last among the records that says whether the run waits."""
     opens: Terms | None = None
     """Set for a child that its store has not heard of: the row is made, live."""
 
@@ -113,8 +118,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that was admitted by a process that is gone, and had not begun. It is live, and belongs
-    to the process that asked."""
+    """A run that was admitted by a process that is gone, and had not begun, or waits for a decision
+    and can be continued anywhere. It is live, and belongs to the process that asked."""
 
     scope: Scope
     spec: RunSpec
@@ -124,6 +129,8 @@ class Waiting:
     """When it was admitted first."""
     place: int = 0
     """As for `Admitted`."""
+    carried: Carried | None = None
+    """Set if it waits for a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +195,8 @@ class RunStore(Protocol):
        the same transaction that this incarnation lives.
     4. A run whose owner is gone ends FAILED, cause LOST, one above what was reserved, behind a gap,
        with all that was written; CANCELLED if a stop had been recorded. One that had not begun is
-       `Waiting` instead, and begins elsewhere.
+       `Waiting` instead, and begins elsewhere; so is one whose last event is a pause that was
+       written together with its continuation, unless `go_on` was asked since.
     """
 
     blocking: bool
@@ -219,6 +227,12 @@ class RunStore(Protocol):
         """The code of this run is about to begin, and from now on nobody begins it again.
 
         Returns the stop that came meanwhile: then the run ends without beginning.
+        """
+
+    def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """A run that waits here for a decision is about to go on by this one: from now on nobody
+        else decides about the question, and nobody takes the run over. False: others have decided,
+        or the run is being stopped, or does not wait, or does not belong to this process.
         """
 
     def write(self, entries: Sequence[Entry]) -> list[Written | None]:

@@ -42,6 +42,7 @@ class Replicas:
         self._record = record
         self._changed = threading.Condition()
         self._waiting: dict[Key, Callable[[], None]] = {}
+        self._decisions: dict[Key, Asked] = {}
         self._decided: set[tuple[Key, int]] = set()
         self._watched: dict[Key, LiveRun] = {}
         self._asks: deque[tuple[LiveRun, Callable[[], None]]] = deque()
@@ -80,13 +81,11 @@ class Replicas:
 
     def decide(self, key: Key, asked: Asked) -> None:
         """Lets a run go on, once for each question."""
-        live = self._directory.here(*key)
-        if live is None or (key, asked.question) in self._decided:
+        if self._directory.here(*key) is None or (key, asked.question) in self._decided:
             return
-        self._decided = {done for done in self._decided if self._directory.here(*done[0])}
-        self._decided.add((key, asked.question))
-        with suppress(RunNotPaused, InvalidArgument):
-            live.decide(asked.decisions, asked.actor)
+        with self._changed:
+            self._decisions[key] = asked
+        self._look()
 
     def watched(self, keys: Collection[Key]) -> None:
         """Those who watch elsewhere are watchers, too."""
@@ -125,6 +124,14 @@ class Replicas:
 
     # --- inside
 
+    def _decide(self, key: Key, asked: Asked) -> None:
+        if (run := self._directory.find_here(*key)) is None:
+            return
+        with suppress(RunNotPaused, InvalidArgument):
+            run.decide(asked.decisions, asked.actor)
+        self._decided = {done for done in self._decided if self._directory.here(*done[0])}
+        self._decided.add((key, asked.question))
+
     def _ask(self, live: LiveRun, alone: Callable[[], None]) -> None:
         try:
             watched = self._sharing.is_watched(*live.key)
@@ -148,7 +155,9 @@ class Replicas:
                 takes, self._looks, self._takes = self._takes, False, False
                 waiting, self._waiting = self._waiting, {}
                 asks, self._asks = self._asks, deque()
+                decisions, self._decisions = self._decisions, {}
             calls: list[Callable[[], None]] = [partial(self._ask, *one) for one in asks]
+            calls += [partial(self._decide, *made) for made in decisions.items()]
             calls += [*waiting.values(), *([self._take_over] if takes else [])]
             for call in calls:
                 try:

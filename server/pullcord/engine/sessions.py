@@ -56,9 +56,9 @@ class Sessions:
         with self._lock:
             return others or bool(self._places.get((scope, spec.session_id)))
 
-    def enter(self, live: LiveRun, number: int = 0) -> None:
+    def enter(self, live: LiveRun, number: int = 0, *, again: bool = False) -> None:
         """Takes a place in the run's session, if it has one: the last, or that of the number which
-        the store has given it among the runs of all processes.
+        the store has given it among the runs of all processes. `again`: it was admitted before.
 
         Raises:
             SessionBusy: the session has a live run, and the spec said to reject.
@@ -69,7 +69,7 @@ class Sessions:
         with self._lock:
             session = _session(live)
             places = self._places.get(session, {})
-            if places and spec.session_policy is SessionPolicy.REJECT:
+            if places and spec.session_policy is SessionPolicy.REJECT and not again:
                 raise SessionBusy(spec.session_id, next(iter(places)))
             waits = spec.session_policy in _WAITING
             places[spec.run_id] = _Place(live, waits, number)

@@ -128,6 +128,7 @@ class LocalExecutor:
             parts=spec.parts,
             messages=spec.messages,
             scope=port.scope,
+            resumed=port.resumed,
         )
         context = contextvars.copy_context()
         context.run(at_work.set, Place(runs, spec.run_id))

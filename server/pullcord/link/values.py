@@ -14,6 +14,7 @@ from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import InvalidArgument, PullcordError, ServerFault, Violation
 from pullcord.run.events import Payload, Source, SourceKind
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.takes import NOTHING, Takes
@@ -22,7 +23,14 @@ from pullcord.v1 import run_pb2
 from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
 from pullcord.wire.event import fill_body, fill_source, payload_of, source_of
 from pullcord.wire.message import fill_messages, fill_parts, messages_of, parts_of
-from pullcord.wire.run import cancellation_of, fill_cancellation, runnable_message, runnable_of
+from pullcord.wire.run import (
+    cancellation_of,
+    fill_cancellation,
+    fill_usage,
+    runnable_message,
+    runnable_of,
+    usage_of,
+)
 from pullcord.wire.unread import with_data, without_data
 from pullcord.wire.values import StructData, duration, seconds_of, struct_bytes
 
@@ -211,6 +219,19 @@ def decisions_of(messages: Iterable[pb.Decision]) -> tuple[Decision, ...]:
         Decision(m.tool_call_id, m.approved, m.answer if m.HasField("answer") else None, m.note)
         for m in messages
     )
+
+
+def fill_resumed(message: pb.Resumed, resumed: Resumed) -> None:
+    """Writes what an execution goes on from."""
+    message.continuation = resumed.continuation
+    fill_decisions(message.decisions, resumed.decisions)
+    fill_usage(message.usage, resumed.usage)
+
+
+def resumed_of(message: pb.Resumed) -> Resumed:
+    """Reads it."""
+    decisions = decisions_of(message.decisions)
+    return Resumed(message.continuation, decisions, usage_of(message.usage))
 
 
 # --- refusals

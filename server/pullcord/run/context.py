@@ -29,6 +29,7 @@ from pullcord.run.events import (
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Message, Part
 from pullcord.run.record import Decision, Run
+from pullcord.run.resumed import Resumed
 from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.sink import Child, Sink
 from pullcord.run.usage import Limits, Usage
@@ -51,6 +52,7 @@ class RunContext:
         "labels",
         "messages",
         "parts",
+        "resumed",
         "run_id",
         "runnable",
         "scope",
@@ -73,6 +75,7 @@ class RunContext:
         parts: tuple[Part, ...] = (),
         messages: tuple[Message, ...] = (),
         scope: Scope = LOCAL,
+        resumed: Resumed | None = None,
     ) -> None:
         self.run_id = run_id
         self.scope = scope
@@ -85,6 +88,9 @@ class RunContext:
         """The rest of the user's turn, after the input."""
         self.messages = messages
         """What was said before this turn, if the caller brought that."""
+        self.resumed = resumed
+        """What this execution goes on from, if the run has paused in one that is gone. None: the
+        run begins, which is the only case for code that hands no `continuation` to `ask`."""
         self.session_id = session_id
         self.user_id = user_id
         self.labels = labels
@@ -267,7 +273,13 @@ class RunContext:
         """
         return self._sink.start(runnable, input, data, path, tuple(parts), tuple(messages))
 
-    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+    async def ask(
+        self,
+        question: str,
+        calls: Sequence[ToolCall],
+        *,
+        continuation: bytes | None = None,
+    ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls; the decisions in that order.
 
         None of them has been executed. Those that get an answer or are declined are entered into
@@ -275,11 +287,19 @@ class RunContext:
         it waits the run holds no thread; its timeout and deadline go on counting. Other parts of
         the run that ask meanwhile wait for their turn.
 
+        With a `continuation` the wait outlives the process: if that is gone when the decision
+        comes, the run is executed anew, and finds these bytes and the decisions in `resumed`. They
+        must say all that is needed to go on, so nothing else of the run may be at work when it
+        asks. Without one, and for a child run, the run then ends FAILED, cause LOST; so it does if
+        they are more than the server takes (`max_continuation_bytes`). The event `run_paused` says
+        which of the two holds, as `survives`.
+
         Raises:
             RunCancelledError: the run must stop, also while it waits.
             ValueError: no calls, too many, or not each with an id of its own.
+            TypeError: the continuation is not bytes.
         """
-        return await self._sink.ask(question, calls)
+        return await self._sink.ask(question, calls, continuation)
 
     async def in_thread(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Runs a blocking function in a worker thread, with the caller's context variables.

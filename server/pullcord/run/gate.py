@@ -106,6 +106,13 @@ def question(value: object) -> str:
     return text(value, "question", MAX_QUESTION)
 
 
+def continuation(value: object) -> bytes | None:
+    """From what another execution can go on. Raises TypeError for what is no bytes."""
+    if value is None or type(value) is bytes:
+        return value
+    raise TypeError(f"continuation must be bytes, not {class_name(value)}")
+
+
 def output(value: object, bounds: Bounds = DEFAULT) -> str:
     """What a run says that its output is."""
     return text(value, "output", bounds.output)

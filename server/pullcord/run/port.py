@@ -17,6 +17,7 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
 from pullcord.run.record import Decision, Run, RunSpec
+from pullcord.run.resumed import Resumed
 from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 
@@ -95,6 +96,10 @@ class RunPort(Protocol):
     def spec(self) -> RunSpec:
         """What the run was asked to be."""
 
+    @property
+    def resumed(self) -> Resumed | None:
+        """What this execution goes on from; None: the run begins."""
+
     # --- what the code makes: no answer, never waits for the engine
 
     def write(self, text: str) -> None:
@@ -138,8 +143,13 @@ class RunPort(Protocol):
     def tool_started(self, call: ToolCall) -> ToolCall:
         """Enters a call into the ledger. Raises RunCancelledError if the run must stop."""
 
-    def ask(self, question: str, calls: Sequence[ToolCall]) -> Awaitable[tuple[Decision, ...]]:
-        """Pauses the run until somebody has decided about these calls."""
+    def ask(
+        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+    ) -> Awaitable[tuple[Decision, ...]]:
+        """Pauses the run until somebody has decided about these calls.
+
+        `continuation`: from what another execution can go on; None: none can.
+        """
 
     def start(
         self,

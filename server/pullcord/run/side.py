@@ -64,7 +64,7 @@ class RunSide:
         self._lock = threading.RLock()
         self._critical = 0
         self._counting = threading.Lock()
-        self._usage = Usage()
+        self._usage = port.resumed.usage if port.resumed is not None else Usage()
         self._limits = port.spec.limits
         self.on_told: Callable[[], None] = _nothing
         """Called in the run's own task or thread just before RunCancelledError is raised there."""
@@ -210,12 +210,14 @@ class RunSide:
         """Replaces the ledger's entry of the same id."""
         self._port.tool_ended(gate.tool_call(call))
 
-    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+    async def ask(
+        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+    ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
         question = gate.question(question)
         asked = gate.asked_calls(calls)
         try:
-            return await self._port.ask(question, asked)
+            return await self._port.ask(question, asked, gate.continuation(continuation))
         except RunCancelledError:
             self.check()
             raise

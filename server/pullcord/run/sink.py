@@ -93,7 +93,9 @@ class Sink(Protocol):
     def check(self) -> None:
         """Raises RunCancelledError if the run must stop here and now."""
 
-    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+    async def ask(
+        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+    ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
 
     def start(

@@ -27,7 +27,7 @@ from pullcord.run.errors import (
 )
 from pullcord.run.plain import UnreadData
 from pullcord.run.principal import Verb
-from pullcord.run.record import CancelResult, Erased, Receipt, Run, RunSpec
+from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunSpec
 from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
@@ -265,9 +265,14 @@ class Verbs:
             run = self._engine.find_here(request.run_id, scope=scope)
             if run is None:  # a run elsewhere is continued through the store
                 run = await self._find_in(scope, request.run_id)
-            elif sum(len(made.answer or "") for made in request.decisions) < _LONG_ANSWERS:
+            elif self._is_quick(request.decisions):
                 return run.decide(request.decisions, caller.name)
             return await self._lanes.lookups.ask(run.decide, request.decisions, caller.name)
+
+    def _is_quick(self, decisions: Sequence[Decision]) -> bool:
+        """Whether a run that is here can be continued on the loop: no store must be asked."""
+        answers = sum(len(made.answer or "") for made in decisions)
+        return not self._engine.blocking and answers < _LONG_ANSWERS
 
     async def cancel(self, caller: Caller, request: CancelRequest) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return."""

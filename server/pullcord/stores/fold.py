@@ -11,7 +11,7 @@ from pullcord.engine.live.ledger import Ledger
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import CancelRequest, EndedRun, Terms
+from pullcord.engine.ports import CancelRequest, Carried, EndedRun, Pause, Terms
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, StopStage
 from pullcord.run.events import (
     CancelRequested,
@@ -101,6 +101,19 @@ def lost(left: Left, now: float, options: EngineOptions) -> tuple[EndedRun, Reco
             run.finish_reason,
         )
     return EndedRun(left.spec, run), Record(run.last_sequence, 1, now, payload)
+
+
+def carried(left: Left, pause: Pause) -> Carried | None:
+    """What a process that is gone had asked last in the run; None: something came after it."""
+    asks = left.records[-1] if left.records else None
+    if asks is None or asks.sequence != pause.sequence or not isinstance(asks.payload, RunPaused):
+        return None
+    texts = [record.text for record in left.records if record.is_content]
+    if left.base is not None:
+        texts.insert(0, left.base.output)
+    asked = asks.payload
+    since = max((call.start_time for call in asked.tool_calls), default=asks.create_time)
+    return Carried(pause, asked.question, asked.tool_calls, since, left.records, "".join(texts))
 
 
 def ended_log(ended: EndedRun, records: Iterable[Record]) -> EventLog:

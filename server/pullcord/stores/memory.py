@@ -38,6 +38,7 @@ from pullcord.engine.ports import (
     Written,
 )
 from pullcord.engine.shares import HOURS, check_early, hour_of
+from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import RunExists, ServerBusy
 from pullcord.run.plain import UnreadData
@@ -141,6 +142,12 @@ class MemoryStore:
         with self._lock:
             live = self._live.get(_key(scope, run_id))
             return None if live is None else live.stop
+
+    def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """Not needed here, where the live run itself hears one decision: whether it may."""
+        with self._lock:
+            live = self._live.get(_key(scope, run_id))
+            return live is not None and live.stop is None
 
     def write(self, entries: Sequence[Entry]) -> list[Written | None]:
         """Not called: what live runs make is in this memory already."""

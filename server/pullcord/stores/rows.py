@@ -9,8 +9,8 @@ from array import array
 from dataclasses import dataclass
 
 from pullcord.engine.log.record import Record
-from pullcord.engine.ports import CancelRequest
-from pullcord.run.events import ContentDelta, ReasoningDelta
+from pullcord.engine.ports import CancelRequest, Entry, Pause
+from pullcord.run.events import ContentDelta, ReasoningDelta, RunContinued, RunPaused
 from pullcord.run.message import PartBounds
 from pullcord.run.record import Run, RunSpec
 from pullcord.v1 import cancel_pb2, run_pb2, run_service_pb2
@@ -96,6 +96,27 @@ def run_bytes(run: Run) -> bytes:
 def stored_run(data: bytes) -> Run:
     """A stored run."""
     return run_of(run_pb2.Run.FromString(data))
+
+
+def pause_columns(entry: Entry) -> tuple[int, bytes | None, bytes | None] | None:
+    """The number of the event by which the run waits after these records, the continuation, and the
+    run as it paused; 0: it goes on. None: they say nothing of that."""
+    for record in reversed(entry.records):
+        if record.source is None and isinstance(record.payload, RunContinued):
+            return 0, None, None
+        if record.source is None and isinstance(record.payload, RunPaused):
+            pause = entry.pause
+            if pause is None or pause.sequence != record.sequence:
+                return record.sequence, None, None
+            return record.sequence, pause.continuation, run_bytes(pause.run)
+    return None
+
+
+def pause_of(question: int, continuation: bytes | None, paused: bytes | None) -> Pause | None:
+    """A stored pause; None: it does not outlive its process, or there is none."""
+    if continuation is None or paused is None:
+        return None
+    return Pause(question, continuation, stored_run(paused))
 
 
 def stop_bytes(request: CancelRequest) -> bytes:

@@ -22,6 +22,7 @@ from pullcord.engine.ports import (
     Waiting,
     Written,
 )
+from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import Cancellation
 from pullcord.run.record import Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
@@ -69,6 +70,13 @@ class HookedStore:
         self.before("begin")
         answer = self._within.begin(scope, run_id)
         self.after("begin")
+        return answer
+
+    def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """As the store within."""
+        self.before("go_on")
+        answer = self._within.go_on(scope, run_id, asked)
+        self.after("go_on")
         return answer
 
     def write(self, entries: Sequence[Entry]) -> list[Written | None]:

@@ -20,7 +20,7 @@ from pullcord.engine.clock import Clock
 from pullcord.engine.options import EngineOptions
 from pullcord.executors.local import LocalExecutor
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.values import VERSION, fill_offer, spec_of, stop_of
+from pullcord.link.values import VERSION, fill_offer, resumed_of, spec_of, stop_of
 from pullcord.run.disclosure import Disclosure
 from pullcord.run.errors import RunnableNotFound
 from pullcord.run.message import Given
@@ -60,6 +60,7 @@ class Host:
     ) -> None:
         """`disclosure`: how much callers see of the errors of runs."""
         self._link = link
+        self.max_continuation = options.max_continuation_bytes
         self.executor = LocalExecutor(
             options, clock, self._stalled, disclosure=disclosure, in_worker=True
         )
@@ -149,7 +150,8 @@ class Host:
                 messages=given.messages,
             )
         scope = Scope(start.tenant, start.owner)
-        port = LinkPort(self, self._link, start.run, scope, spec, parent)
+        resumed = resumed_of(start.resumed) if start.HasField("resumed") else None
+        port = LinkPort(self, self._link, start.run, scope, spec, parent, resumed)
         beside = parent.execution if parent is not None else None
         runs = LinkRuns(self, self._link, scope)
         begin = partial(self.executor.start, port, runs=runs, parent=beside)

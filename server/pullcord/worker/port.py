@@ -18,6 +18,7 @@ from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.sink import Child
@@ -48,6 +49,7 @@ class LinkPort:
         scope: Scope,
         spec: RunSpec,
         parent: "LinkPort | None",
+        resumed: Resumed | None = None,
     ) -> None:
         self._host = host
         self._link = link
@@ -57,6 +59,7 @@ class LinkPort:
         self.scope = scope
         self.spec = spec
         self.run_id = spec.run_id
+        self.resumed = resumed
         self.tree: LinkPort = self if parent is None else parent.tree
         """The root of its tree here, whose runs keep their order among themselves."""
         self.execution: Execution | None = None
@@ -149,10 +152,14 @@ class LinkPort:
         fill_tool_call(frame.ask.tool_started, call)
         return tool_call_of(self._link.ask(self, frame).call)
 
-    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+    async def ask(
+        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+    ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
         frame = pb.UpFrame()
         frame.ask.pause.question = question
+        if continuation is not None and len(continuation) <= self._host.max_continuation:
+            frame.ask.pause.continuation = continuation
         for call in calls:
             fill_tool_call(frame.ask.pause.calls.add(), call)
         try:

@@ -153,12 +153,17 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class GoOn:
+    """The run, which has waited without code, is executed anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run has ended: its children must end too, and those who wait for it are notified."""
 
 
 AtOnce = Append | Finish | Note | Arm | Disarm
-Afterwards = Begin | Stop | StopChildren | Drop | Kill | Abandon | Settle | Ended
+Afterwards = Begin | Stop | StopChildren | Drop | Kill | Abandon | Settle | GoOn | Ended
 Effect = AtOnce | Afterwards
 Effects = tuple[Effect, ...]
 Rule = Callable[[Moment], Effects]

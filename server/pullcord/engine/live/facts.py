@@ -17,6 +17,7 @@ from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed, TerminalPayload
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run, RunSpec
+from pullcord.run.resumed import Resumed
 from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -39,6 +40,8 @@ class RunFacts:
         """When it will be stopped because its time is up (monotonic); None: never."""
         self.assignment = 0
         """How often it was given to another executor before it began."""
+        self.resumed: Resumed | None = None
+        """What its code goes on from; None: it has begun here, or it waits."""
         self.usage = Usage()
         self.output: str | None = None
         """What the run's code said its output is."""

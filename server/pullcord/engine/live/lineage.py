@@ -158,15 +158,18 @@ class Lineage:
 
     # --- what the run says is heard in the streams of its parents, as far up as each has a source
 
-    def say(self, payload: Payload, source: Source | None) -> None:
-        """An event enters the run's log, unless that is closed, and those of its parents."""
+    def say(self, payload: Payload, source: Source | None) -> int:
+        """An event enters the run's log, and those of its parents; its number in the run's own, 0
+        if that is closed."""
         log = self._log
         if self.source is None:  # no order to be kept with another log
-            log.append(payload, source)
-            return
+            survives = isinstance(payload, RunPaused) and payload.survives and source is None
+            return log.append(payload, source, holds=survives)
         with self._lock:
-            if log.append(payload, source):
+            sequence = log.append(payload, source)
+            if sequence:
                 self.hear(payload, source)
+            return sequence
 
     def hear(self, payload: Payload, source: Source | None) -> None:
         """An event that is in the run's log enters those of its parents. The lock is held."""

@@ -15,7 +15,9 @@ back, once the store has it. The run's executor, its parent and its children lea
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -23,9 +25,11 @@ from pullcord.engine.aside import each
 from pullcord.engine.clock import Clock
 from pullcord.engine.live import effects as do
 from pullcord.engine.live.alarms import Alarms
+from pullcord.engine.live.carried import Carried, Pause
 from pullcord.engine.live.lineage import Kin, Lineage
 from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.live.presence import Presence
+from pullcord.engine.live.question import Question
 from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import PARENT_ENDED
 from pullcord.engine.log.log import EventLog
@@ -33,9 +37,17 @@ from pullcord.engine.log.numbered import UNBOUNDED
 from pullcord.engine.log.record import Record
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
-from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
+from pullcord.engine.start import Start
+from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelRequest
 from pullcord.run.errors import RunCancelledError, RunNotPaused
-from pullcord.run.events import CancelRequested, RunError, RunStarted, Source, TerminalPayload
+from pullcord.run.events import (
+    CancelRequested,
+    RunError,
+    RunPaused,
+    RunStarted,
+    Source,
+    TerminalPayload,
+)
 from pullcord.run.port import Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
 from pullcord.run.scope import LOCAL, Scope
@@ -44,6 +56,9 @@ from pullcord.run.state import RunState
 _log = logging.getLogger("pullcord.live")
 
 
+_PUT_DOWN = Cancellation(
+    CancelCause.SHUTDOWN, reason="the run goes on elsewhere", mode=CancelMode.IMMEDIATE
+)
 Key = tuple[Scope, str]
 """What names a run in one process: whose it is, and its id."""
 
@@ -68,13 +83,15 @@ class LiveRun:
         create_time: float = 0.0,
         ask_others: "Callable[[LiveRun, Callable[[], None]], None] | None" = None,
         is_fenced: Callable[[], bool] | None = None,
+        go_on: "Callable[[LiveRun], None] | None" = None,
     ) -> None:
         """`source` says who the run is in its parent's stream; None: it is not heard there.
 
         `reserved`: no event above it is shown, until the log is told of more. `holds_end`: the end
         is shown once `kept` is called. `create_time`: 0 is now. `ask_others` calls back
         if nobody watches the run at other processes either. `is_fenced`: whether other processes
-        may end the run now, so that no event of it is shown.
+        may end the run now, so that no event of it is shown. `go_on` executes a run anew that has
+        waited without code.
         """
         self.scope = scope
         self.spec = spec
@@ -110,8 +127,17 @@ class LiveRun:
         self._alarms = Alarms(clock, self._fired)
         self._end: TerminalPayload | None = None
         self._holds_end = holds_end
+        self.is_durable = holds_end
+        """Whether its store outlives the process."""
+        self.max_continuation = options.max_continuation_bytes
         self._stands: Run | None = None
         self._ask_others = ask_others
+        self._go_on = go_on
+        self._deciding = 0
+        self.start: Start | None = None
+        """How it was started; its code is executed so, also when it goes on. None: as a child."""
+        self.rests = False
+        """Whether it waits for a decision without any code, and so without an executor."""
         self._end_callbacks: list[Callable[[], None]] = []
         self._own_callbacks: list[Callable[[], None]] = []
 
@@ -223,12 +249,47 @@ class LiveRun:
         if parent is not None and (stop := parent.machine.cancellation) is not None:
             self.stop_with_parent(stop)
 
+    def take_up(self, carried: Carried, enter: Callable[[], None]) -> None:
+        """The run waits on here, whose process is gone; it can be found once `enter` returns.
+
+        Raises what `enter` does; nothing was changed then.
+        """
+        pause = carried.pause
+        asked = Question(
+            carried.question, carried.calls, pause.continuation, sequence=pause.sequence
+        )
+        with self.lock:
+            enter()
+            self.rests = True
+            self.log.take_up(carried.records, carried.content, pause.sequence)
+            since = carried.pause_time
+            self._do_at_once(self.machine.take_up(pause.run, asked, since, self.now()))
+
+    def rest(self, assignment: int) -> bool:
+        """Whether the run waits on without the execution of this assignment, which is gone or about
+        to go. Only a pause that was given a continuation does, and one of no child."""
+        with self.lock:
+            if self.lineage.children() or not self.machine.rest(assignment):
+                return False
+            self.rests = True
+            self.execution = None
+            return True
+
+    def pause(self) -> Pause | None:
+        """What its store must have, so that the pause outlives this process; None: it cannot."""
+        with self.lock:
+            asked = self.machine.question
+            if asked is None or asked.continuation is None:
+                return None
+            run = replace(self.snapshot(with_output=False), output=self.machine.output or "")
+            return Pause(asked.sequence, asked.continuation, run)
+
     def attach(self, execution: Execution) -> None:
         """From now on stops go to this execution."""
         with self.lock:
             self.machine.stopping.kill_after = execution.kill_after
             self.execution = execution
-            self._is_released = False
+            self.rests = self._is_released = False
 
     def released(self) -> None:
         """Its code holds nothing any more."""
@@ -253,9 +314,23 @@ class LiveRun:
         self.fail(error)
         self.kept()
 
-    def put_down(self) -> None:
-        """The run waits on in its store, for another process: nothing here stops it any more."""
+    def lay_down(self) -> bool:
+        """Lets go of a paused run and of its code, if it can be continued elsewhere and nobody is
+        deciding about it just now."""
         with self.lock:
+            execution = self.execution
+            if self._deciding or not (self.rests or self.rest(self.machine.assignment)):
+                return False
+            self.put_down()
+        if execution is not None:
+            execution.stop(_PUT_DOWN, 0.0)
+        return True
+
+    def put_down(self) -> None:
+        """The run waits on in its store, for another process: nothing here stops it any more, or
+        lets it go on."""
+        with self.lock:
+            self.machine.pausing.question = None
             self._on_end = lambda _: None
             self.presence.end()
             self._do_at_once(tuple(self.machine.timers.disarm_all()))
@@ -301,6 +376,21 @@ class LiveRun:
             run = self.snapshot()
         self._do_afterwards(after)
         return run
+
+    @contextmanager
+    def deciding(self, decisions: Sequence[Decision]) -> Iterator[int]:
+        """While a decision is being recorded, the run is not put down; the number of its question.
+
+        Raises as `decide` does.
+        """
+        with self.lock:
+            asked = self.machine.question_for(decisions)
+            self._deciding += 1
+        try:
+            yield asked.sequence
+        finally:
+            with self.lock:
+                self._deciding -= 1
 
     # --- stopping
 
@@ -381,7 +471,9 @@ class LiveRun:
         for effect in effects:
             match effect:
                 case do.Append(payload, source):
-                    self.lineage.say(payload, source)
+                    sequence = self.lineage.say(payload, source)
+                    if isinstance(payload, RunPaused) and (asked := self.machine.question):
+                        asked.sequence = asked.sequence or sequence
                 case do.Note(call, begins):
                     self.lineage.note(call, begins=begins)
                 case do.Arm():
@@ -419,6 +511,9 @@ class LiveRun:
                     self._on_abandon(self, stack)
                 case do.Settle(question, decisions):
                     question.settle(decisions)
+                case do.GoOn():
+                    if self._go_on is not None:
+                        self._go_on(self)
                 case do.Ended():
                     self._notify_of_end()
                 case do.Begin():

@@ -23,6 +23,7 @@ from pullcord.engine.live.effects import (
     Effects,
     Ended,
     Finish,
+    GoOn,
     Moment,
     Note,
     Stop,
@@ -42,6 +43,7 @@ from pullcord.run.events import (
     Custom,
     Payload,
     RunError,
+    RunPaused,
     RunStarted,
     Source,
     ToolCall,
@@ -50,13 +52,17 @@ from pullcord.run.events import (
 )
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import MAX_KILLED, KilledProcess, names_of
-from pullcord.run.record import Decision
+from pullcord.run.record import Decision, Run
+from pullcord.run.resumed import Resumed
 from pullcord.run.state import IllegalTransition, RunState, Transition, advance
 from pullcord.run.usage import Usage
 
 
 class RunMachine(RunFacts):
     """Every rule of one run. Its owner calls under a lock, and does what it returns, in order."""
+
+    has_code = False
+    """Whether an execution has been let begin, and may be at work."""
 
     def must_go_on(self) -> None:
         """Raises RunCancelledError if nothing may begin any more."""
@@ -73,9 +79,9 @@ class RunMachine(RunFacts):
         """Another executor gets the run; its assignment, with which it asks to begin.
 
         Raises:
-            IllegalTransition: the run has begun, or has ended.
+            IllegalTransition: its code has begun, or the run has ended.
         """
-        if self.state is not RunState.PENDING:
+        if self.has_code or self.state.is_terminal:
             raise IllegalTransition(self.state, Transition.START)
         self.assignment += 1
         return self.assignment
@@ -83,8 +89,11 @@ class RunMachine(RunFacts):
     def began(self, at: Moment, assignment: int | None = None) -> Effects:
         """An executor is about to call the code. Without a `Begin` it must not: the run has been
         stopped, or is another executor's by now."""
-        if self.state is not RunState.PENDING or self._is_stale(assignment):
+        if self.has_code or self.state.is_terminal or self._is_stale(assignment):
             return ()
+        self.has_code = True
+        if self.state is not RunState.PENDING:  # it goes on
+            return (Begin(self.deadline),)
         self.state = advance(self.state, Transition.START)
         self.start_time = at.time
         armed: list[Effect] = [*self.timers.disarm(TimerName.PENDING)]
@@ -111,6 +120,8 @@ class RunMachine(RunFacts):
             if source is not None and not call.run_id and source.run_id != self.run_id:
                 call = replace(call, run_id=source.run_id)
             effects = self.note(call, begins=isinstance(payload, ToolCallStarted))
+        elif isinstance(payload, RunPaused):  # there it may survive, here nothing would follow it
+            payload = replace(payload, survives=False)
         return (*effects, Append(payload, source))
 
     def note(self, call: ToolCall, *, begins: bool = False) -> Effects:
@@ -177,14 +188,27 @@ class RunMachine(RunFacts):
 
     # --- it waits for a decision
 
-    def ask(self, asked: Question, at: Moment) -> Effects:
+    def ask(self, asked: Question, at: Moment, *, survives: bool = False) -> Effects:
         """Pauses the run; only where no `question` stands.
 
         Raises RunCancelledError if nothing may begin any more.
         """
         self.must_go_on()
         self.state = advance(self.state, Transition.PAUSE)
-        return self.pausing.pause(asked, at)
+        return self.pausing.pause(asked, at, survives=survives)
+
+    def question_for(self, decisions: Sequence[Decision]) -> Question:
+        """The question that these decisions answer.
+
+        Raises:
+            RunNotPaused, InvalidArgument: there is none.
+        """
+        asked = self.question
+        if asked is None:
+            repeated = self.decided == digest(decisions)
+            raise RunNotPaused(self.run_id, self.state, repeated, self.ledger.waiting_children())
+        asked.in_order(decisions)
+        return asked
 
     def decide(self, decisions: Sequence[Decision], actor: str, at: Moment) -> Effects:
         """Lets the run go on, if it waits for just these decisions.
@@ -192,13 +216,14 @@ class RunMachine(RunFacts):
         Raises:
             RunNotPaused, InvalidArgument: nothing was changed.
         """
-        asked = self.question
-        if asked is None:
-            repeated = self.decided == digest(decisions)
-            raise RunNotPaused(self.run_id, self.state, repeated, self.ledger.waiting_children())
+        asked = self.question_for(decisions)
         effects = self.pausing.decide(asked, decisions, actor, at)
         self.state = advance(self.state, Transition.CONTINUE)
-        return effects
+        if self.has_code:
+            return effects
+        assert asked.continuation is not None
+        self.resumed = Resumed(asked.continuation, asked.in_order(decisions), self.usage)
+        return (*effects, GoOn())
 
     def take_back(self, asked: Question, at: Moment) -> Effects:
         """The code waits for this question's answer no longer, but the run continues."""
@@ -206,6 +231,35 @@ class RunMachine(RunFacts):
             return ()
         self.state = advance(self.state, Transition.CONTINUE)
         return self.pausing.take_back(asked, at)
+
+    # --- its code goes, and the run waits on
+
+    def rest(self, assignment: int) -> bool:
+        """Whether the run can wait on without the execution of this assignment, which is gone or
+        about to go; then it does, and whatever that one still says is refused."""
+        if self._is_stale(assignment) or self.state is not RunState.PAUSED:
+            return False
+        if not self.pausing.rest():
+            return False
+        self.assignment += 1
+        self.has_code = False
+        return True
+
+    def take_up(self, run: Run, asked: Question, since: float, at: Moment) -> Effects:
+        """A run whose process is gone waits on here, paused since then (epoch), without code."""
+        self.state = RunState.PAUSED
+        self.create_time, self.start_time = run.create_time, run.start_time
+        self.usage = run.usage
+        self.output, self.output_data = run.output or None, run.output_data
+        self.finish_reason, self.killed_processes = run.finish_reason, run.killed_processes
+        for call in run.tool_calls:
+            self.ledger.begin(call)
+        effects = self.pausing.take_up(asked, since, at)
+        if (timeout := self.rules.timeout) is None:
+            return effects
+        left = run.start_time + timeout - at.time
+        self.deadline = at.monotonic + left
+        return (*effects, self.timers.arm(TimerName.TIMEOUT, left))
 
     # --- it is stopped
 
@@ -218,15 +272,17 @@ class RunMachine(RunFacts):
         """
         if self.state.is_terminal:
             return ()
-        begun = self.state is not RunState.PENDING
         first = self.cancellation is None
-        effects = self.stopping.accept(request, at, abandon_after, begun=begun)
-        if not begun:
+        effects = self.stopping.accept(request, at, abandon_after, begun=self.has_code)
+        if self.state is RunState.PENDING:
             # Accepted, then ended: nothing of it has run, and nothing will.
             return (*effects, *self._finish(Transition.CANCEL, at, None), Drop(), Ended())
         if first:
             self.state = advance(self.state, Transition.CANCEL)
             effects = (*effects, *self.pausing.drop())
+        if not self.has_code:  # it has waited without any, or is about to go on
+            self.stopping.reach(StopStage.ASK)
+            effects = (*effects, *self._finish(Transition.COMPLETE, at, None), Drop(), Ended())
         return effects
 
     def stop_at(self, deadline: float, margin: float, at: Moment) -> Effects:
@@ -312,7 +368,7 @@ class RunMachine(RunFacts):
         """The run cannot go on. Its code, which is interrupted, is at an end later than the run."""
         if self.state.is_terminal:
             return ()
-        if self.state is RunState.PENDING:
+        if not self.has_code:
             return (*self._end(Transition.FAIL, at, error), Drop())
         stop = Cancellation(CancelCause.SHUTDOWN, reason=error.message, mode=CancelMode.IMMEDIATE)
         return (*self._end(Transition.FAIL, at, error), Stop(stop, None))

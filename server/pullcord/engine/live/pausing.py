@@ -39,8 +39,8 @@ class Pausing:
         self.decided = ""
         """The digest of the decisions by which the run went on last; empty: of none."""
 
-    def pause(self, asked: Question, at: Moment) -> Effects:
-        """The question stands, and its calls wait."""
+    def pause(self, asked: Question, at: Moment, *, survives: bool) -> Effects:
+        """The question stands, and its calls wait. `survives`: also without this process."""
         self.question = asked
         waiting = tuple(
             replace(call, state=ToolCallState.WAITING, start_time=at.time) for call in asked.calls
@@ -49,7 +49,19 @@ class Pausing:
             self._ledger.begin(call)
         notes = (Note(call, begins=True) for call in waiting)
         armed = self._timers.arm(TimerName.PAUSE, self._max_pause)
-        return (Append(RunPaused(asked.words, waiting)), *notes, armed)
+        return (Append(RunPaused(asked.words, waiting, survives)), *notes, armed)
+
+    def take_up(self, asked: Question, since: float, at: Moment) -> Effects:
+        """The question has stood since then (epoch) in a process that is gone, and stands on."""
+        self.question = asked
+        return (self._timers.arm(TimerName.PAUSE, since + self._max_pause - at.time),)
+
+    def rest(self) -> bool:
+        """Whether the question can stand without the code that asked it; then it does."""
+        if self.question is None or self.question.continuation is None:
+            return False
+        self.question = self.question.again()
+        return True
 
     def decide(
         self, asked: Question, decisions: Sequence[Decision], actor: str, at: Moment

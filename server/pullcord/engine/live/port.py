@@ -23,6 +23,7 @@ from pullcord.run.killed import KilledProcess, names_of
 from pullcord.run.message import Given
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.sink import Child
@@ -65,6 +66,11 @@ class LivePort:
     def spec(self) -> RunSpec:
         """What the run was asked to be."""
         return self._live.spec
+
+    @property
+    def resumed(self) -> Resumed | None:
+        """What the code goes on from; None: it begins."""
+        return self._machine.resumed
 
     # --- what the code makes
 
@@ -137,9 +143,11 @@ class LivePort:
         self._live.begin(lambda _: self._machine.tool_started(call))
         return call
 
-    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
+    async def ask(
+        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+    ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
-        asked = Question(question, calls)
+        asked = Question(question, calls, self._if_carried(continuation))
         while (other := self._pause(asked)) is not None:
             await other.wait()
         try:
@@ -151,14 +159,23 @@ class LivePort:
             raise RunCancelledError("the run has ended, and nobody will decide any more")
         return decisions
 
+    def _if_carried(self, continuation: bytes | None) -> bytes | None:
+        """The continuation, if another execution could go on from it: a child's has no parent's
+        code to go on with, and one that is too large is not kept."""
+        live = self._live
+        if continuation is None or live.lineage.parent is not None:
+            return None
+        return continuation if len(continuation) <= live.max_continuation else None
+
     def _pause(self, asked: Question) -> Question | None:
         """Asks, or returns the question that is asked already."""
         standing: Question | None = None
+        survives = asked.continuation is not None and self._live.is_durable
 
         def pause(at: do.Moment) -> do.Effects:
             nonlocal standing
             standing = self._machine.question
-            return self._machine.ask(asked, at) if standing is None else ()
+            return self._machine.ask(asked, at, survives=survives) if standing is None else ()
 
         self._live.begin(pause)
         return standing
@@ -234,6 +251,10 @@ class LivePort:
         )
         if left:
             self._live.harbours(left)
+
+    def rest(self) -> bool:
+        """Whether the run waits on without this execution, which is gone or about to go."""
+        return self._live.rest(self._assignment)
 
     def died(self, how: str) -> None:
         """The process that executed the code has died; `how`, in words for callers."""

@@ -17,13 +17,30 @@ from pullcord.run.record import MAX_DECISIONS, Decision
 class Question:
     """What is asked, and the wait for its end. Settled once, from any thread."""
 
-    def __init__(self, words: str, calls: Sequence[ToolCall]) -> None:
-        """Raises ValueError for what nobody can decide: no calls, or two with one id."""
+    def __init__(
+        self,
+        words: str,
+        calls: Sequence[ToolCall],
+        continuation: bytes | None = None,
+        *,
+        sequence: int = 0,
+    ) -> None:
+        """Raises ValueError for what nobody can decide: no calls, or two with one id.
+
+        `continuation`: from what another execution can go on, if this one is gone.
+        """
         self.words = words
         self.calls = tuple(calls)
+        self.continuation = continuation
+        self.sequence = sequence
+        """Of the event that asks; 0: it is not in the log yet."""
         if not 0 < len({call.tool_call_id for call in calls}) == len(calls) <= MAX_DECISIONS:
             raise ValueError(f"a question is about 1 to {MAX_DECISIONS} calls, each with its id")
         self._decided: Future[tuple[Decision, ...] | None] = Future()
+
+    def again(self) -> "Question":
+        """The same question, for which nobody waits any more."""
+        return Question(self.words, self.calls, self.continuation, sequence=self.sequence)
 
     def settle(self, decisions: tuple[Decision, ...] | None) -> None:
         """Wakes whoever waits; None: nobody will decide any more."""

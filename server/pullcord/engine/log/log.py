@@ -127,15 +127,19 @@ class EventLog:
         if self._waiting:
             self._ring()
 
-    def append(self, payload: Payload, source: Source | None = None) -> bool:
-        """Adds any other event, after all that was written before; False if the log is closed."""
+    def append(self, payload: Payload, source: Source | None = None, *, holds: bool = False) -> int:
+        """Adds any other event, after all that was written before; its number, or 0 if the log is
+        closed. `holds`: what comes after it is shown once the store has some of that."""
         with self._lock:
             if self._kept.closed:
-                return False
+                return 0
             self._seal()
             self._kept.add(payload, source)
+            sequence = self._kept.last_sequence
+            if holds:
+                self._kept.hold()
         self._ring()
-        return True
+        return sequence
 
     def finish(self, make: Callable[[str], P]) -> P | None:
         """Adds the terminal event, which `make` makes of all content so far; None if it is in.
@@ -197,6 +201,15 @@ class EventLog:
             self._kept.closed = ends
         self._ring()
 
+    def take_up(self, records: Iterable[Record], content: str, last_sequence: int) -> None:
+        """Goes on from what a store has of the run: these events, and this content so far."""
+        with self._lock:
+            for record in records:
+                self._kept.keep(record, len(record.wire or record.text))
+            self._kept.note_content(content)
+            self._kept.output_size = len(content.encode())
+            self._kept.last_sequence = last_sequence
+
     # --- what the store has
 
     def since(
@@ -253,9 +266,18 @@ class EventLog:
             kept.show(visible)
         self._ring()
 
+    def release(self, stored: int) -> None:
+        """The store has the events up to this number: what was held after an earlier one is shown,
+        as far as it may be."""
+        if 0 < self._kept.held_at < stored:
+            with self._lock:
+                visible = self._kept.release()
+            self.show(visible)
+
     def show_end(self) -> None:
         """All that is in the log may be shown from now on, its end too."""
         with self._lock:
+            self._kept.release()
             self._kept.holds_end = False
             self._kept.show(UNBOUNDED)
         self._ring()

@@ -40,9 +40,11 @@ class Numbered:
         "_max_output",
         "_max_records",
         "_output",
+        "_released",
         "_start",
         "_trimmed",
         "closed",
+        "held_at",
         "holds_end",
         "last_sequence",
         "nbytes",
@@ -75,6 +77,9 @@ class Numbered:
         self._hidden: deque[tuple[int, int]] = deque()  # content above `visible`: number, length
         self.holds_end = holds_end
         """Whether the terminal event is not shown yet, however high `visible` is."""
+        self.held_at = 0
+        """The number of an event after which nothing is shown until `release`; 0: there is none."""
+        self._released = visible  # the `visible` once nothing is held
         self.visible = visible
         self.nbytes = 0
         self.last_sequence = 0
@@ -155,7 +160,7 @@ class Numbered:
             self.keep(Record(before, before - last, end.create_time, Gap(last + 1, before)), 0)
         self.keep(end, len(end.wire or b""))
         self.last_sequence = end.sequence
-        self.closed, self.holds_end, self.visible = True, False, UNBOUNDED
+        self.closed, self.holds_end, self.visible, self.held_at = True, False, UNBOUNDED, 0
 
     # --- content
 
@@ -180,8 +185,21 @@ class Numbered:
 
     # --- what may be shown
 
+    def hold(self) -> None:
+        """What comes after the last event is shown only after `release`."""
+        self.held_at, self._released = self.last_sequence, self.visible
+        self.visible = min(self.visible, self.last_sequence)
+
+    def release(self) -> int:
+        """Nothing is held any more; the number up to which events may be shown now."""
+        self.held_at = 0
+        return self._released
+
     def show(self, visible: int) -> None:
-        """Events up to this number may be shown from now on."""
+        """Events up to this number may be shown from now on, or once nothing is held."""
+        if self.held_at:
+            self._released = max(visible, self._released)
+            return
         self.visible = visible
         while self._hidden and self._hidden[0][0] <= visible:
             self._hidden.popleft()

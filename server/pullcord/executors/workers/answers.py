@@ -120,9 +120,9 @@ class Answers:
         """Whether the question may wait for the store."""
         if kind in {"get", "wait"}:
             return self._host.find_here(part, scope=asker) is None
-        if kind in {"cancel", "continue_run"}:
+        if kind == "cancel":
             return self._host.find_here(part.run_id, scope=asker) is None
-        return kind in {"history", "follow_run"}
+        return kind in {"history", "follow_run", "continue_run"}
 
     def _handle(self, handler: "Handler", asker: Any, part: Any, frame: pb.DownFrame) -> None:
         """In any thread."""
@@ -205,10 +205,11 @@ class Answers:
     def _pause(self, execution: RemoteExecution, pause: pb.Pause, answer: pb.Answer) -> bool:
         frame = pb.DownFrame(answer=answer)
         question, calls = pause.question, tool_calls_of(pause.calls)
+        continuation = pause.continuation if pause.HasField("continuation") else None
 
         async def ask() -> None:
             try:
-                decisions = await execution.port.ask(question, calls)
+                decisions = await execution.port.ask(question, calls, continuation)
                 frame.answer.decisions.SetInParent()
                 fill_decisions(frame.answer.decisions.decisions, decisions)
             except RunCancelledError:

@@ -17,7 +17,7 @@ from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.process import Process
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, framed
-from pullcord.link.values import data_bytes, fill_spec, happened_of, stop_frame
+from pullcord.link.values import data_bytes, fill_resumed, fill_spec, happened_of, stop_frame
 from pullcord.run.cancel import Cancellation
 from pullcord.run.killed import KilledProcess
 from pullcord.run.port import Failure
@@ -141,6 +141,8 @@ class Connection:
             start.parent = execution.parent.number
         start.trace.update(execution.trace)
         start.tenant, start.owner = execution.port.scope
+        if (resumed := execution.port.resumed) is not None:
+            fill_resumed(start.resumed, resumed)
         self._send(down)
 
     def leave(self) -> None:

@@ -50,6 +50,8 @@ class RemoteExecution:
         self.counts = False
         """Whether it holds one of the threads that the pool counts."""
         self.ended = False
+        self.is_leaving = False
+        """Whether its run waits on elsewhere, and its code is being stopped."""
         self.is_abandoned = False
         """Whether its run has ended without it."""
         self.is_alone = pool.is_alone(offer)
@@ -104,11 +106,23 @@ class RemoteExecution:
             self.port.ended(failure, left)
 
     def die(self, how: str) -> None:
-        """The process that executed its code is dead; `how`, in words for callers."""
+        """The process that executed its code is dead; `how`, in words for callers. A run that waits
+        for a decision may wait on without it."""
+        if self.rest():
+            return
         self.release()
         if not self.ended:
             self.ended = True
             self.port.died(how)
+
+    def rest(self) -> bool:
+        """Whether its run waits on without it; then it says nothing more about that."""
+        if self.ended or not self.port.rest():
+            return False
+        self.ended = self.released = True
+        if self.counts:
+            self._pool.count_out()
+        return True
 
     def move(self) -> bool:
         """It goes to another worker, which gets a port of its own; False if its run has ended."""

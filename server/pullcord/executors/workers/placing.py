@@ -5,16 +5,23 @@ for itself to a spare. How many workers there are is for `staffing`.
 """
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.staffing import Staff
 from pullcord.link.values import PinnedOffer
+from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
 
 if TYPE_CHECKING:
     from pullcord.executors.workers.pool import WorkerExecutor
 
+_REPLACED = Cancellation(
+    CancelCause.SHUTDOWN, reason="the run goes on in another worker", mode=CancelMode.IMMEDIATE
+)
+_LEAVING = 2.0
+"""Seconds that the code of such a run has to end."""
 _TURN = 64
 """Waiting runs that are given to workers in one turn of the loop."""
 
@@ -78,13 +85,24 @@ class Placing:
             return None  # the fresh one is about to take it
         return min(quick or free, key=lambda c: len(c.runs), default=None)
 
+    def _has_left(self, connection: Connection, execution: RemoteExecution) -> None:
+        """The code of a run that waits elsewhere has had its time to end."""
+        execution.is_leaving = False
+        self._pool.run_left(connection)
+
     def forget(self, execution: RemoteExecution) -> None:
         """It no longer waits for a worker."""
         self.waiting[execution.is_alone].pop(execution, None)
 
     def move(self, connection: Connection) -> None:
-        """Runs that have not begun on this worker go to another."""
+        """Runs that have not begun on this worker go to another, and those that can wait for a
+        decision without it do."""
         for execution in list(connection.runs.values()):
+            if execution.begun and execution.rest():
+                execution.is_leaving = True
+                connection.stop(execution, _REPLACED, 0.0)
+                self._pool.loop_later(_LEAVING, partial(self._has_left, connection, execution))
+                continue
             if not execution.begun and not isinstance(execution.offer, PinnedOffer):
                 del connection.runs[execution.number]
                 connection.drop(execution)

@@ -169,6 +169,11 @@ class WorkerExecutor:
         assert self._loop is not None
         self._loop.call_soon(call)
 
+    def loop_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Makes a call after so many seconds."""
+        assert self._loop is not None
+        self._loop.call_later(seconds, call)
+
     def reload(self) -> None:
         """The author's files have changed: fresh workers take over once they have imported them."""
         self.staff.reload()
@@ -344,4 +349,5 @@ class WorkerExecutor:
 
 def _is_done(connection: Connection) -> bool:
     """Whether no run of it is live any more; code that does not stop may still be at work."""
-    return all(run.ended or run.is_abandoned for run in connection.runs.values())
+    runs = connection.runs.values()
+    return all((run.ended and not run.is_leaving) or run.is_abandoned for run in runs)

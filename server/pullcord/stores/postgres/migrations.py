@@ -116,9 +116,15 @@ create index on pullcord.run (tenant, expire_time) where state = 0;
 create index on pullcord.run (tenant, expire_time) include (nbytes) where state >= 5;
 """
 
+_PAUSES = """
+alter table pullcord.run add column continuation bytea;  -- of a pause that outlives its replica
+alter table pullcord.run add column paused bytea;        -- the run as it paused, without its text
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("runs, their events and replicas", _FIRST),
     ("what tenants have used, and what counts for their shares", _SHARES),
+    ("pauses that outlive their replica", _PAUSES),
 )
 """What each is for, and its statements. The first has number 1."""
 

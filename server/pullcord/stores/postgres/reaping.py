@@ -28,9 +28,11 @@ _BATCH = 20
 """Runs that are looked at together: each with all its events."""
 
 _ORPHANS = f"""
-select {sql.LEFT}, extract(epoch from clock_timestamp())::double precision as now
+select {sql.LEFT}, {sql.CARRIED} as carried,
+    extract(epoch from clock_timestamp())::double precision as now
 from run r left join replica p on p.incarnation = r.incarnation
-where {sql.LIVE} and not coalesce(p.alive, false) and not (r.incarnation is null and r.state = 1)
+where {sql.LIVE} and not coalesce(p.alive, false)
+    and not (r.incarnation is null and (r.state = 1 or {sql.CARRIED}))
 order by r.id limit $1
 """
 _DEAD = """
@@ -39,8 +41,8 @@ _DEAD = """
 _REQUEUE = f"""
 with u as (
     update run r set incarnation = null
-    where r.id = $1 and r.incarnation is not distinct from $2 and not r.begun and r.stop is null
-        and r.state = 1 and {_DEAD}
+    where r.id = $1 and r.incarnation is not distinct from $2 and r.stop is null
+        and ((r.state = 1 and not r.begun) or {sql.CARRIED}) and {_DEAD}
     returning r.id
 )
 select u.id, pg_notify('pc_queue', '') from u
@@ -49,7 +51,8 @@ _LOSE = f"""
 with u as (
     update run r set state = $4::smallint, last_seq = $5::bigint,
         reserved = greatest(r.reserved, $5::bigint - 1),
-        record = $6, output = $7, nbytes = $8, question = 0, decision = null, base = null,
+        record = $6, output = $7, nbytes = $8, question = 0, continuation = null, paused = null,
+        decision = null, base = null,
         ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => $9)
     where r.id = $1 and r.incarnation is not distinct from $2 and {sql.LIVE}
         and r.last_seq = $3::bigint and (r.stop is not null) = $10::boolean
@@ -80,7 +83,7 @@ async def reap(core: Core) -> int:
 
 
 async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool:
-    if not row["begun"] and row["stop"] is None:
+    if row["carried"] or (not row["begun"] and row["stop"] is None):
         return await connection.fetchrow(_REQUEUE, row["id"], row["incarnation"]) is not None
     records = await events(connection, row["id"], row["base_seq"])
     options = core.options

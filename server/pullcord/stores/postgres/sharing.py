@@ -10,17 +10,19 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 import asyncpg
 
+from pullcord.engine.live.question import digest
 from pullcord.engine.log.record import Record
-from pullcord.engine.ports import Age, Waiting
+from pullcord.engine.ports import Age, Carried, Pause, Waiting
 from pullcord.engine.sharing import Asked, Ear, Key
 from pullcord.run.events import TERMINAL_PAYLOADS
 from pullcord.run.record import Decision, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
 from pullcord.run.state import RunState
-from pullcord.stores.fold import fold
+from pullcord.stores.fold import carried, fold
 from pullcord.stores.mirror import Mirror
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
@@ -28,6 +30,7 @@ from pullcord.stores.postgres.core import ENDED, STATE_OF, STATES, Core, Own, en
 from pullcord.stores.postgres.listening import Listening
 from pullcord.stores.postgres.reading import Where, events, record_in
 from pullcord.stores.postgres.reaping import left_of
+from pullcord.stores.rows import pause_of
 
 _WATCH_LEASE, _WATCH_EVERY = 6.0, 2.0
 """Seconds that a run counts as watched here after that was said last, and between two times."""
@@ -97,13 +100,28 @@ class Sharing:
         mirror = await self.elsewhere(scope, run_id)
         if mirror is None or not mirror.question:
             return False
-        data = _decision_bytes(asked.decisions)
+        data = decision_bytes(asked.decisions)
         row = await self._core.control.ask(
             lambda connection: connection.fetchrow(
                 sql.DECIDE, mirror.id, mirror.question, data, asked.actor
             )
         )
         return row is not None and row["decision"] == data
+
+    async def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """As the RunStore says."""
+        data = decision_bytes(asked.decisions)
+        return await self._core.control.ask(
+            lambda connection: self._go_on(connection, scope, run_id, asked, data)
+        )
+
+    async def _go_on(
+        self, connection: Connection, scope: Scope, run_id: str, asked: Asked, data: bytes
+    ) -> bool:
+        me, key = self._core.incarnation, (scope.tenant, scope.owner, run_id)
+        by, made = asked.actor, digest(asked.decisions)
+        row = await connection.fetchrow(sql.GO_ON, me, *key, data, by, asked.question, made)
+        return row is not None and bool(row["mine"])
 
     # --- many
 
@@ -135,17 +153,31 @@ class Sharing:
         for row in rows:
             left = left_of(row, [])
             core.own[row["tenant"], row["owner"], row["run_id"]] = Own(row["id"], row["reserved"])
-            waiting.append(
-                Waiting(
-                    left.scope,
-                    left.spec,
-                    left.terms,
-                    row["reserved"],
-                    row["create_time"],
-                    row["place"] or 0,
-                )
+            one = Waiting(
+                left.scope,
+                left.spec,
+                left.terms,
+                row["reserved"],
+                row["create_time"],
+                row["place"] or 0,
             )
+            pause = pause_of(row["question"], row["continuation"], row["paused"])
+            if pause is not None:
+                found = await core.control.ask(partial(self._carried, row=row, pause=pause))
+                if found is None:
+                    continue
+                one = replace(one, carried=found)
+            waiting.append(one)
         return waiting
+
+    async def _carried(
+        self, connection: Connection, row: asyncpg.Record, pause: Pause
+    ) -> Carried | None:
+        records = await events(connection, row["id"], row["base_seq"])
+        found = carried(left_of(row, records), pause)
+        if found is None:
+            await connection.execute(sql.GIVE_UP, self._core.incarnation, row["id"])
+        return found
 
     # --- sessions
 
@@ -285,8 +317,9 @@ def _as_listed(row: asyncpg.Record, max_ledger: int) -> Run:
     return replace(run, output="", state=run.state if cancelling else state)
 
 
-def _decision_bytes(decisions: Sequence[Decision]) -> bytes:
-    made = [[d.tool_call_id, d.approved, d.answer, d.note] for d in decisions]
+def decision_bytes(decisions: Sequence[Decision]) -> bytes:
+    """Decisions as they are stored: the same for the same ones, in whatever order."""
+    made = sorted([d.tool_call_id, d.approved, d.answer, d.note] for d in decisions)
     return json.dumps(made).encode()
 
 

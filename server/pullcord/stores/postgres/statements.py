@@ -19,6 +19,10 @@ LAZY_FENCE = (
 EXPIRED = "r.expire_time <= clock_timestamp()"
 _SAME = "r.tenant = $1 and r.owner = $2 and r.run_id = $3"
 LIVE = "r.state between 1 and 4"
+CARRIED = (
+    "(r.state = 3 and r.continuation is not null and r.question = r.last_seq and r.stop is null)"
+)
+"""It waits for a decision and can go on anywhere: nothing came after its pause."""
 
 LEFT = (
     "r.id, r.tenant, r.owner, r.run_id, r.state, r.incarnation, r.begun, r.spec, r.policy,"
@@ -40,7 +44,8 @@ RESET = """
     reserved = excluded.reserved, last_seq = excluded.last_seq, base = null, base_seq = 0,
     session_id = excluded.session_id, session_policy = excluded.session_policy,
     place = excluded.place, user_id = excluded.user_id, runnable = excluded.runnable,
-    labels = excluded.labels, question = 0, decision = null, decider = '',
+    labels = excluded.labels, question = 0, continuation = null, paused = null, decision = null,
+    decider = '',
     decided = excluded.decided, record = excluded.record, output = excluded.output,
     nbytes = excluded.nbytes, deliver_time = excluded.deliver_time, ending = excluded.ending,
     watched_until = null, create_time = excluded.create_time, start_time = 0,
@@ -115,12 +120,15 @@ APPEND = """
 with {fence},
 e as (
     select * from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[],
-        $7::bigint[]) as e(id, after, last, reserve, state, question)
+        $7::bigint[], $8::bytea[], $9::bytea[])
+        as e(id, after, last, reserve, state, question, continuation, paused)
 ),
 u as (
     update run r set last_seq = e.last, reserved = greatest(r.reserved, e.reserve),
         state = case when r.state between 1 and 3 and e.state > 0 then e.state else r.state end,
         question = case when e.state = 0 then r.question else e.question end,
+        continuation = case when e.state = 0 then r.continuation else e.continuation end,
+        paused = case when e.state = 0 then r.paused else e.paused end,
         decision = case when e.state = 0 then r.decision end
     from e, f
     where r.id = e.id and r.incarnation = $1 and r.state between 1 and 4 and r.last_seq = e.after
@@ -130,7 +138,7 @@ u as (
 i as (
     insert into event (id, prev, seq, data, lengths)
     select v.id, v.prev, v.seq, v.data, v.lengths
-    from unnest($8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[])
+    from unnest($10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[], $14::bytea[])
         as v(id, prev, seq, data, lengths)
     join u on u.id = v.id
 ),
@@ -176,7 +184,7 @@ e as (
 u as (
     update run r set state = e.state, last_seq = e.last, record = e.record, output = e.output,
         deliver_time = e.deliver_time, decided = e.decided, nbytes = e.nbytes,
-        question = 0, decision = null, base = null,
+        question = 0, continuation = null, paused = null, decision = null, base = null,
         ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => e.keep)
     from e, f
     where r.id = e.id and r.incarnation = $1 and {LIVE} and r.last_seq = e.after
@@ -321,18 +329,37 @@ with u as (
     where r.id = $1 and r.state = 3 and r.question = $2
     returning r.id, r.incarnation, r.decision
 )
-select u.decision, pg_notify('pc_run_' || u.incarnation, u.id::text) from u
+select u.decision, case when u.incarnation is not null
+    then pg_notify('pc_run_' || u.incarnation, u.id::text) end from u
 """
+GO_ON = f"""
+with {FENCE}
+update run r set decision = coalesce(r.decision, $5), decider = case
+        when r.decision is null then $6 else r.decider end,
+    continuation = case when coalesce(r.decision, $5) = $5 then null else r.continuation end,
+    paused = case when coalesce(r.decision, $5) = $5 then null else r.paused end,
+    decided = case when coalesce(r.decision, $5) = $5 then $8 else r.decided end
+from f
+where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1 and r.state = 3
+    and r.question = $7 and r.stop is null
+returning r.decision = $5 as mine
+"""
+"""By the owner: what was recorded first stands. If it is this, nobody takes the run up any more."""
 CLAIM = f"""
 with {FENCE},
 c as (
     select r.id from run r, f
-    where r.incarnation is null and r.state = 1
+    where r.incarnation is null and (r.state = 1 or {CARRIED})
         and ($2::text[] is null or r.runnable = any($2))
     order by r.create_time limit $3::bigint for update of r skip locked
 )
-update run r set incarnation = $1 from c where r.id = c.id returning {LEFT}
+update run r set incarnation = $1 from c where r.id = c.id
+returning {LEFT}, r.continuation, r.paused
 """
+GIVE_UP = """
+update run r set incarnation = null, continuation = null where r.id = $2 and r.incarnation = $1
+"""
+"""A pause that cannot be read here: the run is lost."""
 
 # --- sessions
 

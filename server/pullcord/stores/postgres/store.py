@@ -189,6 +189,10 @@ class PostgresStore:
         """As the port says."""
         return self._loop.call(self._admitting.begin(scope, run_id, self._clock.time()))
 
+    def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """As the port says."""
+        return self._loop.call(self._sharing.go_on(scope, run_id, asked))
+
     def write(self, entries: Sequence[Entry]) -> list[Written | None]:
         """As the port says."""
         return self._loop.call(self._writing.write(entries))

@@ -13,7 +13,6 @@ from pullcord.engine.log.record import Record
 from pullcord.engine.ports import EndedRun, Entry, Finish, Written
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
-from pullcord.run.events import RunContinued, RunPaused
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 from pullcord.stores.postgres import statements as sql
@@ -32,7 +31,7 @@ from pullcord.stores.postgres.core import (
     stop_in,
 )
 from pullcord.stores.postgres.shares import used_columns
-from pullcord.stores.rows import event_row, run_bytes, spec_bytes
+from pullcord.stores.rows import event_row, pause_columns, run_bytes, spec_bytes
 
 _TRIES = 10
 
@@ -124,14 +123,13 @@ class Writing:
     async def _append(
         self, connection: Connection, known: dict[int, _Writing]
     ) -> list[asyncpg.Record]:
-        runs: list[tuple[int, int, int, int, int, int]] = []
+        runs: list[tuple[int, int, int, int, int, int, bytes | None, bytes | None]] = []
         events: list[EventColumns] = []
         lazy = True
         for id, writing in known.items():
             entry = writing.entry
-            state, question = _standing(entry.records)
             last = entry.records[-1].sequence if entry.records else entry.after
-            runs.append((id, entry.after, last, entry.reserve, state, question))
+            runs.append((id, entry.after, last, entry.reserve, *_standing(entry)))
             events += [_event(id, entry.spec.run_id, record) for record in entry.records]
             lazy = lazy and entry.reserve <= writing.own.reserved
         if not runs:
@@ -263,14 +261,12 @@ def _written(row: asyncpg.Record | None) -> Written | None:
     return Written(row["last_seq"], row["reserved"], stop_in(row))
 
 
-def _standing(records: Sequence[Record]) -> tuple[int, int]:
-    """The state that these leave a run in, and the number of its question; 0: as it was, none."""
-    for record in reversed(records):
-        if isinstance(record.payload, RunPaused):
-            return STATES[RunState.PAUSED], record.sequence
-        if isinstance(record.payload, RunContinued):
-            return STATES[RunState.RUNNING], 0
-    return 0, 0
+def _standing(entry: Entry) -> tuple[int, int, bytes | None, bytes | None]:
+    """The state that this leaves a run in, and its pause; 0: as it was."""
+    columns = pause_columns(entry)
+    if columns is None:
+        return 0, 0, None, None
+    return STATES[RunState.PAUSED if columns[0] else RunState.RUNNING], *columns
 
 
 def _event(id: int, run_id: str, record: Record) -> EventColumns:

@@ -91,7 +91,13 @@ create index run_early on run(tenant, expire_time) where state = 0;
 create index run_stored on run(tenant, expire_time, nbytes) where state = 3;
 """
 
-UPGRADES: tuple[str, ...] = (_FIRST, _SHARES)
+_PAUSES = """
+alter table run add column question integer not null default 0;  -- the event that asks
+alter table run add column continuation blob;  -- none: the pause does not outlive its process
+alter table run add column paused blob;        -- the run as it paused, without its text
+"""
+
+UPGRADES: tuple[str, ...] = (_FIRST, _SHARES, _PAUSES)
 """What leads from one version to the next. Append only."""
 
 

@@ -6,9 +6,11 @@ the disk is `writer`'s.
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pullcord.engine.clock import Clock
+from pullcord.engine.live.question import digest
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
@@ -29,15 +31,18 @@ from pullcord.engine.ports import (
     Written,
 )
 from pullcord.engine.shares import hour_of
+from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.record import DisconnectPolicy, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
-from pullcord.stores.fold import Left, lost
+from pullcord.stores.fold import Left, carried, lost
 from pullcord.stores.rows import (
     EventRow,
     digest_of,
     event_row,
+    pause_columns,
+    pause_of,
     run_bytes,
     spec_bytes,
     spec_of,
@@ -59,6 +64,11 @@ _LONG = 30.0
 """Seconds that the journal and the completer wait: their writes are large, and come again."""
 _LOST_AT_ONCE = 8
 """Lost runs that are ended in one transaction, which other askers wait for."""
+_CARRIED = (
+    "continuation is not null and stop is null"
+    " and question = (select max(sequence) from event where run = run.id)"
+)
+"""A run that waits for a decision and can go on anywhere: nothing came after its pause."""
 
 
 class SqliteStore:
@@ -131,6 +141,26 @@ class SqliteStore:
 
         return self._writer.ask(job)
 
+    def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
+        """Nobody else decides, and no process to come takes the run up."""
+        decided = (asked.question, digest(asked.decisions))
+
+        def job(db: sqlite3.Connection) -> bool:
+            row = self._rows.mine(db, (*scope, run_id))
+            if row is None or row.stop is not None:
+                return False
+            (question,) = db.execute("select question from run where id = ?", (row.id,)).fetchone()
+            if question != asked.question:
+                return False
+            if row.decided[0] != question:
+                row.decided = decided
+                db.execute(
+                    "update run set continuation = null, paused = null where id = ?", (row.id,)
+                )
+            return row.decided == decided
+
+        return self._writer.ask(job)
+
     def write(self, entries: Sequence[Entry]) -> list[Written | None]:
         """Appends what live runs have made, and reserves numbers."""
         made = [
@@ -172,6 +202,11 @@ class SqliteStore:
             if new:
                 rows.extend((row.id, event) for event in new)
                 row.last = new[-1].sequence
+            if (pause := pause_columns(entry)) is not None:
+                db.execute(
+                    "update run set question = ?, continuation = ?, paused = ? where id = ?",
+                    (*pause, row.id),
+                )
             if entry.reserve > row.reserved:
                 row.reserved = entry.reserve
                 db.execute("update run set reserved = ? where id = ?", (row.reserved, row.id))
@@ -253,16 +288,23 @@ class SqliteStore:
 
     def recover(self) -> Sequence[Waiting]:
         """Ends the runs of earlier processes, and takes over those that had not begun."""
+        taken = self._writer.ask(self._take_over, _LONG)
+        with self._readers.reading() as db:
+            waiting = [self._with_pause(db, one, id) for id, one in taken]
+        unread = [id for (id, _), one in zip(taken, waiting, strict=True) if one is None]
+        if unread:  # of a newer release
+            self._writer.ask(lambda db: _give_up(db, unread))
         while self._lose_some():
             pass
-        return self._writer.ask(self._take_over, _LONG)
+        return [one for one in waiting if one is not None]
 
     def _lose_some(self) -> bool:
         """Ends some runs that had begun, or that were stopped before they had."""
         with self._readers.reading() as db:
             rows = db.execute(
                 "select id, tenant, owner, run_id from run where state in (1, 2) and"
-                " incarnation < ? and (state = 2 or stop is not null) limit ?",
+                f" incarnation < ? and (state = 2 or stop is not null) and not ({_CARRIED})"
+                " limit ?",
                 (self._rows.me, _LOST_AT_ONCE),
             ).fetchall()
             ends = []
@@ -302,21 +344,36 @@ class SqliteStore:
             stop_of(stop, grace) if stop is not None else None,
         )
 
-    def _take_over(self, db: sqlite3.Connection) -> list[Waiting]:
+    def _with_pause(self, db: sqlite3.Connection, one: Waiting, id: int) -> Waiting | None:
+        """A run that was taken over, with its pause; None: that cannot be read."""
+        row = db.execute(
+            "select question, continuation, paused from run where id = ?", (id,)
+        ).fetchone()
+        pause = pause_of(*row)
+        if pause is None:
+            return one
+        found = carried(self._left(db, id, one.scope), pause)
+        return None if found is None else replace(one, carried=found)
+
+    def _take_over(self, db: sqlite3.Connection) -> list[tuple[int, Waiting]]:
         rows = db.execute(
-            "update run set incarnation = ?1 where state = 1 and incarnation < ?1 returning"
-            " id, tenant, owner, spec, policy, deadline, parent_run_id, reserved, create_time",
+            "update run set incarnation = ?1 where incarnation < ?1 and stop is null and (state = 1"
+            f" or (state = 2 and {_CARRIED})) returning id, tenant, owner, spec, policy, deadline,"
+            " parent_run_id, reserved, create_time",
             (self._rows.me,),
         ).fetchall()
         return [
-            Waiting(
-                Scope(tenant, owner),
-                spec_of(spec),
-                Terms(DisconnectPolicy(policy), deadline, parent, begins=False),
-                reserved,
-                create_time,
+            (
+                id,
+                Waiting(
+                    Scope(tenant, owner),
+                    spec_of(spec),
+                    Terms(DisconnectPolicy(policy), deadline, parent, begins=False),
+                    reserved,
+                    create_time,
+                ),
             )
-            for _, tenant, owner, spec, policy, deadline, parent, reserved, create_time in sorted(
+            for id, tenant, owner, spec, policy, deadline, parent, reserved, create_time in sorted(
                 rows
             )
         ]
@@ -384,3 +441,9 @@ class SqliteStore:
         expiring, self._rows.expiring = self._rows.expiring, []
         if expiring:
             self._sweep.expires(min(expiring))
+
+
+def _give_up(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """These are runs of an earlier process that can only be lost."""
+    for id in ids:
+        db.execute("update run set continuation = null, incarnation = 0 where id = ?", (id,))

@@ -53,6 +53,8 @@ class LiveRow:
     last: int
     reserved: int
     stop: CancelRequest | None
+    decided: tuple[int, str] = (0, "")
+    """The number of the question that was decided last, and the digest of the decisions."""
 
 
 class Rows:
@@ -211,7 +213,8 @@ class Rows:
         self._numbered += 1
         db.execute(
             "update run set state = ?, incarnation = null, digest = ?, spec = ?, base = null,"
-            " base_sequence = 0, create_time = ?, expire_time = ?, run = ?, run_state = ?,"
+            " continuation = null, paused = null, base_sequence = 0, create_time = ?,"
+            " expire_time = ?, run = ?, run_state = ?,"
             " runnable = ?, session_id = ?, user_id = ?, labels = ?, deliver_time = ?,"
             " decided = ?, ended = ?, nbytes = ?, parent_run_id = ? where id = ?",
             (
