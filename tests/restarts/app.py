@@ -1,11 +1,23 @@
 """What the servers of these tests serve. It is imported by their workers only."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 from pullcord import RunContext, RunServer, runnable
-from pullcord.agent import Agent
+from pullcord.agent import Agent, needs_approval
+from pullcord.models.base import (
+    Finished,
+    Model,
+    ModelChunk,
+    ModelRequest,
+    Text,
+    ToolMessage,
+    ToolRequest,
+)
 from pullcord.models.offline import OfflineModel
+from pullcord.run.events import ToolCall
+from pullcord.run.finish import FinishReason
+from pullcord.run.usage import Usage
 
 
 @runnable
@@ -41,4 +53,39 @@ def stops(ctx: RunContext) -> str:
     return str(helper.cancel_run(ctx.input, "a run asked for it"))
 
 
-server = RunServer(agents=[story, say, count, helper, stops])
+class Buyer(Model):
+    """Asks for a purchase in a first answer, and says what came of it in a second one."""
+
+    id = "buyer"
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        """Tells how many messages it was shown."""
+        last = request.messages[-1]
+        yield Usage(input_tokens=len(request.messages), output_tokens=1)
+        if isinstance(last, ToolMessage):
+            yield Text(f"{last.text}, said {len(request.messages)}")
+            yield Finished(FinishReason.STOP)
+            return
+        yield Text("I would like to. ")
+        yield ToolRequest("call-1", "buy", '{"what": "a bus"}')
+        yield Finished(FinishReason.TOOL_CALLS)
+
+
+@needs_approval
+def buy(what: str) -> str:
+    """Buys something, and writes down in a file that it did."""
+    with pathlib.Path("bought").open("a") as file:
+        file.write(f"{what}\n")
+    return f"bought {what}"
+
+
+buyer = Agent(name="Buyer", model=Buyer(), tools=[buy])
+
+
+@runnable
+async def unsure(ctx: RunContext) -> None:
+    """Asks, and hands nothing over."""
+    await ctx.ask("Well?", [ToolCall("c", "guess")])
+
+
+server = RunServer(agents=[story, say, count, helper, stops, buyer, unsure])

@@ -4,7 +4,7 @@ What is asked and what the model hears of the decision. When a run pauses is the
 and executing an approved call the loop's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pullcord.models.base import ToolRequest
 from pullcord.native.tools import Tool
@@ -13,20 +13,29 @@ from pullcord.run.events import ToolCall
 from pullcord.run.record import Decision
 
 
-async def decisions_on(
-    ctx: RunContext, tools: Mapping[str, Tool], wanted: Sequence[tuple[str, ToolRequest]]
-) -> dict[str, Decision]:
-    """The decisions by the calls' ids, once they have been made; none where none are needed."""
-    calls = [
+def to_be_asked_about(
+    tools: Mapping[str, Tool], wanted: Sequence[tuple[str, ToolRequest]]
+) -> list[ToolCall]:
+    """Those of a turn's calls that wait for a decision."""
+    return [
         ToolCall(ledger_id, request.name, request.arguments)
         for ledger_id, request in wanted
         if (tool := tools.get(request.name)) is not None
         and tool.is_to_be_asked_about(request.arguments)
     ]
-    if not calls:
-        return {}
-    decisions = await ctx.ask(_question(calls), calls)
-    return {call.tool_call_id: made for call, made in zip(calls, decisions, strict=True)}
+
+
+async def decisions_on(
+    ctx: RunContext, calls: Sequence[ToolCall], continuation: bytes | None
+) -> dict[str, Decision]:
+    """The decisions by the calls' ids, once they have been made."""
+    decisions = await ctx.ask(_question(calls), calls, continuation=continuation)
+    return by_call([call.tool_call_id for call in calls], decisions)
+
+
+def by_call(ids: Iterable[str], decisions: Iterable[Decision]) -> dict[str, Decision]:
+    """Decisions by the ids of the calls, which are in the same order."""
+    return dict(zip(ids, decisions, strict=True))
 
 
 def answer_of(decision: Decision) -> str | None:

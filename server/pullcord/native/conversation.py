@@ -43,7 +43,10 @@ def system_text(description: str, instructions: str | Iterable[str]) -> str:
 
 
 async def conversation_of(ctx: RunContext, system: str, model: Model) -> list[Message]:
-    """Everything that the model of this run must know: the session's turns, or the caller's."""
+    """Everything that the model of this run must know: the session's turns, or the caller's. A run
+    that goes on after a pause has it already."""
+    if ctx.resumed is not None:
+        return []
     if ctx.messages or not ctx.session_id:
         history = []
     else:  # in a thread, because a shared store is asked over the network

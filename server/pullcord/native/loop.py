@@ -6,9 +6,10 @@ known here.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -26,8 +27,9 @@ from pullcord.models.base import (
     ToolRequest,
 )
 from pullcord.models.reading.values import reason as finish_reason
-from pullcord.native.approval import answer_of, decisions_on
+from pullcord.native.approval import answer_of, by_call, decisions_on, to_be_asked_about
 from pullcord.native.calling import Repetitions, result_of
+from pullcord.native.carrying import Turn, dumped, loaded
 from pullcord.native.endings import Answer, OnCutOff, check_end
 from pullcord.native.meter import Meter
 from pullcord.native.tools import Tool
@@ -71,6 +73,10 @@ class LoopOptions:
                 raise ValueError(f"{name} must be a whole number, at least 1, or None: {bound!r}")
 
 
+def _nothing() -> None:
+    """What belongs to a run besides its conversation."""
+
+
 async def converse(
     ctx: RunContext,
     model: Model,
@@ -78,10 +84,15 @@ async def converse(
     tools: Mapping[str, Tool],
     output_schema: type[BaseModel] | None = None,
     options: LoopOptions = LoopOptions(),  # frozen
+    extra: Callable[[], Any] = _nothing,
 ) -> Answer:
     """Carries the conversation on until the model has given its answer, and returns that.
 
+    A run that goes on after a pause in another process goes on from the turn that paused, whatever
+    `messages` are. `extra` is what belongs to the run besides, as JSON, whenever it pauses.
+
     Raises:
+        ContinuationRefused: the run paused in another process, and cannot go on with these tools.
         ModelError: the model could not answer.
         AnswerCutOff, AnswerWithheld, AnswerRefused: its answer cannot be the result.
         RepeatedFailure: it asks for the same failing call again and again.
@@ -90,9 +101,14 @@ async def converse(
     _check_price(ctx, model)
     said = tuple(messages)
     definitions = tuple(tool.definition for tool in tools.values())
-    ledger_ids = _LedgerIds()
     repetitions = Repetitions(options.max_same_failures)
-    calls = 0
+    ledger_ids, calls = _LedgerIds(), 0
+    if (resumed := ctx.resumed) is not None:
+        turn = loaded(resumed.continuation, model, tools)
+        ledger_ids, calls = _LedgerIds(turn.ledger_ids), turn.model_calls
+        decisions = by_call(turn.asked, resumed.decisions)
+        results = await _call_tools(ctx, tools, turn.wanted, decisions, repetitions)
+        said = (*turn.said, *results)
     while True:
         if calls == options.max_model_calls:
             reason = f"the limit of {calls} model calls of the agent was reached"
@@ -106,8 +122,15 @@ async def converse(
         check_end(end, answer.text, has_calls=bool(requests), on_cut_off=options.on_cut_off)
         if not requests:
             return Answer(answer.text, reason_)
-        results = await _call_tools(ctx, tools, requests, ledger_ids, repetitions)
-        said = (*said, answer, *results)
+        wanted = tuple((ledger_ids.make(request), request) for request in requests)
+        said = (*said, answer)
+        decisions = {}
+        if asked := to_be_asked_about(tools, wanted):
+            ids = tuple(call.tool_call_id for call in asked)
+            turn = Turn(said, wanted, ids, calls, ledger_ids.taken, extra())
+            decisions = await decisions_on(ctx, asked, dumped(turn, model, tools))
+        results = await _call_tools(ctx, tools, wanted, decisions, repetitions)
+        said = (*said, *results)
 
 
 def _check_price(ctx: RunContext, model: Model) -> None:
@@ -169,20 +192,18 @@ async def _ask(
 async def _call_tools(
     ctx: RunContext,
     tools: Mapping[str, Tool],
-    requests: Iterable[ToolRequest],
-    ledger_ids: "_LedgerIds",
+    wanted: Iterable[tuple[str, ToolRequest]],
+    decisions: Mapping[str, Decision],
     repetitions: Repetitions,
 ) -> list[ToolMessage]:
     """Calls all of them at the same time; the results are in the order of the requests.
 
-    Nothing of them is executed before somebody has decided about those that need it.
+    Somebody has decided about those that need it.
 
     Not a TaskGroup: that would cancel the others when the first call to end finds the run
     cancelled, and a GRACEFUL cancel lets every call in flight finish. Cancelling *this* cancels
     them all, and waits for them.
     """
-    wanted = [(ledger_ids.make(request), request) for request in requests]
-    decisions = await decisions_on(ctx, tools, wanted)
     calls = [
         _call_tool(ctx, tools, request, ledger_id, decisions.get(ledger_id), repetitions)
         for ledger_id, request in wanted
@@ -228,8 +249,13 @@ class _LedgerIds:
     Some servers number the calls of every answer from 0 again.
     """
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken: set[str] = set(taken)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Those that were made."""
+        return tuple(sorted(self._taken))
 
     def make(self, request: ToolRequest) -> str:
         ledger_id, number = request.id, 1

@@ -1,0 +1,164 @@
+"""An agent's turn that waits for a decision, as bytes from which a fresh execution goes on.
+
+The conversation so far and the calls that wait. Which calls those are, and what becomes of them, is
+the loop's business; when a run is carried, the engine's.
+
+1. The form has a number. What has another one, of a newer release, is refused.
+2. A decision is about what was shown: a tool that has changed since is not called by it.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from pullcord.models.base import (
+    AssistantMessage,
+    Message,
+    Model,
+    SystemMessage,
+    ToolMessage,
+    ToolRequest,
+    UserMessage,
+)
+from pullcord.native.tools import Tool
+from pullcord.run.message import Part
+
+_FORM = "agent/1"
+
+
+class ContinuationRefused(Exception):
+    """A paused run cannot go on with the code that is served now; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of a model whose calls wait."""
+
+    said: tuple[Message, ...]
+    """The conversation, up to the answer that asks for the calls."""
+    wanted: tuple[tuple[str, ToolRequest], ...]
+    """Its calls, each with its id in the run's ledger."""
+    asked: tuple[str, ...]
+    """The ids of those that somebody decides about, in the order of the question."""
+    model_calls: int
+    """How often the model was asked."""
+    ledger_ids: tuple[str, ...]
+    """All that the run has used."""
+    extra: Any = None
+    """What else belongs to the run; JSON."""
+
+
+def dumped(turn: Turn, model: Model, tools: Mapping[str, Tool]) -> bytes | None:
+    """The turn as bytes; None: it holds what only its process can hold."""
+    asked = {request.name for id, request in turn.wanted if id in turn.asked}
+    state = {
+        "form": _FORM,
+        "model": _model(model),
+        "said": [_message(message) for message in turn.said],
+        "wanted": [[id, _request(request)] for id, request in turn.wanted],
+        "asked": list(turn.asked),
+        "model_calls": turn.model_calls,
+        "ledger_ids": list(turn.ledger_ids),
+        "extra": turn.extra,
+        "tools": {name: _looks(tools[name]) for name in sorted(asked)},
+    }
+    try:
+        return json.dumps(state).encode()
+    except (TypeError, ValueError):  # a model of the author's keeps more than JSON
+        return None
+
+
+def loaded(data: bytes, model: Model, tools: Mapping[str, Tool]) -> Turn:
+    """The turn that was dumped.
+
+    Raises:
+        ContinuationRefused: it is none of ours, or a tool has changed whose call was decided about.
+    """
+    try:
+        state = json.loads(data)
+        form = state.get("form")
+    except (ValueError, AttributeError):
+        form = None
+    if form != _FORM:
+        raise ContinuationRefused(
+            f"the run paused in a form that this release does not know: {form!r}, not {_FORM!r};"
+            " continue it with the release that it was started with"
+        )
+    for name, looked in state["tools"].items():
+        if name not in tools or _looks(tools[name]) != looked:
+            raise ContinuationRefused(
+                f"the tool {name!r} has changed since its call was asked about; start the run again"
+            )
+    is_same = state["model"] == _model(model)
+    return Turn(
+        tuple(_message_of(one, is_same) for one in state["said"]),
+        tuple((id, ToolRequest(**request)) for id, request in state["wanted"]),
+        tuple(state["asked"]),
+        state["model_calls"],
+        tuple(state["ledger_ids"]),
+        state["extra"],
+    )
+
+
+def _looks(tool: Tool) -> str:
+    """What a caller who decides is shown of a tool, in short."""
+    shown = [tool.name, tool.definition.parameters]
+    return sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _model(model: Model) -> str:
+    return f"{type(model).__module__}.{type(model).__qualname__}/{model.id}"
+
+
+def _request(request: ToolRequest) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "name": request.name,
+        "arguments": request.arguments,
+        "extra": dict(request.extra),
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    match message:
+        case SystemMessage(text):
+            return {"role": "system", "text": text}
+        case UserMessage(text, parts):
+            return {"role": "user", "text": text, "parts": [_part(part) for part in parts]}
+        case AssistantMessage(text, requests, kept):
+            asked = [_request(request) for request in requests]
+            return {"role": "assistant", "text": text, "requests": asked, "kept": kept}
+        case ToolMessage(request_id, text):
+            return {"role": "tool", "request_id": request_id, "text": text}
+
+
+def _message_of(one: dict[str, Any], is_same_model: bool) -> Message:
+    match one["role"]:
+        case "system":
+            return SystemMessage(one["text"])
+        case "user":
+            return UserMessage(one["text"], tuple(map(_part_of, one["parts"])))
+        case "assistant":
+            requests = tuple(ToolRequest(**request) for request in one["requests"])
+            return AssistantMessage(one["text"], requests, one["kept"] if is_same_model else None)
+        case _:
+            return ToolMessage(one["request_id"], one["text"])
+
+
+def _part(part: Part) -> dict[str, Any]:
+    data = None if part.data is None else b64encode(part.data).decode()
+    return {
+        "text": part.text,
+        "uri": part.uri,
+        "data": data,
+        "media_type": part.media_type,
+        "name": part.name,
+    }
+
+
+def _part_of(one: dict[str, Any]) -> Part:
+    data = None if one["data"] is None else b64decode(one["data"])
+    return Part(**{**one, "data": data})
