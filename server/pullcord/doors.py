@@ -25,7 +25,7 @@ from pullcord.service.policy import read_policy
 from pullcord.service.quotas import Quotas
 from pullcord.settings import Settings, SettingsError
 from pullcord.transports.front import Doors
-from pullcord.transports.grpc.tls import TlsFiles
+from pullcord.transports.tls import TlsFiles
 
 _log = logging.getLogger("pullcord.server")
 
@@ -74,18 +74,13 @@ class Entrance:
             self._writer.close()
 
 
-def check_exposure(
-    listen: str, settings: Settings, *, knows_callers: bool, encrypted: bool | None = None
-) -> None:
+def check_exposure(listen: str, settings: Settings, *, knows_callers: bool) -> None:
     """Refuses an address at which everybody could do everything, or read what others say.
-
-    `encrypted`: whether its connections are; None: they are if there is a certificate.
 
     Raises:
         SettingsError: with the three ways to go on.
     """
-    if encrypted is None:
-        encrypted = settings.tls_certificate is not None
+    encrypted = settings.tls_certificate is not None
     if stays_here(listen) or (encrypted and knows_callers):
         return
     if settings.insecure:

@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:50051"
     """The address to serve on, host:port; port 0 takes a free one."""
     http: str = ""
-    """The address to serve over HTTP, host:port. Unset: over gRPC only."""
+    """The address to serve over HTTP, host:port; with a certificate, over TLS. Unset: over gRPC
+    only."""
     http_origin: Names = ()
     """Origins of pages that may call over HTTP, such as https://app.example.com; several with a
     comma. The server's own pages always may."""

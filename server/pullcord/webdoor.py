@@ -56,5 +56,5 @@ def _signing_in(settings: Settings) -> SigningIn | None:
 def listen_web(web: "HttpServer", settings: Settings, entrance: Entrance) -> str:
     """Opens its address; the URL. Raises OSError, or SettingsError if all could do everything."""
     knows_callers = entrance.doors.authenticator is not None
-    check_exposure(settings.http, settings, encrypted=False, knows_callers=knows_callers)
-    return web.listen(settings.http)
+    check_exposure(settings.http, settings, knows_callers=knows_callers)
+    return web.listen(settings.http, entrance.tls)

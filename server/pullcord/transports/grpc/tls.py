@@ -4,34 +4,15 @@ New connections get the new certificate; those that are open keep theirs, and no
 pair that cannot be used leaves the last one standing, and the log says so.
 """
 
-import contextlib
 import logging
-import ssl
 import threading
-from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 
 from pullcord.identity.changes import Changes
+from pullcord.transports.tls import TlsError, TlsFiles, check
 
 _log = logging.getLogger("pullcord.grpc")
-_OPEN_TO_OTHERS = 0o037
-"""Modes beyond 0640."""
-
-
-class TlsError(OSError):
-    """The certificate, its key or the client CA cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """What a listener shows, and whose client certificates it asks for. PEM files."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-    """None: clients show no certificate. gRPC knows no certificates that may be left out."""
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
@@ -82,23 +63,3 @@ class _Reading:
         if (key, certificate) != (files.key.read_bytes(), files.certificate.read_bytes()):
             raise TlsError("the files change while they are read; replace each by a rename")
         return grpc.ssl_server_certificate_configuration([(key, certificate)], ca)
-
-
-def check(files: TlsFiles) -> None:
-    """Raises TlsError in words; gRPC would only say that it cannot listen."""
-    certificate, key = files.certificate, files.key
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate, key, password=lambda: b"")
-    except ssl.SSLError as error:
-        raise TlsError(
-            f"{certificate} and {key} are no certificate and its key: {error}"
-        ) from error
-    if files.client_ca is not None:
-        try:
-            context.load_verify_locations(files.client_ca)
-        except ssl.SSLError as error:
-            raise TlsError(f"{files.client_ca} is no certificate of a CA: {error}") from error
-    with contextlib.suppress(OSError):
-        if key.stat().st_mode & _OPEN_TO_OTHERS:
-            _log.warning("%s can be read by others on this machine; chmod 600 it", key)

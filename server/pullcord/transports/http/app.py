@@ -85,6 +85,8 @@ class App:
         except Exception as error:
             refusal = refusal_of(error)
             if not sending.begun:
+                if request.scope.get("http_version") == "2":
+                    await request.drain()  # its connection is that of other requests, too
                 await _send(refuse(refusal), sent)
             elif not sending.ended:
                 raise _CutOff from None

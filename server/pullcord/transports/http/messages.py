@@ -1,6 +1,7 @@
 """What a handler gets, and what it returns. No route is known here, and no run."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ class Request:
         self._max_body = max_body
         self._body_time = body_time
         self._body: bytes | None = None
+        self._is_whole = False
+        """Whether nothing more of the body can come."""
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
@@ -169,6 +172,7 @@ class Request:
             try:
                 async with asyncio.timeout(self._body_time):
                     self._body = await self._read()
+                self._is_whole = True
             except TimeoutError:
                 words = f"the body took longer than {self._body_time:g} s to arrive"
                 raise Refused(408, "REQUEST_TIMEOUT", words) from None
@@ -191,6 +195,17 @@ class Request:
 
     def _too_large(self) -> Refused:
         return Refused(413, "REQUEST_TOO_LARGE", f"the body must be at most {self._max_body} bytes")
+
+    async def drain(self) -> None:
+        """Takes what comes of a body that nobody reads, within the same bounds."""
+        left = self._max_body
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._body_time):
+                while not self._is_whole and left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
 
     async def json(self) -> Any:
         """The body as a JSON value; None: there is none. Raises InvalidArgument."""

@@ -1,0 +1,105 @@
+"""HTTP/2 and HTTP/1.1 over TLS, by hypercorn: a browser watches any number of runs and still has a
+connection for the stop button.
+
+Certificates are read again when their files change, for new connections. Signals are the process's.
+What is served is in `app`.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.run import worker_serve
+from hypercorn.config import Config, Sockets
+
+from pullcord.identity.changes import Changes
+from pullcord.transports.http.app import App
+from pullcord.transports.http.options import HttpOptions
+from pullcord.transports.tls import TlsFiles, check
+
+_log = logging.getLogger("pullcord.http")
+_LOOK = 1.0
+"""Seconds between two looks at the certificate's files."""
+_STREAMS = 1000
+"""Requests that one connection has open at a time; its client keeps further ones waiting."""
+
+
+class SecureServer:
+    """Serves an application on one socket."""
+
+    def __init__(
+        self, app: App, opened: socket.socket, options: HttpOptions, files: TlsFiles
+    ) -> None:
+        """Raises TlsError."""
+        check(files)
+        self._app = app
+        self._socket = opened
+        self._files = files
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.set_alpn_protocols(["h2", "http/1.1"])
+        self._context.load_cert_chain(files.certificate, files.key)
+        self._config = _Config(self._context)
+        self._config.errorlog = self._config.accesslog = None
+        self._config.include_server_header = self._config.include_date_header = False
+        self._config.keep_alive_timeout = options.max_idle
+        self._config.keep_alive_max_requests = 2**31
+        self._config.ssl_handshake_timeout = options.header_time
+        self._config.h2_max_concurrent_streams = _STREAMS
+        self._config.h2_max_header_list_size = options.max_header
+        self._config.h11_max_incomplete_size = options.max_header
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serves."""
+        served = worker_serve(
+            ASGIWrapper(self._app),  # type: ignore[arg-type]  # its own names for the same shapes
+            self._config,
+            sockets=Sockets([self._socket], [], []),
+            shutdown_trigger=self._stop.wait,
+        )
+        self._tasks = [asyncio.create_task(served), asyncio.create_task(self._watch_files())]
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new requests now, and ends those under way after `grace` seconds."""
+        self._config.graceful_timeout = max(0.1, grace)
+        self._stop.set()
+        if self._tasks:
+            serving, watching = self._tasks
+            watching.cancel()
+            await asyncio.gather(serving, watching, return_exceptions=True)
+
+    async def _watch_files(self) -> None:
+        files = self._files
+        changes = Changes([files.certificate, files.key])
+        while True:
+            await asyncio.sleep(_LOOK)
+            if not changes.seen():
+                continue
+            try:
+                check(files)
+                self._context.load_cert_chain(files.certificate, files.key)
+            except (OSError, ValueError) as error:
+                _log.error("the certificate is not read again, the last one stands: %s", error)
+            else:
+                _log.info("%s was read again, for new connections", files.certificate)
+
+
+class _Config(Config):
+    """Has a context of ours, which stays the same when its certificate is read again."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._context = context
+
+    @property
+    def ssl_enabled(self) -> bool:
+        """Always."""
+        return True
+
+    def create_ssl_context(self) -> ssl.SSLContext:
+        """The one that was given."""
+        return self._context

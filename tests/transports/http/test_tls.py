@@ -1,0 +1,160 @@
+"""HTTP over TLS: HTTP/2, so that watched runs do not use up a browser's connections, and
+certificates that change."""
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+from pullcord import RunServer
+
+from tests.identity.callers import Authority
+from tests.steady import PATIENCE
+from tests.transports.harness import Signal, make_settings
+from tests.transports.http.test_runs import _waiting
+from tests.transports.http.web import SERVICE
+
+
+class Line:
+    """One connection of HTTP/2."""
+
+    def __init__(self, url: str, authority: Authority) -> None:
+        host, _, port = url.removeprefix("https://").rpartition(":")
+        context = ssl.create_default_context(cafile=authority.path)
+        context.set_alpn_protocols(["h2"])
+        raw = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self.socket = context.wrap_socket(raw, server_hostname=host)
+        assert self.socket.selected_alpn_protocol() == "h2"
+        self.host = f"{host}:{port}"
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        self.bodies: dict[int, bytes] = {}
+        self.status: dict[int, str] = {}
+        self.ended: set[int] = set()
+        self._flush()
+
+    def send(self, method: str, path: str, body: bytes = b"", *, ends: bool = True) -> int:
+        stream = self.h2.get_next_available_stream_id()
+        headers = [
+            (":method", method),
+            (":path", path),
+            (":scheme", "https"),
+            (":authority", self.host),
+            ("content-type", "application/json"),
+        ]
+        self.h2.send_headers(stream, headers, end_stream=ends and not body)
+        if body:
+            self.h2.send_data(stream, body, end_stream=ends)
+        self._flush()
+        return stream
+
+    def until(self, what: Callable[[], bool]) -> None:
+        while not what():
+            data = self.socket.recv(65536)
+            assert data, "the server has closed the connection"
+            for event in self.h2.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    was = self.bodies.get(event.stream_id, b"")
+                    self.bodies[event.stream_id] = was + event.data
+                elif isinstance(event, h2.events.ResponseReceived):
+                    self.status[event.stream_id] = dict(event.headers)[":status"]
+                elif isinstance(event, h2.events.StreamEnded):
+                    self.ended.add(event.stream_id)
+            self._flush()
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> Any:
+        stream = self.send(method, path, body)
+        self.until(lambda: stream in self.ended)
+        return self.bodies.get(stream, b"")
+
+    @property
+    def serial(self) -> object:
+        """Of the certificate that the server showed."""
+        return (self.socket.getpeercert() or {})["serialNumber"]
+
+    def _flush(self) -> None:
+        self.socket.sendall(self.h2.data_to_send())
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def served(authority: Authority) -> Iterator[tuple[RunServer, Signal]]:
+    waiter, going = _waiting()
+    certificate, key = authority.issue("server")
+    settings = make_settings(http="127.0.0.1:0", tls_certificate=certificate, tls_key=key)
+    server = RunServer([waiter], settings=settings)
+    with server:
+        yield server, going
+        going.set()
+
+
+def test_six_watched_runs_do_not_disable_the_button(
+    served: tuple[RunServer, Signal], authority: Authority
+) -> None:
+    """Over HTTP/2 a stop goes beside any number of streams, on one connection."""
+    line = Line(served[0].http_url, authority)
+    for n in range(20):
+        spec = json.dumps({"spec": {"runnable": "agents/waiter", "runId": f"r{n}"}})
+        line.ask("POST", f"{SERVICE}StartRun", spec.encode())
+    streams = [line.send("GET", f"/v1/runs/r{n}/events") for n in range(20)]
+    line.until(lambda: all(b"contentDelta" in line.bodies.get(s, b"") for s in streams))
+    receipt = json.loads(line.ask("POST", "/v1/runs/r3/cancel", b'{"wait":"10s"}'))
+    assert receipt["outcome"] == "CANCEL_OUTCOME_STOPPED"
+    line.until(lambda: streams[3] in line.ended)
+    assert line.ended.isdisjoint({*streams} - {streams[3]})
+    line.h2.reset_stream(streams[5])  # a closed tab
+    line._flush()
+    served[1].set()
+    line.until(lambda: line.ended >= {*streams} - {streams[5]})
+    line.close()
+
+
+def test_a_refused_body_does_not_hold_up_its_connection(
+    served: tuple[RunServer, Signal], authority: Authority
+) -> None:
+    """Other requests of the same connection go on."""
+    line = Line(served[0].http_url, authority)
+    late = line.send("POST", "/nope", b"x" * 1000, ends=False)
+    for _ in range(40):
+        line.h2.send_data(late, b"x" * 1000)
+        line._flush()
+    assert json.loads(line.ask("GET", "/healthz"))["status"] == "SERVING"
+    line.h2.end_stream(late)
+    line._flush()
+    line.until(lambda: late in line.ended)
+    assert line.status[late] == "404"
+    line.close()
+
+
+def test_a_certificate_that_changes_is_shown_to_new_connections(
+    served: tuple[RunServer, Signal], authority: Authority
+) -> None:
+    """What is open stays open; a pair that cannot be used leaves the last one standing."""
+    server, _ = served
+    old = Line(server.http_url, authority)
+    serial = old.serial
+    authority.issue("server")
+    ends = time.monotonic() + PATIENCE
+    changed = False
+    while not changed:
+        assert time.monotonic() < ends
+        line = Line(server.http_url, authority)
+        changed = line.serial != serial
+        line.close()
+    assert json.loads(old.ask("GET", "/healthz"))["status"] == "SERVING"
+    old.close()
