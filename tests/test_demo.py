@@ -34,6 +34,8 @@ def test_the_demo() -> None:
         "  write/counter      completed    25 words",
         "the server is stopping and takes no new runs",
         "exit code 0",
+        "Its console, where you can look on and stop runs: http://127.0.0.1:",
+        "$ pullcord serve --http 127.0.0.1:8080",
     ):
         assert words in done.stdout
     assert re.search(r"delivered +\d+\.\d ms later", done.stdout)

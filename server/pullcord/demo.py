@@ -4,6 +4,7 @@ Nothing here needs a key or the network, and nothing of the product needs anythi
 """
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import NamedTuple
 
 from pullcord.adapters.function import runnable
 from pullcord.agent import Agent
@@ -79,16 +82,29 @@ def server() -> RunServer:
 
 # --- what is shown
 
+_HAS_HTTP = all(find_spec(name) for name in ("connectrpc", "uvicorn", "hypercorn"))
 _WORDS = 60
 """Words of the story after which somebody pulls the cord."""
 _WIDTH = 80
 
 
+class _Served(NamedTuple):
+    """A server that is a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    console: str
+    """Empty: what it takes is not installed."""
+
+
 def main() -> None:
     """Starts a server as a process of its own, and shows what a stop button can do."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` holds then, too
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), _served() as (process, address):
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), _served() as served:
+        process, address = served.process, served.address
         _say(f"A server is up on {address}: `pullcord serve`, a process of its own.")
+        if served.console:
+            _say(f"Its console, where you can look on and stop runs: {served.console}")
         with RunClient(address, actor="the reader") as reader:
             with RunClient(address, actor="somebody else") as other:
                 run_id = _pull_the_cord(reader, other)
@@ -97,6 +113,7 @@ def main() -> None:
             with RunClient(address, actor="the editor") as editor:
                 _stop_a_tree(reader, editor, address)
             _drain(reader, process)
+        _leave_the_console()
         return
     sys.exit(130)
 
@@ -194,6 +211,21 @@ def _drain(reader: RunClient, process: "subprocess.Popen[str]") -> None:
     _say(f"The server has left with exit code {process.wait(timeout=10)}.")
 
 
+def _leave_the_console() -> None:
+    """A server to play with, for people at a terminal; for others, how to have one."""
+    _head("6. Your turn: start the story in a browser, and stop it")
+    if not _HAS_HTTP:
+        _say("It needs one more package: pip install 'pullcord[http]'. Then:")
+    if not _HAS_HTTP or not sys.stdout.isatty():
+        _say("$ pullcord serve --http 127.0.0.1:8080")
+        _say("and open http://127.0.0.1:8080")
+        return
+    with _served() as served:
+        _say(f"The console is at {served.console}")
+        _say("Ctrl-C ends the server.")
+        served.process.wait()
+
+
 def _refusal(reader: RunClient) -> str:
     try:
         reader.start("agents/counter")
@@ -203,10 +235,11 @@ def _refusal(reader: RunClient) -> str:
 
 
 @contextlib.contextmanager
-def _served() -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A server's process and its address. However the block is left, the process has ended."""
+def _served() -> Iterator[_Served]:
+    """A server. However the block is left, its process has ended."""
+    http = ("--http", "127.0.0.1:0") if _HAS_HTTP else ()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pullcord", "serve", "--listen", "127.0.0.1:0"],
+        [sys.executable, "-m", "pullcord", "serve", "--listen", "127.0.0.1:0", "--json", *http],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -217,7 +250,8 @@ def _served() -> Iterator[tuple["subprocess.Popen[str]", str]]:
         line = process.stdout.readline()
         if process.poll() is not None or not line:
             raise SystemExit("the server did not start; try: pullcord serve")
-        yield process, line.split()[-1]
+        told = json.loads(line)
+        yield _Served(process, told["address"], told.get("http", ""))
     finally:
         if process.poll() is None:
             process.kill()

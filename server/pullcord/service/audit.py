@@ -18,7 +18,7 @@ class Audit(Protocol):
         """Something was done, or refused.
 
         Args:
-            action: such as `run.start`, `run.cancel`, `run.continue`, `auth.refused`.
+            action: such as `run.start`, `run.cancel`, `run.token`, `run.continue`, `auth.refused`.
             outcome: `ok`, or the reason of the refusal.
             caller: who asked.
             run_id: of the run, if one is meant.
