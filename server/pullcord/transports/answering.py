@@ -54,8 +54,12 @@ class Call(Protocol):
 
     caller: Caller
 
-    async def room(self, size: int) -> None:
-        """Waits until its connection has room for an answer of so many bytes. Raises ServerBusy."""
+    def has_room(self, size: int) -> bool:
+        """Whether `room` would not wait."""
+
+    async def room(self, size: int, held: int = 0) -> None:
+        """Waits until its connection has room for an answer of so many bytes. `held`: what the call
+        holds meanwhile, which is bounded as well. Raises ServerBusy."""
 
 
 Unary = Callable[[Call, bytes], Awaitable[bytes]]
@@ -132,13 +136,13 @@ class Answering:
 
     async def _wait_run(self, call: Call, data: bytes) -> bytes:
         request = requests.parse_wait(decode(v1.WaitRunRequest, data))
-        run = await self._verbs.wait(call.caller, request)
-        return await self._made(call, weight(run), lambda: v1.WaitRunResponse(run=run_message(run)))
+        look = partial(self._verbs.wait, call.caller, request)
+        return await self._found(call, look, lambda run: v1.WaitRunResponse(run=run_message(run)))
 
     async def _get_run(self, call: Call, data: bytes) -> bytes:
         request = requests.parse_get(decode(v1.GetRunRequest, data))
-        run = await self._verbs.get(call.caller, request)
-        return await self._made(call, weight(run), lambda: v1.GetRunResponse(run=run_message(run)))
+        look = partial(self._verbs.get, call.caller, request)
+        return await self._found(call, look, lambda run: v1.GetRunResponse(run=run_message(run)))
 
     async def _list_runs(self, call: Call, data: bytes) -> bytes:
         request = requests.parse_list(decode(v1.ListRunsRequest, data))
@@ -194,8 +198,25 @@ class Answering:
         """Encodes an answer of roughly so many bytes; a large one aside, once there is room."""
         if size < LARGE:
             return make().SerializeToString()
-        await call.room(size)
+        await call.room(size, held=size)
         return await self._encoder.answer(make)
+
+    async def _found(
+        self, call: Call, look: Callable[[], Awaitable[Run]], make: Callable[[Run], Message]
+    ) -> bytes:
+        """The same for a run that can be looked up again: a call that waits for room holds none,
+        nor does any of its frames. From a store's file each look makes a copy."""
+        run = await look()
+        size = weight(run)
+        if size < LARGE:
+            return make(run).SerializeToString()
+        if call.has_room(size):
+            await call.room(size)  # which does not wait
+        else:
+            del run
+            await call.room(size)
+            run = await look()
+        return await self._encoder.answer(partial(make, run))
 
     async def _spec(
         self, message: type[v1.RunRequest | v1.StartRunRequest], data: bytes

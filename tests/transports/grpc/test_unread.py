@@ -1,13 +1,24 @@
 """Clients that open calls and do not read: what the server keeps for them."""
 
 import asyncio
+import gc
 import logging
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from pullcord import RunContext, runnable
 from pullcord.run.errors import ServerBusy
+from pullcord.run.record import Run
+from pullcord.stores.sqlite import SqliteStore
+from pullcord.testing import HookedStore
 from pullcord.transports.grpc import outgoing as bounds
+from pullcord.transports.grpc import service
 from pullcord.transports.grpc.outgoing import MAX_BYTES, Outgoing
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
@@ -60,6 +71,68 @@ def test_large_answers_take_turns_in_their_connection(
     for stream in streams:
         assert stream.end().run_completed.output == "x" * 1_000_000
     assert served.get("r").output
+
+
+@pytest.mark.parametrize("rpc", ["GetRun", "WaitRun", "CancelRun"])
+def test_promise_11_calls_that_wait_for_room_hold_no_runs(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rpc: str
+) -> None:
+    """A client that opens its window at 0 and asks forty times for a run that is in a file: what
+    the server holds of the answers is bounded, whether they wait or were refused."""
+    monkeypatch.setattr(bounds, "MAX_BYTES", 3 * MIB)
+    monkeypatch.setattr(service, "PATIENCE", 1e6)
+    asked: list[str] = []
+
+    def store(clock: Any, options: Any) -> HookedStore:
+        made = HookedStore(SqliteStore(clock, options, tmp_path / "runs.db"))
+        made.after = asked.append
+        return made
+
+    served = serve(says_much, store=store, keepalive_timeout=600)
+    served.run("says-much", run_id="r").end()
+    gc.collect()
+    before = len(runs_held())
+    looks = "request_stop" if rpc == "CancelRun" else "find"
+    asked.clear()
+    with window_closed(served.address, rpc, 40):
+        until(lambda: asked.count(looks) >= 40)
+        until(lambda: len(runs_held()) <= before + 7)
+        assert served.get("r").output
+
+
+def runs_held() -> list[Run]:
+    """Whatever holds them: garbage that was not collected yet as well."""
+    return [o for o in gc.get_objects() if isinstance(o, Run) and len(o.output) > MIB / 2]
+
+
+@contextmanager
+def window_closed(address: str, rpc: str, count: int) -> Iterator[None]:
+    """A client that takes no byte of any answer asks so often for run `r`."""
+
+    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+        return struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream) + body
+
+    head = b"".join(
+        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", f"/pullcord.v1.RunService/{rpc}".encode()),
+            (b":authority", b"x"),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+        )
+    )
+    message = v1.GetRunRequest(run_id="r").SerializeToString()
+    body = struct.pack(">BI", 0, len(message)) + message
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as caller:
+        window = struct.pack(">HI", 4, 0)
+        caller.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, window))
+        for n in range(count):
+            stream = 2 * n + 1
+            caller.sendall(frame(1, 4, stream, head) + frame(0, 1, stream, body))
+        yield
 
 
 async def test_what_has_no_room_waits_and_is_refused_in_the_end() -> None:

@@ -12,7 +12,8 @@ from pullcord.run.errors import ServerBusy
 MAX_BYTES = 32 * 1024 * 1024
 """Of one connection. The first one always has room, however large it is."""
 MAX_WAITING = 100
-"""Large answers and events of one connection that wait for room; more answers are refused."""
+"""Large answers and events of one connection that wait for room; more answers are refused. So are
+those that hold what they answer with, beyond `MAX_BYTES` together."""
 PATIENCE = 30.0
 """Seconds that an answer waits for room."""
 
@@ -21,6 +22,8 @@ class _Connection:
     def __init__(self) -> None:
         self.unread = 0
         self.waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self.held = 0
+        """Bytes that those who wait hold meanwhile."""
 
     def has_room(self, size: int) -> bool:
         return not self.unread or self.unread + size <= MAX_BYTES
@@ -32,8 +35,16 @@ class Outgoing:
     def __init__(self) -> None:
         self._connections: dict[str, _Connection] = {}
 
-    async def room(self, peer: str, size: int, patience: float | None = None) -> None:
-        """Waits until the connection has room for so many bytes, and takes it; `free` it.
+    def has_room(self, peer: str, size: int) -> bool:
+        """Whether `room` would not wait."""
+        connection = self._connections.get(peer)
+        return connection is None or (not connection.waiting and connection.has_room(size))
+
+    async def room(
+        self, peer: str, size: int, patience: float | None = None, held: int = 0
+    ) -> None:
+        """Waits until the connection has room for so many bytes, and takes it; `free` it. The
+        caller holds `held` bytes while it waits.
 
         Raises:
             ServerBusy: with `patience`, that took longer than so many seconds, or too many wait.
@@ -44,6 +55,9 @@ class Outgoing:
             return
         if patience is not None and len(connection.waiting) >= MAX_WAITING:
             raise _unread()
+        if held and connection.held + held > MAX_BYTES:
+            raise _unread()
+        connection.held += held
         turn = asyncio.get_running_loop().create_future()
         connection.waiting.append((turn, size))
         try:
@@ -58,6 +72,8 @@ class Outgoing:
             if isinstance(error, TimeoutError):
                 raise _unread() from None
             raise
+        finally:
+            connection.held -= held
 
     def free(self, peer: str, size: int) -> None:
         """So many bytes were taken, or their call has ended."""

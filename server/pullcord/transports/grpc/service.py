@@ -33,11 +33,15 @@ class _Call:
         self._context = context
         self._outgoing = outgoing
 
-    async def room(self, size: int) -> None:
+    def has_room(self, size: int) -> bool:
+        """Whether it would be taken at once."""
+        return self._outgoing.has_room(self._context.peer(), size)
+
+    async def room(self, size: int, held: int = 0) -> None:
         """Takes room in the connection until the answer is out, which ends the call's task."""
         task, peer, outgoing = asyncio.current_task(), self._context.peer(), self._outgoing
         assert task is not None
-        await outgoing.room(peer, size, PATIENCE)
+        await outgoing.room(peer, size, PATIENCE, held)
         task.add_done_callback(lambda _: outgoing.free(peer, size))
 
 
@@ -90,6 +94,7 @@ class RunService:
         except Exception as error:
             refusal = refusal_of(error)
         status = to_status(refusal)
+        refusal.__traceback__ = None  # its frames hold what the call held
         await context.abort(status.code, status.details, status.trailing_metadata)
         raise refusal  # abort has raised: only the type checker comes here
 

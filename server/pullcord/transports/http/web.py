@@ -58,7 +58,11 @@ class OneCall:
 
     caller: Caller
 
-    async def room(self, size: int) -> None:
+    def has_room(self, size: int) -> bool:
+        """Always."""
+        return True
+
+    async def room(self, size: int, held: int = 0) -> None:
         """There is always room: an answer is sent as the connection takes it."""
 
 
