@@ -10,7 +10,12 @@ MAX_MESSAGE = 64 * 1024 * 1024
 
 def framed(message: bytes) -> bytes:
     """A message as it is sent."""
-    return _LENGTH.pack(len(message)) + message
+    return head(len(message)) + message
+
+
+def head(size: int) -> bytes:
+    """What is sent before a message of this size."""
+    return _LENGTH.pack(size)
 
 
 class Deframer:

@@ -6,6 +6,7 @@ when a worker is killed, is the pool's business; questions are answered in `answ
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import time
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.process import Process
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.framing import Deframer, framed
+from pullcord.link.framing import Deframer, head
+from pullcord.link.large import start_frame
 from pullcord.link.values import data_bytes, fill_resumed, fill_spec, happened_of, stop_frame
 from pullcord.run.cancel import Cancellation
 from pullcord.run.killed import KilledProcess
@@ -34,8 +36,12 @@ _log = logging.getLogger("pullcord.workers")
 
 _READ = 256 * 1024
 """Bytes taken of a socket in one turn of the loop, so that a flood delays nobody else."""
+_AT_ONCE = 64
+"""Pieces that one system call sends."""
 _LOOK_AGAIN = 0.001
 """Seconds between two looks at how a dead process died."""
+FULL = 4 * 1024 * 1024
+"""Bytes that wait for a worker which is busy reading; until it has, it is given no more runs."""
 MAX_UNSENT = 256 * 1024 * 1024
 """Bytes that wait for a worker which does not read; more than that, and it is killed."""
 
@@ -86,42 +92,53 @@ class Connection:
         """Whether a new run may be assigned to it."""
         return self.ready and not self.retiring and not self._dead
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that further runs wait, too."""
+        return self._unsent_bytes > FULL
+
     # --- out
 
     def send(self, frame: pb.DownFrame) -> None:
         """Sends a frame; never waits."""
-        self._send(pb.Down(frames=[frame]))
+        self._send([pb.Down(frames=[frame]).SerializeToString()])
 
-    def _send(self, down: pb.Down) -> None:
+    def _send(self, message: list[bytes]) -> None:
+        """Sends a message, in pieces."""
         if self._dead:
             return
-        data = memoryview(framed(down.SerializeToString()))
-        if not self._unsent:
-            with contextlib.suppress(BlockingIOError, OSError):
-                data = data[self.process.sock.send(data) :]
-            if not data:
-                return
+        is_first = not self._unsent
+        for piece in (head(sum(map(len, message))), *message):
+            self._unsent.append(memoryview(piece))
+            self._unsent_bytes += len(piece)
+        if is_first and not self._has_sent():
             self._loop.add_writer(self.process.sock.fileno(), self._write)
-        self._unsent.append(data)
-        self._unsent_bytes += len(data)
         if self._unsent_bytes > MAX_UNSENT:
             self._pool.kill(self, "it does not read what it is sent")
 
     def _write(self) -> None:
+        was_full = self.is_full
+        if self._has_sent():
+            self._loop.remove_writer(self.process.sock.fileno())
+        if was_full and not self.is_full:
+            self._pool.has_room()
+
+    def _has_sent(self) -> bool:
+        """Sends as much as the socket takes; whether that was all."""
         try:
             while self._unsent:
-                data = self._unsent[0]
-                sent = self.process.sock.send(data)
+                sent = self.process.sock.sendmsg(itertools.islice(self._unsent, _AT_ONCE))
                 self._unsent_bytes -= sent
-                if sent < len(data):
-                    self._unsent[0] = data[sent:]
-                    return
-                self._unsent.popleft()
+                while self._unsent and sent >= len(self._unsent[0]):
+                    sent -= len(self._unsent.popleft())
+                if sent:
+                    self._unsent[0] = self._unsent[0][sent:]
         except BlockingIOError:
-            return
+            return False
         except OSError:  # it is dead: what it has said is still read, then its death is seen
             self._unsent.clear()
-        self._loop.remove_writer(self.process.sock.fileno())
+            self._unsent_bytes = 0
+        return True
 
     def start(self, execution: RemoteExecution, number: int, key: int) -> None:
         """Assigns a run to this worker; with a key, one that code there asked to start."""
@@ -129,12 +146,9 @@ class Connection:
         execution.connection = self
         self.runs[number] = execution
         self.used = True
-        down = pb.Down()
-        start = down.frames.add().start  # in its place: a frame of many MiB is not copied into it
-        start.run = number
-        start.key = key
         spec = execution.port.spec
-        fill_spec(start.spec, spec, with_input=not key)
+        start = pb.Start(run=number, key=key)
+        fill_spec(start.spec, spec, with_input=False)
         if not key and (data := data_bytes(spec.input_data)) is not None:
             start.data = data
         if execution.parent is not None and execution.parent.connection is self:
@@ -143,7 +157,7 @@ class Connection:
         start.tenant, start.owner = execution.port.scope
         if (resumed := execution.port.resumed) is not None:
             fill_resumed(start.resumed, resumed)
-        self._send(down)
+        self._send(start_frame(start, None if key else spec))
 
     def leave(self) -> None:
         """The worker has no run any more, and must end by itself."""

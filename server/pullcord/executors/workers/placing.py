@@ -61,6 +61,8 @@ class Placing:
         left = _TURN
         for exclusive, waiting in self.waiting.items():
             while waiting and left and (connection := self._pick(exclusive)) is not None:
+                if connection.is_full:  # once it has read that, the pool comes here again
+                    break
                 execution = next(iter(waiting))
                 del waiting[execution]
                 connection.start(execution, next(self._numbers), 0)

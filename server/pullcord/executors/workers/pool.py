@@ -178,6 +178,10 @@ class WorkerExecutor:
         """The author's files have changed: fresh workers take over once they have imported them."""
         self.staff.reload()
 
+    def has_room(self) -> None:
+        """A worker has read most of what it was sent."""
+        self.placing.assign()
+
     # --- what workers report
 
     def became_ready(self, connection: Connection, ready: pb.Ready) -> None:
