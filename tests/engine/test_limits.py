@@ -31,13 +31,15 @@ BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_promise_09_a_limit_ends_the_run(
     engine: Engine, limits: Limits, step: Step, limit: str, kept: int, is_async: bool
 ) -> None:
-    """A run that reaches a limit ends with cause BUDGET, says which, and keeps what it made."""
+    """A run that reaches a limit ends with cause BUDGET, says which, and keeps what it made; all
+    along it says the limits that it was given."""
     start(engine, Script(*[say("a"), step] * 9, is_async=is_async), limits=limits)
     run = ended(engine)
     assert run.state is RunState.CANCELLED
     assert run.cancellation is not None
     assert (run.cancellation.cause, run.cancellation.limit) == (CancelCause.BUDGET, limit)
     assert limit in run.cancellation.reason
+    assert run.limits == limits
     assert run.output == "a" * kept
     assert len(run.tool_calls) == (2 if limit == "max_tool_calls" else 0)
     # What was refused was not done, and does not count.

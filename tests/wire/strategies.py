@@ -65,6 +65,16 @@ tool_calls = st.builds(
     texts,
 )
 several_tool_calls = st.lists(tool_calls, max_size=2).map(tuple)
+# Whole milliseconds: a duration's nanoseconds hold them exactly enough to come back the same.
+waits = st.integers(0, 2_592_000_000).map(lambda milliseconds: milliseconds / 1000)
+limits = st.builds(
+    Limits,
+    timeout=st.none() | waits.filter(bool),
+    max_tokens=st.none() | st.integers(1, 2**63 - 1),
+    max_cost=st.none() | st.floats(0.001, 1e6),
+    max_steps=st.none() | st.integers(1, 2**31 - 1),
+    max_tool_calls=st.none() | st.integers(1, 2**31 - 1),
+)
 runs = st.builds(
     Run,
     run_id=ids,
@@ -88,6 +98,7 @@ runs = st.builds(
     last_sequence=st.integers(0, 2**63 - 1),
     abandoned=st.booleans(),
     killed_processes=st.lists(texts, max_size=3).map(tuple),
+    limits=limits,
 )
 receipts = st.builds(
     Receipt,
@@ -155,18 +166,6 @@ sources = st.builds(
 all_events = st.builds(
     events.Event, ids, st.integers(1, 2**63 - 1), times, payloads, st.none() | sources
 )
-
-# Whole milliseconds: a duration's nanoseconds hold them exactly enough to come back the same.
-waits = st.integers(0, 2_592_000_000).map(lambda milliseconds: milliseconds / 1000)
-limits = st.builds(
-    Limits,
-    timeout=st.none() | waits.filter(bool),
-    max_tokens=st.none() | st.integers(1, 2**63 - 1),
-    max_cost=st.none() | st.floats(0.001, 1e6),
-    max_steps=st.none() | st.integers(1, 2**31 - 1),
-    max_tool_calls=st.none() | st.integers(1, 2**31 - 1),
-)
-
 
 media_types = st.sampled_from(["image/png", "application/pdf", "AUDIO/wav"])
 file_names = st.sampled_from(["", "photo.png", "日記.pdf"])

@@ -1154,7 +1154,9 @@ type Run struct {
 	// children had started and left. The first 32. Unset: none.
 	KilledProcesses []string `protobuf:"bytes,25,rep,name=killed_processes,json=killedProcesses,proto3" json:"killed_processes,omitempty"`
 	// The run whose turn in the session this one replaces. Unset: none.
-	RetryOf       string `protobuf:"bytes,26,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	RetryOf string `protobuf:"bytes,26,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	// The limits that it was given. Unset: none, or the server is older than this field.
+	Limits        *Limits `protobuf:"bytes,27,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1371,6 +1373,13 @@ func (x *Run) GetRetryOf() string {
 	return ""
 }
 
+func (x *Run) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1439,7 +1448,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\xf2\b\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\x9f\t\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1473,7 +1482,8 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x05owner\x18\x17 \x01(\tR\x05owner\x12'\n" +
 	"\x05parts\x18\x18 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x12)\n" +
 	"\x10killed_processes\x18\x19 \x03(\tR\x0fkilledProcesses\x12\x19\n" +
-	"\bretry_of\x18\x1a \x01(\tR\aretryOf\x1a9\n" +
+	"\bretry_of\x18\x1a \x01(\tR\aretryOf\x12+\n" +
+	"\x06limits\x18\x1b \x01(\v2\x13.pullcord.v1.LimitsR\x06limits\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +
@@ -1587,11 +1597,12 @@ var file_pullcord_v1_run_proto_depIdxs = []int32{
 	17, // 24: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 25: pullcord.v1.Run.finish_reason:type_name -> pullcord.v1.FinishReason
 	7,  // 26: pullcord.v1.Run.parts:type_name -> pullcord.v1.Part
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	6,  // 27: pullcord.v1.Run.limits:type_name -> pullcord.v1.Limits
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_run_proto_init() }

@@ -563,6 +563,9 @@ pub struct Run {
     /// The run whose turn in the session this one replaces. Unset: none.
     #[prost(string, tag = "26")]
     pub retry_of: ::prost::alloc::string::String,
+    /// The limits that it was given. Unset: none, or the server is older than this field.
+    #[prost(message, optional, tag = "27")]
+    pub limits: ::core::option::Option<Limits>,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

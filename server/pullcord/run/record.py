@@ -217,6 +217,8 @@ class Run:
     owner: str = ""
     retry_of: str = ""
     """The run whose turn in the session this one replaces; empty: none."""
+    limits: Limits = Limits()
+    """Those that it was given."""
 
     @property
     def scope(self) -> Scope:

@@ -15,7 +15,7 @@ from pullcord.run.events import RunError, ToolCall
 from pullcord.run.record import CancelResult, Erased, Receipt, Run
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.takes import Takes
-from pullcord.run.usage import Usage
+from pullcord.run.usage import Limits, Usage
 from pullcord.v1 import cancel_pb2, error_pb2, run_pb2, run_service_pb2, runnable_pb2
 from pullcord.wire.enums import (
     CANCEL_CAUSE,
@@ -26,11 +26,13 @@ from pullcord.wire.enums import (
     RUNNABLE_KIND,
     TOOL_CALL_STATE,
 )
+from pullcord.wire.limits import limits_message, limits_of
 from pullcord.wire.message import fill_parts, parts_of
 from pullcord.wire.values import data_of, set_data, set_time, time_of
 
 _log = logging.getLogger("pullcord.wire")
 
+_NONE = Limits()
 UNSENDABLE = "Unsendable"
 """The error's type where something cannot be written, which is a mistake of ours."""
 
@@ -89,6 +91,8 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
     message.tenant = run.tenant
     message.owner = run.owner
     message.retry_of = run.retry_of
+    if run.limits != _NONE:
+        message.limits.CopyFrom(limits_message(run.limits))
     fill_parts(message.parts, (part.brief() for part in run.parts))
 
 
@@ -123,6 +127,7 @@ def run_of(message: run_pb2.Run) -> Run:
         owner=message.owner,
         parts=parts_of(message.parts),
         retry_of=message.retry_of,
+        limits=limits_of(message.limits) if message.HasField("limits") else _NONE,
     )
 
 

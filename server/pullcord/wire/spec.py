@@ -4,12 +4,14 @@ What makes a spec right is said by `RunSpec` itself, and what a field can hold b
 the run is admitted is the engine's business.
 """
 
+from dataclasses import replace
+
 from pullcord.run.message import BOUNDS, PartBounds
 from pullcord.run.record import RunSpec
-from pullcord.run.usage import Limits
 from pullcord.v1 import run_pb2
 from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
 from pullcord.wire.fields import Fields
+from pullcord.wire.limits import limits_message, limits_of
 from pullcord.wire.message import fill_messages, fill_parts, parse_messages, parts_of
 from pullcord.wire.values import duration
 
@@ -31,7 +33,7 @@ def parse_spec(
     fields = Fields()
     if data is None and message.HasField("input_data"):
         data = message.input_data.SerializeToString()
-    limits = message.limits
+    timeout = fields.seconds("limits.timeout", message.limits, "timeout")
     on_disconnect = fields.enum("on_disconnect", DISCONNECT_POLICY, message.on_disconnect)
     lease = fields.seconds("lease", message, "lease")
     spec = RunSpec(
@@ -41,14 +43,7 @@ def parse_spec(
         run_id=message.run_id,
         session_id=message.session_id,
         user_id=message.user_id,
-        limits=Limits(
-            timeout=fields.seconds("limits.timeout", limits, "timeout"),
-            # Unset (0) is no limit in the proto, None in the domain.
-            max_tokens=limits.max_tokens or None,
-            max_cost=limits.max_cost or None,
-            max_steps=limits.max_steps or None,
-            max_tool_calls=limits.max_tool_calls or None,
-        ),
+        limits=replace(limits_of(message.limits), timeout=timeout),
         on_disconnect=on_disconnect,
         # Whether a lease fits cannot be said where the policy itself is unknown.
         lease=None if fields.is_wrong("on_disconnect") else lease,
@@ -70,10 +65,9 @@ def spec_message(spec: RunSpec) -> run_pb2.RunSpec:
         InvalidArgument: a limit is 0, which the message would turn into no limit.
         ValueError, TypeError: `input_data` holds what JSON cannot.
     """
-    limits = spec.limits
     fields = Fields()
     for name in ("max_tokens", "max_cost", "max_steps", "max_tool_calls"):
-        if getattr(limits, name) == 0:
+        if getattr(spec.limits, name) == 0:
             fields.wrong(f"spec.limits.{name}", "must be more than 0, or unset")
     fields.check()
     message = run_pb2.RunSpec(
@@ -82,13 +76,7 @@ def spec_message(spec: RunSpec) -> run_pb2.RunSpec:
         run_id=spec.run_id,
         session_id=spec.session_id,
         user_id=spec.user_id,
-        limits=run_pb2.Limits(
-            timeout=None if limits.timeout is None else duration(limits.timeout),
-            max_tokens=limits.max_tokens or 0,
-            max_cost=limits.max_cost or 0.0,
-            max_steps=limits.max_steps or 0,
-            max_tool_calls=limits.max_tool_calls or 0,
-        ),
+        limits=limits_message(spec.limits),
         labels=dict(spec.labels),
         retry_of=spec.retry_of,
     )

@@ -153,4 +153,5 @@ class RunFacts:
             owner=scope.owner,
             parts=spec.parts,
             retry_of=spec.retry_of,
+            limits=spec.limits,
         )
