@@ -71,5 +71,5 @@ def test_package(project: tuple[Toolchain, Path]) -> None:
 
 def _programs() -> list[str]:
     found = re.findall(r"```ts\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(found) == 5
+    assert len(found) == 6
     return found

@@ -65,9 +65,14 @@ class Script:
         self.description = "Does the steps that its input_data holds."
         self.members = members
 
+    def steps(self, ctx: RunContext) -> Sequence[Step]:
+        """What the run is to do."""
+        found: Sequence[Step] = (ctx.input_data or {}).get("steps", ())
+        return found
+
     async def execute(self, ctx: RunContext) -> None:
         """Does one run."""
-        await _do(ctx, (ctx.input_data or {}).get("steps", ()))
+        await _do(ctx, self.steps(ctx))
 
 
 async def _do(ctx: RunContext, steps: Sequence[Step]) -> None:

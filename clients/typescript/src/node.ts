@@ -7,6 +7,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 
 import { ACTOR_KEY } from "./actor.js";
 import { type ClientOptions, RunClient } from "./client.js";
+import { bearer, type Token } from "./token.js";
 
 /** Where a server listens unless it was told otherwise. */
 export const DEFAULT_TARGET = "127.0.0.1:50051";
@@ -23,11 +24,8 @@ export interface ConnectOptions extends Omit<ClientOptions, "onClose"> {
    * `tls.connect`. Undefined: it is not.
    */
   readonly tls?: boolean | SecureClientSessionOptions | undefined;
-  /**
-   * The bearer token of every call, or what is asked for it each time, so that one that was renewed is
-   * used at once.
-   */
-  readonly token?: string | (() => string | Promise<string>) | undefined;
+  /** The bearer token of every call, or what is asked for it each time. */
+  readonly token?: Token | undefined;
   /** How long a connection may be silent, while a call is open, before it is pinged; 30 s unless set. */
   readonly keepaliveMs?: number | undefined;
   /** How long a ping may go unanswered before the connection is lost; 10 s unless set. */
@@ -67,14 +65,6 @@ export function connect(target: string = DEFAULT_TARGET, options: ConnectOptions
       sessionManager.abort();
     },
   });
-}
-
-function bearer(token: string | (() => string | Promise<string>)): Interceptor {
-  return (next) => async (request) => {
-    const said = typeof token === "string" ? token : await token();
-    request.header.set("authorization", `Bearer ${said}`);
-    return next(request);
-  };
 }
 
 /**
