@@ -16,6 +16,7 @@ CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 NEEDED = {
     "python": ((), "make"),
     "typescript": (("node", "npm"), "Node 20 or newer, https://nodejs.org"),
+    "console": (("node", "npm"), "Node 20 or newer, https://nodejs.org"),
     "go": (("go",), "Go 1.26 or newer, https://go.dev/dl"),
     "java": (("javac", "mvn"), "a JDK, 17 or newer, and Maven, https://maven.apache.org"),
     "rust": (("cargo",), "Rust 1.88 or newer, https://rustup.rs"),

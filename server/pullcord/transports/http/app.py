@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
-from pullcord.transports.http import connect, runs, session
+from pullcord.transports.http import connect, console, runs, session
 from pullcord.transports.http.guard import Guard
 from pullcord.transports.http.messages import Answer, Left, Receive, Request, Scope, Send, Stream
 from pullcord.transports.http.options import HttpOptions
@@ -18,7 +18,12 @@ from pullcord.transports.http.problems import problem
 from pullcord.transports.http.routing import Route, Router
 from pullcord.transports.http.web import Web
 
-SURFACES: Sequence[Callable[[Web], list[Route]]] = (runs.routes, session.routes, connect.routes)
+SURFACES: Sequence[Callable[[Web], list[Route]]] = (
+    runs.routes,
+    session.routes,
+    connect.routes,
+    console.routes,
+)
 """In this order: of two routes of one method and path, the later one stands."""
 
 _HEADERS = [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]

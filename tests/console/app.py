@@ -1,0 +1,32 @@
+"""What the console's tests serve: scripts that are typed into the form, and the demo's workflow."""
+
+import json
+from collections.abc import Sequence
+
+from pullcord import RunContext
+from pullcord.demo import paper, storyteller
+from pullcord.engine.options import EngineOptions
+from pullcord.run.events import SourceKind
+from pullcord.server import RunServer
+from pullcord.settings import Settings
+
+from tests.conformance.runnables import Script, Step
+
+
+class Play(Script):
+    """Does the steps that its input says as JSON."""
+
+    def steps(self, ctx: RunContext) -> Sequence[Step]:
+        found: Sequence[Step] = json.loads(ctx.input)
+        return found
+
+
+def make_server() -> RunServer:
+    """A server that has not begun."""
+    return RunServer(
+        agents=[Play(SourceKind.AGENT, id="play"), storyteller],
+        teams=[Play(SourceKind.TEAM, id="crew", members=("writer",))],
+        workflows=[paper],
+        settings=Settings(heartbeat=0.5, engine=EngineOptions(grace_period=60, abandon_after=60)),
+        http="127.0.0.1:0",
+    )
