@@ -50,7 +50,7 @@ def test_the_stop_button(capsys: pytest.CaptureFixture[str]) -> None:
 def test_serving_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's app.py serves an agent and a function, without a key."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    server = _run(_block("import RunContext, RunServer"))["server"]
+    server = _run(_block("RunContext, RunServer, runnable"))["server"]
     assert isinstance(server, RunServer)
     with server as address, RunClient(address) as client:
         assert [r.name for r in client.runnables()] == ["agents/counter", "agents/poet"]

@@ -100,7 +100,7 @@ class Driver:
     def connect(self, request: Request) -> Request:
         if self._client is not None:
             self._client.close()
-        options = {
+        options: dict[str, Any] = {
             key: request[key] for key in ("keepalive", "keepalive_timeout") if key in request
         }
         if "reconnect_for" in request:

@@ -1,7 +1,10 @@
 """The error for a package that is not installed: it names the extra that has it.
 
-Nothing is imported here, so that every install can say what it lacks.
+Nothing of Pullcord is imported here, so that every install can say what it lacks.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class MissingExtra(ModuleNotFoundError):
@@ -15,3 +18,14 @@ def missing(what: str, extra: str, error: ModuleNotFoundError) -> MissingExtra:
         f"pip install 'pullcord[{extra}]'",
         name=error.name,
     )
+
+
+@contextmanager
+def needed(extra: str, what: str) -> Iterator[None]:
+    """Around imports that need an extra. Raises MissingExtra if it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if isinstance(error, MissingExtra) or (error.name or "").startswith("pullcord"):
+            raise
+        raise missing(what, extra, error) from error

@@ -3,7 +3,10 @@
 It makes requests and calls tools; how a run is started, watched and stopped is the engine's.
 """
 
-from pullcord.agent.agent import Agent
-from pullcord.native.tools import needs_approval
+from pullcord.extras import needed
+
+with needed("serve", "pullcord.agent"):
+    from pullcord.agent.agent import Agent
+    from pullcord.native.tools import needs_approval
 
 __all__ = ["Agent", "needs_approval"]

@@ -12,6 +12,7 @@ from enum import IntEnum
 import typer
 
 from pullcord.cli.output import plain
+from pullcord.extras import missing
 from pullcord.run.errors import (
     CallFailed,
     ConnectionLost,
@@ -94,6 +95,15 @@ def wrong_usage(words: str) -> typer.Exit:
     """Says on stderr what is wrong with the command itself; to be raised."""
     print(f"pullcord: {words}", file=sys.stderr)
     return typer.Exit(Exit.USAGE)
+
+
+@contextlib.contextmanager
+def serving(command: str) -> Iterator[None]:
+    """Around the imports of what only the extra `serve` installs: says so if it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise wrong_usage(str(missing(command, "serve", error))) from None
 
 
 def tell(error: PullcordError, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pullcord import lines
-from pullcord.cli.exits import Exit
+from pullcord.cli.exits import Exit, serving
 from pullcord.cli.options import AsJson
 
 if TYPE_CHECKING:  # a client's commands do not load a server
@@ -108,8 +108,9 @@ def serve(
     One line on stdout tells the address once calls are answered; log lines go to stderr. A second
     signal cancels the runs, a third one at once.
     """
-    from pullcord.settings import NO_ADDRESS, SettingsError, is_address
-    from pullcord.telemetry import configure_logging
+    with serving("pullcord serve"):
+        from pullcord.settings import NO_ADDRESS, SettingsError, is_address
+        from pullcord.telemetry import configure_logging
 
     try:
         if listen is not None and not is_address(listen):

@@ -34,6 +34,13 @@ class Following(Generic[ClientT]):
         return self._resume.result
 
     @property
+    def outcome(self) -> Result:
+        """The same once the stream has ended. Raises RuntimeError while it has not."""
+        if self._resume.result is None:
+            raise RuntimeError(f"run {self.run_id!r} has not ended, as far as this stream has seen")
+        return self._resume.result
+
+    @property
     def after_sequence(self) -> int:
         """The number of the last event seen: where another watch can continue."""
         return self._resume.after_sequence

@@ -245,6 +245,11 @@ class RunCompleted:
     finish_reason: FinishReason | None = None
     """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
 
+    @property
+    def cancellation(self) -> None:
+        """None: it was not stopped. So every end of a run has this, and nobody must ask which."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class RunCancelled:

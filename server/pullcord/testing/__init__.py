@@ -4,28 +4,31 @@ Shipped, so that other people's runnables, stores and transports are held to the
 Nothing of the product imports this.
 """
 
-from pullcord.testing.clock import ManualClock
-from pullcord.testing.harness import (
-    RecordingObserver,
-    Remains,
-    make_engine,
-    nothing_left,
-    remains,
-)
-from pullcord.testing.scripts import (
-    Gate,
-    Script,
-    Step,
-    ask,
-    critical,
-    fail,
-    say,
-    spin,
-    think,
-    tool,
-    use,
-)
-from pullcord.testing.stores import HookedStore
+from pullcord.extras import needed
+
+with needed("serve", "pullcord.testing"):
+    from pullcord.testing.clock import ManualClock
+    from pullcord.testing.harness import (
+        RecordingObserver,
+        Remains,
+        make_engine,
+        nothing_left,
+        remains,
+    )
+    from pullcord.testing.scripts import (
+        Gate,
+        Script,
+        Step,
+        ask,
+        critical,
+        fail,
+        say,
+        spin,
+        think,
+        tool,
+        use,
+    )
+    from pullcord.testing.stores import HookedStore
 
 __all__ = [
     "Gate",
