@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
-from pullcord.transports.http import connect, console, runs, session
+from pullcord.transports.http import connect, console, openapi, runs, session
 from pullcord.transports.http.guard import Guard
 from pullcord.transports.http.messages import Answer, Left, Receive, Request, Scope, Send, Stream
 from pullcord.transports.http.options import HttpOptions
@@ -42,7 +42,8 @@ class App:
 
     def __init__(self, front: Front, options: HttpOptions) -> None:
         self._web = Web(front, options)
-        self._router = Router(route for routes in SURFACES for route in routes(self._web))
+        routes = [route for surface in SURFACES for route in surface(self._web)]
+        self._router = Router([*routes, openapi.route(routes)])
         self._guard = Guard(
             options.origins,
             options.hosts,

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from pullcord.transports.http.messages import Answer, Refused, Request, Stream
@@ -23,6 +24,8 @@ class Route:
     """Makes the answer of what the handler raises."""
     app: Callable[..., Awaitable[None]] | None = None
     """An ASGI application that answers instead of `handle`, once that has returned."""
+    about: Mapping[str, Any] | None = None
+    """Its operation for the OpenAPI page, see `openapi`; None: it is not shown there."""
 
 
 class Router:

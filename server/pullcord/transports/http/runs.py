@@ -11,8 +11,10 @@ from pullcord.run.events import Gap, Heartbeat
 from pullcord.run.requests import GetRequest
 from pullcord.service.following import Following
 from pullcord.transports.http.messages import Answer, Request, Stream
+from pullcord.transports.http.openapi import of_message, query
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import OneCall, Web
+from pullcord.v1 import event_pb2
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import requests
 from pullcord.wire.json import from_json, to_json
@@ -25,10 +27,53 @@ def routes(web: Web) -> list[Route]:
     """The routes of this surface."""
     surface = _Runs(web)
     return [
-        Route("GET", "/healthz", surface.health),
-        Route("GET", "/v1/runs/{run_id}/events", surface.events),
-        Route("POST", "/v1/runs/{run_id}/cancel", surface.cancel),
+        Route("GET", "/healthz", surface.health, about=_HEALTH),
+        Route("GET", "/v1/runs/{run_id}/events", surface.events, about=_EVENTS),
+        Route("POST", "/v1/runs/{run_id}/cancel", surface.cancel, about=_CANCEL),
     ]
+
+
+_WHOSE = [
+    query("tenant", "The tenant of the run, where the caller may see more than one."),
+    query("owner", "The owner of the run, where the caller may see the runs of several."),
+    query("token", "A token for this run (CreateRunToken), where no header can be sent."),
+]
+_HEALTH = {
+    "summary": "Whether new runs are taken",
+    "responses": {
+        "200": {"description": "They are."},
+        "503": {"description": "They are not now: it drains, or a part is away."},
+    },
+}
+_EVENTS = {
+    "summary": "A run's events, as server-sent events",
+    "parameters": [
+        query(
+            "after_sequence",
+            "The last event that was seen; a header Last-Event-ID stands above it.",
+            type="integer",
+            minimum=0,
+        ),
+        *_WHOSE,
+    ],
+    "responses": {
+        "200": {
+            "description": "Each message's data is a RunEvent, and its id is the sequence.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        "204": {"description": "The run is over, and all of it was seen."},
+    },
+    "x-messages": [event_pb2.RunEvent],
+}
+_CANCEL = {
+    "summary": "Stops a run",
+    "parameters": [query("reason", "Why, in the asker's words."), *_WHOSE],
+    "requestBody": {"content": of_message(v1.CancelRunRequest)},
+    "responses": {
+        "200": {"description": "The receipt.", "content": of_message(v1.CancelRunResponse)}
+    },
+    "x-messages": [v1.CancelRunRequest, v1.CancelRunResponse],
+}
 
 
 class _Runs:
