@@ -336,12 +336,12 @@ class Admission:
         """Makes a call after so many seconds, in a thread that may block; again if it raises."""
         self.completer.again(call, after)
 
-    def put_down(self, live: LiveRun) -> bool:
+    def put_down(self, live: LiveRun, *, fenced: bool = False) -> bool:
         """Lets go of a run that waits for its turn or for a decision: it goes on in a process to
-        come, if the store outlives this one. Whether it does."""
-        if self._turns.give_up(live):
+        come, if the store outlives this one. Whether it does. `fenced`: this one has no runs."""
+        if not fenced and self._turns.give_up(live):
             live.put_down()
-        elif self.can_put_down(live) and live.lay_down():
+        elif self.can_put_down(live) and live.lay_down(fenced=fenced):
             self.sessions.leave(live)
         else:
             return False

@@ -262,7 +262,11 @@ class Directory:
         if found is None:
             return None
         cancel = partial(self.stop_elsewhere, scope, run_id)
-        return ElsewhereHandle(scope, found, self._sharing, cancel)
+
+        def look() -> Run:
+            return self.find(scope, run_id).snapshot()
+
+        return ElsewhereHandle(scope, found, self._sharing, cancel, look)
 
     def handle(self, live: LiveRun) -> RunHandle:
         """The handle of a live run."""

@@ -14,7 +14,6 @@ from pullcord.engine.sharing import Asked, Elsewhere, Sharing
 from pullcord.run.cancel import CancelOutcome, CancelRequest
 from pullcord.run.errors import (
     InvalidArgument,
-    RunNotFound,
     RunNotPaused,
     StoreUnavailable,
     Violation,
@@ -36,10 +35,19 @@ Cancel = Callable[[CancelRequest], Receipt]
 class ElsewhereHandle:
     """A run that was live at another process when it was found."""
 
-    def __init__(self, scope: Scope, run: Elsewhere, sharing: Sharing, cancel: Cancel) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        run: Elsewhere,
+        sharing: Sharing,
+        cancel: Cancel,
+        look: Callable[[], Run],
+    ) -> None:
+        """`look` finds the run as it is now, wherever it is."""
         self._scope = scope
         self._run = run
         self._sharing = sharing
+        self._look = look
         self.cancel = cancel
         self.snapshot = run.snapshot
         self.on_end = run.on_end
@@ -103,7 +111,7 @@ class ElsewhereHandle:
         Question("", waiting).in_order(decisions)
         last = self._run.log.last_sequence
         if not self._sharing.decide(self._scope, run.run_id, Asked(tuple(decisions), actor)):
-            raise RunNotPaused(run.run_id, self._again().state)
+            raise RunNotPaused(run.run_id, self._look().state)
         ends = time.monotonic() + _CONTINUES
         self._run.come(is_guest=True)
         try:
@@ -111,9 +119,3 @@ class ElsewhereHandle:
         finally:
             self._run.leave(is_guest=True)
         return self._run.snapshot()
-
-    def _again(self) -> Run:
-        found = self._sharing.elsewhere(self._scope, self._run.spec.run_id)
-        if found is None:
-            raise RunNotFound(self._run.spec.run_id)
-        return found.snapshot()

@@ -8,6 +8,7 @@ executor's.
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pullcord.engine.admission import Admission
 from pullcord.engine.cancels import Cancels
@@ -129,7 +130,13 @@ class Engine:
                     more = any(one.carried for one in claimed)
 
             assert self._recorder is not None
-            self._replicas = Replicas(sharing, self._directory, take_over, self._recorder.record)
+            self._replicas = Replicas(
+                sharing,
+                self._directory,
+                take_over,
+                self._recorder.record,
+                partial(self._admission.put_down, fenced=True),
+            )
             self._admission.join(self._replicas)
             self._replicas.begin()
         return len(waiting)

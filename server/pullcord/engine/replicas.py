@@ -33,13 +33,16 @@ class Replicas:
         directory: Directory,
         take_over: Callable[[], None],
         record: Callable[[LiveRun], object],
+        put_down: Callable[[LiveRun], bool],
     ) -> None:
         """`take_over` admits runs that nobody executes; it may block. `record` records the stop of
-        a run again; it does not."""
+        a run again; it does not. `put_down` lets go of a run that others can take up."""
         self._sharing = sharing
         self._directory = directory
         self._take_over = take_over
         self._record = record
+        self._put_down = put_down
+        self._moved: list[LiveRun] = []
         self._changed = threading.Condition()
         self._waiting: dict[Key, Callable[[], None]] = {}
         self._decisions: dict[Key, Asked] = {}
@@ -107,9 +110,15 @@ class Replicas:
         self._look()
 
     def fenced(self) -> None:
-        """All that was live here is stopped; the store has, or gets, another end for it."""
+        """All that was live here is stopped, since the store has, or gets, another end for it; but
+        what waits for a decision, and can be continued by others, is let go of."""
         for live in self._directory.all_here():
-            live.break_off(_LOST)
+            if self._put_down(live):
+                live.log.leave()
+                self._moved.append(live)
+            else:
+                live.break_off(_LOST)
+        self._look()
 
     def unfenced(self) -> None:
         """What was held back is shown."""
@@ -123,6 +132,15 @@ class Replicas:
                 self._record(live)
 
     # --- inside
+
+    def _follow(self, live: LiveRun) -> None:
+        """Others have taken up a run that was live here: who waits here hears of its end."""
+        try:
+            run = self._directory.find(*live.key)
+        except StoreUnavailable:
+            self._moved.append(live)  # until the next look
+            raise
+        run.on_end(lambda: live.stand_as(run.snapshot()))
 
     def _decide(self, key: Key, asked: Asked) -> None:
         if (run := self._directory.find_here(*key)) is None:
@@ -156,7 +174,9 @@ class Replicas:
                 waiting, self._waiting = self._waiting, {}
                 asks, self._asks = self._asks, deque()
                 decisions, self._decisions = self._decisions, {}
+                moved, self._moved = self._moved, []
             calls: list[Callable[[], None]] = [partial(self._ask, *one) for one in asks]
+            calls += [partial(self._follow, live) for live in moved]
             calls += [partial(self._decide, *made) for made in decisions.items()]
             calls += [*waiting.values(), *([self._take_over] if takes else [])]
             for call in calls:

@@ -62,6 +62,25 @@ async def asks(input: str, ctx: RunContext):
     yield "approved" if decision.approved else "declined"
 
 
+@runnable(id="pays")
+async def pays(input: str, ctx: RunContext):
+    """Waits for a decision about one payment, wherever it is made, and pays once."""
+    call = ToolCall("c1", "pay")
+    if ctx.resumed is None:
+        yield "May I? "
+        [decision] = await ctx.ask("may I?", [call], continuation=b"12")
+    else:
+        [decision] = ctx.resumed.decisions
+    if decision.approved:
+        with ctx.tool_call("c1", "pay"):
+            paid.append(ctx.run_id)
+    yield "anew" if ctx.resumed else "here"
+
+
+paid: list[str] = []
+"""The runs whose payment was made, once for each time."""
+
+
 @dataclass
 class Replica:
     """One server, its store and a client."""
@@ -91,7 +110,7 @@ async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Repli
         return stores[0]
 
     settings = Settings(listen="127.0.0.1:0", workers=1, engine=EngineOptions(grace_period=1.0))
-    server = RunServer([words, talk, stubborn, counts, asks], settings=settings, store=make)
+    server = RunServer([words, talk, stubborn, counts, asks, pays], settings=settings, store=make)
     at = await asyncio.to_thread(server.start)
     try:
         async with AsyncRunClient(at) as client:

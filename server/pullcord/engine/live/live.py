@@ -314,12 +314,14 @@ class LiveRun:
         self.fail(error)
         self.kept()
 
-    def lay_down(self) -> bool:
+    def lay_down(self, *, fenced: bool = False) -> bool:
         """Lets go of a paused run and of its code, if it can be continued elsewhere and nobody is
-        deciding about it just now."""
+        deciding about it just now. `fenced`: the store refuses such a decision."""
         with self.lock:
             execution = self.execution
-            if self._deciding or not (self.rests or self.rest(self.machine.assignment)):
+            if (self._deciding and not fenced) or not (
+                self.rests or self.rest(self.machine.assignment)
+            ):
                 return False
             self.put_down()
         if execution is not None:
@@ -350,6 +352,14 @@ class LiveRun:
         with self.lock:
             self.log.give_way(end)
             self._stands = ended
+            self._holds_end = False
+            callbacks, self._end_callbacks = self._end_callbacks, []
+        self._call_all(callbacks)
+
+    def stand_as(self, run: Run) -> None:
+        """The run, which was put down here, has ended elsewhere: those who wait hear of it."""
+        with self.lock:
+            self._stands = run
             self._holds_end = False
             callbacks, self._end_callbacks = self._end_callbacks, []
         self._call_all(callbacks)

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from pullcord.engine.log.numbered import LONG, UNBOUNDED, Item, Numbered, nobody
 from pullcord.engine.log.record import Record
+from pullcord.run.errors import StoreUnavailable
 from pullcord.run.events import Payload, Source
 
 _log = logging.getLogger("pullcord.log")
@@ -57,6 +58,7 @@ class EventLog:
         )
         self._kept.last_sequence = after_sequence
         self._is_fenced = is_fenced
+        self._has_left = False
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "EventLog":
@@ -310,6 +312,8 @@ class EventLog:
         with self._lock:
             if self._pending:
                 self._seal()
+            if self._has_left:
+                raise StoreUnavailable("the run goes on at another replica; watch it again")
             if self._must_wait():
                 return [], position
             return self._kept.read(position, after_sequence, limit)
@@ -320,7 +324,8 @@ class EventLog:
             self._waiting.append(wake)
             if self._pending and self._kept.visible != UNBOUNDED:
                 self._seal()  # whether they may be shown depends on their numbers
-            if self._must_wait() or (not self._pending and not self._kept.has(position)):
+            has_none = self._must_wait() or (not self._pending and not self._kept.has(position))
+            if has_none and not self._has_left:
                 return True
             self._waiting.remove(wake)
             return False
@@ -330,6 +335,13 @@ class EventLog:
         with self._lock:
             if wake in self._waiting:
                 self._waiting.remove(wake)
+
+    def leave(self) -> None:
+        """Nothing comes here any more, though the run goes on: whoever watches is sent elsewhere,
+        by StoreUnavailable."""
+        with self._lock:
+            self._has_left = True
+        self._ring()
 
     def ring(self) -> None:
         """Wakes whoever waits: what was fenced may be shown again."""

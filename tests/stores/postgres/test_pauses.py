@@ -1,0 +1,114 @@
+"""Runs that wait for a decision while their replica stops, stands still, or is taken for dead."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from pullcord.run.cancel import CancelCause
+from pullcord.run.errors import RunNotPaused, StoreUnavailable
+from pullcord.run.events import Event, RunPaused
+from pullcord.run.record import Decision, SessionPolicy
+from pullcord.run.state import RunState
+from pullcord.run.usage import Limits
+
+from tests.postgres import Database
+from tests.stores.postgres.two import Replica, paid, replica
+
+YES, NO = [Decision("c1", approved=True)], [Decision("c1", note="no")]
+
+
+async def paused(at: Replica, database: Database, run_id: str = "r", **more: Any) -> list[Event]:
+    """Starts a run there; its events up to the pause, which the store then has."""
+    await at.client.start("agents/pays", run_id=run_id, **more)
+    seen = []
+    async for event in at.client.watch(run_id):
+        seen.append(event)
+        if isinstance(event.payload, RunPaused):
+            break
+    assert seen[-1].payload.survives
+    await until(
+        database, "select 1 from run where continuation is not null and run_id = $1", run_id
+    )
+    return seen
+
+
+async def until(database: Database, sql: str, *values: object) -> None:
+    """Returns once a query finds something."""
+    while not await asyncio.to_thread(database.rows, sql, *values):
+        pass
+
+
+TAKEN_UP = """
+select 1 from run r join replica p using (incarnation) where p.alive and r.run_id = $1
+    and exists (select 1 from replica where not alive)
+"""
+
+
+async def every(stream: Any) -> list[Event]:
+    return [event async for event in stream]
+
+
+async def test_a_paused_run_outlives_its_replica(empty: Database) -> None:
+    """A replica is taken for dead while its run waits: the run stays PAUSED, and goes on at another
+    one, once. Back again, the first one executes nothing of it; who watched, or waited for its
+    end, at the first one sees what happens at the other. Its numbers are those of one run."""
+    paid.clear()
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        seen = await paused(a, empty)
+        watcher = asyncio.create_task(every(a.client.watch("r")))
+        waiter = asyncio.create_task(a.client.wait("r"))
+        with a.frozen():
+            await until(empty, TAKEN_UP, "r")
+            assert (await b.client.get("r")).state is RunState.PAUSED
+            with pytest.raises(StoreUnavailable):
+                await a.client.continue_run("r", NO)
+            await b.client.continue_run("r", YES)
+            run = await b.client.wait("r")
+        assert (run.state, run.output, paid) == (RunState.COMPLETED, "May I? anew", ["r"])
+        assert (await waiter).output == run.output
+        events = await watcher
+        assert events == await every(b.client.watch("r"))
+        assert events[: len(seen)] == seen
+        assert [e.sequence for e in events] == list(range(1, run.last_sequence + 1))
+        with pytest.raises(RunNotPaused):
+            await a.client.continue_run("r", YES)
+        assert paid == ["r"]
+
+
+async def test_a_replica_that_stops_hands_its_paused_runs_over(empty: Database) -> None:
+    """With their limits and their places: what waits behind one in a session begins after it, at
+    whichever replica; a cancel ends one at once."""
+    async with replica(empty.address) as b:
+        async with replica(empty.address) as a:
+            await paused(a, empty, "first", session_id="s")
+            await paused(a, empty, "cancelled")
+            await paused(a, empty, "late", limits=Limits(timeout=5.0))
+            await b.client.start(
+                "agents/words", run_id="second", session_id="s", session_policy=SessionPolicy.QUEUE
+            )
+        await b.client.cancel("cancelled", wait=10)
+        assert (await b.client.get("cancelled")).state is RunState.CANCELLED
+        await until(empty, TAKEN_UP, "first")
+        assert (await b.client.get("second")).state is RunState.PENDING
+        await b.client.continue_run("first", YES)
+        first, second = await b.client.wait("first"), await b.client.wait("second")
+        assert first.state is second.state is RunState.COMPLETED
+        assert first.end_time <= second.start_time
+        late = await b.client.wait("late")
+        assert late.cancellation is not None
+        assert late.cancellation.cause is CancelCause.BUDGET
+
+
+async def test_one_decision_is_heard(empty: Database) -> None:
+    """Of two that come to two replicas at once, one is taken and acted upon, once; the other caller
+    is told that it was not."""
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        for number in range(10):
+            run_id = f"r{number}"
+            await paused(a, empty, run_id)
+            paid.clear()
+            made = [a.client.continue_run(run_id, YES), b.client.continue_run(run_id, NO)]
+            yes, no = await asyncio.gather(*made, return_exceptions=True)
+            assert isinstance(yes, RunNotPaused) is not isinstance(no, RunNotPaused)
+            await b.client.wait(run_id)
+            assert paid == ([] if isinstance(yes, RunNotPaused) else [run_id])
