@@ -6,6 +6,7 @@ import threading
 import asyncpg
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.events import Gap
+from pullcord.run.record import SessionPolicy
 from pullcord.run.scope import LOCAL
 from pullcord.run.state import RunState
 
@@ -61,7 +62,7 @@ async def test_a_run_that_had_not_begun_is_taken_over(empty: Database) -> None:
     async with replica(empty.address) as a, replica(empty.address) as b:
         await b.client.start("agents/talk", run_id="first", session_id="s")
         await a.client.start(
-            "agents/words", run_id="second", session_id="s", session_policy="queue"
+            "agents/words", run_id="second", session_id="s", session_policy=SessionPolicy.QUEUE
         )
         with a.frozen():
             while not empty.rows("select 1 from replica where not alive"):

@@ -87,7 +87,9 @@ async def test_a_cancel_waits_for_the_stop_of_a_run_elsewhere(empty: Database) -
 async def test_a_paused_run_is_continued_through_another_replica(empty: Database) -> None:
     """ContinueRun brings the decisions to the owner, once, and says so if it is asked again."""
     async with replica(empty.address) as a, replica(empty.address) as b:
-        async for event in a.client.run("agents/asks", run_id="r1", on_disconnect="continue"):
+        async for event in a.client.run(
+            "agents/asks", run_id="r1", on_disconnect=DisconnectPolicy.CONTINUE
+        ):
             if isinstance(event.payload, RunPaused):
                 [call] = event.payload.tool_calls
                 break
