@@ -31,7 +31,7 @@ from pullcord.stores.memory import MemoryStore
 from pullcord.stores.opening import MEMORY, open_default, open_store
 from pullcord.telemetry import Telemetry
 from pullcord.transports.front import Front
-from pullcord.transports.grpc.server import GrpcOptions, GrpcServer
+from pullcord.transports.grpc.server import GrpcOptions, GrpcServer, most_connections
 from pullcord.transports.grpc.tls import server_credentials
 from pullcord.webdoor import listen_web, make_web
 
@@ -343,6 +343,10 @@ class RunServer:
             reuse_port=settings.reuse_port,
             max_streams=settings.max_streams,
             max_idle=settings.max_idle,
+            handshake=settings.handshake,
+            max_connections=settings.max_connections or most_connections(),
+            max_header_bytes=settings.max_header_bytes,
+            max_unread=settings.max_unread,
         )
 
     def _entrance(self) -> Entrance:

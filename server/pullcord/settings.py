@@ -116,6 +116,16 @@ class Settings(BaseSettings):
     """Calls that one connection has open at a time; a client's further calls wait in the client."""
     max_idle: float = Field(300.0, ge=1, le=86400 * 30)
     """A connection without a call is closed after so long."""
+    handshake: float = Field(10.0, ge=0.1, le=3600)
+    """A connection that has not said a word of HTTP/2 after so long is closed."""
+    max_connections: int | None = Field(None, ge=1, le=2**31 - 1)
+    """Connections that each address has at a time; more are closed at once. Unset: half as many as
+    the process may have open files."""
+    max_header_bytes: int = Field(16 * 1024, ge=1024, le=1024 * 1024)
+    """Metadata of one call, its token included. More: RESOURCE_EXHAUSTED by gRPC itself."""
+    max_unread: float | None = Field(None, gt=0, le=86400)
+    """A stream whose reader takes nothing for so long is ended; its run's disconnect policy holds.
+    Unset: it is kept."""
     reuse_port: bool = False
     """Whether several processes may share the port, for more than one core."""
     heartbeat: float = Field(15.0, gt=0, le=3600)

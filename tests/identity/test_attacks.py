@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from pullcord.v1 import run_service_pb2 as v1
 
 from tests.identity.callers import bearer, guarded
 from tests.identity.fuzz import fuzz
+from tests.identity.raw import HEADERS, PREFACE, RESET, connected, frame, head
 from tests.steady import PATIENCE
 from tests.transports.harness import make_spec, refusal, until
 
@@ -88,22 +87,6 @@ async def echo(input: str) -> str:
     return input
 
 
-@contextlib.contextmanager
-def _connected(address: str, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
-    host, _, port = address.rpartition(":")
-    with contextlib.ExitStack() as stack:
-        made = []
-        for _ in range(count):
-            one = stack.enter_context(socket.create_connection((host, int(port))))
-            one.settimeout(PATIENCE)
-            one.sendall(said)
-            made.append(one)
-        yield made
-
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-
-
 def test_connections_that_say_nothing_are_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +96,7 @@ def test_connections_that_say_nothing_are_closed(
     )
     with guarded(tmp_path, echo, max_idle=1.0) as served:
         for said in (b"", PREFACE):
-            with _connected(served.address, 20, said) as made:
+            with connected(served.address, 20, said) as made:
                 for one in made:
                     while one.recv(4096):
                         pass
@@ -122,27 +105,10 @@ def test_connections_that_say_nothing_are_closed(
 
 def test_a_stream_that_is_reset_at_once_takes_nothing_from_others(tmp_path: Path) -> None:
     """10,000 calls that are opened and reset in one go; afterwards nothing of them is left."""
-    head = b"".join(
-        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-        for name, value in (
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", b"/pullcord.v1.RunService/Run"),
-            (b":authority", b"x"),
-            (b"content-type", b"application/grpc"),
-            (b"te", b"trailers"),
-        )
-    )
-
-    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-        return (
-            len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
-        )
-
     with guarded(tmp_path, echo) as served:
         stub = served.stub()
         cancel = v1.CancelRunRequest(run_id="x", before_start=True)
-        with _connected(served.address, 1, PREFACE) as (attacker,):
+        with connected(served.address, 1, PREFACE) as (attacker,):
             done = threading.Event()
 
             def attack() -> None:
@@ -150,7 +116,8 @@ def test_a_stream_that_is_reset_at_once_takes_nothing_from_others(tmp_path: Path
                     for number in range(10_000):
                         stream = 2 * number + 1
                         attacker.sendall(
-                            frame(1, 4, stream, head) + frame(3, 0, stream, b"\0\0\0\x08")
+                            frame(HEADERS, 4, stream, head("Run"))
+                            + frame(RESET, 0, stream, b"\0\0\0\x08")
                         )
                 done.set()
 

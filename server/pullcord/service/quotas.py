@@ -38,6 +38,8 @@ class QuotaOptions:
     """ListRuns, CancelRuns and EraseRuns of one caller, which look at many runs each."""
     watchers_per_caller: int | None = None
     """Streams that one caller has open, on each server."""
+    calls_per_caller: int | None = 1000
+    """Calls of one caller that are under way and no streams, on each server. Stops count apart."""
     early_cancels_per_tenant: int | None = None
     """Cancels of one tenant that came before their runs, within the time that they are kept."""
     tokens_per_day: int | None = None
@@ -103,7 +105,7 @@ class Quotas:
         self._clock = clock
         self._now = now
         self._rates: dict[tuple[str, ...], _Rate] = {}
-        self._watchers: dict[tuple[str, ...], int] = {}
+        self._held: dict[tuple[str, ...], int] = {}
         self._looks: dict[str, tuple[float, _Full | None]] = {}
         share = Share(options.live_runs_per_caller, options.live_runs_per_tenant)
         self._share = None if share == Share() else share
@@ -168,23 +170,34 @@ class Quotas:
 
     def watch(self, caller: Caller) -> Callable[[], None]:
         """A stream opens; returns what is called when it has closed. Raises QuotaExceeded."""
-        most, key = self.options.watchers_per_caller, tuple(caller.principal.scope)
+        most = self.options.watchers_per_caller
+        return self._hold("watchers_per_caller", "watch", caller, most, "streams open; close one")
+
+    def call(self, caller: Caller, *, is_stop: bool) -> Callable[[], None]:
+        """A call that is no stream; returns what is called when it has been answered. Stops have
+        places of their own, so that others never keep them out. Raises QuotaExceeded."""
+        what, most = "stop" if is_stop else "call", self.options.calls_per_caller
+        return self._hold("calls_per_caller", what, caller, most, "calls under way; wait for one")
+
+    def _hold(
+        self, quota: str, what: str, caller: Caller, most: int | None, words: str
+    ) -> Callable[[], None]:
         if most is None or caller.principal.is_local:
             return _nothing
-        count = self._watchers.get(key, 0)
+        key = (*caller.principal.scope, what)
+        count = self._held.get(key, 0)
         if count >= most:
-            words = f"the caller has {most} streams open, which is its share; close one"
-            raise QuotaExceeded("watchers_per_caller", "caller", words)
-        self._watchers[key] = count + 1
-        left = False
+            raise QuotaExceeded(quota, "caller", f"the caller has {most} {words}")
+        self._held[key] = count + 1
+        is_held = True
 
         def leave() -> None:
-            nonlocal left
-            if not left:
-                left = True
-                self._watchers[key] -= 1
-                if not self._watchers[key]:
-                    del self._watchers[key]
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                self._held[key] -= 1
+                if not self._held[key]:
+                    del self._held[key]
 
         return leave
 

@@ -128,6 +128,20 @@ class Verbs:
         """Ends what goes on beside the calls."""
         await self._rosters.close()
 
+    @contextlib.contextmanager
+    def under_way(self, caller: Caller, *, is_stop: bool) -> Iterator[None]:
+        """A call that is no stream, while it is answered. Raises QuotaExceeded."""
+        with self._bounded(caller):
+            left = self._quotas.call(caller, is_stop=is_stop)
+        try:
+            yield
+        finally:
+            left()
+
+    def ended_unread(self, caller: Caller, run_id: str) -> None:
+        """A stream was ended because its reader took nothing; operators are told."""
+        self._audit.record("quota.refused", "max_unread", caller, run_id=run_id, detail="stream")
+
     # --- starting
 
     async def turn(self, caller: Caller) -> Turn:

@@ -45,6 +45,7 @@ MAX_PAGE_BYTES = 3 * 1024 * 1024
 
 _SMALL_PAGE = 32
 """Runs that are no large answer, whatever their labels."""
+_STOPS = ("CancelRun", "CancelRuns")
 _DATA = 256 * 1024
 """What is reckoned for a run's data, which nobody counts."""
 
@@ -84,7 +85,7 @@ class Answering:
         self._encoder = encoder
         self._max_input_bytes = max_input_bytes
         self._parts = parts
-        self.unary: Mapping[str, Unary] = {
+        unary: dict[str, Unary] = {
             "StartRun": self._start_run,
             "WaitRun": self._wait_run,
             "GetRun": self._get_run,
@@ -96,11 +97,18 @@ class Answering:
             "ListRunnables": self._list_runnables,
             "CreateRunToken": self._create_run_token,
         }
+        self.unary: Mapping[str, Unary] = {
+            name: partial(self._counted, rpc, name in _STOPS) for name, rpc in unary.items()
+        }
         """By their names in the service."""
         self.streams: Mapping[str, Opening] = {"Run": self._run, "WatchRun": self._watch_run}
         """Likewise."""
         self.lists: Mapping[str, ListOpening] = {"WatchRuns": self._watch_runs}
         """Likewise."""
+
+    async def _counted(self, rpc: Unary, is_stop: bool, call: Call, data: bytes) -> bytes:
+        with self._verbs.under_way(call.caller, is_stop=is_stop):
+            return await rpc(call, data)
 
     # --- streams
 

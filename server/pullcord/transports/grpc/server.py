@@ -4,6 +4,7 @@ It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,12 @@ class GrpcOptions:
     """A connection without a call is closed after so long."""
     handshake: float = 10.0
     """A connection that has not become one of HTTP/2 after so long is closed."""
+    max_connections: int = _NO_LIMIT
+    """Of each address. More are closed at once."""
+    max_header_bytes: int = 16 * 1024
+    """Metadata of a call. More: RESOURCE_EXHAUSTED by gRPC itself."""
+    max_unread: float | None = None
+    """A stream whose reader takes nothing for so long is ended; None: it never is."""
 
 
 class GrpcServer:
@@ -49,7 +56,7 @@ class GrpcServer:
     def __init__(self, front: Front, options: GrpcOptions) -> None:
         self._front = front
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        self._server.add_generic_rpc_handlers([RunService(front).handler()])
+        self._server.add_generic_rpc_handlers([RunService(front, options.max_unread).handler()])
         self._health = Health(front.callers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -97,6 +104,16 @@ class GrpcServer:
             await self._health.set(name, status.SERVING if is_serving else status.NOT_SERVING)
 
 
+def most_connections() -> int:
+    """How many connections leave as many files for the rest of the process."""
+    if sys.platform == "win32":
+        return _NO_LIMIT
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _NO_LIMIT if soft == resource.RLIM_INFINITY else max(1, soft // 2)
+
+
 def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:
     yield "grpc.so_reuseport", int(options.reuse_port)
     yield "grpc.max_receive_message_length", options.max_message_bytes
@@ -105,6 +122,10 @@ def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:
     yield "grpc.server.max_pending_requests", _NO_LIMIT
     yield "grpc.server.max_pending_requests_hard_limit", _NO_LIMIT
     yield "grpc.max_concurrent_streams", options.max_streams
+    yield "grpc.max_allowed_incoming_connections", options.max_connections
+    # Between the two the core would refuse some calls and not others.
+    yield "grpc.max_metadata_size", options.max_header_bytes
+    yield "grpc.absolute_max_metadata_size", options.max_header_bytes
     yield "grpc.max_connection_idle_ms", int(options.max_idle * 1000)
     yield "grpc.server_handshake_timeout_ms", int(options.handshake * 1000)
     # A client that dies without a word is noticed within keepalive + keepalive_timeout.

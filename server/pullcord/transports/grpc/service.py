@@ -17,7 +17,7 @@ from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.calls import Context, incoming
 from pullcord.transports.grpc.outgoing import PATIENCE, Outgoing
-from pullcord.transports.grpc.streams import send
+from pullcord.transports.grpc.streams import patient, send
 from pullcord.wire.errors import to_status
 
 T = TypeVar("T")
@@ -48,8 +48,10 @@ class _Call:
 class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, max_unread: float | None = None) -> None:
+        """A stream whose reader takes nothing for `max_unread` seconds is ended."""
         self._front = front
+        self._max_unread = max_unread
         self._outgoing = Outgoing()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -108,7 +110,9 @@ class RunService:
         following = await rpc(_Call(caller, context, self._outgoing), data)
         if (check := self._front.callers.still(arrived, caller)) is not None:
             following.check_by(check)
-        await send(following, context, self._outgoing, self._front.encoder)
+        unread = partial(self._front.verbs.ended_unread, caller, following.run_id)
+        write = patient(context, self._max_unread, unread)
+        await send(following, context, self._outgoing, self._front.encoder, write)
 
     async def _list(self, rpc: ListOpening, data: bytes, context: Context) -> None:
         arrived = incoming(context)
@@ -116,9 +120,11 @@ class RunService:
         following = await rpc(_Call(caller, context, self._outgoing), data)
         if (check := self._front.callers.still(arrived, caller)) is not None:
             following.check_by(check)
+        unread = partial(self._front.verbs.ended_unread, caller, "")
+        write = patient(context, self._max_unread, unread)
         try:
             while True:
-                await context.write(notice_bytes(await following.next()))
+                await write(notice_bytes(await following.next()))
         except grpc.aio.InternalError as error:
             raise asyncio.CancelledError from error
         finally:
