@@ -430,6 +430,9 @@ def test_immediate_goes_through_everything(client: RunClient, kind: str, where: 
     assert isinstance(end.payload, RunCancelled)
     assert (end.payload.output, end.payload.abandoned) == ("to work", False)
     assert end.payload.stage in (StopStage.INTERRUPT, StopStage.KILL)  # 25 ms may not be enough
-    killed = end.payload.stage is StopStage.KILL
-    state = ToolCallState.UNKNOWN if killed else ToolCallState.INTERRUPTED
-    assert [c.state for c in end.payload.tool_calls] == [state] * (where == "deaf-tool")
+    states = [ToolCallState.INTERRUPTED]
+    if end.payload.stage is StopStage.KILL:  # it came before the tool's end was heard of, or after
+        states.append(ToolCallState.UNKNOWN)
+    calls = end.payload.tool_calls
+    assert len(calls) == (where == "deaf-tool")
+    assert all(call.state in states for call in calls)
