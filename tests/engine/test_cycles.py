@@ -1,5 +1,6 @@
 """Ended runs are freed at once, and not when somebody looks for garbage."""
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,12 @@ def waits_too(ctx: RunContext) -> Iterator[str]:
     ctx.cancel_token.wait(600)
 
 
+@runnable(id="waits")
+async def waits(ctx: RunContext) -> Any:
+    yield "said"
+    await asyncio.sleep(600)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     clock = ThreadClock()
@@ -89,7 +96,7 @@ def test_an_ended_run_is_no_garbage(engine: Engine, code: Any, session: str) -> 
     assert events(engine)[-1].is_terminal
 
 
-@pytest.mark.parametrize("code", [waits_too], ids=lambda c: c.id)
+@pytest.mark.parametrize("code", [waits, waits_too], ids=lambda c: c.id)
 def test_a_stopped_run_is_no_garbage(engine: Engine, code: Any) -> None:
     """Nor its timers, nor what interrupted its code; one that waited behind it neither."""
     before = live_runs()

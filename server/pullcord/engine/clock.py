@@ -79,6 +79,7 @@ class ThreadClock:
         entry = _Entry(time.monotonic() + delay, callback)
         with self._condition:
             if self._closed:
+                entry.cancel()
                 return entry
             heapq.heappush(self._heap, (entry.when, next(self._ids), entry))
             if self._thread is None:
@@ -123,11 +124,13 @@ class ThreadClock:
                     self._condition.wait(wait)
                 if self._closed:
                     return
-                callback = heapq.heappop(self._heap)[2].callback
+                entry = heapq.heappop(self._heap)[2]
+            callback = entry.callback
             if callback is None:
                 continue
+            entry.cancel()  # who keeps a timer that has fired does not keep what it called
             try:
                 callback()
             except Exception:
                 _log.exception("a timer's callback raised; the other timers go on")
-            del callback  # or this thread, waiting, would keep the last run alive
+            del entry, callback  # or this thread, waiting, would keep the last run alive

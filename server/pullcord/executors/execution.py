@@ -237,7 +237,7 @@ class TaskExecution:
 
     def _start(self, began: Began | None) -> None:
         if began is None:
-            self._over = True
+            self._end()
             self._release()
             return
         assert self._loop is not None
@@ -267,11 +267,14 @@ class TaskExecution:
         self._task = None
         self._settle(None if error is None else _failure(self.side, error))
 
-    def _settle(self, failure: Failure | None) -> None:
+    def _end(self) -> None:
         self._over = True
         self.side.on_told = _nothing  # or both would live until somebody looks for garbage
         if self._look is not None:
             self._look.cancel()
+
+    def _settle(self, failure: Failure | None) -> None:
+        self._end()
         self._leftovers.settle(self._release, partial(self._port.ended, failure))
 
     def _release(self) -> None:
