@@ -109,7 +109,7 @@ def test_half_an_emoji_goes_back_as_none_however_it_was_written() -> None:
     assert sent_arguments(whole) == whole
 
 
-@pytest.mark.parametrize("name", ["", None, "no such tool!", "functions.weather:0", "é" * 100, 7])
+@pytest.mark.parametrize("name", ["", None, "no such tool!", "functions.wind:0", "é" * 100, 7])
 async def test_names_go_back_as_names(server: MisbehavingServer, name: Any) -> None:
     """A call of a tool that cannot be is told as wrong to the model, and no provider refuses it."""
     output = await run(server, calls(piece(index=0, id="a", name=name, arguments=ROME)))
@@ -236,6 +236,19 @@ async def test_a_message_that_a_filter_withheld_is_not_shown_again(
         output = await agent.arun("?", session_id="withheld")
         assert (output.status, output.content) == (RunStatus.completed, "fine")
     assert "is not shown again" in str(server.requests[-1].body)
+
+
+async def test_a_message_that_was_too_long_is_not_shown_again(server: MisbehavingServer) -> None:
+    """A context that a turn has exceeded is free again for the next one."""
+    full = Reply(400, {"error": {"message": "too long", "code": "context_length_exceeded"}})
+    server.script = lambda body, _: [full] if len(str(body)) > 50_000 else says("fine")
+    agent = Agent(name="l", model=made(server))
+    for parts in ([], [Part("x" * 60_000)]):  # by its input, and by a part
+        text = "x" * 60_000 if not parts else "and this?"
+        failed = await agent.arun(text, parts=parts, session_id="long")
+        assert (failed.status, "too long" in failed.error) == (RunStatus.error, True)
+    output = await agent.arun("?", session_id="long")
+    assert (output.status, output.content) == (RunStatus.completed, "fine")
 
 
 # --- however a tool ends

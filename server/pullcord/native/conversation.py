@@ -30,6 +30,8 @@ _NO_INPUT = "[no input]"
 """Many providers take no empty message."""
 
 
+_LONG = 10_000
+"""Characters of an input with which the model failed that are shown again: it may be too long."""
 _WITHHELD = "[this message was withheld by a filter, and is not shown again]"
 """A filter that refused it once would refuse every later turn that shows it again."""
 
@@ -61,7 +63,7 @@ def conversation(system: str, history: Iterable[Run], given: Given) -> list[Mess
     system = "\n\n".join(filter(None, (system, *told)))
     messages: list[Message] = [SystemMessage(system)] if system else []
     for run in history:
-        messages.append(_user((_WITHHELD if _is_withheld(run) else run.input,), run.parts))
+        messages.append(_user((_asked(run),), run.parts))
         messages.append(AssistantMessage(_answer(run)))
     messages += [_brought(m) for m in given.messages if m.role is not Role.SYSTEM]
     data = canonical(given.data) if given.data and not _is_said(given) else ""
@@ -100,24 +102,34 @@ def _with_files(history: Sequence[Run], takes: Takes) -> list[Run]:
     failed = max(failures, default=-1)
     return [
         replace(
-            run, parts=tuple(_shown_again(run, part, number, failed, takes) for part in run.parts)
+            run, parts=tuple(_shown_again(run, part, number > failed, takes) for part in run.parts)
         )
         for number, run in enumerate(history)
     ]
 
 
 def _is_failure(run: Run) -> bool:
-    is_refused = run.error is not None and run.error.type == ModelError.__name__
-    return (is_refused or _is_withheld(run)) and not run.output
+    is_failure = run.error is not None and run.error.type == ModelError.__name__
+    return _is_withheld(run) or (is_failure and not run.output)
+
+
+def _asked(run: Run) -> str:
+    """The input of an earlier turn, or as much of it as makes no later turn fail."""
+    if _is_withheld(run):
+        return _WITHHELD
+    if _is_failure(run) and len(run.input) > _LONG:
+        missing = len(run.input) - _LONG
+        return f"{run.input[:_LONG]}\n[{missing} more characters are not shown again]"
+    return run.input
 
 
 def _is_withheld(run: Run) -> bool:
     return run.error is not None and run.error.type == AnswerWithheld.__name__
 
 
-def _shown_again(run: Run, part: Part, number: int, failed: int, takes: Takes) -> Part:
-    is_known = number != failed if part.text is not None else number > failed
-    if is_known and not _is_withheld(run) and not takes.violations([part], (), ""):
+def _shown_again(run: Run, part: Part, is_recent: bool, takes: Takes) -> Part:
+    is_known = not _is_failure(run) if part.text is not None else is_recent
+    if is_known and not takes.violations([part], (), ""):
         return part
     return Part(media_type=part.kind, name=part.name)
 
