@@ -100,7 +100,33 @@ def test_the_last_message_may_be_the_turn() -> None:
     Agent(model=model).run(messages=[Message.of("user", "hello")])
     assert told(model) == [UserMessage("hello")]
     Agent(model=model).run(messages=[Message.of("assistant", "hello")])
-    assert told(model) == [AssistantMessage("hello"), UserMessage("[no input]")]
+    turn = UserMessage("[no input]")
+    assert told(model) == [turn, AssistantMessage("hello"), turn]
+
+
+def test_turns_of_the_two_sides_alternate() -> None:
+    """Strict templates, as of Mistral and Gemma, take neither two turns of one side nor an answer
+    at first."""
+    model = Hears()
+    Agent(model=model, instructions="Be brief.").run(
+        "And this?",
+        parts=[Part("Or that?")],
+        messages=[
+            Message.of("assistant", "Hello."),
+            Message.of("assistant", "Ask me."),
+            Message.of("user", "Look", IMAGE),
+            Message.of("tool", "21 °C", name="weather"),
+            Message.of("user", IMAGE),
+        ],
+    )
+    weather = Part("[the tool weather answered]\n21 °C")
+    asked = Part("And this?\n\nOr that?")
+    assert told(model) == [
+        SystemMessage("Be brief."),
+        UserMessage("[no input]"),
+        AssistantMessage("Hello.\n\nAsk me."),
+        UserMessage("", (Part("Look"), IMAGE, weather, IMAGE, asked)),
+    ]
 
 
 def test_the_caller_s_history_stands_in_place_of_the_session_s() -> None:
@@ -109,7 +135,7 @@ def test_the_caller_s_history_stands_in_place_of_the_session_s() -> None:
     agent = Agent(model=model, id="in-place")
     agent.run("one", session_id="in-place")
     agent.run("two", session_id="in-place", messages=[Message.of("user", "zero")])
-    assert told(model) == [UserMessage("zero"), UserMessage("two")]
+    assert told(model) == [UserMessage("zero\n\ntwo")]
     agent.run("three", session_id="in-place")
     assert [m.text for m in told(model)] == ["one", "hi", "two", "hi", "three"]
 

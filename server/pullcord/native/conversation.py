@@ -69,9 +69,36 @@ def conversation(system: str, history: Iterable[Run], given: Given) -> list[Mess
     data = canonical(given.data) if given.data and not _is_said(given) else ""
     says_nothing = not (given.input or data or given.parts)
     if says_nothing and messages and isinstance(messages[-1], UserMessage):
-        return messages  # the last message that was brought is the turn
+        return _alternating(messages)  # the last message that was brought is the turn
     messages.append(_user((given.input, data), given.parts))
-    return messages
+    return _alternating(messages)
+
+
+def _alternating(messages: Iterable[Message]) -> list[Message]:
+    """The same with a user's turn first, and no two turns of one side behind each other.
+
+    Many servers' templates take nothing else, such as those of Mistral and Gemma.
+    """
+    made: list[Message] = []
+    for message in messages:
+        match made[-1] if made else None, message:
+            case UserMessage() as before, UserMessage() as after:
+                made[-1] = _together(before, after)
+            case AssistantMessage(before_text), AssistantMessage(text):
+                made[-1] = AssistantMessage(f"{before_text}\n\n{text}")
+            case None | SystemMessage(), AssistantMessage():
+                made += UserMessage(_NO_INPUT), message
+            case _:
+                made.append(message)
+    return made
+
+
+def _together(before: UserMessage, after: UserMessage) -> UserMessage:
+    if not before.parts:
+        text = "\n\n".join(filter(None, (before.text, after.text)))
+        return UserMessage(text, after.parts)
+    said = (Part(after.text),) if after.text else ()
+    return UserMessage(before.text, (*before.parts, *said, *after.parts))
 
 
 def _is_said(given: Given) -> bool:
