@@ -107,8 +107,8 @@ def test_answers_that_nobody_takes_are_held_within_a_bound(
     seen: set[Any] = set()
     room = outgoing.Outgoing.room
 
-    async def watched(self: Any, peer: str, size: int, patience: float | None = None) -> None:
-        await room(self, peer, size, patience)
+    async def watched(self: Any, peer: str, size: int, *more: Any) -> None:
+        await room(self, peer, size, *more)
         seen.add(self)
         held.append(self._connections[peer].unread)
 
