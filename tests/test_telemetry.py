@@ -1,5 +1,6 @@
 """What operators read and count, from a server that a client calls."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -19,9 +20,12 @@ import pytest
 import structlog
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from pullcord import RunContext, RunServer, runnable, telemetry
+from pullcord import RunContext, RunServer, runnable, store_telemetry, telemetry
 from pullcord.lines import LineWriter
+from pullcord.run.errors import StoreUnavailable
+from pullcord.stores.sqlite import SqliteStore
 from pullcord.telemetry import Telemetry, configure_logging
+from pullcord.testing import HookedStore
 
 from tests.steady import PATIENCE
 from tests.transports.harness import Served, Signal, kind_of, make_settings, refusal, seconds, until
@@ -504,3 +508,57 @@ def test_no_address_of_a_provider_is_logged(lines: Lines) -> None:
     for name in ("httpx", "httpx2", "httpcore.http11"):
         logging.getLogger(name).info("HTTP Request: POST https://models.example/?key=%s", "s3cret")
     assert lines.getvalue() == ""
+
+
+def test_a_store_is_measured_and_so_is_what_waits_for_it(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """How long each verb takes and how much comes at once; while the store fails, that it does, and
+    what waits since when; and once it answers again, nothing waits."""
+    meter = counted.provider.get_meter("test")
+    monkeypatch.setattr(store_telemetry.metrics, "get_meter", lambda name: meter)
+    begun, stores = Signal(), []
+
+    @runnable
+    async def says(ctx: RunContext):
+        begun.set()
+        while True:
+            ctx.write("x" * 100)
+            await asyncio.sleep(0.001)
+
+    def store(clock: Any, options: Any) -> HookedStore:
+        stores.append(HookedStore(SqliteStore(clock, options, tmp_path / "runs.db")))
+        return stores[0]
+
+    def gauge(name: str) -> float:
+        (((_, point)),) = counted.points(f"pullcord.store.{name}")
+        return point.value  # type: ignore[no-any-return]  # of the SDK
+
+    def away(verb: str) -> None:
+        if verb == "write":
+            raise StoreUnavailable
+
+    served = Served(
+        RunServer([echo, says], settings=make_settings(), observer=counted.telemetry, store=store)
+    )
+    try:
+        served.run("echo").end()
+        stream = served.run("says", run_id="r")
+        begun.wait()
+        until(lambda: gauge("up") == 1 and counted.sums("pullcord.store.records")[()] > 0)
+        stores[0].before = away
+        until(lambda: gauge("up") == 0 and gauge("backlog") > 1000 and gauge("backlog.age") > 0)
+        assert counted.sums("pullcord.store.failures", "verb")[("write",)] > 0
+        stores[0].before = lambda verb: None
+        until(lambda: gauge("up") == 1)
+        served.cancel("r", wait=seconds(30))
+        stream.end()
+        until(lambda: gauge("backlog") == gauge("held") == gauge("backlog.age") == 0)
+        took = {point[0]["verb"]: point[1] for point in counted.points("pullcord.store.duration")}
+        assert {"admit", "write", "finish", "request_stop"} <= set(took)
+        assert took["finish"].count == 2
+        batches = {point[0]["verb"]: point[1] for point in counted.points("pullcord.store.batch")}
+        assert batches["finish"].sum == 2
+        assert counted.sums("pullcord.store.swept") == {(): 0}
+    finally:
+        served.close()

@@ -27,6 +27,7 @@ from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
 from pullcord.service.access import Policy
 from pullcord.settings import Settings, overridden, read_settings
+from pullcord.store_telemetry import measured, observe_backlog
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.opening import MEMORY, open_default, open_store
 from pullcord.telemetry import Telemetry
@@ -416,6 +417,8 @@ class Parts:
         self._make(opened.store)
 
     def _make(self, store: RunStore) -> None:
+        if store.durable:
+            store = measured(store)
         self._engine = Engine(
             options=self._options,
             clock=self._clock,
@@ -423,6 +426,8 @@ class Parts:
             observer=self._observer,
             executor=self._executor,
         )
+        if store.durable:
+            observe_backlog(self._engine)
 
 
 class _Background:

@@ -67,6 +67,18 @@ class Remains:
     """Timers that will fire; one of them is the store's, while it keeps anything that expires."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a durable store does not have yet."""
+
+    nbytes: int
+    """Of live runs' events, roughly."""
+    age: float
+    """Seconds since the oldest of them was made."""
+    ended: int
+    """Ended runs."""
+
+
 class Engine:
     """Runs of one process. Close it; closing cancels what is left, cause SHUTDOWN."""
 
@@ -344,6 +356,17 @@ class Engine:
         except StoreUnavailable:
             return False
         return not self._journal.is_away
+
+    @property
+    def store_is_up(self) -> bool:
+        """Whether the store took what it was last brought. Never waits."""
+        return self._journal is None or not self._journal.is_away
+
+    def backlog(self) -> Backlog:
+        """What the store does not have yet."""
+        nbytes, oldest = (0, 0.0) if self._journal is None else self._journal.backlog()
+        age = max(0.0, self._clock.time() - oldest) if oldest else 0.0
+        return Backlog(nbytes, age, self._admission.completer.held)
 
     # --- the end of the process
 

@@ -163,6 +163,14 @@ class Journal:
         book = self._books.get(live.key)
         return book is not None and book.opens is None and book.after == sequence
 
+    def backlog(self) -> tuple[int, float]:
+        """The bytes of live runs' events that the store does not have, roughly, and when the oldest
+        of them was made, in seconds since the epoch; 0: there is none."""
+        with self._lock:
+            books = list(self._books.values())
+        waiting = [book.live.log.waiting(book.after) for book in books if not book.ended]
+        return sum(n for n, _ in waiting), min((first for _, first in waiting if first), default=0)
+
     def close(self) -> None:
         """Asks the store for nothing more."""
         self._closed.set()

@@ -203,6 +203,11 @@ class RunStore(Protocol):
     durable: bool
 
     @property
+    def swept(self) -> int:
+        """Rows that were deleted since the store was opened, because they had expired or were more
+        than the bounds."""
+
+    @property
     def sharing(self) -> Sharing | None:
         """What processes that share the store can ask it besides; None: there is only one."""
 

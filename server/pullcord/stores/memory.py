@@ -96,6 +96,7 @@ class MemoryStore:
         self._early: Counter[str] = Counter()  # tombstones, by tenant
         self._spent: dict[int, dict[str, tuple[int, float]]] = {}  # by hour and tenant
         self._timer: Timer | None = None
+        self.swept = 0
         self._due = 0.0  # when it fires, on the monotonic scale
 
     # --- one transaction each
@@ -357,6 +358,7 @@ class MemoryStore:
         forgotten = []
         while self._ended and (len(self._ended) > max_runs or self._bytes > max_bytes):
             forgotten.append(self._forget(next(iter(self._ended))))
+        self.swept += len(forgotten)
         return forgotten
 
     def _forget(self, key: Key) -> _Ended:
@@ -385,6 +387,8 @@ class MemoryStore:
                 if key is None or self._find_tombstone(key) is not None:
                     break
                 self._unbury(key)
+                self.swept += 1
+            self.swept += len(forgotten)
             self._arm()
         del forgotten  # logs are freed after the lock is released
 

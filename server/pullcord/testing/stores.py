@@ -46,6 +46,7 @@ class HookedStore:
         self.blocking = within.blocking if blocking is None else blocking
         self.durable = within.durable if durable is None else durable
         self.sharing = within.sharing
+        self.swept = within.swept
         self.before: Hook = _nothing
         self.after: Hook = _nothing
 

@@ -251,6 +251,14 @@ class EventLog:
             content = self._kept.content()
             return found, content[: len(content) - after]
 
+    def waiting(self, sequence: int) -> tuple[int, float]:
+        """The bytes that the kept records after an event take, and when the first of them was made;
+        0: there is none."""
+        with self._lock:
+            self._seal()
+            records = self._kept.records[self._kept.after(sequence) :]
+            return sum(r.nbytes for r in records), records[0].create_time if records else 0.0
+
     def records(self, after_sequence: int = 0) -> list[Record]:
         """The kept records after an event, unmerged; of a closed log, the terminal one too."""
         with self._lock:

@@ -114,6 +114,7 @@ class PostgresStore:
         self._listening = Listening(listens.named(address.name), self._hear)
         self._sharing = Sharing(self._core, self._listening, self._loop.soon)
         self._ear: Ear | None = None
+        self.swept = 0
         self._membership.on_fenced = self._fenced
         self._membership.on_unfenced = self._unfenced
         self._timeline = Timeline(self._core, self._beats, self._forgotten)
@@ -161,7 +162,7 @@ class PostgresStore:
         while True:
             await asyncio.sleep(_SWEEP * random.uniform(0.5, 1.5))
             try:
-                await sweep(self._core)
+                self.swept += await sweep(self._core)
             except StoreUnavailable as error:
                 _log.warning("%s", error)
             except Exception:
@@ -301,7 +302,9 @@ class PostgresStore:
 
     def sweep(self) -> int:
         """Deletes what has expired now, instead of a little later; how many runs that were."""
-        return self._loop.call(sweep(self._core), 60.0)
+        swept = self._loop.call(sweep(self._core), 60.0)
+        self.swept += swept
+        return swept
 
     def close(self) -> None:
         """Leaves: what this process still executes is lost to the others at once."""

@@ -97,6 +97,11 @@ class SqliteStore:
         self._reading = Reading(clock, self._rows, self._readers)
         self._sweep.begin(self._writer)
 
+    @property
+    def swept(self) -> int:
+        """Rows that the sweep has deleted."""
+        return self._sweep.swept
+
     # --- live runs
 
     def admit(

@@ -35,6 +35,8 @@ class Sweep:
         self._due = 0.0
         self._last = float("-inf")
         self._sweeping = False
+        self.swept = 0
+        """Rows that were deleted."""
 
     def begin(self, writer: Writer) -> None:
         """Looks what has expired while nobody had the file."""
@@ -104,6 +106,7 @@ class Sweep:
             if left <= 0:
                 break
             db.execute("delete from run where id = ?", (run,))
+            self.swept += 1
             if counted:
                 self._on_gone(1, nbytes)
         if rows:
