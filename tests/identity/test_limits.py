@@ -117,6 +117,7 @@ def test_answers_that_nobody_takes_are_held_within_a_bound(
         end(served, "ann", "big", "r")
         request = v1.GetRunRequest(run_id="r").SerializeToString()
         calls = b"".join(call(2 * n + 1, "GetRun", "ann", request) for n in range(300))
+        held.clear()
         before = tasks(served)
         with connected(served.address, 1, NO_WINDOW + calls) as (client,):
             answer_pings(client)
