@@ -184,6 +184,7 @@ BOOK = '{"title": "T", "pages": 7, "authors": []}'
         f"Here it is:\n\n```\n{BOOK}\n```\nEnjoy!",
         f"~~~JSON\r\n{BOOK}\r\n~~~",
         f"```json {BOOK} ```",
+        f"```application/json\n{BOOK}\n```",
         f"\ufeff{BOOK}",
         f"```json\n{BOOK}",
         f'```json\n{{"title": "a draft"}}\n```\nBetter:\n```json\n{BOOK}\n```',

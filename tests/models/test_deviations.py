@@ -27,7 +27,7 @@ from tests.models import (
 )
 from tests.models.deviations import Fails, Means, Row
 from tests.models.kinds import KINDS, model_of
-from tests.models.misbehaving import COMMENTS, MisbehavingServer
+from tests.models.misbehaving import COMMENTS, MisbehavingServer, Piece
 
 SCHEMA = {"type": "object", "properties": {}}
 ASK = ModelRequest(
@@ -101,6 +101,24 @@ def check(said: list[ModelChunk], means: Means) -> None:
         assert [chunk.data for chunk in said if isinstance(chunk, Kept)] == [means.kept]
     if means.extra is not None:
         assert calls[0].extra == means.extra
+
+
+SAYS_NOTHING: dict[str, Piece] = {
+    "chat": chat_deviations.piece(index=0, arguments=""),
+    "responses": responses_deviations.pieces(""),
+    "claude": claude_deviations.delta(0, type="input_json_delta", partial_json=""),
+    "gemini": gemini_deviations.said(gemini_deviations.text("")),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_empty_pieces_are_silence(server: MisbehavingServer, name: str) -> None:
+    """A model that says nothing is given up, though it goes on saying it."""
+    server.script = lambda body, number: [SAYS_NOTHING[name], 0.02] * 500
+    model = model_of(name, server, timeout=0.2, max_retries=0)
+    with pytest.raises(ModelError, match="in time"):
+        await everything(model, [])
+    await model.aclose()
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -16,8 +16,8 @@ from pullcord.run.finish import FinishReason
 
 OutputSchema = type[BaseModel]
 
-_FENCE = re.compile(r"(?s)(?:```|~~~)[ \t]*\w*\s*(.*?)\s*(?:```|~~~|\Z)")
-_FROM_FIRST_TO_LAST = re.compile(r"(?s)(?:```|~~~)[ \t]*\w*\s*(.*)\s*(?:```|~~~)")
+_FENCE = re.compile(r"(?s)(?:```|~~~)[ \t]*[\w/.+-]*\s*(.*?)\s*(?:```|~~~|\Z)")
+_FROM_FIRST_TO_LAST = re.compile(r"(?s)(?:```|~~~)[ \t]*[\w/.+-]*\s*(.*)\s*(?:```|~~~)")
 """Markdown fences: each of them, whose end may be missing, and one that has some within it."""
 
 

@@ -137,7 +137,7 @@ class ClaudeAnswer(Answer):
         yield from self._say(place, Kind.REASONING, "thinking", block.get("thinking"))
 
     def _delta(self, index: int | None, delta: Mapping[str, Any]) -> Iterator[ModelChunk]:
-        self.progress += 1
+        self.progress += any(value for key, value in delta.items() if key != "type")
         if delta.get("partial_json") is not None:
             place = self._place(index, "tool_use")
             if self._blocks[place].get("is_call"):  # and not a tool of the provider's own

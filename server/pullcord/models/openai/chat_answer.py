@@ -188,12 +188,14 @@ class ChatAnswer(Answer):
             extra["function"] = inner
         if (kind := values.name(piece.get("type"))) not in ("", "function"):
             extra["type"] = kind  # such as Moonshot's builtin_function
-        self.progress += 1
+        name = values.name(function.get("name"))
+        arguments = values.arguments(function.get("arguments"))
+        self.progress += bool(name or arguments)
         self._calls.add(
             index=values.index(piece.get("index")),
             id=values.name(piece.get("id")),
-            name=values.name(function.get("name")),
-            arguments=values.arguments(function.get("arguments")),
+            name=name,
+            arguments=arguments,
             extra=extra,
         )
 

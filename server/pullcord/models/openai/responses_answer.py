@@ -225,12 +225,13 @@ class ResponsesAnswer(Answer):
 
     def _arguments(self, type_: str, frame: Mapping[str, Any]) -> None:
         is_whole = type_.endswith(".done")
-        self.progress += 1
+        told = frame.get("arguments" if is_whole else "delta")
+        self.progress += bool(told) or is_whole
         self._calls.add(
             index=values.index(frame.get("output_index")),
             id=self._ids.get(values.name(frame.get("item_id")), ""),
             name=values.name(frame.get("name")),
-            arguments=values.arguments(frame.get("arguments" if is_whole else "delta")),
+            arguments=values.arguments(told),
             closes=is_whole,
         )
 
