@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 from pullcord.client import RunClient
+from pullcord.run.cancel import CancelMode
 from pullcord.run.record import Run
 
 from tests.chromium import Window, browsing
@@ -41,7 +42,7 @@ class Desk:
         """Ends what tests have left, so that the next one sees none of it at work."""
         for run in list(self.client.list()):
             if not run.state.is_terminal:
-                self.client.cancel(run.run_id, wait=10)
+                self.client.cancel(run.run_id, mode=CancelMode.IMMEDIATE, wait=10)
 
 
 @pytest.fixture(scope="module")

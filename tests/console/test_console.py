@@ -199,7 +199,7 @@ def test_keys_alone(page: Page, desk: Desk) -> None:
     keys.press("j")
     expect(page.locator(f'[data-run="{run.run_id}"] a')).to_be_focused()
     keys.press("Enter")
-    expect(page.locator(".head h2")).to_have_text("agents/play")
+    expect(page.locator(".head h1")).to_have_text("agents/play")
     keys.press("s")
     expect(page.locator(".head .state")).to_have_text("Stopping")
     keys.press("Shift+S")

@@ -13,10 +13,10 @@ export function Bar(): VNode {
   const count = waiting.value;
   return (
     <header class="bar">
-      <h1>
+      <p class="brand">
         <Cord />
-        Pullcord
-      </h1>
+        <span>Pullcord</span>
+      </p>
       <LineState />
       <span class="space" />
       {count > 0 && (

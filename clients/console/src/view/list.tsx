@@ -37,9 +37,9 @@ import { StopButton } from "./stop.js";
 export function List(): VNode {
   return (
     <section class="list" aria-labelledby="list-title">
-      <h2 id="list-title" class="unseen">
+      <h1 id="list-title" class="unseen">
         Runs
-      </h2>
+      </h1>
       <Filter />
       <div
         class="rows"

@@ -53,7 +53,7 @@ function Ask({ question, opened }: { question: Question; opened: View }): VNode 
         void send(question, opened);
       }}
     >
-      <h3>{who ? `${who} waits for your decision` : "It waits for your decision"}</h3>
+      <h2>{who ? `${who} waits for your decision` : "It waits for your decision"}</h2>
       {words && <p>{words}</p>}
       {calls.map((call) => (
         <Call key={call.toolCallId} id={idOf(question, call)} call={call} />

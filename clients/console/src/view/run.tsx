@@ -84,7 +84,7 @@ function Head(it: Seen): VNode {
     <header class="head">
       <div class="what">
         <Back />
-        <h2>{run.runnable}</h2>
+        <h1>{run.runnable}</h1>
         <State stand={standOf(state)} />
         <Elapsed {...it} />
         <Reached {...it} />

@@ -15,7 +15,7 @@ export function Tree(it: Seen): VNode | null {
   const to = Math.max(endMs ?? now.value, from + 1);
   return (
     <section class="tree" aria-label="Steps">
-      <h3>Steps</h3>
+      <h2>Steps</h2>
       <ul>
         {opened.branches.map((branch) => (
           <Line key={branch.key} branch={branch} from={from} to={to} beat={it.beat} />
