@@ -1,7 +1,8 @@
 """Replicas that are killed, frozen and cut off from a PostgreSQL that fares no better, under load;
 and what must hold when it is over.
 
-One seed makes one order of operations and faults; the machine's timing is its own.
+One seed makes one order of operations and faults; the machine's timing is its own. The replicas'
+clocks are ten seconds apart.
 """
 
 import asyncio
@@ -44,9 +45,13 @@ class Shown:
 class Replica:
     """One process."""
 
-    def __init__(self, url: str, begun: Path) -> None:
+    def __init__(self, url: str, begun: Path, skew: float) -> None:
+        """Its clock is wrong by `skew` seconds."""
         self.address = f"127.0.0.1:{_free_port()}"
-        self._command = [sys.executable, "-m", "tests.chaos.replica", url, self.address, str(begun)]
+        self._command = [
+            *(sys.executable, "-m", "tests.chaos.replica"),
+            *(url, self.address, str(begun), str(skew)),
+        ]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `close`
         self.start()
 
@@ -97,7 +102,8 @@ class Chaos:
 
     async def play(self) -> None:
         """All of it."""
-        self._replicas = [Replica(self._postgres.url(), self._begun) for _ in range(3)]
+        url = self._postgres.url()
+        self._replicas = [Replica(url, self._begun, skew) for skew in (-5.0, 0.0, 5.0)]
         try:
             await self._until_all_serve()
             load = [asyncio.create_task(self._load(n)) for n in range(3)]

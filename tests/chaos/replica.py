@@ -1,12 +1,19 @@
 """One replica of the chaos test, in a process of its own.
 
-`python -m tests.chaos.replica URL ADDRESS FILE`. Its leases are short, and each run that begins
-leaves a line in the file.
+`python -m tests.chaos.replica URL ADDRESS FILE SECONDS`. Its clock is wrong by so many seconds, its
+leases are short, and each run that begins leaves a line in the file.
 """
+
+# The clock is set before anybody has taken a look at it
+import sys
+import time
+
+if __name__ == "__main__":
+    _right = time.time
+    time.time = lambda: _right() + float(sys.argv[4])
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -34,7 +41,7 @@ def _weaken() -> None:
     reaping.left_of = without_reserve  # type: ignore[assignment]
 
 
-def main(url: str, address: str, begun: str) -> None:
+def main(url: str, address: str, begun: str, skew: str) -> None:
     """Serves until it is stopped, or killed."""
 
     @runnable(id="talk")
