@@ -5,12 +5,15 @@ composition root there are only arguments.
 """
 
 import dataclasses
+import difflib
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import (
     BeforeValidator,
     Field,
@@ -288,6 +291,53 @@ def read_settings(**overrides: Any) -> Settings:
     except UnreadableError as error:  # a variable of several settings that is no JSON
         field = str(error).partition('"')[2].partition('"')[0]
         raise SettingsError(f"{PREFIX}{field.upper()}: is not valid JSON") from None
+
+
+_CLIENTS = ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "CLIENT_CERT", "CLIENT_KEY")
+_OTHERS = ("PROBE", "PROBE_NAME", "WORKER", "RUN")
+_KUBERNETES = re.compile(
+    r"PULLCORD_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_\w+)?)", re.ASCII
+)
+
+
+def load_env_file(path: Path | None) -> None:
+    """Reads variables from this file, or from .env if there is one, into the environment.
+
+    By that they reach the models and the author's code, too. What is set already stays.
+
+    Raises:
+        SettingsError: the file that was named is not there.
+    """
+    if path is not None and not path.is_file():
+        raise SettingsError(f"--env-file: there is no file {path}")
+    for name, value in dotenv_values(path or ".env").items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A warning for each variable that begins like ours and is none, such as a misspelt one."""
+    fields = [name.upper() for name in Settings.model_fields]
+    known = {PREFIX + name for name in (*fields, *_CLIENTS, *_OTHERS)}
+    groups = tuple(f"{PREFIX}{name.upper()}__" for name in _GROUPS)  # refused by themselves
+    found = [
+        name
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known and not name.startswith(groups)
+    ]
+    injected = [name for name in found if _KUBERNETES.fullmatch(name)]
+    words = []
+    for name in found:
+        if name not in injected:
+            like = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            meant = f"; did you mean {like[0]}?" if like else ""
+            words.append(f"{name} is no setting, and is ignored{meant}")
+    if injected:
+        words.append(
+            f"{injected[0]} and {len(injected) - 1} more seem to be Kubernetes' own, of a service "
+            "named like this one: set enableServiceLinks: false in the pod"
+        )
+    return words
 
 
 def _line(error: "ErrorDetails") -> str:

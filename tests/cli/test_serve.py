@@ -83,8 +83,65 @@ def test_the_demo() -> None:
             story.cancel(wait=30)
         command.process.terminate()
         code, output, errors = command.end()
-    assert (code, output) == (0, f"Pullcord is serving on {address}\n")
+    first, *served, kept, hint = output.splitlines()
+    assert (code, first) == (0, f"Pullcord is serving on {address}")
+    assert served[0] == (
+        "  agents/counter           Counts, ten a second, up to the number that it is given, else"
+        " to 100."
+    )
+    assert [line.split()[0] for line in served][1:] == [
+        "agents/storyteller",
+        "teams/duo",
+        "workflows/evening-paper",
+    ]
+    assert kept == "Runs are kept in memory."
+    assert hint == f'Try: pullcord run agents/counter "hello" --address {address}'
     assert "run ended" in errors
+
+
+def test_variables_of_a_file_reach_the_authors_code(tmp_path: Path) -> None:
+    """Those of --env-file, or of .env; what is set already stays. A misspelt one is told."""
+    (tmp_path / "app.py").write_text(
+        "import os\n"
+        "from pullcord import RunServer, runnable\n"
+        "@runnable\n"
+        "def env(input: str) -> str:\n"
+        "    return str(os.environ.get(input))\n"
+        "server = RunServer([env])\n"
+    )
+    (tmp_path / "my.env").write_text("OPENAI_API_KEY=sk-1\nSET=file\nPULLCORD_LOG_JSN=1\n")
+    args = ("serve", "app:server", "--listen", "127.0.0.1:0", "--env-file", "my.env", "--json")
+    more = {"SET": "already", "PULLCORD_SERVICE_HOST": "10.0.0.1", "PULLCORD_PORT_80_TCP": "x"}
+    with Command(*args, "--drain", "1s", "--log-level", "warning", cwd=tmp_path, **more) as command:
+        told = json.loads(command.until("\n"))
+        assert told["runnables"] == ["agents/env"]
+        with RunClient(told["address"]) as client:
+            said = [
+                client.wait(client.start("agents/env", name).run_id).output
+                for name in ("OPENAI_API_KEY", "SET")
+            ]
+        command.interrupt()
+        code, _, errors = command.end()
+    assert (code, said) == (0, ["sk-1", "already"])
+    assert (
+        "PULLCORD_LOG_JSN is no setting, and is ignored; did you mean PULLCORD_LOG_JSON?" in errors
+    )
+    assert "set enableServiceLinks: false" in errors
+    assert "[info" not in errors
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--log-level", "trace"), "--log-level: must be debug, info, warning or error"),
+        (("--drain", "2d"), "--drain: Input should be less than or equal to 86400"),
+        (("--env-file", "nope"), "--env-file: there is no file nope"),
+    ],
+)
+def test_a_wrong_option_is_named(args: tuple[str, ...], words: str) -> None:
+    """And not the variable that it stands for."""
+    done = call("serve", *args)
+    assert (done.returncode, words in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("target", ["app:server", "app:make", "app:gate", "app", "app.py:server"])
@@ -289,7 +346,7 @@ def test_output_of_runs_passes_through_unchanged(tmp_path: Path) -> None:
         command.process.terminate()
         code, output, errors = command.end()
     assert code == 0
-    assert output.splitlines()[1:] == ["out" * 1000, "from a child"] * 5
+    assert output.splitlines()[4:] == ["out" * 1000, "from a child"] * 5
     lines = errors.splitlines()
     assert lines.count("err" * 1000) == lines.count("from a child") == 5
     assert sum("log" * 1000 in line for line in lines) == 5

@@ -45,7 +45,7 @@ def test_the_tree(address: str, client: RunClient) -> None:
     start = shown.index("workflows/sheet")
     assert [line[:28].rstrip() for line in shown[start + 1 : start + 6]] == [
         "├─ say         ✔ completed",
-        "├─ Both        ■ cancelled",
+        "├─ both        ■ cancelled",
         "│  ├─ spell    ✔ completed",
         "│  └─ forever  ■ cancelled",
         "└─ table       ○ not started",

@@ -1,6 +1,8 @@
 """The commands put together, and the entry point. What each command does is in its own module."""
 
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +27,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=HELP,
 )
-app.command("continue", epilog=HELP)(go_on)
+
+
+def _add(command: Callable[..., None], name: str | None = None) -> None:
+    """Its docstring is the help, each paragraph in one line: the terminal wraps it."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(name, help=text, epilog=HELP)(command)
+
+
+_add(go_on, "continue")
 for command in (serve, run, cancel, cancel_all, erase, ps, watch, get, wait, runnables):
-    app.command(epilog=HELP)(command)
+    _add(command)
 app.add_typer(store)
 
 
@@ -86,4 +97,4 @@ def _all(
 
 def main() -> None:
     """The command `pullcord`."""
-    app()
+    app(prog_name="pullcord")

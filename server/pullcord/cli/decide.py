@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pullcord.cli.exits import refusals, wrong_usage
-from pullcord.cli.options import Address, AsJson, RunId, connection
+from pullcord.cli.ids import RunId, with_run
+from pullcord.cli.options import Address, AsJson, connection
 from pullcord.cli.output import console, print_json, print_run
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
@@ -48,7 +49,7 @@ def go_on(
     if not decisions:
         raise wrong_usage("give a decision: --approve, --decline or --answer")
     with refusals(as_json), RunClient(**connection(address)) as client:
-        run = client.continue_run(run_id, decisions)
+        run = with_run(client, run_id, lambda whole: client.continue_run(whole, decisions))
     if as_json:
         print_json(run_message(run))
     else:

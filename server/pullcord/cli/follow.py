@@ -30,7 +30,7 @@ from pullcord.run import events
 from pullcord.run.cancel import CancelMode
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import Event
-from pullcord.run.record import Receipt, Run
+from pullcord.run.record import Decision, Receipt, Run
 from pullcord.run.state import RunState
 
 _TICK = 0.05
@@ -43,6 +43,7 @@ _HANDS_OVER = "delegate_to_member"
 
 Stop = Callable[[CancelMode], Awaitable[Receipt]]
 Look = Callable[[str], Awaitable[Run]]
+Decide = Callable[[str, list[Decision]], Awaitable[object]]
 
 
 class Follower:
@@ -55,9 +56,14 @@ class Follower:
         status: Status,
         stop: Stop | None,
         look: Look,
+        decide: Decide,
         where: str = "",
     ) -> None:
         """`where` is the option that a command needs to reach the same server, if it needs one."""
+        self._decide = decide
+        self._asked: dict[str, events.RunPaused] = {}
+        """The questions that stand, by the run that asks; the oldest is answered by a key."""
+        self._deciding: list[asyncio.Task[None]] = []
         self._where = where
         self._stream = stream
         self._view = view
@@ -80,13 +86,15 @@ class Follower:
         loop = asyncio.get_running_loop()
         before = signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self._interrupt))
         ticker = asyncio.create_task(self._tick())
+        keys = self._view.keys(self._key)
         try:
             async for event in self._stream:
                 self._view.event(event)
                 self._show(event)
         finally:
+            keys()
             signal.signal(signal.SIGINT, before)
-            for task in filter(None, (ticker, self._looking)):
+            for task in filter(None, (ticker, self._looking, *self._deciding)):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -119,10 +127,27 @@ class Follower:
             "Ctrl-C again interrupts tools, too" if self._interrupts == 1 else "Ctrl-C again leaves"
         )
         asking = asyncio.ensure_future(self._stop(mode))
-        asking.add_done_callback(self._asked)
+        asking.add_done_callback(self._was_asked)
         self._stopping.append(asking)
 
-    def _asked(self, asking: "asyncio.Task[Receipt]") -> None:
+    def _key(self, key: str) -> None:
+        """A key was pressed: y or n decide about the oldest question."""
+        if key.lower() not in ("y", "n") or not self._asked:
+            return
+        run_id, asked = next(iter(self._asked.items()))
+        del self._asked[run_id]
+        approved = key.lower() == "y"
+        self._view.note("approved" if approved else "declined", "green" if approved else "yellow")
+        decisions = [Decision(call.tool_call_id, approved=approved) for call in asked.tool_calls]
+        self._deciding.append(asyncio.create_task(self._send(run_id, decisions)))
+
+    async def _send(self, run_id: str, decisions: list[Decision]) -> None:
+        try:
+            await self._decide(run_id, decisions)
+        except PullcordError as error:
+            self._view.note(f"the decision was not taken: {error}", "red")
+
+    def _was_asked(self, asking: "asyncio.Task[Receipt]") -> None:
         if not asking.cancelled() and isinstance(error := asking.exception(), PullcordError):
             self._view.note(f"the stop did not reach the server: {error}", "red")
 
@@ -166,6 +191,7 @@ class Follower:
                 self._asks(payload, event.run_id)
             case events.RunContinued():
                 status.state = RunState.RUNNING
+                self._asked.pop(event.run_id, None)
             case events.Progress():
                 status.doing = progress_words(payload)
                 view.progress("", status.doing)
@@ -214,14 +240,20 @@ class Follower:
         branch = self._status.tree.tell(event)
         if branch is not None:
             self._view.beneath(branch, event)
-        if isinstance(event.payload, events.RunPaused) and event.source is not None:
+        assert event.source is not None
+        if isinstance(event.payload, events.RunPaused):
             self._asks(event.payload, event.source.run_id)
+        elif isinstance(event.payload, (events.RunContinued, *events.TERMINAL_PAYLOADS)):
+            self._asked.pop(event.source.run_id, None)
 
     def _asks(self, paused: events.RunPaused, run_id: str) -> None:
         """A question, and how to answer it: whose calls wait is the run to be continued."""
         self._view.note(f"paused: {paused.question}", "yellow")
         for call in paused.tool_calls:
             self._view.note(f"  {call.tool_name}({_short(call.arguments, 1000)})")
+        if self._view.has_keys:
+            self._asked[run_id] = paused
+            self._view.note("  press y to approve, n to decline; or, from anywhere:", "yellow")
         ids = " ".join(f"--approve {call.tool_call_id}" for call in paused.tool_calls)
         self._view.note(f"  pullcord continue {run_id} {ids}{self._where}")
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from pullcord.cli.exits import exit_of, refusals
+from pullcord.cli.ids import RunId, with_run
 from pullcord.cli.options import (
     Address,
     AsJson,
     Labels,
     OfRunnable,
-    RunId,
     Session,
     User,
     connection,
@@ -103,7 +103,7 @@ def get(
 ) -> None:
     """Show a run as it is now, with all that it has made so far."""
     with refusals(as_json), RunClient(**connection(address)) as client:
-        run = client.get(run_id)
+        run = with_run(client, run_id, client.get)
     if only_output and not as_json:
         print_output(run.output, console())
     else:
@@ -121,7 +121,7 @@ def wait(
 ) -> None:
     """Wait until a run has ended, and show it; the exit code says how it ended."""
     with refusals(as_json), RunClient(**connection(address)) as client:
-        run = client.wait(run_id, timeout)
+        run = with_run(client, run_id, lambda whole: client.wait(whole, timeout))
     _show(run, as_json)
     raise typer.Exit(exit_of(run.state))
 

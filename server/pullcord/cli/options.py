@@ -154,7 +154,6 @@ Address = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON object a line, with the API's field names.")
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, in your own words.")]
 Now = Annotated[bool, typer.Option("--now", help="Interrupt tools too, at once.")]
 Session = Annotated[str, typer.Option("--session", help="The conversation.")]

@@ -6,6 +6,7 @@ How a run is then shown is `follow`'s.
 import asyncio
 import sys
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -13,11 +14,11 @@ import typer
 from pullcord.cli.attach import named, parts_of
 from pullcord.cli.exits import Exit, refusals, wrong_usage
 from pullcord.cli.follow import Follower
+from pullcord.cli.ids import LEAST, RunId, complete_runnable, did_you_mean, the_one
 from pullcord.cli.options import (
     Address,
     AsJson,
     Labels,
-    RunId,
     Session,
     User,
     address_option,
@@ -25,13 +26,14 @@ from pullcord.cli.options import (
     duration,
     labels_of,
 )
-from pullcord.cli.output import print_json
+from pullcord.cli.output import plain, print_json
 from pullcord.cli.screen import Status, choose_view
 from pullcord.cli.tree import Tree
 from pullcord.client import AsyncRunClient, RunClient
 from pullcord.client.calls import DEFAULT_TARGET, SpecOptions
 from pullcord.run.cancel import CancelMode
-from pullcord.run.record import DisconnectPolicy, Receipt, SessionPolicy
+from pullcord.run.errors import RunnableNotFound, RunNotFound
+from pullcord.run.record import DisconnectPolicy, Receipt, SessionPolicy, is_runnable_name
 from pullcord.run.usage import Limits
 from pullcord.wire.run import run_message
 
@@ -40,7 +42,12 @@ _RECEIPT_WAIT = 60.0
 
 
 def run(
-    runnable: Annotated[str, typer.Argument(help="What to run, such as agents/counter.")],
+    runnable: Annotated[
+        str,
+        typer.Argument(
+            help="What to run, such as agents/counter.", autocompletion=complete_runnable
+        ),
+    ],
     input: Annotated[str, typer.Argument(help="The text to work on; - reads it from stdin.")] = "",
     timeout: Annotated[
         float | None,
@@ -172,6 +179,8 @@ async def _run(
     async with AsyncRunClient(**connection(address)) as client:
         # A stream would wait for a server that is not there; a person is better told at once.
         on_offer = {info.name: info for info in await client.runnables()}
+        if runnable not in on_offer and is_runnable_name(runnable):
+            _unknown(runnable, on_offer, as_json)
         tree = Tree(runnable)
         if runnable in on_offer:
             tree.expect(on_offer[runnable].members)
@@ -185,13 +194,38 @@ async def _run(
                 )
 
             view = choose_view(as_json)
-            follower = Follower(stream, view, status, stop, client.get, address_option(address))
+            follower = Follower(
+                stream,
+                view,
+                status,
+                stop,
+                client.get,
+                client.continue_run,
+                address_option(address),
+            )
             return await follower.follow()
+
+
+def _unknown(runnable: str, on_offer: Iterable[str], as_json: bool) -> None:
+    """Ends the command: there is no such runnable, and this is what may have been meant."""
+    meant = did_you_mean(runnable, on_offer)
+    if not meant or as_json:
+        raise RunnableNotFound(runnable)
+    known = "`pullcord runnables` lists what is served"
+    print(f"pullcord: unknown runnable {plain(repr(runnable))}{meant} {known}", file=sys.stderr)
+    raise typer.Exit(Exit.NOT_FOUND)
 
 
 async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
     async with AsyncRunClient(**connection(address)) as client:
-        known = await client.get(run_id)
+        try:
+            known = await client.get(run_id)
+        except RunNotFound:
+            runs = [run.run_id async for run in client.list(page_size=1000)]
+            if len(run_id) < LEAST or (whole := the_one(run_id, runs)) is None:
+                raise
+            run_id = whole
+            known = await client.get(run_id)
         start_time = known.start_time or known.create_time
         began = time.monotonic() - max(0.0, time.time() - start_time)
         tree = Tree(known.runnable)
@@ -201,5 +235,13 @@ async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
         status = Status(began, start_time=start_time, state=known.state, tree=tree)
         async with client.watch(run_id, after) as stream:
             view = choose_view(as_json)
-            follower = Follower(stream, view, status, None, client.get, address_option(address))
+            follower = Follower(
+                stream,
+                view,
+                status,
+                None,
+                client.get,
+                client.continue_run,
+                address_option(address),
+            )
             return await follower.follow()

@@ -3,10 +3,12 @@
 A view is told what to show and when; what an event means, and what Ctrl-C does, is in `follow`.
 """
 
+import asyncio
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +23,13 @@ from pullcord.run import events
 from pullcord.run.events import Event
 from pullcord.run.state import RunState
 from pullcord.wire.event import event_message
+
+try:
+    import termios
+except ImportError:  # not Unix
+    termios = None  # type: ignore[assignment]
+
+_TerminalError: type[Exception] = getattr(termios, "error", OSError)
 
 _ABOVE = 4
 """Lines of the terminal that a tree leaves to the text above it, and to the status line."""
@@ -58,6 +67,13 @@ class Status:
 class View(Protocol):
     """Where a run is shown."""
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether somebody can answer by pressing a key."""
+
+    def keys(self, pressed: Callable[[str], None]) -> Callable[[], None]:
+        """Calls back for each key, until what this returns is called."""
+
     def event(self, event: Event) -> None:
         """Every event, before anything else is told of it."""
 
@@ -85,6 +101,12 @@ class View(Protocol):
 
 class JsonView:
     """Events as JSON lines on stdout, and nothing else."""
+
+    has_keys = False
+
+    def keys(self, pressed: Callable[[str], None]) -> Callable[[], None]:
+        """There are none."""
+        return _nothing
 
     def event(self, event: Event) -> None:
         """Prints it."""
@@ -115,11 +137,17 @@ class JsonView:
 class PipeView:
     """The run's text on stdout, untouched; everything else on stderr."""
 
+    has_keys = False
+
     def __init__(self) -> None:
         self._open = False
         self._lines: dict[Branch, str] = {}
         self._progress_at = 0.0
         self._clean = plain if sys.stdout.isatty() else str  # a terminal of little skill
+
+    def keys(self, pressed: Callable[[str], None]) -> Callable[[], None]:
+        """There are none."""
+        return _nothing
 
     def event(self, event: Event) -> None:
         """What matters of it comes by the other methods."""
@@ -218,6 +246,35 @@ class ScreenView:
         self._quiet.enter_context(_no_echo_of_control_keys())
         self._live.start()
 
+    @property
+    def has_keys(self) -> bool:
+        """If stdin is a terminal, too."""
+        return sys.stdin.isatty() and termios is not None
+
+    def keys(self, pressed: Callable[[str], None]) -> Callable[[], None]:
+        """Single keys, without Enter; what this returns makes the terminal as it was before."""
+        if not self.has_keys:
+            return _nothing
+        loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+        changed = termios.tcgetattr(descriptor)
+        changed[3] &= ~(termios.ICANON | termios.ECHO)  # not ISIG: Ctrl-C stays a signal
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, changed)
+
+        def read() -> None:
+            data = os.read(descriptor, 64)
+            if not data:
+                loop.remove_reader(descriptor)
+            for key in data.decode("utf-8", "ignore"):
+                pressed(key)
+
+        def close() -> None:
+            loop.remove_reader(descriptor)
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+        loop.add_reader(descriptor, read)
+        return close
+
     def event(self, event: Event) -> None:
         """What matters of it comes by the other methods."""
 
@@ -307,6 +364,10 @@ class ScreenView:
         return rows
 
 
+def _nothing() -> None:
+    pass
+
+
 def choose_view(as_json: bool) -> View:
     """The view that suits where stdout goes."""
     if as_json:
@@ -347,11 +408,9 @@ def _broken(line: str) -> tuple[str, str]:
 def _no_echo_of_control_keys() -> Iterator[None]:
     """Keeps the terminal from writing ^C into the text."""
     try:
-        import termios
-
         descriptor = sys.stdout.fileno()
         before = termios.tcgetattr(descriptor)
-    except (ImportError, ValueError, OSError):  # not a terminal, or not Unix
+    except (AttributeError, ValueError, OSError, _TerminalError):  # no terminal, or not Unix
         yield
         return
     changed = [*before]

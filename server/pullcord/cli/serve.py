@@ -4,6 +4,7 @@ What serving is, and how it ends, is `pullcord.server`'s business.
 """
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,10 +14,16 @@ import typer
 
 from pullcord import lines
 from pullcord.cli.exits import Exit, serving
-from pullcord.cli.options import AsJson
+from pullcord.cli.options import AsJson, address_option, duration
+from pullcord.cli.output import plain
 
 if TYPE_CHECKING:  # a client's commands do not load a server
     from pullcord.server import RunServer
+
+_FLAGS = {"tls_certificate": "--tls-cert", "drain_time": "--drain"}
+"""Options that are named otherwise than their settings."""
+_LONGEST = 100
+"""Characters of a line that says what is served."""
 
 
 def serve(
@@ -101,18 +108,49 @@ def serve(
             "--insecure", help="Serve other machines without TLS, or without knowing who calls."
         ),
     ] = False,
+    drain: Annotated[
+        float | None,
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            help="How long runs may go on after SIGTERM or Ctrl-C before they are cancelled.",
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. Default: info.")
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write log lines as JSON, for machines.")
+    ] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of variables, NAME=value, for the server and for your code; those of the "
+            "environment win. Default: .env, if there is one."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve agents until SIGTERM or Ctrl-C, then drain: let runs end, and cancel those that do not.
 
-    One line on stdout tells the address once calls are answered; log lines go to stderr. A second
-    signal cancels the runs, a third one at once.
+    Once calls are answered, the first line on stdout tells the address, and those behind it what is
+    served and how to call it; log lines go to stderr. A second signal cancels the runs, a third one
+    at once. Every option has a variable, such as PULLCORD_LISTEN for --listen, that holds if the
+    option is not given.
     """
     with serving("pullcord serve"):
-        from pullcord.settings import NO_ADDRESS, SettingsError, is_address
+        from pullcord.settings import (
+            NO_ADDRESS,
+            SettingsError,
+            is_address,
+            load_env_file,
+            unknown_variables,
+        )
         from pullcord.telemetry import configure_logging
 
+    given: dict[str, Any] = {}
     try:
+        load_env_file(env_file)
         if listen is not None and not is_address(listen):
             raise SettingsError(f"--listen: {listen!r} {NO_ADDRESS}")
         if http is not None and not is_address(http):
@@ -129,17 +167,22 @@ def serve(
             "authenticator": authenticator,
             "audit_log": audit_log,
             "insecure": True if insecure else None,
+            "drain_time": drain,
+            "log_level": log_level,
+            "log_json": True if log_json else None,
         }
         server = _server(target or "pullcord.demo:server", workers, in_process, reload, given)
         configure_logging(server.settings.log_level, server.settings.log_json)
+        for words in unknown_variables(os.environ):
+            logging.getLogger("pullcord.settings").warning(words)
         server.serve(
             listen,
-            lambda address: _ready(address, server.http_url, server.kept_in, as_json),
+            lambda address: _ready(address, server, as_json),
             store=store,
             outlives=True,
         )
     except _failures() as error:
-        print(f"pullcord: {error}", file=sys.stderr)
+        print(f"pullcord: {_by_flags(str(error), given)}", file=sys.stderr)
         raise typer.Exit(Exit.USAGE) from None
 
 
@@ -170,6 +213,15 @@ def _server(
     return ControlServer(target, settings, workers=number, reload=reload)
 
 
+def _by_flags(words: str, given: dict[str, Any]) -> str:
+    """The words of an error, where settings that were given as options are named so."""
+    for name, value in given.items():
+        if value is not None:
+            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+            words = words.replace(f"PULLCORD_{name.upper()}:", f"{flag}:")
+    return words
+
+
 def _failures() -> tuple[type[Exception], ...]:
     from pullcord.control import ImportFailed
     from pullcord.settings import SettingsError
@@ -178,9 +230,31 @@ def _failures() -> tuple[type[Exception], ...]:
     return (TargetError, ImportFailed, SettingsError, OSError)
 
 
-def _ready(address: str, http: str, store: str, as_json: bool) -> None:
+def _ready(address: str, server: "RunServer", as_json: bool) -> None:
+    """Says where what is served, and how to call it."""
+    infos, http = server.catalog.all(), server.http_url
     if as_json:
-        line = json.dumps({"address": address, "store": store} | ({"http": http} if http else {}))
-    else:
-        line = f"Pullcord is serving on {address}" + (f" and {http}" if http else "")
-    lines.stdout().write(f"{line}\n".encode())  # nobody has to read it for the server to serve
+        told = {"address": address, "store": server.kept_in} | ({"http": http} if http else {})
+        lines.stdout().write(
+            f"{json.dumps(told | {'runnables': [info.name for info in infos]})}\n".encode()
+        )
+        return
+    said = [f"Pullcord is serving on {address}" + (f" and {http}" if http else "")]
+    width = max((len(info.name) for info in infos), default=0)
+    for info in infos:
+        about = " ".join(info.description.split())
+        said.append(f"  {info.name:<{width}}  {about}"[:_LONGEST].rstrip())
+    said.append(f"Runs are kept in {server.kept_in}.")
+    if infos:
+        said.append(f'Try: pullcord run {infos[0].name} "hello"{_option(address, server)}')
+    # Nobody has to read it for the server to serve.
+    lines.stdout().write("".join(f"{plain(line)}\n" for line in said).encode())
+
+
+def _option(address: str, server: "RunServer") -> str:
+    """The option by which a command on this machine reaches the server; empty if it needs none."""
+    host, _, port = address.rpartition(":")
+    if host in ("", "0.0.0.0", "[::]"):
+        address = f"127.0.0.1:{port}"
+    scheme = "tls://" if server.settings.tls_certificate is not None else ""
+    return address_option(scheme + address)

@@ -1,12 +1,14 @@
 """`pullcord cancel` and `pullcord cancel-all`: they stop runs and show the receipts."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from pullcord.cli.exits import Exit, refusals, wrong_usage
+from pullcord.cli.exits import Exit, refusals, tell, wrong_usage
+from pullcord.cli.ids import RunIds, with_run
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -14,7 +16,6 @@ from pullcord.cli.options import (
     Now,
     OfRunnable,
     Reason,
-    RunId,
     Session,
     User,
     connection,
@@ -25,13 +26,17 @@ from pullcord.cli.options import (
 from pullcord.cli.output import OUTCOMES, console, count, name_table, print_json, print_receipt
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
-from pullcord.run.record import CancelResult, RunFilter
+from pullcord.run.errors import PullcordError
+from pullcord.run.record import CancelResult, Receipt, RunFilter
 from pullcord.run.requests import DEFAULT_MAX_AFFECTED
 from pullcord.wire.run import cancel_results_message, receipt_message
 
+_AT_ONCE = 16
+"""Runs that one command stops at the same time."""
+
 
 def cancel(
-    run_id: RunId,
+    run_ids: RunIds,
     reason: Reason = "",
     now: Now = False,
     grace: Annotated[
@@ -55,24 +60,46 @@ def cancel(
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run, and show the receipt: when the stop was accepted, delivered, achieved.
+    """Stop runs, and show the receipts: when each stop was accepted, delivered, achieved.
 
-    What the run has made so far is kept. Cancelling again gives the same receipt; --now then
-    hastens the stop. The exit code is 0 for every receipt, also where the run had ended before.
+    What a run has made so far is kept. Cancelling again gives the same receipt; --now then hastens
+    the stop. The exit code is 0 for every receipt, also if the run had ended before. Of several
+    runs all are stopped, also if one of them is unknown.
     """
+    refused: list[PullcordError] = []
     with refusals(as_json), RunClient(**connection(address)) as client:
-        receipt = client.cancel(
-            run_id,
-            reason,
-            mode=mode_of(now),
-            grace_period=grace,
-            wait=wait,
-            before_start=before_start,
-        )
+
+        def stop(run_id: str) -> Receipt:
+            return client.cancel(
+                run_id,
+                reason,
+                mode=mode_of(now),
+                grace_period=grace,
+                wait=wait,
+                before_start=before_start,
+            )
+
+        with ThreadPoolExecutor(min(len(run_ids), _AT_ONCE)) as threads:
+            stops = [threads.submit(with_run, client, run_id, stop) for run_id in run_ids]
+        for asked in stops:
+            try:
+                _show_receipt(asked.result(), as_json, several=len(run_ids) > 1)
+            except PullcordError as error:
+                refused.append(error)
+        for earlier in refused[:-1]:
+            tell(earlier, as_json)
+        if refused:
+            raise refused[-1]
+
+
+def _show_receipt(receipt: Receipt, as_json: bool, *, several: bool) -> None:
     if as_json:
         print_json(receipt_message(receipt))
-    else:
-        print_receipt(receipt, console())
+        return
+    to = console()
+    if several and receipt.run is not None:
+        to.print(Text(receipt.run.run_id))
+    print_receipt(receipt, to)
 
 
 def cancel_all(

@@ -1,0 +1,100 @@
+"""Run ids as people give them: the beginning of one is enough, and the shell completes it.
+
+A whole id is never looked up first; only if there is no such run, the server's runs are listed.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Annotated, TypeVar
+
+import typer
+
+from pullcord.cli.exits import wrong_usage
+from pullcord.cli.options import connection
+from pullcord.client import RunClient
+from pullcord.client.calls import DEFAULT_TARGET
+from pullcord.run.errors import PullcordError, RunNotFound
+from pullcord.run.record import RunFilter
+
+T = TypeVar("T")
+
+LEAST = 4
+"""Characters of an id that are looked up: fewer are too easily another run's."""
+_LISTED = 1000
+"""The newest runs among which a beginning is looked for."""
+_NAMED = 5
+
+
+def with_run(client: RunClient, given: str, act: Callable[[str], T]) -> T:
+    """Does something with the run of this id, or with the only one whose id begins so.
+
+    Raises RunNotFound if there is none, and typer.Exit if there are several.
+    """
+    try:
+        return act(given)
+    except RunNotFound as error:
+        if len(given) < LEAST:
+            raise
+        listed = islice(client.list(RunFilter(), page_size=_LISTED), _LISTED)
+        whole = the_one(given, (run.run_id for run in listed))
+        if whole is None:
+            raise error from None
+        return act(whole)
+
+
+def the_one(given: str, run_ids: Iterable[str]) -> str | None:
+    """The only id that begins so; None if there is none. Raises typer.Exit if there are several."""
+    found = [run_id for run_id in run_ids if run_id.startswith(given)]
+    if len(found) <= 1:
+        return found[0] if found else None
+    more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+    raise wrong_usage(f"several runs begin with {given!r}: {', '.join(found[:_NAMED])}{more}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """What may have been meant, as the rest of an error; empty if nothing is like it."""
+    known = list(names)
+    by_id = [one for one in known if one.partition("/")[2] == name]
+    like = by_id or difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {like[0]!r}?" if like else ""
+
+
+def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: ids of the server's runs that begin so, those that have not ended first."""
+    try:
+        with RunClient(**connection(ctx.params.get("address") or DEFAULT_TARGET)) as client:
+            runs = list(islice(client.list(RunFilter(), page_size=100), 100))
+    except (PullcordError, typer.BadParameter):
+        return []
+    runs.sort(key=lambda run: run.state.is_terminal)
+    return [run.run_id for run in runs if run.run_id.startswith(incomplete)]
+
+
+def complete_runnable(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: names of what the server serves."""
+    try:
+        with RunClient(**connection(ctx.params.get("address") or DEFAULT_TARGET)) as client:
+            return [r.name for r in client.runnables() if r.name.startswith(incomplete)]
+    except (PullcordError, typer.BadParameter):
+        return []
+
+
+RunId = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_ID",
+        help="The run's id, or the beginning of it.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
+RunIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN_ID",
+        help="The runs' ids, or the beginnings of them.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
+]
