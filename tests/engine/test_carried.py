@@ -7,21 +7,17 @@ from typing import Any
 
 import pytest
 from pullcord.engine.clock import Clock, ThreadClock
-from pullcord.engine.engine import Engine
-from pullcord.engine.options import EngineOptions
-from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import CancelCause, CancelOutcome
 from pullcord.run.context import RunContext
 from pullcord.run.errors import InvalidArgument, RunNotPaused
 from pullcord.run.events import RunContinued, RunPaused, ToolCall, ToolCallState
 from pullcord.run.record import Decision, RunSpec, SessionPolicy
-from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
-from pullcord.stores.sqlite import SqliteStore
-from pullcord.testing import ManualClock, RecordingObserver, Script, nothing_left, say
+from pullcord.testing import ManualClock, Script, nothing_left, say
 
 from tests.engine.driving import cancel, ended, events
+from tests.engine.processes import Process
 
 YES, NO = Decision("a", approved=True), Decision("a", note="too dear")
 
@@ -68,41 +64,6 @@ def _until(watcher: Any, words: str) -> Iterator[Any]:
             yield event
             if event.payload.question == words:
                 return
-
-
-class Process:
-    """An engine on a file, as one process has it."""
-
-    def __init__(self, folder: Path, clock: Clock, scripts: dict[str, Script], **bounds: Any):
-        options = EngineOptions(**bounds)
-        self.observer = RecordingObserver()
-        self.store = SqliteStore(clock, options, folder / "runs.db")
-        self.engine = Engine(
-            options=options,
-            clock=clock,
-            store=self.store,
-            observer=self.observer,
-            executor=LocalExecutor(options, clock, self.observer.loop_stalled),
-        )
-        self.scripts = scripts
-        self.admitted = self.engine.recover(self._find)
-
-    def _find(self, name: str) -> Runnable:
-        return self.scripts[name]
-
-    def start(self, run_id: str = "r", runnable: str = "agents/pays", **spec: Any) -> None:
-        spec_ = RunSpec(runnable, run_id=run_id, **spec)
-        self.engine.start(self.scripts[runnable], spec_)
-
-    def paused(self, run_id: str = "r") -> RunPaused:
-        """What the run asks, once it does."""
-        with contextlib.closing(self.engine.watch(run_id)) as watcher:
-            return next(e.payload for e in watcher if isinstance(e.payload, RunPaused))
-
-    def rests(self, run_id: str = "r") -> None:
-        """Returns once the run is paused, and its store knows that."""
-        self.paused(run_id)
-        assert self.engine.wait_idle(20)
 
 
 Next = Callable[..., Process]

@@ -28,6 +28,15 @@ class Outcomes:
         self._sizes: dict[Hashable, int] = {}
         self._dropped = 0
 
+    @classmethod
+    def of(cls, name: str, data: Mapping[str, Any], key: str) -> "Outcomes":
+        """Those that `data` returned; each entry's key is its field `key`."""
+        made = cls(name)
+        for entry in data[name]:
+            made._put(entry[key], dict(entry))
+        made._dropped = data.get("dropped", 0)
+        return made
+
     def expect(self, key: Hashable, about: Mapping[str, Any]) -> None:
         """Something will come, unless the run is stopped before."""
         self._put(key, {**about, "state": _NOT_STARTED, "output": ""})

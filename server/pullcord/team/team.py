@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from pullcord.adapters.offering import runnables
 from pullcord.models.base import Model, checked_model
+from pullcord.native.carrying import loaded
 from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
@@ -92,13 +93,27 @@ class Team(Native):
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the leader is asked, and hands out work, until it has its answer."""
-        _outcomes.set(Outcomes("members"))  # for this run's task and its tool calls alone
+        outcomes = self._outcomes_of(ctx)
+        _outcomes.set(outcomes)  # for this run's task and its tool calls alone
         system = system_text(self.description, [*_several(self.instructions), self._introduction()])
         messages = await conversation_of(ctx, system, self.model)
         answer = await converse(
-            ctx, self.model, messages, self.tools, self.output_schema, self.options
+            ctx,
+            self.model,
+            messages,
+            self.tools,
+            self.output_schema,
+            self.options,
+            outcomes.data,
         )
         deliver(ctx, self.output_schema, answer)
+
+    def _outcomes_of(self, ctx: RunContext) -> Outcomes:
+        """None yet; or those of before the pause, if the run goes on after one."""
+        if ctx.resumed is None:
+            return Outcomes("members")
+        turn = loaded(ctx.resumed.continuation, self.model, self.tools)
+        return Outcomes.of("members", turn.extra, "run_id")
 
     def _introduction(self) -> str:
         about = (f"{m.id}: {m.description or m.name or m.id}" for m in self._members.values())
