@@ -5,12 +5,13 @@ once the run must stop. Text comes as raw events. What an agent is, is not known
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import agents.tool
 from agents import RunConfig, RunHooks, Runner
+from agents import RunState as SDKState
 
 from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
 from pullcord.adapters.foreign.report import Report
@@ -19,6 +20,8 @@ from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall
+from pullcord.run.record import Decision
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -87,9 +90,15 @@ class OpenAIAgentsAgent(ForeignRunnable):
         context = await _made(self._context, ctx)
         session = await _made(self._session, ctx)
         options = {**self._options, "session": session, "hooks": hooks}
-        given: Any = await self._input(ctx, session)
+        if (resumed := ctx.resumed) is None:
+            given: Any = await self._input(ctx, session)
+        else:
+            given, context = await self._state(resumed, context), None
         while True:
             result = Runner.run_streamed(self.agent, given, context=context, **options)
+            if resumed is not None:
+                hooks.counted(result.context_wrapper.usage)
+                resumed = None
             try:
                 async for event in result.stream_events():
                     hooks.take(event)
@@ -102,6 +111,13 @@ class OpenAIAgentsAgent(ForeignRunnable):
             context = None  # it is in the state
         report.output(result.final_output)
         hooks.count_the_rest(result.context_wrapper.usage)
+
+    async def _state(self, resumed: Resumed, context: Any) -> Any:
+        """The state of a run that paused in another process, with what was decided."""
+        told = resumed.continuation.decode()
+        state = await SDKState.from_string(self.agent, told, context_override=context)
+        _decide(state, state.get_interruptions(), resumed.decisions)
+        return state
 
     async def _input(self, ctx: RunContext, session: Any) -> Any:
         history = await history_of(ctx) if self._history or session is not None else []
@@ -135,15 +151,28 @@ async def _decided(report: Report, result: Any) -> Any:
     waiting = result.interruptions
     calls = [ToolCall(i.call_id, i.name or "tool", text_of(i.arguments)) for i in waiting]
     names = " and ".join(dict.fromkeys(call.tool_name for call in calls))
-    decisions = await report.ask(f"May {names} be called?", calls)
     state = result.to_state()
+    decisions = await report.ask(f"May {names} be called?", calls, _handed_over(state))
+    _decide(state, waiting, decisions)
+    return state
+
+
+def _handed_over(state: Any) -> bytes | None:
+    """The state as the SDK writes it down; None: it cannot."""
+    try:
+        told: str = state.to_string()
+    except Exception:  # such as two agents of one name, or a context of the author's
+        return None
+    return told.encode()
+
+
+def _decide(state: Any, waiting: Sequence[Any], decisions: Sequence[Decision]) -> None:
     for item, decision in zip(waiting, decisions, strict=True):
         answer = answer_of(decision)
         if answer is None:
             state.approve(item)
         else:
             state.reject(item, rejection_message=answer or "(empty)")
-    return state
 
 
 class _Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not checked
@@ -172,6 +201,10 @@ class _Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not chec
             case "response.incomplete":
                 details = data.response.incomplete_details
                 report.finish_reason(getattr(details, "reason", None))
+
+    def counted(self, total: Any) -> None:
+        """So much was used and counted before the run paused in another process."""
+        self._counted = _usage(total)
 
     def count_the_rest(self, total: Any) -> None:
         """Agents that are tools of this one were not seen here."""

@@ -262,10 +262,13 @@ class Report:
             return self._ctx.error(error)
         return self._ctx.reported_error("Error", text_of(error))
 
-    async def ask(self, question: str, calls: Sequence[ToolCall]) -> tuple[Decision, ...]:
-        """Pauses the run until somebody has decided about these calls."""
+    async def ask(
+        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None = None
+    ) -> tuple[Decision, ...]:
+        """Pauses the run until somebody has decided about these calls. `continuation`: from what
+        another execution can go on, if it can."""
         try:
-            return await self._ctx.ask(question, calls)
+            return await self._ctx.ask(question, calls, continuation=continuation)
         except RunCancelledError as stop:
             self._halt(stop)
             await self.never()
