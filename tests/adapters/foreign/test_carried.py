@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pullcord import OpenAIAgentsAgent
+from pullcord import OpenAIAgentsAgent, PydanticAgent
 from pullcord.engine.clock import ThreadClock
 from pullcord.run.events import ToolCallState
 from pullcord.run.record import Decision
 from pullcord.run.state import RunState
 
-from tests.adapters.foreign.kinds import openai_agents_kind
+from tests.adapters.foreign.kinds import openai_agents_kind, pydantic_ai_kind
 from tests.adapters.foreign.test_contract import pytestmark
 from tests.engine.driving import ended
 from tests.engine.processes import Process
@@ -28,8 +28,18 @@ def pay(amount: int) -> str:
     return f"paid {amount}"
 
 
-def wrapped(agent: Any) -> OpenAIAgentsAgent:
-    return OpenAIAgentsAgent(agent, id="helper")
+def openai_agent(model: OpenAIServer) -> Any:
+    return OpenAIAgentsAgent(openai_agents_kind.agent(model.base_url, approved=[pay]), id="helper")
+
+
+def pydantic_agent(model: OpenAIServer) -> Any:
+    given = pydantic_ai_kind.agent(model.base_url, tools=[look], approved=[pay])
+    return PydanticAgent(given, id="helper")
+
+
+def look() -> str:
+    """Looks."""
+    return "seen"
 
 
 @pytest.fixture
@@ -48,22 +58,24 @@ def processes(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("decision", [Decision("p1", approved=True), Decision("p1", note="no")])
-def test_openai_agents_go_on_from_the_state_of_their_run(
-    model: OpenAIServer, processes: Any, decision: Decision
+@pytest.mark.parametrize("make", [openai_agent, pydantic_agent])
+def test_a_foreign_run_goes_on_from_what_its_framework_writes_down(
+    model: OpenAIServer, processes: Any, make: Any, decision: Decision
 ) -> None:
     """The conversation, the call that waits, and what was used are as they were."""
     done.clear()
     model.script("I will. ", Call("pay", {"amount": 3}, id="p1"))
     model.script("done")
-    first = processes(wrapped(openai_agents_kind.agent(model.base_url, approved=[pay])))
+    first = processes(make(model))
     first.start(runnable="agents/helper", input="Buy it")
     assert first.paused().survives
     first.rests()
     before = first.engine.get("r").usage
-    second = processes(wrapped(openai_agents_kind.agent(model.base_url, approved=[pay])))
+    second = processes(make(model))
     second.engine.continue_run("r", [decision])
     run = ended(second.engine)
-    assert (run.state, run.output) == (RunState.COMPLETED, "I will. done")
+    assert (run.state, run.error) == (RunState.COMPLETED, None)
+    assert run.output in ("I will. done", "done")
     assert done == (["paid 3"] if decision.approved else [])
     state = ToolCallState.COMPLETED if decision.approved else ToolCallState.DECLINED
     assert [(c.tool_call_id, c.state) for c in run.tool_calls] == [("p1", state)]
@@ -71,3 +83,14 @@ def test_openai_agents_go_on_from_the_state_of_their_run(
     assert [m["role"] for m in messages][-3:] == ["user", "assistant", "tool"]
     assert run.usage.steps == 2
     assert run.usage.input_tokens < 3 * before.input_tokens
+
+
+def test_calls_beside_the_one_that_waits_keep_it_in_its_process(
+    model: OpenAIServer, processes: Any
+) -> None:
+    """pydantic-ai executes them before it asks, and tells their results only afterwards: such a
+    pause does not survive, and says so."""
+    model.script(Call("look", {}, id="l1"), Call("pay", {"amount": 3}, id="p1"))
+    first = processes(pydantic_agent(model))
+    first.start(runnable="agents/helper", input="Buy it")
+    assert not first.paused().survives

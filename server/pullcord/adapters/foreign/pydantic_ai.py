@@ -5,11 +5,14 @@ begins once the run must stop, and approvals pause the run. What an agent is, is
 """
 
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import (
+    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     SystemPromptPart,
@@ -23,10 +26,15 @@ from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import Turn, history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
+from pullcord.native.carrying import ContinuationRefused
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall, ToolCallState
+from pullcord.run.record import Decision
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Isolation
 from pullcord.run.usage import Usage
+
+_FORM = "pydantic-ai/1"
 
 
 class PydanticAgent(ForeignRunnable):
@@ -79,13 +87,10 @@ class PydanticAgent(ForeignRunnable):
         deps = self._deps(ctx) if self._deps is not None else None
         if inspect.isawaitable(deps):
             deps = await deps
-        *earlier, last = turns_of(ctx, await history_of(ctx) if self._history else [])
         watch = _Watch(self.agent, report)
         running = self.agent.run_stream_events(
-            last.text,
-            message_history=[_message(turn) for turn in earlier],
+            **await self._given(ctx),
             deps=deps,
-            run_id=ctx.run_id,
             conversation_id=ctx.session_id or ctx.run_id,
             capabilities=[watch],
             infer_name=False,
@@ -93,6 +98,17 @@ class PydanticAgent(ForeignRunnable):
         async with running as events:
             async for event in events:
                 watch.take(event)
+
+    async def _given(self, ctx: RunContext) -> dict[str, Any]:
+        """What the run begins with; or the conversation of before its pause, and the decisions."""
+        if (resumed := ctx.resumed) is not None:
+            return _taken_up(resumed)
+        *earlier, last = turns_of(ctx, await history_of(ctx) if self._history else [])
+        return {
+            "run_id": ctx.run_id,  # one that goes on has another id there each time
+            "user_prompt": last.text,
+            "message_history": [_message(turn) for turn in earlier],
+        }
 
 
 def _message(turn: Turn) -> Any:
@@ -208,18 +224,50 @@ class _Watch(AbstractCapability[Any]):  # type: ignore[misc]  # an extra's class
         waiting = [*requests.approvals, *requests.calls]
         calls = [ToolCall(c.tool_call_id, c.tool_name, c.args_as_json_str()) for c in waiting]
         names = " and ".join(dict.fromkeys(call.tool_name for call in calls))
-        decided = await self._report.ask(f"May {names} be called?", calls)
-        results = DeferredToolResults()
+        ids = [call.tool_call_id for call in calls]
         approvals = {call.tool_call_id for call in requests.approvals}
-        for call, decision in zip(calls, decided, strict=True):
-            answer = answer_of(decision)
-            if call.tool_call_id in approvals:
-                results.approvals[call.tool_call_id] = (
-                    True if answer is None else ToolDenied(answer or "(empty)")
-                )
-            else:
-                results.calls[call.tool_call_id] = "Approved." if answer is None else answer
-        return results
+        handed_over = _handed_over(ctx.messages, ids, approvals)
+        decided = await self._report.ask(f"May {names} be called?", calls, handed_over)
+        return _results(ids, approvals, decided)
+
+
+def _results(ids: Sequence[str], approvals: AbstractSet[str], decided: Sequence[Decision]) -> Any:
+    """What the framework is told of each call that waited."""
+    results = DeferredToolResults()
+    for id, decision in zip(ids, decided, strict=True):
+        answer = answer_of(decision)
+        if id in approvals:
+            results.approvals[id] = True if answer is None else ToolDenied(answer or "(empty)")
+        else:
+            results.calls[id] = "Approved." if answer is None else answer
+    return results
+
+
+def _handed_over(
+    messages: Sequence[Any], ids: Sequence[str], approvals: AbstractSet[str]
+) -> bytes | None:
+    """The conversation, if all calls of its last answer wait; None: others of them have been
+    executed, whose results the framework does not tell yet."""
+    parts = getattr(messages[-1], "parts", ()) if messages else ()
+    asked = {part.tool_call_id for part in parts if part.part_kind == "tool-call"}
+    if asked != set(ids):
+        return None
+    told = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
+    state = {"form": _FORM, "messages": told, "ids": list(ids), "approvals": sorted(approvals)}
+    return json.dumps(state).encode()
+
+
+def _taken_up(resumed: Resumed) -> dict[str, Any]:
+    """What a run that paused in another process goes on with. Raises ContinuationRefused."""
+    state = json.loads(resumed.continuation)
+    if state["form"] != _FORM:
+        raise ContinuationRefused(
+            f"the run paused in a form that this release does not know: {state['form']!r}"
+        )
+    return {
+        "message_history": ModelMessagesTypeAdapter.validate_python(state["messages"]),
+        "deferred_tool_results": _results(state["ids"], set(state["approvals"]), resumed.decisions),
+    }
 
 
 def _usage_of(used: Any) -> Usage:
