@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
-from pullcord import OpenAIAgentsAgent, PydanticAgent
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
+from pullcord import LangGraphAgent, OpenAIAgentsAgent, PydanticAgent
 from pullcord.engine.clock import ThreadClock
 from pullcord.run.events import ToolCallState
 from pullcord.run.record import Decision
@@ -94,3 +97,40 @@ def test_calls_beside_the_one_that_waits_keep_it_in_its_process(
     first = processes(pydantic_agent(model))
     first.start(runnable="agents/helper", input="Buy it")
     assert not first.paused().survives
+
+
+class Elsewhere(InMemorySaver):
+    """A checkpointer that outlives the process, as that of a database does."""
+
+
+class Asking(TypedDict):
+    text: str
+
+
+@pytest.mark.parametrize("saver", [Elsewhere, InMemorySaver])
+def test_a_graph_goes_on_from_its_checkpointer(processes: Any, saver: Any) -> None:
+    """If that lasts; a run whose state is in memory only does not survive, and says so."""
+
+    def node(state: Asking) -> Asking:
+        return {"text": f"{state['text']}: {interrupt('Which one?')}"}
+
+    kept = saver()
+
+    def graph() -> Any:
+        made = StateGraph(Asking)
+        made.add_node("node", node)
+        made.add_edge(START, "node")
+        return LangGraphAgent(made.compile(checkpointer=kept), id="helper")
+
+    first = processes(graph())
+    first.start(runnable="agents/helper", input_data={"text": "This"})
+    asked = first.paused()
+    assert asked.survives is (saver is Elsewhere)
+    if not asked.survives:
+        return
+    first.rests()
+    second = processes(graph())
+    second.engine.continue_run("r", [Decision(asked.tool_calls[0].tool_call_id, answer="one")])
+    run = ended(second.engine)
+    assert (run.state, run.error) == (RunState.COMPLETED, None)
+    assert run.output_data == {"text": "This: one"}

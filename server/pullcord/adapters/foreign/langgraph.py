@@ -5,6 +5,7 @@ How one run of a graph is given its input and read to its end. What its parts an
 """
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,12 +20,15 @@ from pullcord.adapters.foreign.langgraph_parts import Parts
 from pullcord.adapters.foreign.langgraph_pauses import Pause
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import TEXT, Turn, history_of, turns_of
+from pullcord.native.carrying import ContinuationRefused
 from pullcord.run.context import RunContext
 from pullcord.run.record import Run
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
 from pullcord.run.takes import NOTHING
 
+_FORM = "langgraph/1"
 _NAMELESS = "LangGraph"
 """What a graph is called that was given no name."""
 _MODES = ["messages", "tasks", "custom", "values"]
@@ -97,7 +101,10 @@ class LangGraphAgent(ForeignRunnable):
             graph, thread = graph.copy(update={"checkpointer": InMemorySaver()}), ctx.run_id
         parts = Parts(graph, report, ctx.run_id, self._speaks)
         config = {"configurable": {"thread_id": thread}, "callbacks": [parts]}
-        given = await self._given(graph, config, ctx)
+        if (resumed := ctx.resumed) is None:
+            given = await self._given(graph, config, ctx)
+        else:
+            given = await _taken_up(graph, config, resumed, report)
         context = await _made(self._context, ctx) if self._context is not None else None
         while True:
             stream = graph.astream(
@@ -114,11 +121,17 @@ class LangGraphAgent(ForeignRunnable):
             if not state.interrupts:
                 break
             pause = Pause(state.interrupts, state.values)
-            decisions = await report.ask(pause.question, pause.calls)
+            handed_over = _handed_over(state) if self._saver_lasts else None
+            decisions = await report.ask(pause.question, pause.calls, handed_over)
             given = Command(resume=pause.resume(decisions, report))
         if self._speaks is None:
             report.output(_last_text(parts.values))
         report.output(_data(parts.values))
+
+    @property
+    def _saver_lasts(self) -> bool:
+        """Whether the state of a run is somewhere else than in this process."""
+        return self._has_saver and type(self.graph.checkpointer) is not InMemorySaver
 
     async def _given(self, graph: Any, config: Any, ctx: RunContext) -> Any:
         if self._input is not None:
@@ -141,6 +154,28 @@ class LangGraphAgent(ForeignRunnable):
 async def _made(make: Callable[[RunContext], Any], ctx: RunContext) -> Any:
     made = make(ctx)
     return await made if inspect.isawaitable(made) else made
+
+
+def _handed_over(state: Any) -> bytes:
+    """Which pause it is. The graph's state is with its checkpointer."""
+    asked = [interrupt.id for interrupt in state.interrupts]
+    return json.dumps({"form": _FORM, "interrupts": asked}).encode()
+
+
+async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report) -> Any:
+    """What resumes a run that paused in another process.
+
+    Raises ContinuationRefused if the checkpointer has another state by now, or none.
+    """
+    told = json.loads(resumed.continuation)
+    state = await graph.aget_state(config)
+    asked = [interrupt.id for interrupt in state.interrupts]
+    if told != {"form": _FORM, "interrupts": asked}:
+        raise ContinuationRefused(
+            "the checkpointer of the graph does not have the state in which the run paused"
+        )
+    pause = Pause(state.interrupts, state.values)
+    return Command(resume=pause.resume(resumed.decisions, report))
 
 
 def _message(turn: Turn) -> Any:
