@@ -50,6 +50,7 @@ PAYLOADS = {
     events.RunCompleted: "run_completed",
     events.RunCancelled: "run_cancelled",
     events.RunFailed: "run_failed",
+    events.Progress: "progress",
 }
 CODES = {row.error: row.code.name for row in TABLE.values()}
 

@@ -156,6 +156,7 @@ public final class Driver {
             case RUN_COMPLETED -> "run_completed";
             case RUN_CANCELLED -> "run_cancelled";
             case RUN_FAILED -> "run_failed";
+            case PROGRESS -> "progress";
             case PAYLOAD_NOT_SET ->
                     throw new IllegalStateException("the client shows no such event");
         };

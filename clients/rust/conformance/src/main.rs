@@ -182,6 +182,7 @@ fn payload(event: &RunEvent) -> Option<&'static str> {
         Payload::RunCompleted(_) => "run_completed",
         Payload::RunCancelled(_) => "run_cancelled",
         Payload::RunFailed(_) => "run_failed",
+        Payload::Progress(_) => "progress",
     })
 }
 
