@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts
+.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts turnover
 .PHONY: image lock clean
 
 help: ## List the verbs
@@ -121,6 +121,9 @@ restarts: $(INSTALLED) ## Kill a server under load, again and again, and see tha
 
 chaos: $(INSTALLED) ## Kill, freeze and cut off replicas and their PostgreSQL (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+turnover: $(INSTALLED) ## Let runs come and go for an hour, and see that no store grows (ARGS="--minutes 60 --rate 20 --seed 1")
+	@$(BIN)/python -m tests.turnover $(ARGS)
 
 image: ## Build the container image
 	docker build --tag pullcord .
