@@ -221,3 +221,26 @@ async def test_structured_output_that_was_cut_off_says_so(
     assert output.status is RunStatus.error
     assert output.error.startswith("the limit of tokens cut off the structured output: ")
     assert (await agent.arun("a book")).status is RunStatus.completed
+
+
+async def test_an_invalid_answer_is_asked_for_again(server: OpenAIServer, model: Model) -> None:
+    """The model is told what is wrong; the result is the valid answer alone."""
+    server.script("no object")
+    server.script('{"title": "Trams"}')
+    server.script(WHOLE)
+    agent = Agent(name="a", model=model, output_schema=Book, output_retries=2)
+    output = await agent.arun("a book")
+    assert (output.status, output.content) == (RunStatus.completed, WHOLE)
+    assert (output.output_data, output.metrics.steps) == (DATA, 3)
+    assert "pages: Field required" in str(server.exchange(2).body)
+
+
+async def test_the_last_invalid_answer_fails_the_run(server: OpenAIServer, model: Model) -> None:
+    """As without retries, once there is none left; a negative number is refused at once."""
+    server.script("no object")
+    server.script("still none")
+    agent = Agent(name="a", model=model, output_schema=Book, output_retries=1)
+    output = await agent.arun("a book")
+    assert (output.status, output.metrics.steps) == (RunStatus.error, 2)
+    with pytest.raises(ValueError, match="output_retries must be a whole number"):
+        Agent(name="a", model=model, output_retries=-1)

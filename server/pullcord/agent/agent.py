@@ -38,6 +38,7 @@ class Agent(Native):
         instructions: str | Sequence[str] | None = None,
         tools: Sequence[Callable[..., Any]] = (),
         output_schema: type[BaseModel] | None = None,
+        output_retries: int = 0,
         on_cut_off: OnCutOff = "complete",
         max_model_calls: int | None = 50,
         max_same_failures: int | None = 3,
@@ -55,6 +56,8 @@ class Agent(Native):
                 told of them; sync ones run in threads.
             output_schema: what the answer is to be, told to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
+            output_retries: how often the model is told what is wrong with an answer that does not
+                fit the schema, and asked again, before the run fails.
             on_cut_off: "fail" fails a run whose answer the limit of tokens cut off; "complete"
                 leaves it with the text so far, where there is any.
             max_model_calls: one more would end the run CANCELLED, cause BUDGET; None is no bound.
@@ -77,7 +80,7 @@ class Agent(Native):
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)
         self.tools = tools_by_name(map(Tool, tools))
-        self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures)
+        self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures, output_retries)
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the session's earlier turns and the input go to the model."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pullcord.cli.check import check
 from pullcord.cli.decide import go_on
 from pullcord.cli.erase import erase
 from pullcord.cli.exits import HELP
@@ -37,7 +38,7 @@ def _add(command: Callable[..., None], name: str | None = None) -> None:
 
 
 _add(go_on, "continue")
-for command in (serve, run, cancel, cancel_all, erase, ps, watch, get, wait, runnables):
+for command in (serve, check, run, cancel, cancel_all, erase, ps, watch, get, wait, runnables):
     _add(command)
 app.add_typer(store)
 

@@ -34,6 +34,8 @@ class Answer:
     text: str
     finish_reason: FinishReason
     """STOP, LENGTH, CONTENT_FILTER or OTHER: with any other reason there is no last answer."""
+    rejected: int = 0
+    """Answers before it that did not fit the output schema."""
 
 
 def check_end(end: Finished, text: str, *, has_calls: bool, on_cut_off: OnCutOff) -> None:

@@ -25,6 +25,7 @@ from pullcord.models.base import (
     Text,
     ToolMessage,
     ToolRequest,
+    UserMessage,
 )
 from pullcord.models.reading.values import reason as finish_reason
 from pullcord.native.approval import answer_of, by_call, decisions_on, to_be_asked_about
@@ -32,6 +33,7 @@ from pullcord.native.calling import Repetitions, result_of
 from pullcord.native.carrying import Turn, dumped, loaded
 from pullcord.native.endings import Answer, OnCutOff, check_end
 from pullcord.native.meter import Meter
+from pullcord.native.structured import complaint
 from pullcord.native.tools import Tool
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import RunContext
@@ -42,6 +44,8 @@ from pullcord.run.record import Decision
 from pullcord.run.redaction import redacted
 from pullcord.run.usage import Usage
 
+_CUT = {FinishReason.LENGTH, FinishReason.CONTENT_FILTER}
+"""An answer that ended so is not asked for again: it would end so again."""
 _NO_REASON = (FinishReason.STOP, "")
 
 
@@ -64,7 +68,14 @@ class LoopOptions:
     max_same_failures: int | None = 3
     """So many failures of one call, with one error, fail the run; None is no bound."""
 
+    output_retries: int = 0
+    """How often the model is asked again whose answer does not fit the output schema."""
+
     def __post_init__(self) -> None:
+        retries: Any = self.output_retries
+        if not (isinstance(retries, int) and retries >= 0):
+            words = f"must be a whole number, at least 0: {retries!r}"
+            raise ValueError(f"output_retries {words}")
         if self.on_cut_off not in ("complete", "fail"):
             raise ValueError(f"on_cut_off must be 'complete' or 'fail', not {self.on_cut_off!r}")
         for name in ("max_model_calls", "max_same_failures"):
@@ -102,7 +113,7 @@ async def converse(
     said = tuple(messages)
     definitions = tuple(tool.definition for tool in tools.values())
     repetitions = Repetitions(options.max_same_failures)
-    ledger_ids, calls = _LedgerIds(), 0
+    ledger_ids, calls, rejected = _LedgerIds(), 0, 0
     if (resumed := ctx.resumed) is not None:
         turn = loaded(resumed.continuation, model, tools)
         ledger_ids, calls = _LedgerIds(turn.ledger_ids), turn.model_calls
@@ -121,7 +132,14 @@ async def converse(
         ctx.set_finish_reason(reason_)
         check_end(end, answer.text, has_calls=bool(requests), on_cut_off=options.on_cut_off)
         if not requests:
-            return Answer(answer.text, reason_)
+            wrong = (
+                complaint(output_schema, answer.text) if rejected < options.output_retries else ""
+            )
+            if not wrong or reason_ in _CUT:
+                return Answer(answer.text, reason_, rejected)
+            rejected += 1
+            said = (*said, answer, UserMessage(wrong))
+            continue
         wanted = tuple((ledger_ids.make(request), request) for request in requests)
         said = (*said, answer)
         decisions = {}

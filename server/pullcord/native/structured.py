@@ -55,7 +55,19 @@ def deliver(ctx: RunContext, schema: OutputSchema | None, answer: Answer) -> Non
             raise AnswerWithheld(words, said=str(error)) from error
         raise
     ctx.cancel_token.raise_if_cancelled()
-    ctx.set_output(None, data)
+    # The text of answers before, which were not valid, was streamed, and is no part of the result.
+    ctx.set_output(answer.text if answer.rejected else None, data)
+
+
+def complaint(schema: OutputSchema | None, answer: str) -> str:
+    """What a model is told whose answer does not fit the schema; empty: it fits."""
+    if schema is None:
+        return ""
+    try:
+        _data_of(schema, answer)
+    except InvalidOutput as error:
+        return f"This answer is not valid: {error}. Answer again, with the whole object alone."
+    return ""
 
 
 def _data_of(schema: OutputSchema, answer: str) -> dict[str, Any]:

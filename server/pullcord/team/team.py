@@ -45,6 +45,7 @@ class Team(Native):
         instructions: str | Sequence[str] | None = None,
         tools: Sequence[Callable[..., Any]] = (),
         output_schema: type[BaseModel] | None = None,
+        output_retries: int = 0,
         on_cut_off: OnCutOff = "complete",
         max_model_calls: int | None = 50,
         max_same_failures: int | None = 3,
@@ -62,6 +63,8 @@ class Team(Native):
             tools: functions that the leader may call itself.
             output_schema: what the answer is to be, told to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
+            output_retries: how often the model is told what is wrong with an answer that does not
+                fit the schema, and asked again, before the run fails.
             on_cut_off: as for an Agent, of the leader's answer.
             max_model_calls: as for an Agent, of the leader's calls.
             max_same_failures: as for an Agent, of the leader's tool calls.
@@ -89,7 +92,7 @@ class Team(Native):
         if len(self._members) < len(given):
             raise ValueError(f"two members of {self.id!r} have one id: {', '.join(self.members)}")
         self.tools = tools_by_name((self._delegation(), *map(Tool, tools)))
-        self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures)
+        self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures, output_retries)
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the leader is asked, and hands out work, until it has its answer."""
