@@ -26,6 +26,9 @@ def connected(address: str, count: int = 1, said: bytes = b"") -> Iterator[list[
             one.sendall(said)
             made.append(one)
         yield made
+        for one in made:
+            with contextlib.suppress(OSError):  # also where a thread reads, as nobody else can
+                one.shutdown(socket.SHUT_RDWR)
 
 
 def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
