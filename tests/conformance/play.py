@@ -23,6 +23,7 @@ from tests.conformance.line import Line
 from tests.conformance.matching import differences
 from tests.conformance.plain import fill, plain
 from tests.conformance.reading import Fault, Reading
+from tests.conformance.roles import play_table
 from tests.conformance.scenario import ACTING, READING, Scenario, verb_of
 from tests.conformance.server import KEEPALIVE, Apart
 
@@ -286,6 +287,9 @@ class _Play:
         return self._streams[name] if name else next(reversed(self._streams.values()))
 
     # --- the suite's own part
+
+    def _table(self, _: Any) -> None:
+        _raise(play_table(self._driver, self._address, self._id))
 
     def _open(self, name: str) -> None:
         self._lead.wait(self._lead.start("agents/gate", name).run_id, PATIENCE)

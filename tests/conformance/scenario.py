@@ -28,10 +28,10 @@ ASKING = {
 """What a driver is asked in one request."""
 READING = {"next", "until", "text", "end"}
 """How a stream is read: one event, up to a payload, up to a text, to the end."""
-ACTING = {"open", "cut", "left", "ended", "freeze", "thaw", "lost"}
-"""What the suite does itself: opens a gate, cuts the line, waits for a dropped call to be left at
-the fake server, waits for a run to have ended, stops a process and lets it go on, waits for the
-client to have given up a connection."""
+ACTING = {"table", "open", "cut", "left", "ended", "freeze", "thaw", "lost"}
+"""What the suite does itself: plays a table of roles, opens a gate, cuts the line, waits for a
+dropped call to be left at the fake server, waits for a run to have ended, stops a process and lets
+it go on, waits for the client to have given up a connection."""
 BESIDE = {"expect", "error", "by", "as", "from", "trail", "meanwhile"}
 """What may stand beside a step's verb."""
 
@@ -57,6 +57,8 @@ class Scenario:
     """What else the driver is connected with, such as `reconnect_for`."""
     apart: bool = False
     """The server is a process of its own, which can be frozen; both sides ping often."""
+    guarded: bool = False
+    """The server knows its callers by tokens."""
     skips: Sequence[int] = ()
     """Numbers of events that no client shows."""
 

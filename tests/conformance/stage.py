@@ -4,16 +4,22 @@ It owns them, and closes them. What a scenario does is `play`'s business.
 """
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
+
+from pullcord.run.events import SourceKind
 
 from tests.conformance.drivers import Driver, DriverError, Drivers
 from tests.conformance.languages import command, partner
 from tests.conformance.matrix import Result
 from tests.conformance.play import play
+from tests.conformance.runnables import Script, gate
 from tests.conformance.scenario import Scenario, load
 from tests.conformance.server import Apart, make_server
+from tests.identity.callers import guarded
 
 _FIRST = next(scenario for scenario in load() if scenario.name == "run-to-the-end")
 
@@ -33,6 +39,7 @@ class Stage:
         self._drivers = self._stack.enter_context(Drivers(command))
         self._others = self._stack.enter_context(Drivers(command))
         self._warm: set[str] = set()
+        self._made_guarded = ""
         self._made_apart: Apart | None = None
 
     def __enter__(self) -> Self:
@@ -54,13 +61,21 @@ class Stage:
             found = play(
                 scenario,
                 self._drivers.get(language),
-                self._address,
+                self._guarded() if scenario.guarded else self._address,
                 lambda: self._others.get(self._partner(language)),
                 self._apart() if scenario.apart else None,
             )
         except DriverError as error:
             found = [str(error)]
         return Result(found, time.monotonic() - began)
+
+    def _guarded(self) -> str:
+        """The address of a server that knows its callers."""
+        if not self._made_guarded:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            agents = [gate, Script(SourceKind.AGENT, name="Script")]
+            self._made_guarded = self._stack.enter_context(guarded(folder, *agents)).address
+        return self._made_guarded
 
     def _apart(self) -> Apart:
         if self._made_apart is None:

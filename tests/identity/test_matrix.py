@@ -15,6 +15,7 @@ from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
 
 from tests.identity.callers import CALLERS, Guarded, bearer, guarded, write_tokens
+from tests.identity.table import EMPTY, OK, REASONS, ROLES, TABLE, cells
 from tests.steady import PATIENCE
 from tests.transports.harness import Refusal, Signal, refusal
 
@@ -42,67 +43,31 @@ def spec(**fields: Any) -> run_pb2.RunSpec:
     return run_pb2.RunSpec(**fields)
 
 
-OK, EMPTY, DENIED, UNKNOWN, STRANGER = "ok", "empty", "denied", "unknown", "stranger"
+ANNS = spec(run_id=RUN, input="pin 4711", session_id=SESSION)
 
-CALLS: dict[str, Callable[[Any, Any], Any]] = {
-    "GetRun": lambda stub, who: stub.GetRun(v1.GetRunRequest(run_id=RUN), metadata=who),
-    "WatchRun": lambda stub, who: _first(
-        stub.WatchRun(v1.WatchRunRequest(run_id=RUN), metadata=who)
-    ),
-    "WaitRun": lambda stub, who: stub.WaitRun(
-        v1.WaitRunRequest(run_id=RUN, timeout={"nanos": 1}), metadata=who
-    ),
-    "ListRuns": lambda stub, who: stub.ListRuns(
-        v1.ListRunsRequest(session_id=SESSION), metadata=who
-    ),
-    "WatchRuns": lambda stub, who: _list(
-        stub.WatchRuns(v1.WatchRunsRequest(session_id=SESSION), metadata=who)
-    ),
-    "CreateRunToken": lambda stub, who: stub.CreateRunToken(
-        v1.CreateRunTokenRequest(run_id=RUN), metadata=who
-    ),
-    "CancelRuns": lambda stub, who: stub.CancelRuns(
-        v1.CancelRunsRequest(session_id=SESSION, validate_only=True), metadata=who
-    ),
-    "EraseRuns": lambda stub, who: stub.EraseRuns(
-        v1.EraseRunsRequest(session_id=SESSION, validate_only=True), metadata=who
-    ),
-    "ContinueRun": lambda stub, who: stub.ContinueRun(
-        v1.ContinueRunRequest(run_id=RUN), metadata=who
-    ),
-    "ListRunnables": lambda stub, who: stub.ListRunnables(v1.ListRunnablesRequest(), metadata=who),
-    "StartRun": lambda stub, who: stub.StartRun(
-        v1.StartRunRequest(spec=spec(run_id=RUN, input="pin 4711", session_id=SESSION)),
-        metadata=who,
-    ),
-    "Run": lambda stub, who: _first(
-        stub.Run(
-            v1.RunRequest(spec=spec(run_id=RUN, input="pin 4711", session_id=SESSION)),
-            metadata=who,
-        )
-    ),
-    "CancelRun": lambda stub, who: stub.CancelRun(v1.CancelRunRequest(run_id=RUN), metadata=who),
+REQUESTS: dict[str, Any] = {
+    "GetRun": v1.GetRunRequest(run_id=RUN),
+    "WatchRun": v1.WatchRunRequest(run_id=RUN),
+    "WaitRun": v1.WaitRunRequest(run_id=RUN, timeout={"nanos": 1}),
+    "ListRuns": v1.ListRunsRequest(session_id=SESSION),
+    "WatchRuns": v1.WatchRunsRequest(session_id=SESSION),
+    "CreateRunToken": v1.CreateRunTokenRequest(run_id=RUN),
+    "CancelRuns": v1.CancelRunsRequest(session_id=SESSION, validate_only=True),
+    "EraseRuns": v1.EraseRunsRequest(session_id=SESSION, validate_only=True),
+    "ContinueRun": v1.ContinueRunRequest(run_id=RUN),
+    "ListRunnables": v1.ListRunnablesRequest(),
+    "StartRun": v1.StartRunRequest(spec=ANNS),
+    "Run": v1.RunRequest(spec=ANNS),
+    "CancelRun": v1.CancelRunRequest(run_id=RUN),
 }
 
-#            own   other user  viewer   operator  other's    admin
-TABLE = {  # ann   bob         vic      olga      una        root
-    "GetRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
-    "WatchRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
-    "WaitRun": (OK, UNKNOWN, OK, OK, UNKNOWN, OK),
-    "ListRuns": (OK, EMPTY, OK, OK, EMPTY, OK),
-    "WatchRuns": (OK, EMPTY, OK, OK, EMPTY, OK),
-    # A token is for a run that may come later: of the caller's own.
-    "CreateRunToken": (OK, OK, DENIED, OK, UNKNOWN, OK),
-    "CancelRuns": (OK, EMPTY, DENIED, OK, EMPTY, OK),
-    "EraseRuns": (DENIED, DENIED, DENIED, DENIED, DENIED, OK),
-    "ContinueRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
-    "ListRunnables": (OK, OK, EMPTY, OK, OK, OK),
-    "CancelRun": (OK, UNKNOWN, DENIED, OK, UNKNOWN, OK),
-    # With the same run_id: an owner attaches to its run, and anybody else starts one of its own.
-    "StartRun": (OK, OK, UNKNOWN, OK, OK, OK),
-    "Run": (OK, OK, UNKNOWN, OK, OK, OK),
-}
-ROLES = ("ann", "bob", "vic", "olga", "una", "root")
+
+def ask(stub: Any, rpc: str, who: Any) -> Any:
+    """The answer over gRPC; of a stream, what it says at first."""
+    answer = getattr(stub, rpc)(REQUESTS[rpc], metadata=who)
+    if rpc == "WatchRuns":
+        return _list(answer)
+    return _first(answer) if hasattr(answer, "__next__") else answer
 
 
 def _first(stream: Any) -> Any:
@@ -141,34 +106,26 @@ def outcome(call: Callable[[], Any]) -> str:
     try:
         answer = call()
     except grpc.RpcError as error:
-        refused = Refusal(error)
-        if refused.reason == "RUN_NOT_PAUSED":
-            return OK  # it came as far as the run
-        return {
-            "RUN_NOT_FOUND": UNKNOWN,
-            "RUNNABLE_NOT_FOUND": UNKNOWN,
-            "PERMISSION_DENIED": DENIED,
-            "UNAUTHENTICATED": STRANGER,
-        }[refused.reason]
-    many = ("runs", "results", "runnables", "live_run_ids")
-    found = (getattr(answer, name) for name in many if hasattr(answer, name))
-    listed = [many for many in found if not isinstance(many, int)]
-    return OK if not listed or any(map(len, listed)) else EMPTY
+        return REASONS[Refusal(error).reason]
+    many = ("runs", "results", "runnables")
+    listed = next((getattr(answer, name) for name in many if hasattr(answer, name)), None)
+    is_counted = isinstance(listed, int)  # how many would be erased
+    return OK if listed is None or is_counted or len(listed) else EMPTY
 
 
 def test_every_rpc_has_a_row() -> None:
     """A new rpc without a row in this table fails."""
     rpcs = {method.name for method in v1.DESCRIPTOR.services_by_name["RunService"].methods}
-    assert rpcs == set(TABLE) == set(CALLS)
+    assert rpcs == set(TABLE) == set(REQUESTS)
 
 
 @pytest.mark.parametrize("caller", ROLES)
 def test_promise_13_what_a_role_may_do_with_anns_run(served: Guarded, caller: str) -> None:
     """Each verb of each role, on a run of somebody in its tenant or in another one."""
     start_anns(served)
-    stub, column = served.stub(), ROLES.index(caller)
-    found = {rpc: outcome(lambda rpc=rpc: CALLS[rpc](stub, bearer(caller))) for rpc in TABLE}
-    assert found == {rpc: cells[column] for rpc, cells in TABLE.items()}
+    stub = served.stub()
+    found = {rpc: outcome(lambda rpc=rpc: ask(stub, rpc, bearer(caller))) for rpc in TABLE}
+    assert found == cells(caller)
 
 
 @pytest.mark.parametrize("who", [(), bearer("nobody"), (*bearer("ann"), *bearer("ann"))])
@@ -176,8 +133,8 @@ def test_strangers_get_one_answer_to_everything(served: Guarded, who: Any) -> No
     """Without a credential, with a wrong one, or with two: UNAUTHENTICATED, in the same words."""
     start_anns(served)
     stub, words = served.stub(), set()
-    for call in CALLS.values():
-        refused = refusal(lambda call=call: call(stub, who))
+    for rpc in TABLE:
+        refused = refusal(lambda rpc=rpc: ask(stub, rpc, who))
         assert refused.code is grpc.StatusCode.UNAUTHENTICATED
         words.add((refused.reason, refused.words))
     assert len(words) == 1
