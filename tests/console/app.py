@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from pullcord import RunContext
 from pullcord.demo import paper, storyteller
@@ -21,12 +22,13 @@ class Play(Script):
         return found
 
 
-def make_server() -> RunServer:
+def make_server(**settings: Any) -> RunServer:
     """A server that has not begun."""
+    engine = EngineOptions(grace_period=60, abandon_after=60)
     return RunServer(
         agents=[Play(SourceKind.AGENT, id="play"), storyteller],
         teams=[Play(SourceKind.TEAM, id="crew", members=("writer",))],
         workflows=[paper],
-        settings=Settings(heartbeat=0.5, engine=EngineOptions(grace_period=60, abandon_after=60)),
+        settings=Settings(heartbeat=0.5, engine=engine, **settings),
         http="127.0.0.1:0",
     )
