@@ -11,7 +11,8 @@ import pytest
 from pullcord import RunContext, runnable
 from pullcord.client import RunClient
 from pullcord.doors import check_exposure
-from pullcord.probe import is_serving
+from pullcord.probe import _token as probe_token
+from pullcord.probe import is_serving, main
 from pullcord.run.loopback import stays_here
 from pullcord.server import RunServer
 from pullcord.settings import SettingsError
@@ -266,6 +267,29 @@ def test_the_probe_speaks_tls(
     monkeypatch.setenv("PULLCORD_CLIENT_CERT", str(certificate))
     monkeypatch.setenv("PULLCORD_CLIENT_KEY", str(key))
     assert is_serving(f"tls://{tls.mutual}", PATIENCE)
+
+
+def test_the_probe_needs_nothing_but_the_servers_own_environment(
+    tls: Tls, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PULLCORD_LISTEN and PULLCORD_TLS_CERTIFICATE, also of a certificate that stands for itself.
+    A token goes with it where nobody can read it; a file that is not there is named."""
+    port = tls.address.rpartition(":")[2]
+    monkeypatch.setenv("PULLCORD_LISTEN", f"0.0.0.0:{port}")
+    assert main([]) == 1, "it speaks TLS"
+    own = Authority(tmp_path, "own")
+    monkeypatch.setenv("PULLCORD_TLS_CERTIFICATE", str(own.path))
+    assert main([]) == 1, "a certificate of somebody else"
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(tls.certificate.read_bytes() + authority.path.read_bytes())
+    monkeypatch.setenv("PULLCORD_TLS_CERTIFICATE", str(chain))
+    assert main([]) == 0
+    monkeypatch.setenv("PULLCORD_TOKEN", "secret")
+    assert main([]) == 0
+    assert probe_token("tls://example.com:1") == probe_token("127.0.0.1:1") != ()
+    assert probe_token("example.com:1") == ()
+    monkeypatch.setenv("PULLCORD_CA", str(tmp_path / "nowhere"))
+    assert main([]) == 1
 
 
 def test_a_client_sends_no_token_over_a_plain_line() -> None:
