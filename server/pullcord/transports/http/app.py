@@ -13,6 +13,7 @@ from pullcord.transports.front import Front
 from pullcord.transports.http import connect, console, openapi, runs, session
 from pullcord.transports.http.guard import Guard
 from pullcord.transports.http.messages import Answer, Left, Receive, Request, Scope, Send, Stream
+from pullcord.transports.http.openai import routes as openai
 from pullcord.transports.http.options import HttpOptions
 from pullcord.transports.http.problems import problem
 from pullcord.transports.http.routing import Route, Router
@@ -22,6 +23,7 @@ SURFACES: Sequence[Callable[[Web], list[Route]]] = (
     runs.routes,
     session.routes,
     connect.routes,
+    openai.routes,
     console.routes,
 )
 """In this order: of two routes of one method and path, the later one stands."""
