@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from pullcord.cli.output import beginnings
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
 
@@ -24,6 +25,18 @@ def test_a_beginning_is_enough(address: str, client: RunClient, run_id: str) -> 
     assert call("watch", short, address=address).stdout == "hello\n"
     done = call("cancel", short, "--json", address=address)
     assert json.loads(done.stdout)["run"]["run_id"] == run_id
+
+
+def test_what_ps_shortens_can_be_copied(address: str, client: RunClient, run_id: str) -> None:
+    """On a narrow terminal ids are beginnings that mean one run; into a pipe they are whole."""
+    run = client.start("agents/say", "hello", run_id=run_id, session_id=run_id)
+    client.wait(run.run_id)
+    args = ("ps", "--all", "--session", run_id, "--address", address)
+    with Command(*args, terminal=True, COLUMNS="80") as command:
+        code, seen, _ = command.end()
+    assert (code, f"{run_id[:8]}… " in seen) == (0, True)
+    assert call("get", f"{run_id[:8]}…", "--output", address=address).stdout == "hello\n"
+    assert run_id in call(*args).stdout
 
 
 def test_several_that_begin_so_are_named(address: str, client: RunClient, run_id: str) -> None:
@@ -78,3 +91,11 @@ def test_a_key_decides(address: str, client: RunClient, run_id: str, key: str, s
     assert code == 0
     assert ("approved" if key == "y" else "declined") in seen
     assert client.get(run_id).output == said
+
+
+def test_a_beginning_means_one_run() -> None:
+    """It is as long as it must be, and an id that is hardly longer stays whole."""
+    assert beginnings(["0123456789-a", "01234567ab-b", "short-id", "123456789"]) == {
+        "0123456789-a": "012345678…",
+        "01234567ab-b": "01234567a…",
+    }

@@ -103,7 +103,8 @@ def test_what_the_terminal_shows_in_the_end(address: str) -> None:
     with Command("run", "agents/spell", text, address=address, terminal=True) as command:
         code, seen, _ = command.end()
     assert code == 0
-    *shown, ended = _screen(seen)
+    first, *shown, ended = _screen(seen)
+    assert first.startswith("run ")
     assert " ".join(shown).split() == text.split()
     assert max(map(len, shown)) <= 100
     assert "✔ completed in" in ended

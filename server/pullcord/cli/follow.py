@@ -163,6 +163,7 @@ class Follower:
             case events.RunStarted():
                 status.state = RunState.RUNNING
                 status.start_time = status.start_time or event.create_time
+                view.note(f"run {event.run_id}")
             case events.ContentDelta(text):
                 self._speaks("")
                 self._write(text)

@@ -31,6 +31,7 @@ def with_run(client: RunClient, given: str, act: Callable[[str], T]) -> T:
 
     Raises RunNotFound if there is none, and typer.Exit if there are several.
     """
+    given = given.removesuffix("…")  # as `ps` shows a long one
     try:
         return act(given)
     except RunNotFound as error:

@@ -7,7 +7,7 @@ a run as it goes is in `screen` and `follow`.
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToJson
@@ -265,23 +265,53 @@ def usage_words(run: Run) -> str:
 def print_runs(runs: Iterable[Run], to: Console) -> None:
     """Runs in columns under a header, each with its children below it, indented.
 
-    What else is known of a run stands behind it, or below it if the terminal is too narrow.
+    What else is known of a run stands behind it, or below it if the terminal is too narrow. Ids are
+    shortened there, to beginnings that say which run is meant.
     """
+    listed = list(runs)
+    if to.is_terminal and not _print_runs(listed, to, {}):
+        _print_runs(listed, to, beginnings([run.run_id for run in listed]), in_any_case=True)
+    elif not to.is_terminal:
+        _print_runs(listed, to, {}, in_any_case=True)
+
+
+_SHORTEST = 8
+"""Characters of an id that is shortened."""
+
+
+def beginnings(run_ids: Sequence[str]) -> dict[str, str]:
+    """Each id's shortest beginning that no other of them has, with an ellipsis."""
+    made = {}
+    for length in range(_SHORTEST, max(map(len, run_ids), default=0)):
+        counted = Counter(run_id[:length] for run_id in run_ids)
+        for run_id in run_ids:
+            if run_id not in made and counted[run_id[:length]] == 1 and len(run_id) > length + 1:
+                made[run_id] = f"{run_id[:length]}…"
+    return made
+
+
+def _print_runs(
+    listed: list[Run], to: Console, short: Mapping[str, str], *, in_any_case: bool = False
+) -> bool:
+    """Prints them if they fit the terminal, or in any case; whether it did."""
     now = time.time()
     rows = []
-    listed = list(runs)
     known = {run.run_id for run in listed}
     several = len({run.scope for run in listed}) > 1
     for depth, run in _with_children(listed):
-        name, age = "  " * depth + run.run_id, seconds(max(0.0, now - run.create_time))
+        name = "  " * depth + short.get(run.run_id, run.run_id)
+        age = seconds(max(0.0, now - run.create_time))
         rows.append((run, (name, run.runnable, run.state.value, age, _duration(run, now))))
     if not rows:
         to.print(Text("No runs.", "dim"))
-        return
+        return True
     columns = len(_HEADER)
     every = [_HEADER, *(cells for _, cells in rows)]
     widths = [max(len(cells[column]) for cells in every) for column in range(columns)]
-    to.print(_columns(_HEADER, widths, "dim"))
+    header = _columns(_HEADER, widths, "dim")
+    if header.cell_len > to.width and not in_any_case:
+        return False
+    to.print(header)
     for run, cells in rows:
         line = _columns(cells, widths)
         line.highlight_words([run.state.value], STYLES[run.state])
@@ -305,6 +335,7 @@ def print_runs(runs: Iterable[Run], to: Console) -> None:
             fits = line.cell_len + 2 + cell_len(details) <= to.width
             line.append("  " if fits else "\n    ").append(details, "dim")
         to.print(line)
+    return True
 
 
 def print_change(run: Run, to: Console) -> None:

@@ -218,6 +218,7 @@ def _unknown(runnable: str, on_offer: Iterable[str], as_json: bool) -> None:
 
 async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
     async with AsyncRunClient(**connection(address)) as client:
+        run_id = run_id.removesuffix("…")  # as `ps` shows a long one
         try:
             known = await client.get(run_id)
         except RunNotFound:
