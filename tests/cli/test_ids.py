@@ -32,7 +32,7 @@ def test_what_ps_shortens_can_be_copied(address: str, client: RunClient, run_id:
     run = client.start("agents/say", "hello", run_id=run_id, session_id=run_id)
     client.wait(run.run_id)
     args = ("ps", "--all", "--session", run_id, "--address", address)
-    with Command(*args, terminal=True, COLUMNS="80") as command:
+    with Command(*args, terminal=True, COLUMNS="60") as command:
         code, seen, _ = command.end()
     assert (code, f"{run_id[:8]}… " in seen) == (0, True)
     assert call("get", f"{run_id[:8]}…", "--output", address=address).stdout == "hello\n"
