@@ -16,7 +16,7 @@ from pullcord.v1 import run_service_pb2 as v1
 
 from tests.identity.callers import Guarded, bearer, guarded
 from tests.steady import PATIENCE
-from tests.transports.harness import Signal, make_spec, until
+from tests.transports.harness import Signal, make_spec, refusal, until
 
 
 class Revocable:
@@ -24,12 +24,15 @@ class Revocable:
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()
+        self.demoted: set[str] = set()
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         word = "".join(credentials.authorization).removeprefix("Bearer ")
         if not word or word in self.revoked:
             raise Unauthenticated("revoked")
         name, _, grants = word.partition("+")
+        if word in self.demoted:
+            grants = "user"
         return principal("acme", name.partition("~")[0], (grants or "user").split(","))
 
 
@@ -174,3 +177,20 @@ def test_tokens_are_read_again_when_their_file_changes(tmp_path: Path, story: St
 
         until(still_known)
         story.go_on.set()
+
+
+def test_who_may_no_longer_see_a_run_follows_it_no_longer(
+    served: Guarded, story: Story, knows: Revocable
+) -> None:
+    """A grant that is taken back ends the streams that were opened by it."""
+    served.stub().StartRun(
+        v1.StartRunRequest(spec=make_spec("story", run_id="r")), metadata=says("ann")
+    )
+    watch = v1.WatchRunRequest(run_id="r", owner="ann")
+    stream = served.stub().WatchRun(watch, metadata=says("olga+operator"))
+    next(stream)
+    knows.demoted.add("olga+operator")
+    assert refusal(lambda: list(stream)).reason == "CREDENTIAL_EXPIRED"
+    again = served.stub().WatchRun(watch, metadata=says("olga+operator"))
+    assert refusal(lambda: next(again)).reason == "RUN_NOT_FOUND"
+    story.go_on.set()

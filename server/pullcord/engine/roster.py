@@ -5,6 +5,8 @@ shared store has runs of other processes. What a caller is shown of it is not de
 often to look.
 """
 
+import hmac
+import re
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -25,6 +27,9 @@ _RECENT = 200
 """Ended runs of a shared store that are looked at for some that nobody saw live."""
 _REMEMBERED = 20_000
 
+_NONCE = 8
+_SEALED = re.compile(r"[0-9a-f]{32}")
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -42,8 +47,7 @@ class Roster:
         self._store = store
         self._sharing = store.sharing
         self._lock = threading.Lock()
-        self.epoch = secrets.token_hex(4)
-        """What the numbers of its changes belong to."""
+        self._epoch, self._key = secrets.token_hex(4), secrets.token_bytes(32)
         self._number = 0
         self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
         self._live: dict[Key, Run] = {}
@@ -87,6 +91,24 @@ class Roster:
                 found.append(change)
         found.reverse()
         return found
+
+    # --- positions, which watchers keep: sealed, as the numbers tell how much others do
+
+    def position(self, number: int) -> str:
+        """Where a watcher goes on; another word each time."""
+        nonce = secrets.token_bytes(_NONCE)
+        return f"{self._epoch}.{nonce.hex()}{number ^ self._mask(nonce):016x}"
+
+    def number_at(self, position: str) -> int | None:
+        """The number that `position` has sealed; None: it is of another roster, or none."""
+        epoch, _, sealed = position.partition(".")
+        if epoch != self._epoch or _SEALED.fullmatch(sealed) is None:
+            return None
+        nonce, masked = bytes.fromhex(sealed[: 2 * _NONCE]), int(sealed[2 * _NONCE :], 16)
+        return masked ^ self._mask(nonce)
+
+    def _mask(self, nonce: bytes) -> int:
+        return int.from_bytes(hmac.digest(self._key, nonce, "sha256")[:8])
 
     # --- looking
 
@@ -177,16 +199,3 @@ class Roster:
 def _brief(run: Run) -> Run:
     """The run as lists show it: what can be long is left out."""
     return replace(run, input="", output="", output_data=None, tool_calls=(), parts=())
-
-
-def parse_position(position: str) -> tuple[str, int] | None:
-    """The epoch and number that `position_of` has written; None: it is something else."""
-    epoch, _, number = position.partition(".")
-    if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return None
-    return epoch, int(number)
-
-
-def position_of(epoch: str, number: int) -> str:
-    """Where a watcher goes on."""
-    return f"{epoch}.{number}"

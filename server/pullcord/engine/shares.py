@@ -4,6 +4,7 @@ Values, and the refusals when a bound is reached. What is counted is counted by 
 transaction that takes it, so that no two servers give away the same place.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,4 +60,6 @@ def check_early(count: int, most: int | None, wait: float) -> None:
     """Raises QuotaExceeded if a tenant has so many cancels that wait for their runs."""
     if most is not None and count >= most:
         words = f"{most} cancels of the tenant wait for runs that have not come"
-        raise QuotaExceeded("early_cancels_per_tenant", "tenant", words, max(1.0, wait))
+        # By the minute: to the second, it would be the time of somebody else's cancel.
+        minutes = math.ceil(max(wait, 1.0) / 60)
+        raise QuotaExceeded("early_cancels_per_tenant", "tenant", words, minutes * 60.0)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 from pullcord.run import plain
 from pullcord.run.cancel import Cancellation, CancelToken
@@ -97,6 +98,25 @@ class RunContext:
         self.cancel_token = cancel_token
         self._sink = sink
         self._write = sink.write  # looked up once: this is the hot path
+
+    @property
+    def session_key(self) -> str:
+        """A name of the session, or of the run if it has none, that no other caller has: for what
+        keeps conversations by name, such as a framework's store. Two callers may use the same
+        session_id, and mean two sessions. Where nobody is verified it is the id itself."""
+        return self._key(self.session_id or self.run_id)
+
+    @property
+    def user_key(self) -> str:
+        """Likewise of the user, for what keeps memories by user; empty: nobody is named."""
+        if self.scope == LOCAL:
+            return self.user_id
+        return self._key(self.user_id or self.scope.owner)
+
+    def _key(self, id: str) -> str:
+        if self.scope == LOCAL:
+            return id
+        return "/".join(quote(part, safe="") for part in (*self.scope, id))
 
     @property
     def input_data(self) -> Mapping[str, Any] | None:

@@ -150,11 +150,12 @@ class Quotas:
                     # It is counted by the hour: that much later, the oldest hour counts no more.
                     first = hour_of(self._now()) if spent.first_hour is None else spent.first_hour
                     wait = (first + HOURS) * 3600.0 - self._now()
-                    words = f"the tenant has used {so_far:g} of {most:g} {name.replace('_', ' ')}"
+                    # Never how much: a caller could tell by it what each run of others has used.
+                    words = f"the tenant has used its {name.replace('_', ' ')}, {most:g}"
                     return _Full(name, words, max(1.0, wait))
         bytes_ = options.stored_bytes_per_tenant
-        if bytes_ is not None and (stored := kept.stored_bytes(tenant)) >= bytes_:
-            words = f"the runs of the tenant take {stored} of {bytes_} bytes; erase some, or wait"
+        if bytes_ is not None and kept.stored_bytes(tenant) >= bytes_:
+            words = f"the runs of the tenant take its {bytes_} bytes; erase some, or wait"
             return _Full("stored_bytes_per_tenant", words, 60.0)
         return None
 

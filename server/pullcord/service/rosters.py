@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pullcord.engine.engine import Engine
-from pullcord.engine.roster import Roster, parse_position, position_of
+from pullcord.engine.roster import Roster
 from pullcord.run.errors import CredentialExpired, PullcordError
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.scope import Reach
@@ -144,10 +144,10 @@ class ListFollowing:
         self._due: deque[Notice] = deque()
         self._handed = 0
         self.wake = asyncio.Event()
-        place = parse_position(after)
+        place = roster.number_at(after)
         self._number = 0
-        if place is not None and place[0] == roster.epoch and roster.since(place[1]) is not None:
-            self._number = place[1]
+        if place is not None and roster.since(place) is not None:
+            self._number = place
             self._due.append(self._notice(caught_up=True))
         else:
             self._begin_anew(missed=bool(after))
@@ -214,5 +214,4 @@ class ListFollowing:
     def _notice(
         self, run: Run | None = None, *, caught_up: bool = False, missed: bool = False
     ) -> Notice:
-        position = position_of(self._roster.epoch, self._number)
-        return Notice(position, run, caught_up, missed)
+        return Notice(self._roster.position(self._number), run, caught_up, missed)

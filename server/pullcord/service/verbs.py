@@ -256,8 +256,9 @@ class Verbs:
     async def watch_list(self, caller: Caller, request: WatchListRequest) -> ListFollowing:
         """Follows the list of runs: what is live and matches, and then every change."""
         reach = self._access.reach(caller, Verb.LIST, request.whose) or NOBODYS
-        self._quotas.look_at_many(caller)
-        left = self._quotas.watch(caller)
+        with self._bounded(caller):
+            self._quotas.look_at_many(caller)
+            left = self._quotas.watch(caller)
         return await self._rosters.follow(reach, request.filter, request.after, left)
 
     async def create_run_token(self, caller: Caller, request: RunTokenRequest) -> tuple[str, float]:

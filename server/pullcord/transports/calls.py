@@ -86,14 +86,18 @@ class Callers:
         """What is asked whether the caller's credential is still valid; None: it has none."""
         if caller.principal.is_local:
             return None
-        scope = caller.principal.scope
+        was = caller.principal
 
         async def ask() -> bool:
             try:
                 principal = await self._principal(incoming)
             except Unauthenticated:
                 return False
-            return principal is not None and _delegated(principal, incoming).scope == scope
+            if principal is None:
+                return False
+            now = _delegated(principal, incoming)
+            # With other grants it may not see this run any more: it has to ask again.
+            return (now.scope, now.grants) == (was.scope, was.grants)
 
         return ask
 

@@ -65,7 +65,7 @@ class _Agno(ForeignRunnable):
         """Reads one run; see the class it fills."""
         own = self.given.deep_copy()
         events = Events(ctx, report, own)
-        told = {"session_id": ctx.session_id or ctx.run_id, "user_id": ctx.user_id or None}
+        told = {"session_id": ctx.session_key, "user_id": ctx.user_key or None}
         options = {**told, "stream": True, "stream_events": True, "yield_run_output": True}
         stream: AsyncIterator[Any] = own.arun(
             await self._input(ctx, own), run_id=ctx.run_id, **options
@@ -122,8 +122,8 @@ class AgnoWorkflow(_Agno):
         stream = own.arun(
             ctx.input or (dict(ctx.input_data) if ctx.input_data else ""),
             run_id=ctx.run_id,
-            session_id=ctx.session_id or ctx.run_id,
-            user_id=ctx.user_id or None,
+            session_id=ctx.session_key,
+            user_id=ctx.user_key or None,
             stream=True,
             stream_events=True,
         )

@@ -96,7 +96,7 @@ class LangGraphAgent(ForeignRunnable):
     async def follow(self, ctx: RunContext, report: Report) -> None:
         """Reads one run; see the class it fills."""
         graph = self.graph
-        thread = ctx.session_id or ctx.run_id
+        thread = ctx.session_key
         if not self._has_saver:  # an interrupt could not be resumed without any
             graph, thread = graph.copy(update={"checkpointer": InMemorySaver()}), ctx.run_id
         parts = Parts(graph, report, ctx.run_id, self._speaks)

@@ -54,7 +54,7 @@ class OpenAIAgentsAgent(ForeignRunnable):
             id: what callers name it by; made of the agent's name if none is given.
             description: what it is, told to callers; its handoff description if none is given.
             context: makes the run's context object; sync or async.
-            session: makes the SDK's session for a run, such as a SQLiteSession of its session_id;
+            session: makes the SDK's session for a run, such as a SQLiteSession of its session_key;
                 without it the conversation is told from the runs that Pullcord keeps.
             run_config: the SDK's; without it traces are not sent to the vendor.
             max_turns: as the SDK's; None: the SDK's default.
