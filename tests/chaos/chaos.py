@@ -24,7 +24,7 @@ from pullcord.client import AsyncRunClient
 from pullcord.run.cancel import CancelOutcome
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import TERMINAL_PAYLOADS, Gap, Heartbeat, Snapshot
-from pullcord.run.record import SessionPolicy
+from pullcord.run.record import Decision, Run, SessionPolicy
 
 from tests.postgres import Postgres
 
@@ -97,6 +97,12 @@ class Chaos:
         self.shown: list[Shown] = []
         self.accepted: set[str] = set()
         self.started: list[str] = []
+        self.waiting: list[str] = []
+        """Runs that wait for a decision, as their store knows."""
+        self.decided: set[str] = set()
+        """Of those, the ones that somebody has tried to decide about."""
+        self.heard: dict[str, set[bool]] = {}
+        """Which decisions were accepted."""
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
 
@@ -145,6 +151,13 @@ class Chaos:
 
     async def _operate(self, run_id: str) -> None:
         what = self._random.random()
+        if what < 0.12:
+            await self._ask_somebody(run_id)
+            return
+        if what < 0.2 and self.waiting:
+            await self._decide()
+            return
+        what = self._random.random()
         words = str(self._random.choice([1, 10, 100, 400]))
         if what < 0.45 or not self.started:
             self.started.append(run_id)
@@ -181,6 +194,39 @@ class Chaos:
                 if early:
                     self.started.append(target)
                     await client.start("agents/talk", words, run_id=target)
+
+    async def _ask_somebody(self, run_id: str) -> None:
+        """A run that waits for a decision, from when on its store has that."""
+        self._watch(run_id)
+        async with self._client() as client:
+            await client.start("agents/asks", run_id=run_id)
+        self.counts["asked"] += 1
+        has = f"select 1 from pullcord.run where run_id = '{run_id}' and continuation is not null"
+        while not await self._has(has):  # noqa: ASYNC110 # another process writes it
+            await asyncio.sleep(0.05)
+        self.waiting.append(run_id)
+
+    async def _has(self, query: str) -> bool:
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return bool(await self._ask(query))
+        return False
+
+    async def _decide(self) -> None:
+        """A decision, or two different ones at once."""
+        run_id = self._random.choice(self.waiting)
+        self.decided.add(run_id)
+        made = [Decision("c", approved=True)]
+        if self._random.random() < 0.5:
+            made.append(Decision("c", note="no"))
+        async with self._client() as a, self._client() as b:
+            asked = [c.continue_run(run_id, [one]) for c, one in zip((a, b), made, strict=False)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        heard = [one for one, answer in zip(made, answers, strict=True) if isinstance(answer, Run)]
+        if len(heard) > 1:
+            self.violations.append(f"{run_id}: two decisions were accepted")
+        if heard:
+            self.heard.setdefault(run_id, set()).add(heard[0].approved)
+            self.counts["decided"] += 1
 
     def _watch(self, run_id: str) -> None:
         if self._random.random() < 0.5:
@@ -363,6 +409,7 @@ class Chaos:
             if any(number >= end for number in shown.numbers[:-1]):
                 wrong(f"{shown.run_id}: something at or above its end {end} was shown")
         begun = Counter(self._begun.read_text().split())
+        self._check_pauses(runs, begun)
         for run_id, times in begun.items():
             if times > 1:
                 wrong(f"{run_id} was executed {times} times")
@@ -370,3 +417,19 @@ class Chaos:
             self.counts[{5: "completed", 6: "cancelled", 7: "lost"}.get(row["state"], "live")] += 1
         self.counts["watched"] = len(self.shown)
         assert TERMINAL_PAYLOADS
+
+    def _check_pauses(self, runs: dict[str, Any], begun: Counter[str]) -> None:
+        """A run that waits is not lost, whatever dies; and goes on by one decision, once."""
+        wrong = self.violations.append
+        for run_id in self.waiting:
+            state, paid = runs[run_id]["state"], begun[f"{run_id}-paid"]
+            if run_id not in self.decided and state != 6:
+                wrong(f"{run_id} waited until it was cancelled, and ended in state {state}")
+            heard = self.heard.get(run_id, set())
+            if len(heard) > 1:
+                wrong(f"{run_id}: two different decisions were accepted")
+            if paid and heard == {False}:
+                wrong(f"{run_id} was declined, and paid")
+            if state == 5 and heard == {True} and not paid:
+                wrong(f"{run_id} was approved, and completed without paying")
+        self.counts["waited"] = sum(run_id not in self.decided for run_id in self.waiting)

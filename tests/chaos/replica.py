@@ -20,6 +20,7 @@ from typing import Any
 
 from pullcord import RunContext, RunServer, runnable
 from pullcord.engine.options import EngineOptions
+from pullcord.run.events import ToolCall
 from pullcord.settings import Settings
 from pullcord.stores.postgres import Address, PostgresStore, reaping
 from pullcord.stores.postgres.membership import Lease
@@ -44,12 +45,29 @@ def _weaken() -> None:
 def main(url: str, address: str, begun: str, skew: str) -> None:
     """Serves until it is stopped, or killed."""
 
+    def note(words: str) -> None:
+        line = os.open(begun, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(line, f"{words}\n".encode())
+        os.close(line)
+
+    @runnable(id="asks")
+    async def asks(input: str, ctx: RunContext) -> None:
+        """Waits for a decision, wherever it is made, and pays once if it may."""
+        call = ToolCall("c", "pay")
+        if ctx.resumed is None:
+            note(ctx.run_id)
+            [decision] = await ctx.ask("May I?", [call], continuation=b"so far")
+        else:
+            [decision] = ctx.resumed.decisions
+        if decision.approved:
+            with ctx.tool_call(call.tool_call_id, call.tool_name):
+                note(f"{ctx.run_id}-paid")
+        ctx.write("paid" if decision.approved else "declined")
+
     @runnable(id="talk")
     async def talk(input: str, ctx: RunContext) -> AsyncIterator[str]:
         """Says so many words, a hundred a second."""
-        line = os.open(begun, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(line, f"{ctx.run_id}\n".encode())
-        os.close(line)
+        note(ctx.run_id)
         for n in range(int(input)):
             yield f"{n} "
             await asyncio.sleep(0.01)
@@ -60,7 +78,7 @@ def main(url: str, address: str, begun: str, skew: str) -> None:
         listen=address, drain_time=5, engine=EngineOptions(grace_period=1.0, abandon_after=1.0)
     )
     server = RunServer(
-        [talk],
+        [talk, asks],
         settings=settings,
         store=lambda clock, options: PostgresStore(Address(url), clock, options, LEASE),
     )

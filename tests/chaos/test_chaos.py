@@ -33,7 +33,8 @@ async def test_a_rolling_restart_loses_no_run() -> None:
 @pytest.mark.timeout(170)
 async def test_promise_12_what_was_promised_holds_whatever_dies() -> None:
     """Each run has one end, which is its last event and the only one that was shown; an accepted
-    cancel cancels; no event is doubled or missing without a gap; no run is executed twice."""
+    cancel cancels; no event is doubled or missing without a gap; no run is executed twice; one that
+    waits for a decision is not lost, and goes on by one decision, once."""
     if programs() is None and os.environ.get("CI") != "true":
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     with contextlib.closing(Postgres(durable=True)) as postgres:
@@ -42,3 +43,5 @@ async def test_promise_12_what_was_promised_holds_whatever_dies() -> None:
     assert chaos.violations == [], "\n\n".join(chaos.said)
     assert chaos.counts["completed"] > 0
     assert chaos.counts["cancelled"] > 0
+    assert chaos.counts["decided"] > 0
+    assert chaos.counts["waited"] > 0

@@ -281,8 +281,7 @@ class Admission:
             start = live.start = Start(find(spec.runnable))
             if terms.parent_run_id:  # which had begun, and is lost
                 live.parent_ended()
-            elif terms.deadline:
-                left = max(0.0, terms.deadline - self._clock.time())
+            elif (left := self._until_deadline(waiting)) is not None:
                 live.stop_at(self._clock.monotonic() + left, margin(left))
             if carried is not None:
                 pass  # it has had its turn
@@ -296,6 +295,15 @@ class Admission:
                 self.capacity.release()
         live.presence.start_lease()
         self.completer.started(live)
+
+    def _until_deadline(self, waiting: Waiting) -> float | None:
+        if waiting.carried is not None:
+            left = waiting.carried.pause.left.after(waiting.carried.elapsed).deadline
+        elif waiting.terms.deadline:
+            left = waiting.terms.deadline - self._clock.time()
+        else:
+            return None
+        return None if left is None else max(0.0, left)
 
     # --- paused runs, which outlive their code, and the process if the store does
 

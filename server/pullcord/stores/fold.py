@@ -103,7 +103,7 @@ def lost(left: Left, now: float, options: EngineOptions) -> tuple[EndedRun, Reco
     return EndedRun(left.spec, run), Record(run.last_sequence, 1, now, payload)
 
 
-def carried(left: Left, pause: Pause) -> Carried | None:
+def carried(left: Left, pause: Pause, elapsed: float) -> Carried | None:
     """What a process that is gone had asked last in the run; None: something came after it."""
     asks = left.records[-1] if left.records else None
     if asks is None or asks.sequence != pause.sequence or not isinstance(asks.payload, RunPaused):
@@ -112,8 +112,7 @@ def carried(left: Left, pause: Pause) -> Carried | None:
     if left.base is not None:
         texts.insert(0, left.base.output)
     asked = asks.payload
-    since = max((call.start_time for call in asked.tool_calls), default=asks.create_time)
-    return Carried(pause, asked.question, asked.tool_calls, since, left.records, "".join(texts))
+    return Carried(pause, asked.question, asked.tool_calls, elapsed, left.records, "".join(texts))
 
 
 def ended_log(ended: EndedRun, records: Iterable[Record]) -> EventLog:

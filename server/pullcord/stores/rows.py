@@ -5,9 +5,12 @@ Nothing here knows a table.
 """
 
 import hashlib
+import struct
 from array import array
 from dataclasses import dataclass
+from math import isnan, nan
 
+from pullcord.engine.live.carried import TimeLeft
 from pullcord.engine.log.record import Record
 from pullcord.engine.ports import CancelRequest, Entry, Pause
 from pullcord.run.events import ContentDelta, ReasoningDelta, RunContinued, RunPaused
@@ -21,6 +24,7 @@ from pullcord.wire.spec import parse_spec, spec_message
 _NO_BOUND = 1 << 40
 _ANY_PARTS = PartBounds(_NO_BOUND, _NO_BOUND, _NO_BOUND)
 """Specs were checked when their runs were started; bounds may have changed since."""
+_LEFT = struct.Struct("<3d")
 _DIGEST_VERSION = b"1"
 """Changes with what a digest is made of, so that servers of two releases never compare them."""
 
@@ -108,7 +112,7 @@ def pause_columns(entry: Entry) -> tuple[int, bytes | None, bytes | None] | None
             pause = entry.pause
             if pause is None or pause.sequence != record.sequence:
                 return record.sequence, None, None
-            return record.sequence, pause.continuation, run_bytes(pause.run)
+            return record.sequence, pause.continuation, _as_paused(pause)
     return None
 
 
@@ -116,7 +120,15 @@ def pause_of(question: int, continuation: bytes | None, paused: bytes | None) ->
     """A stored pause; None: it does not outlive its process, or there is none."""
     if continuation is None or paused is None:
         return None
-    return Pause(question, continuation, stored_run(paused))
+    left = (None if isnan(one) else one for one in _LEFT.unpack_from(paused))
+    return Pause(question, continuation, stored_run(paused[_LEFT.size :]), TimeLeft(*left))
+
+
+def _as_paused(pause: Pause) -> bytes:
+    """How long it may wait, and the run."""
+    left = (pause.left.pause, pause.left.timeout, pause.left.deadline)
+    packed = _LEFT.pack(*(nan if one is None else one for one in left))
+    return packed + run_bytes(pause.run)
 
 
 def stop_bytes(request: CancelRequest) -> bytes:

@@ -12,6 +12,26 @@ from pullcord.run.record import Run
 
 
 @dataclass(frozen=True, slots=True)
+class TimeLeft:
+    """How long a paused run may still take, in seconds; None: there is no such limit.
+
+    No time of day: the clock of the process that goes on may be another one.
+    """
+
+    pause: float | None = None
+    """Until nobody has decided for too long."""
+    timeout: float | None = None
+    """Until its code has taken too long."""
+    deadline: float | None = None
+    """Until its caller's deadline."""
+
+    def after(self, seconds: float) -> "TimeLeft":
+        """What is left so much later."""
+        left = (self.pause, self.timeout, self.deadline)
+        return TimeLeft(*(None if one is None else one - seconds for one in left))
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """What a store keeps of a pause, in one transaction with the event that says so."""
 
@@ -21,6 +41,8 @@ class Pause:
     """From what another execution can go on."""
     run: Run
     """The run as it paused. Its output is what its code has said it to be, not its text."""
+    left: TimeLeft = TimeLeft()
+    """When it was handed to the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +53,8 @@ class Carried:
     question: str
     calls: tuple[ToolCall, ...]
     """Those that wait for a decision."""
-    pause_time: float
-    """Seconds since the epoch."""
+    elapsed: float
+    """Seconds since the store had the pause, by the store's clock."""
     records: Sequence[Record]
     """The events that the store has, in order; the last is the pause."""
     content: str

@@ -38,6 +38,10 @@ class RunFacts:
         """Where it stood when its end was decided."""
         self.deadline = deadline
         """When it will be stopped because its time is up (monotonic); None: never."""
+        self.timeout_ends: float | None = None
+        """When its own timeout is over (monotonic); None: it has none."""
+        self.caller_waits_until: float | None = None
+        """When its caller's deadline is (monotonic); None: it has none."""
         self.assignment = 0
         """How often it was given to another executor before it began."""
         self.resumed: Resumed | None = None

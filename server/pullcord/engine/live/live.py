@@ -262,8 +262,8 @@ class LiveRun:
             enter()
             self.rests = True
             self.log.take_up(carried.records, carried.content, pause.sequence)
-            since = carried.pause_time
-            self._do_at_once(self.machine.take_up(pause.run, asked, since, self.now()))
+            left = pause.left.after(carried.elapsed)
+            self._do_at_once(self.machine.take_up(pause.run, asked, left, self.now()))
 
     def rest(self, assignment: int) -> bool:
         """Whether the run waits on without the execution of this assignment, which is gone or about
@@ -282,7 +282,8 @@ class LiveRun:
             if asked is None or asked.continuation is None:
                 return None
             run = replace(self.snapshot(with_output=False), output=self.machine.output or "")
-            return Pause(asked.sequence, asked.continuation, run)
+            left = self.machine.time_left(self.now())
+            return Pause(asked.sequence, asked.continuation, run, left)
 
     def attach(self, execution: Execution) -> None:
         """From now on stops go to this execution."""

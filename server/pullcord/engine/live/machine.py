@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pullcord.engine.live.carried import TimeLeft
 from pullcord.engine.live.effects import (
     Abandon,
     Append,
@@ -98,7 +99,7 @@ class RunMachine(RunFacts):
         self.start_time = at.time
         armed: list[Effect] = [*self.timers.disarm(TimerName.PENDING)]
         if (timeout := self.rules.timeout) is not None:
-            ends = at.monotonic + timeout
+            self.timeout_ends = ends = at.monotonic + timeout
             self.deadline = ends if self.deadline is None else min(self.deadline, ends)
             armed.append(self.timers.arm(TimerName.TIMEOUT, timeout))
         return (*armed, Begin(self.deadline))
@@ -245,8 +246,13 @@ class RunMachine(RunFacts):
         self.has_code = False
         return True
 
-    def take_up(self, run: Run, asked: Question, since: float, at: Moment) -> Effects:
-        """A run whose process is gone waits on here, paused since then (epoch), without code."""
+    def time_left(self, at: Moment) -> TimeLeft:
+        """How long the run, which is paused, may still take."""
+        ends = (self.pausing.ends, self.timeout_ends, self.caller_waits_until)
+        return TimeLeft(*(None if end is None else end - at.monotonic for end in ends))
+
+    def take_up(self, run: Run, asked: Question, left: TimeLeft, at: Moment) -> Effects:
+        """A run whose process is gone waits on here, without code, for so long at most."""
         self.state = RunState.PAUSED
         self.create_time, self.start_time = run.create_time, run.start_time
         self.usage = run.usage
@@ -254,12 +260,11 @@ class RunMachine(RunFacts):
         self.finish_reason, self.killed_processes = run.finish_reason, run.killed_processes
         for call in run.tool_calls:
             self.ledger.begin(call)
-        effects = self.pausing.take_up(asked, since, at)
-        if (timeout := self.rules.timeout) is None:
+        effects = self.pausing.take_up(asked, left.pause, at)
+        if left.timeout is None:
             return effects
-        left = run.start_time + timeout - at.time
-        self.deadline = at.monotonic + left
-        return (*effects, self.timers.arm(TimerName.TIMEOUT, left))
+        self.timeout_ends = self.deadline = at.monotonic + left.timeout
+        return (*effects, self.timers.arm(TimerName.TIMEOUT, left.timeout))
 
     # --- it is stopped
 
@@ -290,6 +295,7 @@ class RunMachine(RunFacts):
         if self.state.is_terminal:
             return ()
         stops = deadline - margin
+        self.caller_waits_until = deadline
         self.deadline = stops if self.deadline is None else min(self.deadline, stops)
         return (self.stopping.stop_at(deadline, margin, at),)
 

@@ -36,6 +36,8 @@ class Pausing:
         self._timers = timers
         self._max_pause = max_pause
         self.question: Question | None = None
+        self.ends: float | None = None
+        """When it has stood for too long (monotonic)."""
         self.decided = ""
         """The digest of the decisions by which the run went on last; empty: of none."""
 
@@ -48,13 +50,17 @@ class Pausing:
         for call in waiting:
             self._ledger.begin(call)
         notes = (Note(call, begins=True) for call in waiting)
-        armed = self._timers.arm(TimerName.PAUSE, self._max_pause)
+        armed = self._wait(self._max_pause, at)
         return (Append(RunPaused(asked.words, waiting, survives)), *notes, armed)
 
-    def take_up(self, asked: Question, since: float, at: Moment) -> Effects:
-        """The question has stood since then (epoch) in a process that is gone, and stands on."""
+    def take_up(self, asked: Question, left: float | None, at: Moment) -> Effects:
+        """The question stood in a process that is gone, and stands on, for so long at most."""
         self.question = asked
-        return (self._timers.arm(TimerName.PAUSE, since + self._max_pause - at.time),)
+        return (self._wait(self._max_pause if left is None else left, at),)
+
+    def _wait(self, seconds: float, at: Moment) -> Effect:
+        self.ends = at.monotonic + seconds
+        return self._timers.arm(TimerName.PAUSE, seconds)
 
     def rest(self) -> bool:
         """Whether the question can stand without the code that asked it; then it does."""

@@ -118,7 +118,8 @@ create index on pullcord.run (tenant, expire_time) include (nbytes) where state 
 
 _PAUSES = """
 alter table pullcord.run add column continuation bytea;  -- of a pause that outlives its replica
-alter table pullcord.run add column paused bytea;        -- the run as it paused, without its text
+alter table pullcord.run add column paused bytea;        -- how long it may wait, and the run
+alter table pullcord.run add column paused_at timestamptz;  -- when this was written
 """
 
 MIGRATIONS: tuple[tuple[str, str], ...] = (

@@ -174,7 +174,7 @@ class Sharing:
         self, connection: Connection, row: asyncpg.Record, pause: Pause
     ) -> Carried | None:
         records = await events(connection, row["id"], row["base_seq"])
-        found = carried(left_of(row, records), pause)
+        found = carried(left_of(row, records), pause, row["elapsed"])
         if found is None:
             await connection.execute(sql.GIVE_UP, self._core.incarnation, row["id"])
         return found

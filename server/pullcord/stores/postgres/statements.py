@@ -129,6 +129,7 @@ u as (
         question = case when e.state = 0 then r.question else e.question end,
         continuation = case when e.state = 0 then r.continuation else e.continuation end,
         paused = case when e.state = 0 then r.paused else e.paused end,
+        paused_at = case when e.state = 0 then r.paused_at else clock_timestamp() end,
         decision = case when e.state = 0 then r.decision end
     from e, f
     where r.id = e.id and r.incarnation = $1 and r.state between 1 and 4 and r.last_seq = e.after
@@ -354,7 +355,8 @@ c as (
     order by r.create_time limit $3::bigint for update of r skip locked
 )
 update run r set incarnation = $1 from c where r.id = c.id
-returning {LEFT}, r.continuation, r.paused
+returning {LEFT}, r.continuation, r.paused,
+    extract(epoch from clock_timestamp() - r.paused_at)::double precision as elapsed
 """
 GIVE_UP = """
 update run r set incarnation = null, continuation = null where r.id = $2 and r.incarnation = $1

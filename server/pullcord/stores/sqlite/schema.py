@@ -94,7 +94,8 @@ create index run_stored on run(tenant, expire_time, nbytes) where state = 3;
 _PAUSES = """
 alter table run add column question integer not null default 0;  -- the event that asks
 alter table run add column continuation blob;  -- none: the pause does not outlive its process
-alter table run add column paused blob;        -- the run as it paused, without its text
+alter table run add column paused blob;        -- how long it may wait, and the run without text
+alter table run add column paused_at real;     -- when this was written
 """
 
 UPGRADES: tuple[str, ...] = (_FIRST, _SHARES, _PAUSES)

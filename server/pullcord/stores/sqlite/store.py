@@ -209,8 +209,9 @@ class SqliteStore:
                 row.last = new[-1].sequence
             if (pause := pause_columns(entry)) is not None:
                 db.execute(
-                    "update run set question = ?, continuation = ?, paused = ? where id = ?",
-                    (*pause, row.id),
+                    "update run set question = ?, continuation = ?, paused = ?, paused_at = ?"
+                    " where id = ?",
+                    (*pause, self._clock.time(), row.id),
                 )
             if entry.reserve > row.reserved:
                 row.reserved = entry.reserve
@@ -352,12 +353,13 @@ class SqliteStore:
     def _with_pause(self, db: sqlite3.Connection, one: Waiting, id: int) -> Waiting | None:
         """A run that was taken over, with its pause; None: that cannot be read."""
         row = db.execute(
-            "select question, continuation, paused from run where id = ?", (id,)
+            "select paused_at, question, continuation, paused from run where id = ?", (id,)
         ).fetchone()
-        pause = pause_of(*row)
+        pause = pause_of(*row[1:])
         if pause is None:
             return one
-        found = carried(self._left(db, id, one.scope), pause)
+        elapsed = self._clock.time() - row[0]
+        found = carried(self._left(db, id, one.scope), pause, elapsed)
         return None if found is None else replace(one, carried=found)
 
     def _take_over(self, db: sqlite3.Connection) -> list[tuple[int, Waiting]]:
