@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pullcord.engine.clock import Clock
+from pullcord.engine.live.carried import TimeLeft
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
@@ -173,6 +174,7 @@ def begin(store: RunStore, *payloads: Payload | str, run_id: str = "r") -> Live:
 
 CALL = ToolCall("1", "pay", "{}", state=ToolCallState.WAITING, start_time=5.0)
 YES = Decision("1", approved=True)
+LEFT = TimeLeft(pause=100.0, deadline=2.5)
 
 
 def found_as_paused() -> Run:
@@ -183,7 +185,7 @@ def paused(store: RunStore, *payloads: Payload | str, handed: bool = True) -> Li
     """A live run that waits for a decision, and has handed over what it can go on from."""
     live = Live("r", *payloads, RunPaused("May I?", (CALL,), handed))
     store.admit(LOCAL, live.spec)
-    pause = Pause(live.log.last_sequence, b"so far", found_as_paused()) if handed else None
+    pause = Pause(live.log.last_sequence, b"so far", found_as_paused(), LEFT) if handed else None
     write(store, live.entry(pause=pause))
     return live
 
@@ -418,7 +420,8 @@ class TestRestart:
         """It waits in the next process, with its events, its text and the run as it paused; also
         in the one after that, where nobody has decided meanwhile."""
         live = paused(store, "text")
-        for _ in range(2):
+        for number in range(2):
+            clock.advance(7.0)
             store = place.next_process()
             (back,) = store.recover()
             pause = back.carried
@@ -427,6 +430,8 @@ class TestRestart:
             assert (pause.question, pause.calls) == ("May I?", (CALL,))
             assert (pause.pause.continuation, pause.content) == (b"so far", "text")
             assert pause.pause.run.usage == Usage(output_tokens=7)
+            assert pause.pause.left == LEFT
+            assert pause.elapsed == pytest.approx(7.0 * (number + 1), abs=1.0)
             assert [r.sequence for r in pause.records] == [1, 2, 3]
             assert store.find(LOCAL, "r") is None
         assert write(store, live.entry(3, reserve=999)).last_sequence == 3

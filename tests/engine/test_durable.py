@@ -1,12 +1,13 @@
 """With a store that outlives the process: what is shown is stored, and nothing waits for it."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from pullcord.engine import journal, recording
+from pullcord.engine import deciding, journal, recording
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
@@ -15,10 +16,10 @@ from pullcord.executors.local import LocalExecutor
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunnableNotFound, StoreUnavailable
-from pullcord.run.events import Gap, RunCancelled, RunCompleted
-from pullcord.run.record import DisconnectPolicy, RunFilter, RunSpec, SessionPolicy
+from pullcord.run.events import Gap, RunCancelled, RunCompleted, RunPaused, ToolCall
+from pullcord.run.record import Decision, DisconnectPolicy, RunFilter, RunSpec, SessionPolicy
 from pullcord.run.state import RunState
-from pullcord.testing import Gate, RecordingObserver, Script, nothing_left, say
+from pullcord.testing import Gate, RecordingObserver, Script, ask, nothing_left, say
 
 from tests.engine.driving import cancel, ended, events, freed, live_run, spec, start
 from tests.engine.durable import RESERVED, Door, DurableMemory
@@ -548,3 +549,50 @@ def test_reservations_keep_ahead_of_a_fast_producer(both: tuple[Engine, Door]) -
     gate.open()
     assert len(ended(engine).output) == 5000
     assert spec().run_id == "r"
+
+
+# --- pauses
+
+
+def test_nothing_is_shown_after_a_pause_before_it_is_stored(both: tuple[Engine, Door]) -> None:
+    """Whoever takes the run up goes on with the next number, and a watcher who had seen another
+    event by that number would miss one. A decision that the store has is not shown before either,
+    though the run goes on by it."""
+    engine, door = both
+    gate = Gate()
+
+    async def asks(ctx: RunContext) -> None:
+        await ctx.ask("May I?", [ToolCall("a", "pay")], continuation=b"so far")
+
+    start(engine, Script(asks, say("yes"), gate, is_async=True))
+    with contextlib.closing(engine.watch("r")) as watcher:
+        asked = next(e for e in watcher if isinstance(e.payload, RunPaused))
+    while door.memory.rows["r"].last < asked.sequence:
+        pass
+    door.shut("write")
+    engine.continue_run("r", [Decision("a", approved=True)])
+    gate.wait_reached()
+    assert live_run(engine).log.seal() > asked.sequence
+    assert engine.get("r").last_sequence == asked.sequence
+    assert engine.get("r").output == ""
+    door.open()
+    gate.open()
+    assert ended(engine).output == "yes"
+
+
+def test_a_decision_waits_for_the_store(
+    both: tuple[Engine, Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered once that has it; if it does not answer, the caller is told so, and the run
+    goes on as soon as it does."""
+    engine, door = both
+    monkeypatch.setattr(deciding, "_SOON", 0.01)
+    start(engine, Script(ask("May I?", "pay"), say("yes"), is_async=True))
+    with contextlib.closing(engine.watch("r")) as watcher:
+        next(e for e in watcher if isinstance(e.payload, RunPaused))
+    door.fail("go_on")
+    with pytest.raises(StoreUnavailable):
+        engine.continue_run("r", [Decision("pay", approved=True)])
+    assert engine.get("r").state is RunState.PAUSED
+    door.open()
+    assert ended(engine).output == "yes"

@@ -1,15 +1,22 @@
 """Runs that wait for a decision while their replica stops, stands still, or is taken for dead."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
+from pullcord.engine.clock import ThreadClock
+from pullcord.engine.log.record import Record
+from pullcord.engine.options import EngineOptions
+from pullcord.engine.ports import LOCAL, Entry, Pause
+from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import CancelCause
 from pullcord.run.errors import RunNotPaused, StoreUnavailable
-from pullcord.run.events import Event, RunPaused
-from pullcord.run.record import Decision, SessionPolicy
+from pullcord.run.events import Event, RunPaused, RunStarted, ToolCall, ToolCallState
+from pullcord.run.record import Decision, Run, RunSpec, SessionPolicy
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits
+from pullcord.stores.postgres import PostgresStore
 
 from tests.postgres import Database
 from tests.stores.postgres.two import Replica, paid, replica
@@ -112,3 +119,32 @@ async def test_one_decision_is_heard(empty: Database) -> None:
             assert isinstance(yes, RunNotPaused) is not isinstance(no, RunNotPaused)
             await b.client.wait(run_id)
             assert paid == ([] if isinstance(yes, RunNotPaused) else [run_id])
+
+
+def test_a_process_that_was_taken_for_dead_goes_on_with_nothing(empty: Database) -> None:
+    """Others have the run by then, or will have: its decision is refused by the store, and theirs
+    is taken."""
+    options, clock = EngineOptions(), ThreadClock()
+    with contextlib.closing(PostgresStore(empty.address, clock, options)) as old:
+        spec = RunSpec("agents/a", run_id="r")
+        old.admit(LOCAL, spec)
+        call = ToolCall("1", "pay", state=ToolCallState.WAITING)
+        records = [
+            Record(1, 1, 1.0, RunStarted("agents/a")),
+            Record(2, 1, 1.0, RunPaused("?", (call,), True)),
+        ]
+        run = Run("r", "agents/a", RunState.PAUSED)
+        old.write([Entry(LOCAL, spec, records, 0, 9, pause=Pause(2, b"so far", run))])
+        with contextlib.closing(PostgresStore(empty.address, clock, options)) as new:
+            empty.execute("update replica set alive = false where incarnation = $1", _me(old))
+            asked = Asked((Decision("1", approved=True),), "ann", 2)
+            assert not old.go_on(LOCAL, "r", asked)
+            (back,) = new.recover()
+            assert back.carried is not None
+            assert not old.go_on(LOCAL, "r", asked)
+            assert new.go_on(LOCAL, "r", asked)
+    clock.close()
+
+
+def _me(store: PostgresStore) -> str:
+    return store._core.incarnation
