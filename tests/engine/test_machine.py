@@ -18,6 +18,7 @@ from pullcord.engine.live.effects import (
     Effects,
     Ended,
     Finish,
+    GoOn,
     Kill,
     Moment,
     Note,
@@ -50,6 +51,7 @@ from pullcord.run.events import (
     ToolCallState,
 )
 from pullcord.run.record import Decision
+from pullcord.run.resumed import Resumed
 from pullcord.run.state import TRANSITIONS, IllegalTransition, RunState
 from pullcord.run.usage import Limits, Usage
 
@@ -147,8 +149,15 @@ def _tool(play: Play, id: str) -> None:
 
 
 def _ask(play: Play, id: str) -> None:
+    handed_over = b"so far" if id == "a" else None
     if play.machine.question is None:
-        play.do(play.machine.ask(Question("?", [ToolCall(id, "mail")]), play.at))
+        play.do(play.machine.ask(Question("?", [ToolCall(id, "mail")], handed_over), play.at))
+
+
+def _rest(play: Play) -> None:
+    if play.machine.rest(play.machine.assignment):
+        assert play.state is RunState.PAUSED
+        assert play.machine.question is not None
 
 
 def _decide(play: Play, id: str) -> None:
@@ -186,6 +195,7 @@ acts: st.SearchStrategy[Act] = st.one_of(
     st.builds(lambda n: lambda p: p.do(p.machine.use(Usage(n, steps=1), p.at)), st.integers(0, 9)),
     st.builds(lambda id: lambda p: _ask(p, id), ids),
     st.builds(lambda id: lambda p: _decide(p, id), ids),
+    st.just(_rest),
     st.just(_take_back),
     st.builds(
         lambda mode, grace, cause: lambda p: p.cancel(mode, grace, cause=cause),
@@ -550,3 +560,42 @@ def test_calls_that_are_all_in_flight_are_bounded_too() -> None:
     for n in range(10):
         play.do(play.machine.tool_started(ToolCall(str(n), "t")))
     assert [call.tool_call_id for call in play.machine.ledger.calls()] == ["7", "8", "9"]
+
+
+def test_a_paused_run_waits_on_without_its_code() -> None:
+    """What that code still says is refused. A decision lets another execution begin, which finds
+    what was handed over, what was decided and what was used; a run that was given nothing to go on
+    from cannot wait so."""
+    play = running(Limits(timeout=100.0))
+    asked = Question("?", [ToolCall("a", "mail"), ToolCall("b", "mail")], b"so far")
+    play.do(play.machine.use(Usage(output_tokens=5), play.at))
+    play.do(play.machine.ask(asked, play.at, survives=True))
+    old = play.machine.assignment
+    assert play.machine.rest(old)
+    assert not play.machine.rest(old)
+    play.do(play.machine.take_back(asked, play.at))
+    play.do(play.machine.ended(None, play.at, assignment=old))
+    play.do(play.machine.died("its process", play.at, old))
+    assert play.state is RunState.PAUSED
+    no, yes = Decision("b", note="no"), Decision("a", approved=True)
+    play.do(play.machine.decide([no, yes], "ada", play.at))
+    assert play.kinds()[-1] is GoOn
+    assert play.machine.resumed == Resumed(b"so far", (yes, no), Usage(output_tokens=5))
+    assert play.do(play.machine.began(play.at, old)) == ()
+    assert play.machine.moved() == old + 2
+    assert play.do(play.machine.began(play.at, old + 2)) == (Begin(play.machine.deadline),)
+    play.do(play.machine.ask(Question("?", [ToolCall("c", "mail")]), play.at))
+    assert not play.machine.rest(old + 2)
+
+
+def test_a_run_without_code_is_stopped_at_once() -> None:
+    """There is nothing to be interrupted, whether it waits or is about to go on."""
+    for decides in (False, True):
+        play = running()
+        play.do(play.machine.ask(Question("?", [ToolCall("a", "mail")], b"so far"), play.at))
+        assert play.machine.rest(play.machine.assignment)
+        if decides:
+            play.do(play.machine.decide([Decision("a", approved=True)], "ada", play.at))
+        play.cancel()
+        assert play.cancelled().stage is StopStage.ASK
+        assert play.do(play.machine.began(play.at)) == ()

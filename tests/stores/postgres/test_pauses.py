@@ -136,8 +136,9 @@ def test_a_process_that_was_taken_for_dead_goes_on_with_nothing(empty: Database)
         run = Run("r", "agents/a", RunState.PAUSED)
         old.write([Entry(LOCAL, spec, records, 0, 9, pause=Pause(2, b"so far", run))])
         with contextlib.closing(PostgresStore(empty.address, clock, options)) as new:
-            empty.execute("update replica set alive = false where incarnation = $1", _me(old))
             asked = Asked((Decision("1", approved=True),), "ann", 2)
+            assert not new.go_on(LOCAL, "r", asked)  # it is not its run
+            empty.execute("update replica set alive = false where incarnation = $1", _me(old))
             assert not old.go_on(LOCAL, "r", asked)
             (back,) = new.recover()
             assert back.carried is not None

@@ -211,7 +211,7 @@ class Connection:
         of_run = _OF_RUN.get(kind)
         if of_run is not None:
             execution = self.runs.get(part if isinstance(part, int) else part.run)
-            if execution is not None:
+            if execution is not None and (not execution.rests or kind in _LEAVES):
                 of_run(self, execution, part)
         elif kind == "ask":
             self.answers.answer(part)
@@ -328,6 +328,8 @@ class Connection:
                     return
 
 
+_LEAVES = {"ended", "released"}
+"""What is heard of an execution whose run waits on without it."""
 _OF_RUN: dict[str, Callable[[Connection, RemoteExecution, Any], None]] = {
     "said": Connection._said,
     "used": Connection._used,

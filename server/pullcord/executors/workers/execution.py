@@ -50,6 +50,8 @@ class RemoteExecution:
         self.counts = False
         """Whether it holds one of the threads that the pool counts."""
         self.ended = False
+        self.rests = False
+        """Whether its run waits on without it. What it still says is not heard."""
         self.is_leaving = False
         """Whether its run waits on elsewhere, and its code is being stopped."""
         self.is_abandoned = False
@@ -119,7 +121,8 @@ class RemoteExecution:
         """Whether its run waits on without it; then it says nothing more about that."""
         if self.ended or not self.port.rest():
             return False
-        self.ended = self.released = True
+        self.ended = self.released = self.rests = True
+        self.write = _drop
         if self.counts:
             self._pool.count_out()
         return True
@@ -154,3 +157,7 @@ class RemoteExecution:
         self.is_abandoned = True
         if self.connection is not None:
             self._pool.retire(self.connection, "it harbours code that does not stop")
+
+
+def _drop(text: str) -> None:
+    """Nobody hears it."""

@@ -64,11 +64,8 @@ _LONG = 30.0
 """Seconds that the journal and the completer wait: their writes are large, and come again."""
 _LOST_AT_ONCE = 8
 """Lost runs that are ended in one transaction, which other askers wait for."""
-_CARRIED = (
-    "continuation is not null and stop is null"
-    " and question = (select max(sequence) from event where run = run.id)"
-)
-"""A run that waits for a decision and can go on anywhere: nothing came after its pause."""
+_CARRIED = "continuation is not null and stop is null"
+"""A run that waits for a decision, and can go on anywhere if nothing came after its pause."""
 
 
 class SqliteStore:
@@ -298,7 +295,7 @@ class SqliteStore:
         with self._readers.reading() as db:
             waiting = [self._with_pause(db, one, id) for id, one in taken]
         unread = [id for (id, _), one in zip(taken, waiting, strict=True) if one is None]
-        if unread:  # of a newer release
+        if unread:
             self._writer.ask(lambda db: _give_up(db, unread))
         while self._lose_some():
             pass
@@ -351,7 +348,8 @@ class SqliteStore:
         )
 
     def _with_pause(self, db: sqlite3.Connection, one: Waiting, id: int) -> Waiting | None:
-        """A run that was taken over, with its pause; None: that cannot be read."""
+        """A run that was taken over, with its pause; None: something came after that, or it is of a
+        newer release."""
         row = db.execute(
             "select paused_at, question, continuation, paused from run where id = ?", (id,)
         ).fetchone()
