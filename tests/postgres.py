@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ class Postgres:
         with (self.data / "postgresql.auto.conf").open("a") as file:
             file.write("restore_command = 'false'\nhot_standby = 'off'\n")
         self.start()
+        for _ in range(600):  # until it has taken over
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self._call("pg_isready", f"--dbname={self.url()}")
+                return
+            threading.Event().wait(0.1)
 
     def dump(self, database: str, into: Path) -> None:
         """What an operator's pg_dump makes of one of its databases."""

@@ -557,3 +557,24 @@ def test_what_was_used_and_what_is_live_is_counted_over_a_restart(
     assert isinstance(after.admit(LOCAL, spec("s"), share), Admitted)
     spent = place.next_process().spent(LOCAL.tenant)
     assert (spent.tokens, spent.cost) == (7, 0.5)
+
+
+def test_many_runs_are_written_at_once_and_answered_in_order(store: RunStore) -> None:
+    """Six hundred runs with none, one or more records each; one that the store has more of than it
+    was told is answered with what it has, and one that is not here with nothing."""
+    lives = [Live(f"r{n}", *["a"] * (n % 4)) for n in range(600)]
+    for live in lives:
+        store.admit(LOCAL, live.spec)
+    first = store.write([live.entry() for live in lives])
+    assert [w and w.last_sequence for w in first] == [n % 4 + 1 for n in range(600)]
+    for live in lives[::2]:
+        live.make("b", "c")
+    entries = [live.entry(n % 4 + 1 if n % 3 else 0, 400) for n, live in enumerate(lives)]
+    entries[300] = Live("stranger", "x").entry()
+    again = store.write(entries)
+    assert again[300] is None
+    for n, (live, written) in enumerate(zip(lives, again, strict=True)):
+        if n != 300:
+            assert written is not None
+            assert written.last_sequence == live.log.last_sequence
+            assert written.reserved == 400 or not n % 3  # then its owner asks once more

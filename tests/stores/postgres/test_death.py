@@ -20,6 +20,8 @@ async def test_a_dead_replicas_runs_end_lost_with_their_text(empty: Database) ->
     async with replica(empty.address) as a, replica(empty.address) as b:
         for name in ("lost", "stopped"):
             await a.client.start("agents/talk", run_id=name)
+            while not (await b.client.get(name)).output:
+                pass
         seen: list = []
         watcher = b.client.watch("lost")
         seen += [await anext(watcher), await anext(watcher)]

@@ -56,7 +56,7 @@ class Core:
     incarnation: str
     control: Connections
     append: Connections
-    """One connection, so that the writes of this process come one after the other."""
+    """A few: the parts of a large write are written at once, and nothing else is."""
     own: dict[Key, Own] = field(default_factory=dict)
 
 

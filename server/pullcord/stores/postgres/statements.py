@@ -120,17 +120,17 @@ APPEND = """
 with {fence},
 e as (
     select * from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[],
-        $7::bigint[], $8::bytea[], $9::bytea[])
-        as e(id, after, last, reserve, state, question, continuation, paused)
+        $7::bigint[], $8::bytea[], $9::bytea[], $10::bigint[], $11::bytea[], $12::bytea[])
+        as e(id, after, last, reserve, state, question, continuation, paused, seq, data, lengths)
 ),
 u as (
     update run r set last_seq = e.last, reserved = greatest(r.reserved, e.reserve),
         state = case when r.state between 1 and 3 and e.state > 0 then e.state else r.state end,
-        question = case when e.state = 0 then r.question else e.question end,
-        continuation = case when e.state = 0 then r.continuation else e.continuation end,
-        paused = case when e.state = 0 then r.paused else e.paused end,
-        paused_at = case when e.state = 0 then r.paused_at else clock_timestamp() end,
-        decision = case when e.state = 0 then r.decision end
+        question = case when e.state > 0 then e.question else r.question end,
+        continuation = case when e.state > 0 then e.continuation else r.continuation end,
+        paused = case when e.state > 0 then e.paused else r.paused end,
+        paused_at = case when e.state > 0 then clock_timestamp() else r.paused_at end,
+        decision = case when e.state > 0 then null else r.decision end
     from e, f
     where r.id = e.id and r.incarnation = $1 and r.state between 1 and 4 and r.last_seq = e.after
     returning r.id, r.last_seq, r.reserved, r.stop, r.stop_grace, r.stop_now, r.decision,
@@ -138,8 +138,11 @@ u as (
 ),
 i as (
     insert into event (id, prev, seq, data, lengths)
+    select e.id, e.after, coalesce(e.seq, e.last), e.data, e.lengths
+    from e join u on u.id = e.id where e.data is not null
+    union all
     select v.id, v.prev, v.seq, v.data, v.lengths
-    from unnest($10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[], $14::bytea[])
+    from unnest($13::bigint[], $14::bigint[], $15::bigint[], $16::bytea[], $17::bytea[])
         as v(id, prev, seq, data, lengths)
     join u on u.id = v.id
 ),
@@ -148,7 +151,9 @@ n as materialized (
 )
 select u.*, (select count(*) from n) from u
 """
-"""Events, each of whose predecessor is the last one there is, and numbers to be shown."""
+"""Events, each of whose predecessor is the last one there is, and numbers to be shown. The first
+record of a run stands with it, and in arrays of their own only those after it. An array that is
+null stands for one of nulls: most runs have one record that is not merged, and do not pause."""
 
 REBASE = f"""
 with {FENCE},

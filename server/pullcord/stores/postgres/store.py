@@ -60,6 +60,8 @@ from pullcord.stores.postgres.writing import Writing
 
 T = TypeVar("T")
 
+_APPEND = 2
+"""Connections for what live runs make: the server writes over one while the next is made ready."""
 _CONTROL = 3
 """Connections for all that is not a live run's writing."""
 _SWEEP = 30.0
@@ -105,7 +107,7 @@ class PostgresStore:
         self._loop = LoopThread("pullcord-postgres")
         self._beats = Connections(address, 1)
         self._core = Core(
-            options, incarnation, Connections(address, _CONTROL), Connections(address, 1)
+            options, incarnation, Connections(address, _CONTROL), Connections(address, _APPEND)
         )
         self._membership = Membership(self._core, self._beats, lease)
         self._admitting = Admitting(self._core)

@@ -1,11 +1,13 @@
 """What live runs make, and how they end, on its way to the tables.
 
-All writes of one process go over one connection, one after the other. Which events there are is the
-engine's business.
+Writes and ends of one process come one after the other; a large write is made of parts. Which
+events there are is the engine's business.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import asyncpg
 
@@ -34,7 +36,12 @@ from pullcord.stores.postgres.shares import used_columns
 from pullcord.stores.rows import event_row, pause_columns, run_bytes, spec_bytes
 
 _TRIES = 10
+_PARTS, _PART = 4, 250
+"""Parts that a large write is made of, at most, and the runs of one, at least."""
 
+_First = tuple[int | None, bytes | None, bytes | None]
+"""The number of a run's first record, unless that is its last; data; lengths."""
+_NO_RECORD: _First = (None, None, None)
 _Answers = dict[Key, Cancellation | EndedRun | None]
 EventColumns = tuple[int, int, int, bytes, bytes | None]
 """The run's id, the numbers before the first and of the last event, data, lengths."""
@@ -60,22 +67,41 @@ class Writing:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._one = asyncio.Lock()
+        """A write and an end of one run must not wait for each other's rows."""
 
     # --- what live runs have made
 
     async def write(self, entries: Sequence[Entry]) -> list[Written | None]:
-        """As the port says."""
-        return await self._core.append.ask(lambda connection: self._write(connection, entries))
+        """As the port says. Many runs are written in parts, each in a transaction: while the server
+        writes one, the next is made ready here."""
+        append = self._core.append
+        async with self._one:
+            if not entries:
+                await append.ask(self._look)
+            size = max(_PART, -(-len(entries) // _PARTS))
+            parts = [entries[n : n + size] for n in range(0, len(entries), size)]
+            answers = await asyncio.gather(
+                *(append.ask(partial(self._write, entries=part)) for part in parts),
+                return_exceptions=True,  # or the others would still be at work
+            )
+        written: list[Written | None] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            written += answer
+        return written
 
     async def _write(
         self, connection: Connection, entries: Sequence[Entry]
     ) -> list[Written | None]:
-        if not entries:
-            await self._look(connection)
+        own_runs = self._core.own
         known: dict[int, _Writing] = {}
         ids: list[int] = []
         for entry in entries:
-            own = await self._own(connection, entry)
+            own = own_runs.get(key_of(entry.scope, entry.spec.run_id))
+            if own is None:
+                own = await self._own(connection, entry)
             ids.append(0 if own is None else own.id)
             if own is not None:
                 known[own.id] = _Writing(entry, own)
@@ -102,8 +128,8 @@ class Writing:
 
     async def _own(self, connection: Connection, entry: Entry) -> Own | None:
         core, key = self._core, key_of(entry.scope, entry.spec.run_id)
-        own = core.own.get(key)
-        if own is None and (terms := entry.opens) is not None:
+        own = None
+        if (terms := entry.opens) is not None:
             id = await connection.fetchval(
                 sql.OPEN,
                 core.incarnation,
@@ -123,30 +149,35 @@ class Writing:
     async def _append(
         self, connection: Connection, known: dict[int, _Writing]
     ) -> list[asyncpg.Record]:
-        runs: list[tuple[int, int, int, int, int, int, bytes | None, bytes | None]] = []
-        events: list[EventColumns] = []
-        lazy = True
+        runs: list[tuple[object, ...]] = []
+        more: list[EventColumns] = []
+        lazy = all(w.entry.reserve <= w.own.reserved for w in known.values())
         for id, writing in known.items():
             entry = writing.entry
-            last = entry.records[-1].sequence if entry.records else entry.after
-            runs.append((id, entry.after, last, entry.reserve, *_standing(entry)))
-            events += [_event(id, entry.spec.run_id, record) for record in entry.records]
-            lazy = lazy and entry.reserve <= writing.own.reserved
+            last, first = entry.after, _NO_RECORD
+            if entry.records:
+                last = entry.records[-1].sequence
+                row = event_row(entry.spec.run_id, entry.records[0])
+                first = None if row.sequence == last else row.sequence, row.data, row.lengths
+                more += [_event(id, entry.spec.run_id, record) for record in entry.records[1:]]
+            reserve = None if lazy else entry.reserve
+            runs.append((id, entry.after, last, reserve, *_standing(entry), *first))
         if not runs:
             return []
         fence = sql.LAZY_FENCE if lazy else sql.FENCE
         return await connection.fetch(
             sql.APPEND.format(fence=fence),
             self._core.incarnation,
-            *map(list, zip(*runs, strict=True)),
-            *_columns(events),
+            *map(_column, zip(*runs, strict=True)),
+            *_columns(more),
         )
 
     # --- how they end
 
     async def finish(self, ends: Sequence[Finish]) -> list[Cancellation | EndedRun | None]:
         """As the port says."""
-        return await self._core.append.ask(lambda connection: self._finish(connection, ends))
+        async with self._one:
+            return await self._core.append.ask(lambda connection: self._finish(connection, ends))
 
     async def _finish(
         self, connection: Connection, ends: Sequence[Finish]
@@ -261,11 +292,14 @@ def _written(row: asyncpg.Record | None) -> Written | None:
     return Written(row["last_seq"], row["reserved"], stop_in(row))
 
 
-def _standing(entry: Entry) -> tuple[int, int, bytes | None, bytes | None]:
-    """The state that this leaves a run in, and its pause; 0: as it was."""
+_Standing = tuple[int | None, int | None, bytes | None, bytes | None]
+
+
+def _standing(entry: Entry) -> _Standing:
+    """The state that this leaves a run in, and its pause; None: as it was."""
     columns = pause_columns(entry)
     if columns is None:
-        return 0, 0, None, None
+        return None, None, None, None
     return STATES[RunState.PAUSED if columns[0] else RunState.RUNNING], *columns
 
 
@@ -274,8 +308,13 @@ def _event(id: int, run_id: str, record: Record) -> EventColumns:
     return id, row.sequence - row.count, row.sequence, row.data, row.lengths
 
 
-def _columns(events: list[EventColumns]) -> list[list[object]]:
-    return [[event[n] for event in events] for n in range(5)]
+def _columns(events: list[EventColumns]) -> list[Sequence[object] | None]:
+    return [_column(column) for column in zip(*events, strict=True)] or [[]] * 5
+
+
+def _column(values: Sequence[object]) -> Sequence[object] | None:
+    """An array; none for one of nulls, each of which would be looked at."""
+    return None if values[-1] is None and not any(v is not None for v in values) else values
 
 
 def _left(id: int, end: Finish, after: int) -> tuple[list[EventColumns], int]:
