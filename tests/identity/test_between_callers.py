@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from opentelemetry import baggage
 from pullcord import LangGraphAgent, RunContext, RunServer, runnable
 from pullcord.client import RunClient
+from pullcord.run.events import ToolCall
+from pullcord.run.state import RunState
 from pullcord.v1 import run_service_pb2 as v1
 
 from tests.identity.callers import bearer, guarded
-from tests.transports.harness import make_settings
+from tests.transports.harness import make_settings, make_spec, refusal, until
 
 
 class Said(TypedDict):
@@ -91,3 +94,42 @@ def test_the_place_in_a_list_tells_nothing_of_what_others_do(tmp_path: Path) -> 
         assert len({len(position) for position in seen}) == 1
         again = v1.WatchRunsRequest(after=seen[-1])
         assert next(stub.WatchRuns(again, metadata=bearer("bob"))).caught_up
+
+
+def test_a_callers_baggage_does_not_reach_the_code_of_a_run(tmp_path: Path) -> None:
+    """Its trace goes on, and nothing else that it says of itself beside it."""
+    seen: list[object] = []
+
+    @runnable
+    async def looks() -> None:
+        seen.append(dict(baggage.get_all()))
+
+    said = (("baggage", "tenant=evil"), ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"))
+    with guarded(tmp_path, looks) as served:
+        request = v1.StartRunRequest(spec=make_spec("looks", run_id="r"))
+        served.stub().StartRun(request, metadata=(*bearer("ann"), *said))
+        served.client("ann").wait("r")
+    assert seen == [{}]
+
+
+def test_somebody_else_decides_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Who started a run may not approve its calls; an operator of its tenant may."""
+    pauses = ToolCall("c", "pay")
+
+    @runnable
+    async def asks(ctx: RunContext) -> None:
+        await ctx.ask("may I?", [pauses])
+
+    with guarded(tmp_path, asks, own_approval=False) as served:
+        stub = served.stub()
+        request = v1.StartRunRequest(spec=make_spec("asks", run_id="r"))
+        stub.StartRun(request, metadata=bearer("ann"))
+        until(lambda: served.client("ann").get("r").state is RunState.PAUSED)
+        decide = v1.ContinueRunRequest(
+            run_id="r", decisions=[{"tool_call_id": "c", "approved": True}]
+        )
+        refused = refusal(lambda: stub.ContinueRun(decide, metadata=bearer("ann")))
+        assert refused.reason == "PERMISSION_DENIED"
+        decide.owner = "ann"
+        stub.ContinueRun(decide, metadata=bearer("olga"))
+        assert served.client("ann").wait("r").state is RunState.COMPLETED

@@ -301,3 +301,13 @@ def test_a_client_sends_no_token_over_a_plain_line() -> None:
         assert stays_here(peer)
     for peer in ("ipv4:10.0.0.1:9", "localhost.example.com:1", "ipv6:[::2]:9", ""):
         assert not stays_here(peer)
+
+
+def test_a_unix_socket_is_its_owners_and_groups(tmp_path: Path) -> None:
+    """Everybody who may write to it may do everything."""
+    server = RunServer(agents=[], settings=make_settings())
+    server.start(f"unix:{tmp_path}/socket")
+    try:
+        assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o660
+    finally:
+        server.stop()

@@ -16,7 +16,18 @@ from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
 from tests.identity.callers import Guarded, bearer, guarded
-from tests.identity.raw import NO_WINDOW, PREFACE, answer_pings, call, connected
+from tests.identity.raw import (
+    DATA,
+    END_HEADERS,
+    HEADERS,
+    NO_WINDOW,
+    PREFACE,
+    answer_pings,
+    call,
+    connected,
+    frame,
+    head,
+)
 from tests.transports.harness import Signal, make_spec, refusal, until
 
 BIG = 1_000_000
@@ -234,3 +245,35 @@ def test_one_callers_flood_of_every_kind_keeps_no_other_from_stopping_its_runs(
         left = served.server.engine.remains()
         assert left.live <= 50
         assert left.tombstones <= 100
+
+
+def test_requests_that_stop_in_the_middle_keep_nobody_out(tmp_path: Path) -> None:
+    """A hundred calls that announce a megabyte and send a little: no run begins, others are served,
+    and nothing is left once the client has gone."""
+    with guarded(tmp_path, big) as served:
+        early(served, "bob")
+        before = tasks(served)
+        half = b"".join(
+            frame(HEADERS, END_HEADERS, 2 * n + 1, head("Run", "ann"))
+            + frame(DATA, 0, 2 * n + 1, b"\0\0\x10\0\0" + b"x" * 600)
+            for n in range(100)
+        )
+        with connected(served.address, 1, PREFACE + half) as (client,):
+            answer_pings(client)
+            for _ in range(20):
+                early(served, "bob")
+            assert tasks(served) <= before + 220  # two for each
+            assert served.server.engine.remains().live == 0
+        until(lambda: tasks(served) <= before + 2)
+
+
+def test_a_request_that_inflates_is_refused_while_it_does(tmp_path: Path) -> None:
+    """A quarter of a GiB of zeros is a few hundred KiB on the wire."""
+    bomb = v1.StartRunRequest(spec=make_spec("big", "\0" * (256 << 20)))
+    with guarded(tmp_path, big) as served:
+        with grpc.insecure_channel(served.address, compression=grpc.Compression.Gzip) as channel:
+            stub = RunServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.StartRun(bomb, metadata=bearer("ann"))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        early(served, "bob")

@@ -117,7 +117,8 @@ def _delegated(principal: Principal, incoming: Incoming) -> Principal:
 
 
 def _claimed(incoming: Incoming) -> Caller:
-    fields = propagate.get_global_textmap().fields
+    # Baggage is a caller's words, which run code and its own calls would take for the server's.
+    fields = propagate.get_global_textmap().fields - {"baggage"}
     metadata = incoming.metadata
     trace = {key: value for key, value in metadata if key in fields and isinstance(value, str)}
     return Caller(actor_of(metadata), incoming.peer, incoming.deadline, trace)

@@ -4,9 +4,11 @@ It owns the gRPC objects and closes them. Runs are the engine's, and outlive it.
 """
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,6 +22,8 @@ from pullcord.transports.grpc.guarded import Health, Reflection
 from pullcord.transports.grpc.service import RunService
 
 _NO_LIMIT = 2**31 - 1
+_SOCKET = 0o660
+"""The mode of a Unix socket: whoever may write to it may do everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,12 @@ class GrpcServer:
             raise OSError(
                 f"cannot listen on {address!r}: it is in use, or not an address"
             ) from error
+        if address.startswith("unix:"):
+            with contextlib.suppress(OSError):  # it may be none that we may change
+                Path(address.removeprefix("unix:").removeprefix("//")).chmod(_SOCKET)
+            return address
         host = address.rpartition(":")[0]
-        return address if address.startswith("unix:") else f"{host}:{port}"
+        return f"{host}:{port}"
 
     async def start(self) -> None:
         """Serves."""
