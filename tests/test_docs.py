@@ -140,3 +140,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not link.startswith("https://"):
             assert (page.parent / link).exists(), link
+
+
+def test_what_proves_that_something_is_defended_is_there() -> None:
+    """Every test that docs/security.md names exists."""
+    named = set(re.findall("`(test_[a-z0-9_]+)`", (ROOT / "docs" / "security.md").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert named <= set(re.findall(r"def (test_\w+)\(", sources))
