@@ -40,7 +40,7 @@ def test_a_file_whose_name_looks_like_a_media_type(address: str, tmp_path: Path)
     odd = tmp_path / "odd:text" / "plain"
     odd.write_bytes(b"x")
     done = call("run", "agents/seen", "--attach", str(odd), address=address)
-    assert "what it is cannot be told" in done.stderr
+    assert "its media type cannot be guessed" in done.stderr
     done = call("run", "agents/seen", "--attach", f"{odd}:text/plain", address=address)
     assert done.stdout == " plain|text/plain|1\n"
 
@@ -49,11 +49,11 @@ def test_a_file_whose_name_looks_like_a_media_type(address: str, tmp_path: Path)
     ("attached", "words"),
     [
         ("nowhere.png", "--attach nowhere.png: No such file or directory"),
-        ("/etc", "--attach /etc: what it is cannot be told; write /etc:image/png"),
+        ("/etc", "--attach /etc: its media type cannot be guessed; write /etc:image/png"),
         ("/etc:text/plain", "--attach /etc:text/plain: Is a directory"),
         ("empty.png", "--attach empty.png: it is empty"),
-        ("odd", "--attach odd: what it is cannot be told; write odd:image/png"),
-        ("-", "--attach -: what it is cannot be told; write -:image/png"),
+        ("odd", "--attach odd: its media type cannot be guessed; write odd:image/png"),
+        ("-", "--attach -: its media type cannot be guessed; write -:image/png"),
         ("sparse.png", "it is too large: all attachments together may have 32 MiB"),
         ("five.png", "spec.parts[0].data (five.png): must be at most 4194304 bytes"),
         ("thirty.png", "--attach: the attachments have 30.0 MiB, which is more than this server"),

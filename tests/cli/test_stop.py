@@ -89,7 +89,7 @@ def test_before_start(address: str, client: RunClient, run_id: str) -> None:
     """--before-start stops a run that has not come; without it, that is no such run."""
     assert call("cancel", run_id, address=address).returncode == 3
     done = call("cancel", run_id, "--before-start", address=address)
-    assert (done.returncode, done.stdout.split(";")[0]) == (0, "No such run has come yet")
+    assert (done.returncode, done.stdout.split(".")[0]) == (0, "No such run has started yet")
     assert client.start("agents/say", "hi", run_id=run_id).state is RunState.CANCELLED
 
 

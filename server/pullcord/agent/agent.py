@@ -48,19 +48,19 @@ class Agent(Native):
 
         Args:
             model: who answers.
-            name: for people; the id is made of it where none is given.
+            name: for people; the id is made of it if none is given.
             id: what callers name it by.
-            description: what it is, told to callers and to the model.
-            instructions: what the model is to keep to; several make a list.
-            tools: functions that the model may call. Their docstrings and type hints are what it is
-                told of them; sync ones run in threads.
-            output_schema: what the answer is to be, told to the model; a valid one becomes the
+            description: what it is, for callers and the model.
+            instructions: the rules for the model; several make a list.
+            tools: functions that the model may call. It gets their docstrings and type hints; sync
+                ones run in threads.
+            output_schema: the shape of the answer, sent to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
-            output_retries: how often the model is told what is wrong with an answer that does not
-                fit the schema, and asked again, before the run fails.
+            output_retries: how often the model gets an error and is asked again if its answer does
+                not fit the schema, before the run fails.
             on_cut_off: "fail" fails a run whose answer the limit of tokens cut off; "complete"
-                leaves it with the text so far, where there is any.
-            max_model_calls: one more would end the run CANCELLED, cause BUDGET; None is no bound.
+                leaves it with the text so far, if there is any.
+            max_model_calls: one more ends the run CANCELLED, cause BUDGET; None is no bound.
             max_same_failures: after so many failures of one call with the same arguments and the
                 same error the run fails; None is no bound.
             isolation: "process" gives each run a process for itself; None: it shares one.

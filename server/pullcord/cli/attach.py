@@ -1,7 +1,7 @@
 """`--attach`: files, standard input and addresses that become the parts of a run.
 
-How large they may be is the server's to say; what it says of one is told with the file's name. What
-no server takes is refused before it is read.
+The server bounds their size; its error names the file. An attachment that no server takes is
+refused before it is read.
 """
 
 import re
@@ -40,7 +40,9 @@ def _part(text: str, room: int) -> Part:
     name = "" if where == "-" else Path(where.rstrip("/")).name
     media_type = given or guessed_type(name)
     if not media_type:
-        raise wrong_usage(f"--attach {text}: what it is cannot be told; write {where}:image/png")
+        raise wrong_usage(
+            f"--attach {text}: its media type cannot be guessed; write {where}:image/png"
+        )
     if _ADDRESS.match(where):
         return Part(uri=where, media_type=media_type, name=name)
     return Part(data=_read(where, text, room), media_type=media_type, name=name)
@@ -73,7 +75,7 @@ def _read(where: str, text: str, room: int) -> bytes:
 
 @contextmanager
 def named(parts: Sequence[Part]) -> Iterator[None]:
-    """What the server says of an attachment is told with its name."""
+    """Puts the name of an attachment into the server's error about it."""
     try:
         yield
     except InvalidArgument as refused:

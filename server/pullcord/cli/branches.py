@@ -1,6 +1,6 @@
 """How a run's tree looks on a terminal: a row a branch, as many as there is room for.
 
-What the branches are, and what became of them, is `tree`'s to know.
+`tree` knows the branches and their states.
 """
 
 from collections.abc import Iterator
@@ -91,8 +91,8 @@ def _lines(members: list[Branch], stem: str = "", *, is_folded: bool = False) ->
         yield _Line(branch, stem + ("└─ " if is_last else "├─ "), is_folded)
         state = branch.standing()
         ended = state is not None and state.is_terminal
-        beneath = stem + ("   " if is_last else "│  ")
-        yield from _lines(branch.members, beneath, is_folded=is_folded or ended)
+        below = stem + ("   " if is_last else "│  ")
+        yield from _lines(branch.members, below, is_folded=is_folded or ended)
 
 
 def _shown(tree: Tree, height: int | None) -> tuple[list[_Line], int]:

@@ -1,6 +1,6 @@
 """`pullcord check`: whether what a server would serve can be imported and called, and stops.
 
-What is looked at is `pullcord.checking`'s to say.
+`pullcord.checking` decides what is checked.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """`pullcord continue`: it brings a paused run the decisions on the tool calls that wait.
 
-What may be decided, and by whom first, is the server's to say.
+The server decides who may decide, and who was first.
 """
 
 from typing import Annotated
@@ -21,25 +21,26 @@ def go_on(
     run_id: RunId,
     approve: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Have this tool call executed; may be repeated."),
+        typer.Option(metavar="ID", help="Execute this tool call; may be repeated."),
     ] = None,
     decline: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Do not have it executed, and tell the model so."),
+        typer.Option(metavar="ID", help="Do not execute it; the model gets a note."),
     ] = None,
     answer: Annotated[
         list[str] | None,
         typer.Option(metavar="ID=TEXT", help="Return this text instead of executing it."),
     ] = None,
     note: Annotated[
-        str, typer.Option(help="Why, in your own words; the model of a declined call is told.")
+        str, typer.Option(help="Why, in your own words; the model of a declined call gets it.")
     ] = "",
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
     """Decide about every tool call that a paused run waits for, so that the run goes on.
 
-    `pullcord get` shows which calls wait. Of two who decide, one wins; the other is told.
+    `pullcord get` shows which calls wait. Of two callers who decide, the first wins,
+    and the other gets an error.
     """
     decisions = [
         *(Decision(id, approved=True, note=note) for id in approve or ()),

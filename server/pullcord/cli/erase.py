@@ -1,6 +1,6 @@
 """`pullcord erase`: deletes for good what a server keeps of a user, a session or a tenant.
 
-What may be deleted, and by whom, is the server's to say.
+The server decides what may be deleted, and by whom.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the commands' exit codes mean, and how an error becomes one.
+"""The exit codes of the commands, and how an error becomes one.
 
 One table for all commands. What the errors themselves mean is said where they are defined.
 """
@@ -66,12 +66,12 @@ _OF_STATE = {
 
 
 def exit_of(state: RunState) -> Exit:
-    """The code that tells how a run stands."""
+    """The exit code for a run in this state."""
     return _OF_STATE.get(state, Exit.UNFINISHED)
 
 
 def exit_of_error(error: PullcordError) -> Exit:
-    """The code that tells why a call was refused."""
+    """The exit code for a call that was refused."""
     if isinstance(error, (InvalidArgument, RunExists, RunNotPaused, TooManyAffected)):
         return Exit.USAGE
     if isinstance(error, (Unauthenticated, PermissionDenied, CredentialExpired)):

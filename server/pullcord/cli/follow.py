@@ -39,7 +39,7 @@ _RECEIPT = 2.0
 """Seconds that a receipt may come later than the end of its run."""
 
 _HANDS_OVER = "delegate_to_member"
-"""The tool by which a team's leader has a member begin; the member tells what it came to."""
+"""The tool that starts a member of a team; the member's own events show its result."""
 
 Stop = Callable[[CancelMode], Awaitable[Receipt]]
 Look = Callable[[str], Awaitable[Run]]
@@ -157,7 +157,7 @@ class Follower:
         view, status, payload = self._view, self._status, event.payload
         self._end_time = event.create_time
         if event.source is not None:
-            self._show_beneath(event)
+            self._show_child(event)
             return
         match payload:
             case events.RunStarted():
@@ -220,10 +220,10 @@ class Follower:
                 self._whole(payload.output)
 
     def _data(self, data: Mapping[str, Any] | None) -> None:
-        """What the run returned beside its text.
+        """Shows the data that the run returned beside its text.
 
-        Where the text is that, already, it is not said again; a team's or workflow's data is the
-        tree's.
+        If the text is that data already, it is not shown again. The tree shows the data of a team
+        or workflow.
         """
         if self._status.tree.has_parts and entries_of(data):
             self._status.tree.fill(data)
@@ -235,12 +235,12 @@ class Follower:
             end_of_text = "\n" if shown and not shown.endswith("\n") else ""
             self._write(end_of_text + json.dumps(dict(data), ensure_ascii=False))
 
-    def _show_beneath(self, event: Event) -> None:
+    def _show_child(self, event: Event) -> None:
         if self._looking is None and isinstance(event.payload, events.StepStarted):
             self._looking = asyncio.create_task(self._plan())
         branch = self._status.tree.tell(event)
         if branch is not None:
-            self._view.beneath(branch, event)
+            self._view.child(branch, event)
         assert event.source is not None
         if isinstance(event.payload, events.RunPaused):
             self._asks(event.payload, event.source.run_id)
@@ -294,7 +294,7 @@ class Follower:
     # --- the end
 
     async def _conclude(self) -> Exit:
-        """What there is to say once the stream has ended."""
+        """Shows how the run ended, or how it was left."""
         receipt = await self._receipt()
         result = self._stream.result
         if result is None:

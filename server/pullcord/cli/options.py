@@ -43,7 +43,7 @@ class Connection(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the commands call as, and whom they trust. The options of `pullcord` itself."""
+    """The caller's identity, and whom it trusts: the options of `pullcord` itself."""
 
     token: Token | None = None
     ca: Path | None = None
@@ -71,7 +71,7 @@ identity: ContextVar[Identity] = ContextVar("identity", default=Identity())  # n
 
 
 def connection(address: str) -> Connection:
-    """What a client needs to know to call the server at this address.
+    """The arguments of a client that calls the server at this address.
 
     It gives up soon on a server that has gone: a person looks on.
     """
@@ -156,10 +156,12 @@ AsJson = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, in your own words.")]
 Now = Annotated[bool, typer.Option("--now", help="Interrupt tools too, at once.")]
-Session = Annotated[str, typer.Option("--session", help="The conversation.")]
-User = Annotated[str, typer.Option("--user", help="For whom it runs.")]
-OfRunnable = Annotated[str, typer.Option("--runnable", help="What runs, such as agents/counter.")]
+Session = Annotated[str, typer.Option("--session", help="The id of the conversation.")]
+User = Annotated[str, typer.Option("--user", help="The user for whom it runs.")]
+OfRunnable = Annotated[
+    str, typer.Option("--runnable", help="The runnable, such as agents/counter.")
+]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--label", "-l", metavar="KEY=VALUE", help="A mark; may be repeated."),
+    typer.Option("--label", "-l", metavar="KEY=VALUE", help="A label; may be repeated."),
 ]

@@ -1,4 +1,4 @@
-"""What the commands print: JSON lines of the API's messages, and the same things in words.
+"""The output of the commands: JSON lines of the API's messages, and the same things in words.
 
 Words are for people and may change; JSON is for programs and is protobuf's own mapping. Following
 a run as it goes is in `screen` and `follow`.
@@ -37,7 +37,7 @@ STYLES = {
 OUTCOMES = {
     CancelOutcome.REQUESTED: "The run is stopping.",
     CancelOutcome.STOPPED: "The run has stopped.",
-    CancelOutcome.RECORDED: "No such run has come yet; when it does, it ends at once.",
+    CancelOutcome.RECORDED: "No such run has started yet. If it does, it ends at once.",
     CancelOutcome.ALREADY_FINISHED: "The run had ended before; nothing was changed.",
 }
 
@@ -64,7 +64,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_output(text: str, to: Console) -> None:
-    """What a run has said, with a line end behind it. Into a pipe it goes unchanged.
+    """Prints the output of a run, with a line end behind it. Into a pipe it goes unchanged.
 
     Not by way of rich, which would wrap it and make spaces of its tabs.
     """
@@ -132,7 +132,7 @@ def why(cancellation: Cancellation) -> str:
 
 
 def tool_notes(calls: Iterable[ToolCall]) -> list[str]:
-    """What is to be said of tool calls that did not come to a clean end."""
+    """Notes on tool calls that did not end cleanly."""
     return [
         f"tool {plain(call.tool_name)} {_TOOL_NOTES[call.state]}"
         for call in calls
@@ -247,7 +247,7 @@ def print_run(run: Run, to: Console) -> None:
 
 
 def usage_words(run: Run) -> str:
-    """What a run has used, in words."""
+    """The usage of a run, in words."""
     usage = run.usage
     parts = []
     if usage.total_tokens:
@@ -265,7 +265,7 @@ def usage_words(run: Run) -> str:
 def print_runs(runs: Iterable[Run], to: Console) -> None:
     """Runs in columns under a header, each with its children below it, indented.
 
-    What else is known of a run stands behind it, or below it if the terminal is too narrow. Ids are
+    More about a run stands behind it, or below it if the terminal is too narrow. Ids are
     shortened there, to beginnings that say which run is meant.
     """
     listed = list(runs)

@@ -81,7 +81,7 @@ def run(
     max_cost: Annotated[float | None, typer.Option(help="The most it may cost, in USD.")] = None,
     on_disconnect: Annotated[
         DisconnectPolicy | None,
-        typer.Option(help="What becomes of it when nobody follows it any more."),
+        typer.Option(help="What happens to it when nobody follows it any more."),
     ] = None,
     lease: Annotated[
         float | None,
@@ -107,7 +107,7 @@ def run(
     """Run something and show what it says as it says it.
 
     Ctrl-C cancels the run, gracefully: a tool call in flight may finish. Ctrl-C again interrupts
-    tools, too, and a third one leaves. On a terminal, what runs beneath the run is shown as a tree.
+    tools, too, and a third one leaves. On a terminal, its child runs are shown as a tree.
     Into a pipe, the run's own text goes to stdout and everything else to stderr: what is said
     beneath it line by line, each with its path before it.
     """
@@ -177,7 +177,7 @@ async def _run(
 ) -> Exit:
     began = time.monotonic()
     async with AsyncRunClient(**connection(address)) as client:
-        # A stream would wait for a server that is not there; a person is better told at once.
+        # A stream would wait for a server that is not there; a person needs the error at once.
         on_offer = {info.name: info for info in await client.runnables()}
         if runnable not in on_offer and is_runnable_name(runnable):
             _unknown(runnable, on_offer, as_json)

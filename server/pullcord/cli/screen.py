@@ -1,6 +1,6 @@
 """How a run is shown while it goes on: on a terminal, into a pipe, or as JSON lines.
 
-A view is told what to show and when; what an event means, and what Ctrl-C does, is in `follow`.
+A view shows what it is given. `follow` decides what an event means, and what Ctrl-C does.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class View(Protocol):
         """Calls back for each key, until what this returns is called."""
 
     def event(self, event: Event) -> None:
-        """Every event, before anything else is told of it."""
+        """Every event, before any other method is called for it."""
 
     def write(self, text: str) -> None:
         """More of the run's own text."""
@@ -83,8 +83,8 @@ class View(Protocol):
     def aside(self, text: str) -> None:
         """More of what is not the run's own text: its reasoning."""
 
-    def beneath(self, branch: Branch, event: Event) -> None:
-        """Something has happened to a step or member; the tree has it."""
+    def child(self, branch: Branch, event: Event) -> None:
+        """Something has happened to a step or member, which the tree shows."""
 
     def note(self, line: str, style: str = "dim") -> None:
         """A line about the run."""
@@ -113,19 +113,19 @@ class JsonView:
         print_json(event_message(event))
 
     def write(self, text: str) -> None:
-        """The event has said it."""
+        """The event was printed."""
 
     def aside(self, text: str) -> None:
-        """The event has said it."""
+        """The event was printed."""
 
     def note(self, line: str, style: str = "dim") -> None:
-        """The event has said it."""
+        """The event was printed."""
 
-    def beneath(self, branch: Branch, event: Event) -> None:
-        """The event has said it."""
+    def child(self, branch: Branch, event: Event) -> None:
+        """The event was printed."""
 
     def progress(self, where: str, words: str) -> None:
-        """The event has said it."""
+        """The event was printed."""
 
     def tick(self, status: Status) -> None:
         """Nothing moves."""
@@ -150,7 +150,7 @@ class PipeView:
         return _nothing
 
     def event(self, event: Event) -> None:
-        """What matters of it comes by the other methods."""
+        """The other methods get what is shown of it."""
 
     def write(self, text: str) -> None:
         """Passes it on at once."""
@@ -166,7 +166,7 @@ class PipeView:
         """Goes to stderr."""
         print(plain(line), file=sys.stderr, flush=True)
 
-    def beneath(self, branch: Branch, event: Event) -> None:
+    def child(self, branch: Branch, event: Event) -> None:
         """Goes to stderr, line by line, each with the path of who says it before it."""
         match event.payload:
             case events.ContentDelta(text):
@@ -227,7 +227,7 @@ class PipeView:
 class ScreenView:
     """A terminal: the text flows, and what is below it says how the run stands.
 
-    That is one line and, where there are any, a row for each step or member. Whole lines of the
+    That is one line, and a row for each step or member if there are any. Whole lines of the
     text are printed for good. Only the last one, which still grows, and what is below are painted
     again, at most as often as `tick` is called; in the end the tree is printed for good, too.
     """
@@ -276,7 +276,7 @@ class ScreenView:
         return close
 
     def event(self, event: Event) -> None:
-        """What matters of it comes by the other methods."""
+        """The other methods get what is shown of it."""
 
     def write(self, text: str) -> None:
         """Appends; shown at the next tick."""
@@ -286,7 +286,7 @@ class ScreenView:
         """Appends, in a fainter hand."""
         self._say(text, "dim italic")
 
-    def beneath(self, branch: Branch, event: Event) -> None:
+    def child(self, branch: Branch, event: Event) -> None:
         """Shown in the tree at the next tick."""
 
     def progress(self, where: str, words: str) -> None:
@@ -324,7 +324,7 @@ class ScreenView:
             self._quiet.close()
 
     def _space(self) -> list[Text]:
-        """An empty row, where there is text to be told apart from, and no such row yet."""
+        """An empty row between text and tree, unless there is one already."""
         return [Text()] if self._spoke and not self._is_gap else []
 
     def _say(self, text: str, style: str) -> None:
@@ -352,7 +352,7 @@ class ScreenView:
             self._live.refresh()
 
     def _rows(self) -> list[str]:
-        """What is to be shown, a row a line of the terminal; the last one still grows."""
+        """The rows to show, one for each line of the terminal; the last one still grows."""
         *ended, growing = self._line.split("\n")
         rows = [row for line in ended for row in self._wrapped(line)]
         return rows + self._wrapped(growing)

@@ -1,6 +1,6 @@
 """`pullcord serve`: finds the server that is meant, and serves it until a signal.
 
-What serving is, and how it ends, is `pullcord.server`'s business.
+`pullcord.server` serves, and ends.
 """
 
 import json
@@ -133,7 +133,7 @@ def serve(
 ) -> None:
     """Serve agents until SIGTERM or Ctrl-C, then drain: let runs end, and cancel those that do not.
 
-    Once calls are answered, the first line on stdout tells the address, and those behind it what is
+    Once calls are answered, the first line on stdout says the address, and those behind it what is
     served and how to call it; log lines go to stderr. A second signal cancels the runs, a third one
     at once. Every option has a variable, such as PULLCORD_LISTEN for --listen, that holds if the
     option is not given.

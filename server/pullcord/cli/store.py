@@ -1,6 +1,6 @@
 """`pullcord store`: looks after a store without serving it.
 
-What is checked, made and deleted is the store's own business.
+The store itself decides what is checked, made and deleted.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What a run's tree has come to, as its events tell: its steps and members, and what each says.
+"""The tree of a run, as its events build it: its steps and members, and the text of each.
 
-A picture to be painted, and no more: how it looks is `branches`'. A step and the run that does its
+Data only: `branches` decides how it looks. A step and the run that does its
 work are one branch. What nobody saw begin hangs where its path says.
 """
 
@@ -31,7 +31,7 @@ class Branch:
         self.path = path
         """Ids from the root down to here, without the root's own and those of the steps' runs."""
         self.is_step = is_step
-        """Whether a run beneath it may be its own work."""
+        """Whether a child run may do its work."""
         self.worker = ""
         """The id of what does a step's work, once that has begun."""
         self.run_id = ""
@@ -45,7 +45,7 @@ class Branch:
         self.tail = ""
         """The end of what it says."""
         self.doing = ""
-        """What it is at instead of speaking, such as a tool call."""
+        """Its present work other than text, such as a tool call."""
         self.remark = ""
         """Why it is as it is: an error, a stop, an attempt."""
         self.members: list[Branch] = []
@@ -62,7 +62,7 @@ class Branch:
 
     def say(self, text: str) -> None:
         """Says more."""
-        if self._is_read:  # now it is heard: what was read of it is told once more
+        if self._is_read:  # now its text streams: it begins anew
             self.words, self.tail, self._in_word, self._is_read = 0, "", False, False
         if text:
             # A word that goes on from the text before is no new one.
@@ -97,7 +97,7 @@ class Tree:
     def __init__(self, runnable: str = "") -> None:
         """`runnable` is the run's, such as `workflows/publish`."""
         self.has_parts = runnable.startswith(("teams/", "workflows/"))
-        """Whether its data tells of its steps or members."""
+        """Whether its data lists its steps or members."""
         self.root = Branch("", runnable, (), is_step=False)
         self.untold = 0
         """Branches that are not shown, because there are too many."""
@@ -130,7 +130,7 @@ class Tree:
             self._at(str(entry.get("path") or ""), self.root)
 
     def tell(self, event: Event) -> Branch | None:
-        """An event of something beneath; returns its branch, None where there are too many."""
+        """Takes an event of a child; returns its branch, None if there are too many."""
         assert event.source is not None
         self.changes += 1
         branch = self._of(event.source)
@@ -139,7 +139,7 @@ class Tree:
         return branch
 
     def fill(self, data: Mapping[str, Any] | None, under: Branch | None = None) -> None:
-        """What the data of a team's or workflow's run says of its steps or members.
+        """Takes the steps or members from the data of a team's or workflow's run.
 
         Only what was not heard before is taken from it. Data of any other shape says nothing.
         """
@@ -202,7 +202,7 @@ class Tree:
         return branch, is_inside
 
     def _member(self, above: Branch, id: str, *, is_new_run: bool = False) -> Branch | None:
-        """What bears this id there, the latest of several; made where there is none."""
+        """The latest branch of this id there; a new one if there is none."""
         for branch in reversed(above.members):
             if branch.id == id and not (is_new_run and branch.run_id):
                 return branch
@@ -260,6 +260,6 @@ def _why(cancellation: Cancellation) -> str:
 
 
 def entries_of(data: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """What a team's or workflow's data says of its members or steps; data of others has none."""
+    """The steps or members that a workflow's or team's data lists; other data has none."""
     found = (data or {}).get("steps") or (data or {}).get("members")
     return [e for e in found if isinstance(e, Mapping)] if isinstance(found, list | tuple) else []

@@ -1,4 +1,4 @@
-"""What both faces of the client have in common: the channel's options, who asks, what is asked.
+"""Values that both faces of the client use: the channel's options, the caller, the request.
 
 Nothing here calls a server; the faces do, each in its own way.
 """
@@ -40,7 +40,7 @@ CHANNEL_OPTIONS: Options = (
 
 
 class SpecOptions(TypedDict, total=False):
-    """What a run can be asked to be, beside what runs and on which text."""
+    """The options of a run, besides its runnable and its input."""
 
     run_id: str
     """Minted by the client where it is left out, so that a retry starts nothing twice."""
@@ -63,7 +63,7 @@ class SpecOptions(TypedDict, total=False):
 
 
 def new_spec(runnable: str, input: str, options: SpecOptions) -> RunSpec:
-    """What a run is asked to be, with an id of its own.
+    """The spec of a run, with an id of its own.
 
     Raises TypeError or ValueError that names the field, for a value of the wrong type.
     """
@@ -94,12 +94,12 @@ def channel_options(
 
 
 def call_metadata(metadata: Iterable[tuple[str, str | bytes]], actor: str | None) -> Metadata:
-    """What goes with every call: the caller's own entries, and who asks."""
+    """The metadata of every call: the caller's own entries, and its name."""
     return (*metadata, actor_metadata(default_actor() if actor is None else actor))
 
 
 def starting_metadata(metadata: Metadata) -> Metadata:
-    """What goes with a call that starts a run: the trace too, unless the caller says one."""
+    """The metadata of a call that starts a run: with the trace, unless the caller gives one."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     said = {key for key, _ in metadata}
@@ -108,7 +108,7 @@ def starting_metadata(metadata: Metadata) -> Metadata:
 
 
 def default_actor() -> str:
-    """Who runs this process, and where, such as `ann@host`."""
+    """The user of this process and its host, such as `ann@host`."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name

@@ -1,4 +1,4 @@
-"""What both faces of the client share: where calls go, as whom, and how a run is followed.
+"""The common part of both faces of the client: where calls go, as whom, how a run is followed.
 
 A face only adds how it waits: by blocking a thread, or by awaiting. Nothing here waits.
 """
@@ -102,7 +102,7 @@ class Face(ABC, Generic[StreamT, ChannelT]):
 
     @property
     def _metadata(self) -> Metadata:
-        """What goes with a call that is made now."""
+        """The metadata of a call that is made now."""
         return self._fixed if self._token is None else (*self._fixed, authorization(self._token))
 
     def on_behalf_of(self, tenant: str, subject: str) -> Self:

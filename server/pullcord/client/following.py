@@ -1,4 +1,4 @@
-"""What both kinds of stream share: the run that is followed, and which of its events are shown.
+"""The common part of both streams: the run that is followed, and which of its events are shown.
 
 Nothing here waits or reads a connection; the streams do, each in its own way.
 """

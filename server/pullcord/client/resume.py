@@ -1,6 +1,6 @@
-"""What a stream that broke does next: which events are new, when to come back, when to give up.
+"""The next step of a stream that broke: which events are new, when to reconnect, when to give up.
 
-Both faces of the client ask here and do as they are told. Nothing here calls a server, sleeps, or
+Both faces of the client ask here what to do next. Nothing here calls a server, sleeps, or
 reads a clock of its own.
 """
 
@@ -31,7 +31,7 @@ from pullcord.run.events import (
 from pullcord.run.record import Run
 
 Result = RunCompleted | RunCancelled | RunFailed
-"""What a run came to: the payload of its terminal event."""
+"""The end of a run: the payload of its terminal event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Resume:
         self.after_sequence = after_sequence
         """The number of the last event seen: what to come back with."""
         self.begun = not starting
-        """Whether the server is known to have the run; else it is to be asked for again."""
+        """Whether the server is known to have the run; otherwise it must be started again."""
         self.result: Result | None = None
         """The terminal event's payload, once it was seen."""
         self.ended = False
@@ -102,7 +102,9 @@ class Resume:
         if self._deadline is None:
             return None
         if now >= self._deadline:
-            raise DeadlineExceeded("the call's time was up before the stream was", self.run_id)
+            raise DeadlineExceeded(
+                "the deadline of the call has passed before the stream ended", self.run_id
+            )
         return self._deadline - now
 
     def admit(self, event: Event) -> bool:
@@ -120,7 +122,7 @@ class Resume:
             return False
         self.after_sequence = event.sequence
         self._be_patient_again()
-        # With a source it is the end of a run beneath.
+        # With a source it is the end of a child run.
         if event.source is None and isinstance(payload, (RunCompleted, RunCancelled, RunFailed)):
             self.result = payload
             self.ended = True

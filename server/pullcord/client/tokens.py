@@ -24,7 +24,7 @@ class TokenOnPlainLine(ValueError):
 
 
 class FileToken:
-    """A provider that reads a file for each call, so that whoever renews it need tell nobody."""
+    """A provider that reads a file for each call, so that a renewed token is used at once."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)

@@ -120,11 +120,11 @@ class RunSpec:
             if seconds is not None and not 0 < seconds <= MAX_DURATION:
                 wrong(name, "must be more than 0 and at most 30 days")
         if self.lease is not None and self.on_disconnect is not DisconnectPolicy.LEASE:
-            wrong("lease", "goes with on_disconnect LEASE only")
+            wrong("lease", "needs on_disconnect LEASE")
         if self.session_policy is not None and not self.session_id:
-            wrong("session_policy", "goes with a session_id only")
+            wrong("session_policy", "needs a session_id")
         if self.retry_of and not self.session_id:
-            wrong("retry_of", "goes with a session_id only")
+            wrong("retry_of", "needs a session_id")
         if self.retry_of and self.retry_of == self.run_id:
             wrong("retry_of", "must be another run than this one")
         for name, number in (

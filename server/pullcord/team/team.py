@@ -1,7 +1,7 @@
 """The Team: a leader with members, and the one tool by which it hands them work.
 
-A team is a value, like an agent. A member's work is a run of its own beneath the team's, which can
-be watched and cancelled alone; how runs hang together is the engine's business. The result of a
+A team is a value, like an agent. A member's work is a child run of the team's, which can be
+watched and cancelled alone; the engine knows parents and children. The result of a
 team's run is its leader's text, and as data the list of what its members made.
 """
 
@@ -56,15 +56,15 @@ class Team(Native):
         Args:
             members: agents, teams, workflows, functions: whatever can be run.
             model: the leader.
-            name: for people; the id is made of it where none is given.
+            name: for people; the id is made of it if none is given.
             id: what callers name it by.
-            description: what it is, told to callers and to the leader.
-            instructions: what the leader is to keep to; several make a list.
+            description: what it is, for callers and the leader.
+            instructions: the rules for the leader; several make a list.
             tools: functions that the leader may call itself.
-            output_schema: what the answer is to be, told to the model; a valid one becomes the
+            output_schema: the shape of the answer, sent to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
-            output_retries: how often the model is told what is wrong with an answer that does not
-                fit the schema, and asked again, before the run fails.
+            output_retries: how often the model gets an error and is asked again if its answer does
+                not fit the schema, before the run fails.
             on_cut_off: as for an Agent, of the leader's answer.
             max_model_calls: as for an Agent, of the leader's calls.
             max_same_failures: as for an Agent, of the leader's tool calls.
@@ -141,7 +141,7 @@ class Team(Native):
 
 
 _outcomes: ContextVar[Outcomes] = ContextVar("outcomes")
-"""What the members of the run at work have made."""
+"""The results of the members of the run at work."""
 
 
 async def _hand_over(ctx: RunContext, member: Runnable, task: str) -> Run:
@@ -161,7 +161,7 @@ def _several(instructions: str | Sequence[str]) -> list[str]:
 
 
 def _reported(run: Run) -> str:
-    """What the leader is told of a member's run."""
+    """The tool's result for the leader: a member's output, with a note if it did not complete."""
     if run.state is RunState.COMPLETED:
         return run.output
     if run.state is RunState.CANCELLED:

@@ -17,7 +17,7 @@ class _Entry:
 
 
 class ManualClock:
-    """A Clock moved by hand. What is due fires in the thread of whoever moves it."""
+    """A Clock moved by hand. Due timers fire in the thread that moves it."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._start = now

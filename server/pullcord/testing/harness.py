@@ -20,7 +20,7 @@ from pullcord.testing.clock import ManualClock
 
 
 class RecordingObserver:
-    """An Observer that remembers what it was told, and lets a test wait for it."""
+    """An Observer that remembers its calls, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self._told = threading.Condition()
@@ -53,10 +53,10 @@ class RecordingObserver:
         self._add(self.stalls, (run_id, seconds, stack))
 
     def wait_for(self, told: Callable[["RecordingObserver"], Any], timeout: float = 20.0) -> None:
-        """Blocks until what was told is so. Raises TimeoutError."""
+        """Blocks until this holds. Raises TimeoutError."""
         with self._told:
             if not self._told.wait_for(lambda: told(self), timeout):
-                raise TimeoutError("the observer was not told")
+                raise TimeoutError("the observer was not called so")
 
     def _add(self, found: list[Any], what: Any) -> None:
         with self._told:
@@ -88,7 +88,7 @@ def make_engine(
 
 @dataclass(frozen=True)
 class Remains:
-    """What of ours exists in this process."""
+    """Our threads, tasks and descriptors in this process."""
 
     threads: frozenset[str]
     """Names of threads of ours that are at work, not just waiting for some."""
@@ -99,7 +99,7 @@ class Remains:
 
 
 def remains() -> Remains:
-    """What there is now."""
+    """Those that exist now."""
     at = frames()
     busy = frozenset(
         thread.name

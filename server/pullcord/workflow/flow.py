@@ -1,7 +1,8 @@
 """One run of a workflow: the list of its steps with what each came to, and how a step is done.
 
-Every step of every kind begins and ends here, so that nothing begins once the run is to stop, and
-whatever was made before is in the list. What steps there are, and their order, is `steps`'.
+Every step of every kind begins and ends here, so that nothing begins once the run must stop, and
+everything that was made before is in the list. The nodes decide which steps there are, in which
+order.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class Flow:
         self.tell("")
 
     def given(self, previous: Made) -> StepInput:
-        """What the next step is given."""
+        """The input of the next step."""
         return StepInput(
             self.ctx.input,
             previous.content,
@@ -53,16 +54,16 @@ class Flow:
         )
 
     def tell(self, output: str) -> None:
-        """What the run has come to so far: this content, and the list of steps."""
+        """Sets the result so far: this content, and the list of steps."""
         self._latest = output
         self.ctx.set_output(output, self._outcomes.data())
 
     async def step(
         self, runnable: Runnable, given: Made, path: Path, name: str, attempt: int = 0
     ) -> StepOutput:
-        """Does a step, as a run beneath this one; what it made is kept whatever becomes of this.
+        """Does a step as a child run; its result is kept, however this run ends.
 
-        Raises RunCancelledError or CancelledError if the run is to stop.
+        Raises RunCancelledError or CancelledError if the run must stop.
         """
         started = StepStarted(path[-1], name, attempt)
         self.ctx.begin(started, source=self._source(path, name), counts=Usage(steps=1))
@@ -121,7 +122,7 @@ class Flow:
             self._data[path[-1]] = output.data
 
     def _ended(self, path: Path, name: str, output: StepOutput) -> None:
-        # Also when the run is to stop: what has happened must be told.
+        # Also when the run must stop: the event says what has happened.
         said = StepCompleted(path[-1], name, output.state, output.content, output.error)
         self.ctx.emit(said, source=self._source(path, name), always=True)
 

@@ -1,6 +1,6 @@
 """The Loop: steps in order, again and again.
 
-A value. Whether its steps may begin, and what is kept of them, is the flow's to say.
+A value. The flow decides whether its steps may begin, and keeps their results.
 """
 
 from collections.abc import Callable, Iterator

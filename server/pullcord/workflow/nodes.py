@@ -1,6 +1,6 @@
-"""What all kinds of steps share: the shape of each, and how several are named and done in order.
+"""The common part of all kinds of steps: their protocol, their names, and how several run in order.
 
-What kinds there are is not known here, other than that a plain runnable becomes a Step.
+Only Step is known here, because a plain runnable becomes one.
 """
 
 import inspect
@@ -21,7 +21,7 @@ class Node(Protocol):
     name: str
 
     def planned(self, path: Path) -> Iterator[Path]:
-        """The steps it holds that can be told before anything is decided."""
+        """Its steps that are known before anything is decided."""
 
     async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Does it, and returns what it made. Raises StepFailed where the workflow is to fail."""
@@ -31,7 +31,7 @@ Steps = Sequence["Node | Runnable | Callable[..., Any]"]
 
 
 def nodes(steps: "Steps", where: str = "steps") -> dict[str, Node]:
-    """Steps by id, in order; what is no step yet becomes one, and equal names are told apart.
+    """Steps by id, in order; a runnable becomes a step, and equal names get numbers.
 
     `where` is what the author calls them. Raises TypeError for what cannot be a step.
     """
@@ -64,14 +64,14 @@ async def in_order(flow: Flow, steps: dict[str, Node], path: Path, previous: Mad
 
 
 def takes_of_first(steps: dict[str, Node]) -> Takes:
-    """What the first step takes, if that can be told; else it refuses what it does not take."""
+    """What the first step takes, if that is known; otherwise its run refuses the rest."""
     first = next(iter(steps.values()), None)
     takes: Takes = getattr(first, "takes", EVERYTHING)
     return takes
 
 
 def planned(steps: dict[str, Node], path: Path) -> Iterator[Path]:
-    """The steps that these hold, as far as that can be told before anything is decided."""
+    """The steps of these that are known before anything is decided."""
     for id, node in steps.items():
         yield from node.planned((*path, id))
 

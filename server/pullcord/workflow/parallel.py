@@ -1,6 +1,6 @@
 """The Parallel: several steps at the same time.
 
-A value. Whether its steps may begin, and what is kept of them, is the flow's to say.
+A value. The flow decides whether its steps may begin, and keeps their results.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ class Parallel:
     """Several steps at the same time, all with the same input; what it made is all of theirs."""
 
     def __init__(self, *steps: "Node | Runnable | Callable[..., Any]", name: str = "") -> None:
-        """Raises ValueError where there are no steps."""
+        """Raises ValueError if there are no steps."""
         if not steps:
             raise ValueError("a Parallel has at least one step")
         self.name = name or "Parallel"

@@ -1,6 +1,6 @@
 """The Step: one runnable among a workflow's steps, tried again where it may be.
 
-A value. Whether it may begin, and what is kept of it, is the flow's to say.
+A value. The flow decides whether it may begin, and keeps its result.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pullcord.workflow.types import Made, Path, StepInput
 
 
 class Step:
-    """One runnable, as a run of its own beneath the workflow's."""
+    """One runnable, as a child run of the workflow's."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class Step:
         """Describes the step.
 
         Args:
-            name: for people and paths; that of its runnable where none is given.
+            name: for people and paths; that of its runnable if none is given.
             executor: what to run: anything that can be run, or a function.
             agent: the same, by the name that says what it is; likewise `team` and `workflow`.
-            description: what it is for, told to readers of the program.
+            description: its purpose, for readers of the program.
             retries: how often a failed run is tried again.
             retry_delay: seconds before the first of them; doubled for each that follows.
-            on_error: what becomes of the workflow when the last one fails. A cancel is no error.
+            on_error: what happens to the workflow when the last one fails. A cancel is no error.
 
         Raises:
             ValueError: not exactly one runnable was given, or a number is negative.

@@ -1,4 +1,4 @@
-"""What steps, and functions that decide about steps, are given and give back: values, no more."""
+"""The values that steps, and functions that decide about steps, take and return."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What goes from one step to the next: text, and data if there is any."""
+    """The result of a step, as the next one gets it: text, and data if there is any."""
 
     content: str = ""
     """If only data was made, that as JSON."""
@@ -27,7 +27,7 @@ class Made:
 
     @classmethod
     def of(cls, run: Run, runnable: Runnable) -> "Made":
-        """What a step's run has made.
+        """The result of a step's run.
 
         The data of a workflow or team is the list of what its steps or members came to, which is
         nothing to go on with; that of a team with an `output_schema` is its answer.
@@ -49,7 +49,7 @@ def as_text(data: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What a step came to. A function that is a step may return one, for its content."""
+    """The result of a step. A function that is a step may return one, for its content."""
 
     content: str = ""
     """If a step made only data, that as JSON."""
@@ -59,12 +59,12 @@ class StepOutput:
     run_id: str = ""
     """The step's own run; empty if it was refused, and for what is no single run."""
     data: Mapping[str, Any] | None = None
-    """What it made as data; None: nothing."""
+    """Its data; None: it made none."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """What a step, or a function that decides about steps, is given."""
+    """The input of a step, or of a function that decides about steps."""
 
     input: str
     """The workflow's own input."""
@@ -81,9 +81,9 @@ class StepInput:
     """What all steps so far made as data, by step id."""
 
     def get_step_content(self, step_id: str) -> str | None:
-        """What an earlier step made; None where it has not been done."""
+        """The text of an earlier step; None if it has not been done."""
         return self.outputs.get(step_id)
 
     def get_step_data(self, step_id: str) -> Mapping[str, Any] | None:
-        """What an earlier step made as data; None if it made none, or has not been done."""
+        """The data of an earlier step; None if it made none, or has not been done."""
         return self.data.get(step_id)

@@ -32,9 +32,9 @@ class Workflow(Native):
 
         Args:
             steps: agents, teams, functions, workflows, and Step, Parallel, Loop, Condition, Router.
-            name: for people; the id is made of it where none is given.
+            name: for people; the id is made of it if none is given.
             id: what callers name it by.
-            description: what it is, told to callers.
+            description: what it is, for callers.
             isolation: as for an Agent; its steps execute in the same process.
 
         Raises:

@@ -1,7 +1,7 @@
 """One run at another server: started, followed to its end, and stopped when the run here is.
 
-The call outlives a stop by as much as it takes to hear what the remote run still made. What its
-events mean here is `joining`'s business.
+The call outlives a stop by as much as it takes to hear what the remote run still made. `joining`
+decides what its events mean here.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from pullcord.run.usage import Limits, Usage
 _log = logging.getLogger("pullcord.remote")
 
 _KEPT = 0.1
-"""Seconds of the run's time that are kept for its own end, or half of it where there is less."""
+"""Seconds of the run's time that are kept for its own end, or half of it if there is less."""
 _LAST_WORDS = 0.3
 """Seconds that are waited for a remote's terminal event once the stop is IMMEDIATE."""
 _AGAIN = 0.1
@@ -72,7 +72,7 @@ class RemoteCall:
         Raises:
             RunCancelledError: it was stopped there, and the run here with it.
             RemoteRunFailed: it failed there.
-            PullcordError: it was refused, or the line to it was lost.
+            PullcordError: it was refused, or the connection was lost.
         """
         loop = asyncio.get_running_loop()
 
@@ -120,7 +120,7 @@ class RemoteCall:
         return stream.result
 
     async def _end(self, reading: "asyncio.Task[Result]") -> None:
-        """What the remote's end is here."""
+        """Ends this run as the remote run ended."""
         try:
             result = reading.result()
         except DeadlineExceeded:
@@ -136,7 +136,7 @@ class RemoteCall:
             return
         stop = result.cancellation
         if stop.cause is CancelCause.DISCONNECT:
-            raise self._lost("the line to its server broke, and it was stopped there")
+            raise self._lost("the connection to its server broke, and it was stopped there")
         if stop.cause is CancelCause.DEADLINE:
             await self._out_of_time()
         if stop.cause is CancelCause.BUDGET:
@@ -211,7 +211,7 @@ class RemoteCall:
 def spec_options(
     ctx: RunContext, on_disconnect: DisconnectPolicy, lease: float | None
 ) -> SpecOptions:
-    """What the remote run is asked to be: this run, elsewhere."""
+    """The options of the remote run: those of this run."""
     return SpecOptions(
         run_id=ctx.run_id,
         session_id=ctx.session_id,

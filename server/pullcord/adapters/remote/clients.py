@@ -1,6 +1,6 @@
 """One client a running event loop, because a grpc.aio channel belongs to its loop.
 
-Each is closed with its loop, with its owner, or when told. What is asked of a client is not known
+Each is closed with its loop, with its owner, or by `aclose`. The calls of a client are not known
 here.
 """
 

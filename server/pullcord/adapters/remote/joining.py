@@ -1,7 +1,7 @@
-"""What a remote run tells, as part of the run here that it does the work of.
+"""The events of a remote run, as part of the run here that it does the work of.
 
 Its text becomes this run's text, its tool calls enter this ledger, its usage counts here, and what
-runs beneath it is heard with its path below this run's. Whether this run ends, and how, is not
+child runs has its path below this run's. Whether this run ends, and how, is not
 decided here.
 """
 
@@ -58,7 +58,7 @@ class Joining:
             return
         match payload:
             case RunStarted() | CancelRequested() | Gap() | Heartbeat():
-                pass  # this run's own beginning and stop are told by itself
+                pass  # this run has its own beginning and stop
             case ContentDelta(text):
                 self._written.append(text)
                 self._ctx.relay(ContentDelta(text))
@@ -86,7 +86,7 @@ class Joining:
         self._count(result.usage)
 
     def _catch_up(self, output: str, calls: tuple[ToolCall, ...]) -> None:
-        """Some events are gone, and this is what they came to: tells what was not told."""
+        """Some events are gone, and this is their sum: relays what was not relayed."""
         text = "".join(self._written)
         rest = output.removeprefix(text)
         # An output that does not begin with the text was put in its place by the remote's code; the

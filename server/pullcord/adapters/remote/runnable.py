@@ -46,17 +46,17 @@ class RemoteRunnable(Native):
         Args:
             target: the other server's address, as gRPC takes it.
             name: its full name there, such as `agents/writer`.
-            id: what it is called here; the id of its full name where none is given.
-            description: what it is, told to callers and to a team's leader.
-            credentials: for TLS; None: the line is not encrypted.
+            id: its id here; the id of its full name if none is given.
+            description: what it is, for callers and a team's leader.
+            credentials: for TLS; None: the connection is not encrypted.
             metadata: goes with every call.
             token: the bearer token of this service, or a function that returns it. It is never a
                 caller's own.
             delegates: whether the runs there belong to whom the run here belongs to. The other
                 server must grant this service `act_as`; otherwise they are this service's.
             reconnect_for: seconds without the server after which a run here fails.
-            on_disconnect: what becomes of the remote run when the line breaks or this process dies:
-                CANCEL stops it at once, LEASE lets it wait for `reconnect_for` seconds.
+            on_disconnect: what happens to the remote run if the connection breaks or this process
+                dies: CANCEL stops it at once, LEASE lets it wait for `reconnect_for` seconds.
 
         Raises:
             ValueError: this is no full name, or no such policy can be asked for.

@@ -59,12 +59,12 @@ class Question:
         waiting = {call.tool_call_id for call in self.calls}
         made = {decision.tool_call_id: decision for decision in decisions}
         wrong = [
-            Violation(f"decisions[{index}].tool_call_id", "names no call that waits")
+            Violation(f"decisions[{index}].tool_call_id", "does not name a call that waits")
             for index, decision in enumerate(decisions)
             if decision.tool_call_id not in waiting
         ]
         wrong += [
-            Violation("decisions", f"lacks one on the call {call.tool_call_id!r}")
+            Violation("decisions", f"must have one for the call {call.tool_call_id!r}")
             for call in self.calls
             if call.tool_call_id not in made
         ]
