@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from agno.models.message import Message
+from agno.run.agent import RunOutput
+from agno.run.requirement import RunRequirement
 
 from pullcord.adapters.foreign.agno_events import Events
 from pullcord.adapters.foreign.driver import ForeignRunFailed, ForeignRunnable, name_of
@@ -16,12 +18,16 @@ from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
+from pullcord.native.carrying import ContinuationRefused
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind, ToolCall
 from pullcord.run.record import Decision, Run, is_runnable_name
+from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Isolation, slug
 from pullcord.run.state import RunState
 from pullcord.run.takes import NOTHING
+
+_FORM = "agno/1"
 
 
 class _Agno(ForeignRunnable):
@@ -67,15 +73,17 @@ class _Agno(ForeignRunnable):
         events = Events(ctx, report, own)
         told = {"session_id": ctx.session_key, "user_id": ctx.user_key or None}
         options = {**told, "stream": True, "stream_events": True, "yield_run_output": True}
-        stream: AsyncIterator[Any] = own.arun(
-            await self._input(ctx, own), run_id=ctx.run_id, **options
-        )
+        stream: AsyncIterator[Any]
+        if ctx.resumed is None:
+            stream = own.arun(await self._input(ctx, own), run_id=ctx.run_id, **options)
+        else:
+            stream = own.acontinue_run(**_taken_up(ctx.resumed), **options)
         while True:
             async for event in stream:
                 events.take(event)
             if not (requirements := events.take_requirements()):
                 return
-            await _decide(report, requirements)
+            await _decide(report, requirements, _handed_over(events.output, requirements))
             stream = own.acontinue_run(
                 run_response=events.output, requirements=requirements, **options
             )
@@ -157,12 +165,44 @@ def _stopped_last(history: Sequence[Run]) -> list[Run]:
     return stopped
 
 
-async def _decide(report: Report, requirements: Sequence[Any]) -> None:
+def _handed_over(output: Any, requirements: Sequence[Any]) -> bytes | None:
+    """The run as agno writes it down; None: it is a team's, or holds more than JSON."""
+    if type(output) is not RunOutput:
+        return None
+    told = {
+        "form": _FORM,
+        "output": output.to_dict(),
+        "requirements": [requirement.to_dict() for requirement in requirements],
+    }
+    try:
+        return json.dumps(told).encode()
+    except (TypeError, ValueError):
+        return None
+
+
+def _taken_up(resumed: Resumed) -> dict[str, Any]:
+    """What a run that paused in another process goes on with. Raises ContinuationRefused."""
+    told = json.loads(resumed.continuation)
+    if told["form"] != _FORM:
+        raise ContinuationRefused(
+            f"the run paused in a form that this release does not know: {told['form']!r}"
+        )
+    output = RunOutput.from_dict(told["output"])
+    tools = {tool.tool_call_id: tool for tool in output.tools or ()}
+    requirements = [RunRequirement.from_dict(one) for one in told["requirements"]]
+    for requirement, decision in zip(requirements, resumed.decisions, strict=True):
+        own = requirement.tool_execution
+        requirement.tool_execution = tools.get(own.tool_call_id, own)  # agno looks at the run's
+        _enter(requirement, decision)
+    return {"run_response": output, "requirements": requirements}
+
+
+async def _decide(report: Report, requirements: Sequence[Any], handed_over: bytes | None) -> None:
     """Asks about the calls that a run waits for, and enters the decisions."""
     tools = [requirement.tool_execution for requirement in requirements]
     calls = [ToolCall(t.tool_call_id, t.tool_name, text_of(t.tool_args)) for t in tools]
     names = " and ".join(dict.fromkeys(call.tool_name for call in calls))
-    decisions = await report.ask(f"May {names} be called?", calls)
+    decisions = await report.ask(f"May {names} be called?", calls, handed_over)
     for requirement, decision in zip(requirements, decisions, strict=True):
         _enter(requirement, decision)
 
