@@ -75,6 +75,8 @@ def _show(console: Console, stage: Stage, scenarios: list[Scenario], write: bool
     results = {}
     for language in stage.present:
         for scenario in scenarios:
+            if language in scenario.not_in:
+                continue
             with console.status(f"{language} {scenario.name} …"):
                 results[language, scenario.name] = stage.play(scenario, language)
     console.print(matrix.table(scenarios, stage.present, results))

@@ -19,6 +19,7 @@ from pullcord.v1 import run_service_pb2 as v1
 
 from tests.conformance.drivers import Driver, DriverError, decode
 from tests.conformance.fake import Fake
+from tests.conformance.languages import BROWSER
 from tests.conformance.line import Line
 from tests.conformance.matching import differences
 from tests.conformance.plain import fill, plain
@@ -56,15 +57,17 @@ def play(
     address: str,
     other: Callable[[], Driver] | None = None,
     apart: Apart | None = None,
+    web: str = "",
 ) -> list[str]:
     """What went wrong, in words; nothing where the client kept the promise.
 
     `other` brings a second driver, for the scenarios that have two clients; `apart` is the server
-    of those that freeze one.
+    of those that freeze one. `web` is where the same server speaks HTTP, which a browser needs;
+    without one it goes through a door (`door`).
     """
     with contextlib.ExitStack() as stack:
         try:
-            _Play(scenario, driver, address, other, apart, stack).play()
+            _Play(scenario, driver, address, other, apart, web, stack).play()
         except (Fault, DriverError) as error:
             return [str(error)]
     return []
@@ -78,6 +81,7 @@ class _Play:
         address: str,
         other: Callable[[], Driver] | None,
         apart: Apart | None,
+        web: str,
         stack: contextlib.ExitStack,
     ) -> None:
         self._processes: dict[str, Driver | Apart] = {"client": driver}
@@ -96,19 +100,21 @@ class _Play:
         self._streams: dict[str, tuple[Driver, int, Reading]] = {}
         self._lead = stack.enter_context(RunClient(address, actor="the suite"))
         self._address = address
+        self._web = web if scenario.fake is None and apart is None else ""
         self._fake: Fake | None = None
         self._line: Line | None = None
         if scenario.fake is not None:
             self._fake = stack.enter_context(Fake(self._filled_in(scenario.fake)))
             self._address = self._fake.address
         if scenario.breaks is not None:
-            self._line = stack.enter_context(Line(self._address, scenario.breaks))
-            self._address = self._line.address
+            self._line = stack.enter_context(
+                Line(self._entrance(driver)["target"], scenario.breaks)
+            )
 
     def play(self) -> None:
         said = self._driver.ask(
             "connect",
-            target=self._address,
+            **self._entrance(self._driver),
             metadata=dict(self._scenario.metadata) or None,
             actor=self._scenario.actor or None,
             **self._connect,
@@ -124,6 +130,14 @@ class _Play:
         if self._fake is not None:
             self._fake.check_done()
             _raise(iter(self._fake.faults))
+
+    def _entrance(self, driver: Driver) -> dict[str, Any]:
+        """Where a driver connects, and whether that is HTTP."""
+        http = bool(self._web) and driver.language == BROWSER
+        target = self._web if http else self._address
+        if self._line is not None and driver is self._driver:
+            target = self._line.address
+        return {"target": target, "http": True} if http else {"target": target}
 
     @contextlib.contextmanager
     def _located(self, number: int, step: Mapping[str, Any]) -> Iterator[None]:
@@ -162,7 +176,7 @@ class _Play:
             if self._make_other is None:
                 raise DriverError("this scenario takes two drivers")
             self._other = self._make_other()
-            self._other.ask("connect", target=self._address, actor="bob")
+            self._other.ask("connect", **self._entrance(self._other), actor="bob")
         return self._other
 
     def _arguments(self, verb: str, said: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +192,7 @@ class _Play:
                 said["after_sequence"] = next(reversed(self._streams.values()))[2].place
             return said
         if verb == "connect":
-            return {"target": self._address, **said}
+            return {**self._entrance(self._driver), **said}
         if verb == "drop":
             return {"stream": self._stream(said.get("stream"))[1]}
         if verb == "runnables":

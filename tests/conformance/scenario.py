@@ -59,6 +59,8 @@ class Scenario:
     """The server is a process of its own, which can be frozen; both sides ping often."""
     guarded: bool = False
     """The server knows its callers by tokens."""
+    not_in: Sequence[str] = ()
+    """The languages that this is not for; the scenario's file says why."""
     skips: Sequence[int] = ()
     """Numbers of events that no client shows."""
 

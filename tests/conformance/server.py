@@ -29,7 +29,7 @@ HEARTBEAT = 0.25
 """Seconds. Short, so that every silence has some, which no client may show."""
 
 
-SETTINGS = Settings(heartbeat=HEARTBEAT, engine=BOUNDS)
+SETTINGS = Settings(heartbeat=HEARTBEAT, engine=BOUNDS, http="127.0.0.1:0")
 
 
 def make_server(*, in_process: bool = False) -> RunServer:

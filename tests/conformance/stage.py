@@ -35,7 +35,12 @@ class Stage:
     ) -> None:
         self.present = present
         self._stack = contextlib.ExitStack()
-        self._address = target or self._stack.enter_context(make_server(in_process=in_process))
+        self._web = ""
+        if target is None:
+            server = make_server(in_process=in_process)
+            target = self._stack.enter_context(server)
+            self._web = server.http_url.removeprefix("http://")
+        self._address = target
         self._drivers = self._stack.enter_context(Drivers(command))
         self._others = self._stack.enter_context(Drivers(command))
         self._warm: set[str] = set()
@@ -55,7 +60,7 @@ class Stage:
             self._warm.add(language)
             for drivers, who in (self._drivers, language), (self._others, self._partner(language)):
                 with contextlib.suppress(DriverError):  # it will be said of what is played
-                    play(_FIRST, drivers.get(who), self._address, _nobody)
+                    play(_FIRST, drivers.get(who), self._address, _nobody, web=self._web)
         began = time.monotonic()
         try:
             found = play(
@@ -64,6 +69,7 @@ class Stage:
                 self._guarded() if scenario.guarded else self._address,
                 lambda: self._others.get(self._partner(language)),
                 self._apart() if scenario.apart else None,
+                "" if scenario.guarded else self._web,
             )
         except DriverError as error:
             found = [str(error)]
