@@ -106,9 +106,11 @@ def pause_columns(entry: Entry) -> tuple[int, bytes | None, bytes | None] | None
     """The number of the event by which the run waits after these records, the continuation, and the
     run as it paused; 0: it goes on. None: they say nothing of that."""
     for record in reversed(entry.records):
-        if record.source is None and isinstance(record.payload, RunContinued):
+        if record.payload is None or record.source is not None:  # nearly all of them
+            continue
+        if isinstance(record.payload, RunContinued):
             return 0, None, None
-        if record.source is None and isinstance(record.payload, RunPaused):
+        if isinstance(record.payload, RunPaused):
             pause = entry.pause
             if pause is None or pause.sequence != record.sequence:
                 return record.sequence, None, None
