@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     """A connection without a call is closed after so long."""
     handshake: float = Field(10.0, ge=0.1, le=3600)
     """A connection that has not said a word of HTTP/2 after so long is closed."""
-    max_connections: int | None = Field(None, ge=1, le=2**31 - 1)
+    max_connections: int | None = Field(None, ge=1, le=2**31 - 2)
     """Connections that each address has at a time; more are closed at once. Unset: half as many as
     the process may have open files."""
     max_header_bytes: int = Field(16 * 1024, ge=1024, le=1024 * 1024)

@@ -10,6 +10,7 @@ from pullcord.doors import Entrance, check_exposure
 from pullcord.identity.signing_in import SigningIn
 from pullcord.settings import Settings, SettingsError
 from pullcord.transports.front import Front
+from pullcord.transports.grpc.server import most_connections
 
 if TYPE_CHECKING:
     from pullcord.transports.http.server import HttpServer
@@ -38,6 +39,7 @@ def make_web(front: Front, settings: Settings) -> "HttpServer | None":
         keepalive=settings.keepalive,
         keepalive_timeout=settings.keepalive_timeout,
         max_idle=settings.max_idle,
+        max_connections=settings.max_connections or most_connections() // 2,
         signing_in=_signing_in(settings),
         reuse_port=settings.reuse_port,
     )

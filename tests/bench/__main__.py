@@ -29,6 +29,7 @@ from tests.bench import (
     long_run,
     many,
     messages,
+    over_http,
     pace,
     paced,
     page,
@@ -64,6 +65,7 @@ BENCHMARKS = {
     "stored": stored,
     "shared": shared,
     "verified": verified,
+    "http": over_http,
     "peers": compare,
 }
 

@@ -151,19 +151,22 @@ class Server:
     child: Child
     caller: Caller
     address: str
+    http: str = ""
+    """Where it is served over HTTP, host:port, if the settings say so."""
 
 
 @asynccontextmanager
 async def serving(which: str, **settings: object) -> AsyncIterator[Server]:
     """Runs `bare`, `product` or `in_process` in a process of its own; settings: the product's."""
     async with Child(f"servers.{which}", **settings) as child:
-        address = (await child.answer())["address"]
+        answer = await child.answer()
+        address = answer["address"]
         caller = Caller(address)
         try:
             await caller.ready()
             # Once through every path, so that imports and first threads are not measured.
             for how in ("async", "sync"):
                 await caller.run(Script(), how).follow()
-            yield Server(child, caller, address)
+            yield Server(child, caller, address, answer.get("http", ""))
         finally:
             await caller.close()

@@ -12,7 +12,11 @@ from tests.bench.process import answer, end_with_parent
 def main() -> None:
     end_with_parent()
     server = ControlServer("tests.bench.servers.app:server", read_settings())
-    server.serve("127.0.0.1:0", on_ready=lambda address: answer({"address": address}))
+
+    def ready(address: str) -> None:
+        answer({"address": address, "http": server.http_url.removeprefix("http://")})
+
+    server.serve("127.0.0.1:0", on_ready=ready)
 
 
 if __name__ == "__main__":

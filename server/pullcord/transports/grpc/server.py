@@ -46,8 +46,8 @@ class GrpcOptions:
     """A connection without a call is closed after so long."""
     handshake: float = 10.0
     """A connection that has not become one of HTTP/2 after so long is closed."""
-    max_connections: int = _NO_LIMIT
-    """Of each address. More are closed at once."""
+    max_connections: int = _NO_LIMIT - 1
+    """Of each address. More are closed at once. At 2**31 - 1 gRPC's core aborts the process."""
     max_header_bytes: int = 16 * 1024
     """Metadata of a call. More: RESOURCE_EXHAUSTED by gRPC itself."""
     max_unread: float | None = None

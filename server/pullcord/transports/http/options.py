@@ -20,6 +20,8 @@ class HttpOptions:
     """A body that takes longer to arrive is refused."""
     header_time: float = 10.0
     """A connection whose request's headers take longer is closed."""
+    max_connections: int = 10_000
+    """More are closed at once."""
     max_header: int = 64 * 1024
     """A request whose headers are larger is refused."""
     keepalive: float = 20.0

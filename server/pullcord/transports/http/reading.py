@@ -31,6 +31,9 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Headers must come from now on."""
         super().connection_made(transport)
+        if len(self.connections) > self.options.max_connections:
+            transport.abort()
+            return
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
