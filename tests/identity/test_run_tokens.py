@@ -16,7 +16,7 @@ from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
 from tests.identity.callers import Guarded, bearer, guarded
-from tests.identity.test_matrix import CALLS, RUN, Stays, outcome, start_anns
+from tests.identity.test_matrix import REQUESTS, RUN, Stays, ask, outcome, start_anns
 from tests.transports.harness import make_settings, refusal
 from tests.transports.http.web import SERVICE, Browser
 
@@ -43,7 +43,7 @@ def test_a_token_is_good_for_its_run_and_nothing_else(served: Guarded) -> None:
     """Get, watch, wait and stop; no list, no start, no other run, no further token."""
     stub = served.stub()
     who = token(stub, bearer("ann"))
-    found = {rpc: outcome(lambda rpc=rpc: CALLS[rpc](stub, who)) for rpc in CALLS}
+    found = {rpc: outcome(lambda rpc=rpc: ask(stub, rpc, who)) for rpc in REQUESTS}
     allowed = {"GetRun", "WatchRun", "WaitRun", "CancelRun"}
     assert {rpc for rpc, how in found.items() if how == "ok"} == allowed
     assert found["ListRunnables"] == "empty"
@@ -150,4 +150,9 @@ def test_a_stream_ends_when_its_token_does(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             list(stream)
         assert "CREDENTIAL_EXPIRED" in str(caught.value.trailing_metadata())
+        ((_, header),) = token(served.stub(), bearer("ann"), lifetime={"nanos": 1})
+        browser = Browser(served.server.http_url)
+        *_, last = browser.events(RUN, authorization=header)
+        assert last["reason"] == "CREDENTIAL_EXPIRED"
+        browser.leave()
         stays.release.set()

@@ -5,6 +5,7 @@ Signals are the process's. What is served is in `app`.
 
 import asyncio
 import contextlib
+import logging
 import socket
 from typing import Any
 
@@ -20,6 +21,8 @@ class PlainServer:
 
     def __init__(self, app: App, opened: socket.socket, options: HttpOptions) -> None:
         self._socket = opened
+        # It would write a line for each bad request that anybody sends.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         config = uvicorn.Config(
             app,
             http=Protocol.of(options),

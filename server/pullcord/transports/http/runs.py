@@ -10,8 +10,10 @@ from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import Gap, Heartbeat
 from pullcord.run.requests import GetRequest
 from pullcord.service.following import Following
+from pullcord.transports.faults import refusal_of
 from pullcord.transports.http.messages import Answer, Request, Stream
 from pullcord.transports.http.openapi import of_message, query
+from pullcord.transports.http.problems import problem
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import OneCall, Web
 from pullcord.v1 import event_pb2
@@ -106,8 +108,15 @@ class _Runs:
         return Stream(self._lines(following), close=following.close)
 
     async def _lines(self, following: Following) -> AsyncIterator[bytes]:
-        run_id = following.run_id
         yield b"retry: %d\n\n" % _RETRY
+        try:
+            async for line in self._events_of(following):
+                yield line
+        except Exception as error:  # its reader comes back, and is then refused with a status
+            yield b"event: refused\ndata: %b\n\n" % problem(refusal_of(error)).body
+
+    async def _events_of(self, following: Following) -> AsyncIterator[bytes]:
+        run_id = following.run_id
         async for record in self._web.records(following):
             if isinstance(record.payload, Heartbeat):
                 yield b": heartbeat\n\n"

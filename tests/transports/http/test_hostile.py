@@ -1,0 +1,143 @@
+"""Clients that mean no good, or break: the server answers or hangs up, and serves all others."""
+
+import contextlib
+import random
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from pullcord import RunContext, runnable
+from pullcord.transports.http import options as given
+from pullcord.transports.http.options import HttpOptions
+
+from tests.transports.harness import Served
+from tests.transports.http.test_runs import _waiting, speaker
+from tests.transports.http.web import SERVICE, Browser
+
+Both = Callable[..., tuple[Served, Browser]]
+
+
+@runnable
+def flooder(context: RunContext) -> Iterator[str]:
+    """Says more than any buffer between here and a reader holds, in pieces that never merge."""
+    for _ in range(30):
+        yield "x" * 60_000
+        context.emit("mark", {})
+
+
+@pytest.fixture
+def bounds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has servers that are made from now on bound these as the test says."""
+
+    def bound(**options: object) -> None:
+        monkeypatch.setattr(given, "HttpOptions", partial(HttpOptions, **options))
+
+    return bound
+
+
+def _closed(line: socket.socket) -> bytes:
+    """What came before the server hung up."""
+    got = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := line.recv(65536):
+            got += data
+    return got
+
+
+def test_headers_that_do_not_come_close_their_connection(
+    serve_http: Both, bounds: Callable[..., None]
+) -> None:
+    """Nothing at all, half a request line, and half the headers of a second request."""
+    bounds(header_time=0.2)
+    _, browser = serve_http(speaker)
+    whole = f"GET /healthz HTTP/1.1\r\nhost: {browser.host}\r\n\r\n".encode()
+    for sent in (b"", b"GET /hea", whole + whole[:-2]):
+        with browser.raw(sent) as line:
+            assert _closed(line).count(b"200 OK") == sent.count(b"\r\n\r\n")
+    assert browser.get("/healthz").status == 200
+
+
+def test_a_body_that_does_not_come_is_refused(
+    serve_http: Both, bounds: Callable[..., None]
+) -> None:
+    """408, whatever is asked, and the next request of others is served."""
+    bounds(body_time=0.2)
+    _, browser = serve_http(speaker)
+    for path in (f"{SERVICE}GetRun", "/v1/runs/x/cancel"):
+        head = f"POST {path} HTTP/1.1\r\nhost: {browser.host}\r\ncontent-length: 9\r\n"
+        with browser.raw(f"{head}content-type: application/json\r\n\r\n{{".encode()) as line:
+            assert line.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_connections_are_bounded(serve_http: Both, bounds: Callable[..., None]) -> None:
+    """More than the server takes are closed at once, and room comes back."""
+    served, browser = serve_http(speaker, max_connections=3)
+    held = [browser.raw(b"") for _ in range(3)]
+    with browser.raw(b"") as line:
+        assert _closed(line) == b""
+    for line in held:
+        line.close()
+    served.until(lambda: _healthy(browser))
+
+
+def _healthy(browser: Browser) -> bool:
+    try:
+        return browser.get("/healthz").status == 200
+    except OSError:
+        return False
+
+
+def test_a_reader_that_takes_nothing_is_gone_in_the_end(serve_http: Both) -> None:
+    """Its stream holds up nobody, and it is hung up on when its keepalive has passed."""
+    waiter, going = _waiting()
+    served, browser = serve_http(flooder, waiter, keepalive=1, keepalive_timeout=1)
+    browser.start("waiter", "r0")
+    browser.start("flooder", "r1")
+    served.wait("r1")
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, _, port = browser.host.rpartition(":")
+    line.connect((host, int(port)))
+    line.sendall(f"GET /v1/runs/r1/events HTTP/1.1\r\nhost: {browser.host}\r\n\r\n".encode())
+    assert line.recv(5) == b"HTTP/"
+    assert browser.post("/v1/runs/r0/cancel", {"wait": "10s"}).json()["stopTime"]
+    front = served.server._front
+    assert front is not None
+    served.until(lambda: not front._readers._sending)
+    line.close()
+    going.set()
+
+
+def test_pipelined_requests_are_answered_in_their_order(serve_http: Both) -> None:
+    """Also behind a stream, and however many come in one piece."""
+    _, browser = serve_http(speaker)
+    browser.start("speaker", "r1")
+    list(browser.events("r1"))
+    one = f"GET /v1/runs/r1/events HTTP/1.1\r\nhost: {browser.host}\r\n\r\n"
+    last = f"GET /healthz HTTP/1.1\r\nhost: {browser.host}\r\nconnection: close\r\n\r\n"
+    with browser.raw((one * 50 + last).encode()) as line:
+        got = _closed(line)
+    assert got.count(b"runCompleted") == 50
+    assert got.endswith(b'{"status":"SERVING"}')
+
+
+def test_noise_ends_in_a_refusal_or_a_hang_up(serve_http: Both) -> None:
+    """Any bytes, cut anywhere: the server goes on, and nothing of it is left at work."""
+    _, browser = serve_http(speaker)
+    chance = random.Random(7)
+    whole = (
+        f"POST {SERVICE}StartRun HTTP/1.1\r\nhost: {browser.host}\r\n"
+        "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        '1a\r\n{"spec":{"runnable":"a/b"}}\r\n0\r\n\r\n'
+    ).encode()
+    for _ in range(200):
+        noise = bytearray(whole)
+        for _ in range(chance.randrange(4)):
+            noise[chance.randrange(len(noise))] = chance.randrange(256)
+        with browser.raw(bytes(noise[: chance.randrange(len(noise))])) as line:
+            line.shutdown(socket.SHUT_WR)
+            line.settimeout(0.01)
+            with contextlib.suppress(OSError):
+                line.recv(100)
+    assert browser.get("/healthz").status == 200
