@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { VNode } from "preact";
 
 import { sayName, yourName } from "../api.js";
+import { lookAtSession, session, signOut } from "../session.js";
 import { KEYS, keysOff, switchKeys } from "./keys.js";
 import { Dialog } from "./parts.js";
 
@@ -10,26 +11,14 @@ const shown = signal(false);
 
 export function showHelp(): void {
   shown.value = true;
+  void lookAtSession();
 }
 
 export function Help(): VNode {
   return (
     <Dialog open={shown.value} title="Help and settings" onClose={() => (shown.value = false)}>
       <form class="stack" onSubmit={(event) => event.preventDefault()}>
-        <label>
-          Your name
-          <input
-            value={yourName.value}
-            placeholder="such as ann"
-            maxLength={100}
-            autocomplete="off"
-            onInput={({ currentTarget }) => sayName(currentTarget.value.trim())}
-          />
-          <small>
-            Receipts say it where the server knows no callers. Where it does, they say who is signed
-            in.
-          </small>
-        </label>
+        <You />
         <label class="check">
           <input
             type="checkbox"
@@ -54,5 +43,41 @@ export function Help(): VNode {
         made is kept either way.
       </p>
     </Dialog>
+  );
+}
+
+/** Who is signed in; where the server knows no callers, the name that receipts say. */
+function You(): VNode {
+  const { ways, subject } = session.value;
+  if (ways.length) {
+    return (
+      <p class="you">
+        Signed in as <strong>{subject ?? "nobody"}</strong>
+        <button
+          type="button"
+          onClick={() => {
+            shown.value = false;
+            void signOut();
+          }}
+        >
+          Sign out
+        </button>
+      </p>
+    );
+  }
+  return (
+    <label>
+      Your name
+      <input
+        value={yourName.value}
+        placeholder="such as ann"
+        maxLength={100}
+        autocomplete="off"
+        onInput={({ currentTarget }) => sayName(currentTarget.value.trim())}
+      />
+      <small>
+        Receipts say it where the server knows no callers. Where it does, they say who is signed in.
+      </small>
+    </label>
   );
 }
