@@ -596,3 +596,34 @@ def test_a_decision_waits_for_the_store(
     assert engine.get("r").state is RunState.PAUSED
     door.open()
     assert ended(engine).output == "yes"
+
+
+def test_what_waits_for_a_thread_can_be_taken_over_until_it_has_one(
+    make: Callable[..., Made],
+) -> None:
+    """Such a run has not begun for its store, also while that is away; it is asked in the run's own
+    thread, and a stop that was recorded meanwhile keeps the code from beginning. A run that finds a
+    thread at once does not ask."""
+    made = make(workers=1)
+    engine, door = made.engine, made.door
+    gate, second, third = Gate(), Script(say("x")), Script(say("y"))
+    start(engine, Script(gate), "first")
+    gate.wait_reached()
+    start(engine, second, "second")
+    start(engine, third, "third")
+    rows = door.memory.rows
+    assert rows["first"].terms.begins
+    assert not rows["second"].terms.begins
+    assert not rows["second"].begun
+    assert not rows["third"].begun
+    door.fail("begin")
+    gate.open()
+    door.wait_asked("begin")
+    assert second.runs == 0
+    stop = CancelRequest(Cancellation(actor="ann"))
+    door.memory.request_stop(LOCAL, "third", stop, before_start=False)
+    door.open()
+    assert ended(engine, "second").output == "x"
+    assert rows["second"].begun
+    assert ended(engine, "third").state is RunState.CANCELLED
+    assert (second.runs, third.runs) == (1, 0)

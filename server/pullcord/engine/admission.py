@@ -183,6 +183,9 @@ class Admission:
             return Terms(policy, parent_run_id=start.parent_run_id, share=share)
         deadline = 0.0 if start.deadline is None else self._clock.time() + start.deadline
         waits = self.sessions.waits(start.scope, spec, self._store.sharing is not None)
+        waits = waits or (
+            _waits_for_thread(start, spec) and self.capacity.occupied >= self._options.workers
+        )
         return Terms(policy, deadline, start.parent_run_id, begins=not waits, share=share)
 
     def _ask_store(
@@ -252,10 +255,17 @@ class Admission:
                 return
             if start.deadline is not None:
                 live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
-            self._turns.take(live, start, asks=self._store.durable and not terms.begins)
+            self._take_turn(live, start, asks=self._store.durable and not terms.begins)
         except BaseException as error:
             self._refuse(live, error)
             raise
+
+    def _take_turn(self, live: LiveRun, start: Start, *, asks: bool) -> None:
+        """`asks`: it could be taken over while it waits, for its turn or else for a thread."""
+        if asks and _waits_for_thread(start, live.spec):
+            self._turns.waits_for_thread(live)
+            asks = False
+        self._turns.take(live, start, asks=asks)
 
     # --- runs that wait, and outlive the process meanwhile
 
@@ -288,7 +298,7 @@ class Admission:
             elif live.state.is_terminal:
                 self.capacity.release()
             else:
-                self._turns.take(live, start, asks=self._store.durable and not terms.begins)
+                self._take_turn(live, start, asks=self._store.durable and not terms.begins)
         except Exception as error:
             live.fail(error)
             if carried is None:
@@ -444,6 +454,7 @@ class Admission:
                 self._store, live.scope, spec, max_bytes=self._options.max_parts_bytes
             ),
             on_release=self.capacity.release,
+            may_begin=self._turns.may_begin(live),
         )
 
     def _execute(self, live: LiveRun, start: Start) -> None:
@@ -474,6 +485,12 @@ class Admission:
 
     def _abandoned(self, live: LiveRun, stack: str) -> None:
         self._observer.run_abandoned(live.snapshot(with_output=False), stack)
+
+
+def _waits_for_thread(start: Start, spec: RunSpec) -> bool:
+    """Whether all that it may have to wait for is a thread. A session's turn is another matter, and
+    what another run has started is lost with that."""
+    return not (start.runnable.is_async or spec.session_id or start.parent_run_id)
 
 
 def _nothing(live: LiveRun) -> int:

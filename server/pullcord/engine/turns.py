@@ -5,6 +5,7 @@ the store before it begins, in a thread that may block. Whose turn it is `sessio
 """
 
 import contextvars
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -54,6 +55,8 @@ class Turns:
         """Set if other processes share the store."""
         self._takeable: set[Key] = set()
         """Runs that wait for their turn, and that another process may begin."""
+        self._for_thread: set[Key] = set()
+        """Likewise, runs that wait for a thread."""
 
     def take(self, live: LiveRun, start: Start, *, asks: bool) -> None:
         """Executes a run as soon as its session lets it. Raises only if nothing was changed.
@@ -82,6 +85,16 @@ class Turns:
     def forget(self, live: LiveRun) -> None:
         """The store has the run's end, or another process has the run."""
         self._takeable.discard(live.key)
+        self._for_thread.discard(live.key)
+
+    def waits_for_thread(self, live: LiveRun) -> None:
+        """It may have to: the store is asked before its code begins, when there is a thread."""
+        self._for_thread.add(live.key)
+
+    def may_begin(self, live: LiveRun) -> Callable[[], bool] | None:
+        """What is asked before the code of this run begins, in a thread that may block; None:
+        nothing."""
+        return partial(self._ask_until_known, live) if live.key in self._for_thread else None
 
     # --- inside
 
@@ -115,6 +128,18 @@ class Turns:
         self._takeable.discard(live.key)
         if stop is not None:
             live.stop(stop)
+        return not live.state.is_terminal
+
+    def _ask_until_known(self, live: LiveRun) -> bool:
+        """Whether the code may begin; once for all, so that a run that moves is not asked again."""
+        while live.key in self._for_thread:
+            try:
+                may = self._may_begin(live)
+            except StoreUnavailable:
+                threading.Event().wait(_SOON)
+                continue
+            self._for_thread.discard(live.key)
+            return may is True
         return not live.state.is_terminal
 
     def _supersede(self, live: LiveRun) -> bool:

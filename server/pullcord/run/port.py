@@ -171,6 +171,10 @@ class RunPort(Protocol):
     def attach(self, execution: Execution) -> None:
         """From now on stops go to this execution. Comes before the code can begin."""
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether `began` may wait for the store, and so must not be called on an event loop."""
+
     def began(self, then: Callable[[Began | None], None]) -> None:
         """Asks to begin the code; calls `then` once, with None if the run has been stopped."""
 

@@ -215,6 +215,9 @@ class LinkPort:
         """From now on stops go to this execution."""
         self.execution = execution
 
+    may_wait = False
+    """The answer comes by the link."""
+
     def began(self, then: Callable[[Began | None], None]) -> None:
         """Asks to begin the code; calls `then` once, with None if the run must not begin."""
         frame = pb.UpFrame()

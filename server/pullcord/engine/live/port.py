@@ -43,14 +43,23 @@ class LivePort:
         start_child: StartChild,
         history: Callable[[], list[Run]],
         on_release: Callable[[], None],
+        may_begin: Callable[[], bool] | None = None,
     ) -> None:
-        """`on_release` is called when the code holds no thread and no task any more."""
+        """`on_release` is called when the code holds no thread and no task any more. `may_begin` is
+        asked before the code begins, and may wait for the store: other processes could take the run
+        over meanwhile."""
         self._live = live
         self._machine = live.machine
         self._assignment = live.machine.assignment  # as it is now
         self._start_child = start_child
         self._history = history
         self._on_release = on_release
+        self._may_begin = may_begin
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether `began` may wait for the store."""
+        return self._may_begin is not None
 
     @property
     def run_id(self) -> str:
@@ -206,6 +215,9 @@ class LivePort:
 
     def began(self, then: Callable[[Began | None], None]) -> None:
         """The executor is about to call the code; `then` gets None if it must not."""
+        if self._may_begin is not None and not self._may_begin():
+            then(None)
+            return
         effects = self._live.step(lambda at: self._machine.began(at, self._assignment))
         begin = next((effect for effect in effects if isinstance(effect, do.Begin)), None)
         then(None if begin is None else Began(begin.deadline))
@@ -231,6 +243,7 @@ class LivePort:
                 start_child=self._start_child,
                 history=self._history,
                 on_release=self._on_release,
+                may_begin=self._may_begin,
             )
 
     def released(self) -> None:

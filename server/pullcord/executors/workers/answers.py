@@ -122,6 +122,9 @@ class Answers:
             return self._host.find_here(part, scope=asker) is None
         if kind == "cancel":
             return self._host.find_here(part.run_id, scope=asker) is None
+        if kind == "began":
+            may_wait: bool = asker.port.may_wait
+            return may_wait
         return kind in {"history", "follow_run", "continue_run"}
 
     def _handle(self, handler: "Handler", asker: Any, part: Any, frame: pb.DownFrame) -> None:
