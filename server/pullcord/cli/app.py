@@ -16,7 +16,7 @@ from pullcord.cli.look import get, ps, runnables, wait
 from pullcord.cli.options import Identity, identity
 from pullcord.cli.run import run, watch
 from pullcord.cli.serve import serve
-from pullcord.cli.stop import cancel, cancel_all
+from pullcord.cli.stop import cancel, cancel_many
 from pullcord.cli.store import store
 from pullcord.client import FileToken
 from pullcord.client.tokens import Token
@@ -30,15 +30,16 @@ app = typer.Typer(
 )
 
 
-def _add(command: Callable[..., None], name: str | None = None) -> None:
+def _add(command: Callable[..., None], name: str | None = None, *, hidden: bool = False) -> None:
     """Its docstring is the help, each paragraph in one line: the terminal wraps it."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    app.command(name, help=text, epilog=HELP)(command)
+    app.command(name, help=text, epilog=HELP, hidden=hidden)(command)
 
 
 _add(go_on, "continue")
-for command in (serve, check, run, cancel, cancel_all, erase, ps, watch, get, wait, runnables):
+_add(cancel_many, "cancel-all", hidden=True)  # its name in the first release
+for command in (serve, check, run, cancel, cancel_many, erase, ps, watch, get, wait, runnables):
     _add(command)
 app.add_typer(store)
 

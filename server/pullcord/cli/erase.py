@@ -19,7 +19,9 @@ from pullcord.wire.run import erased_message
 
 Tenant = Annotated[str, typer.Option("--tenant", help="All of this tenant.")]
 Owner = Annotated[str, typer.Option("--owner", help="All of this caller, by its subject.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "--validate-only", help="Only say what would be deleted.")
+]
 
 
 def erase(
@@ -34,7 +36,7 @@ def erase(
 ) -> None:
     """Delete for good what is kept of ended runs that match all that is given.
 
-    Live runs stay, and are named: stop them with cancel-all, and erase again. The exit code is 1
+    Live runs stay, and are named: stop them with cancel-many, and erase again. The exit code is 1
     then. On a terminal it asks first; elsewhere --yes is needed.
     """
     who = identity.get()

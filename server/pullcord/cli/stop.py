@@ -1,4 +1,4 @@
-"""`pullcord cancel` and `pullcord cancel-all`: they stop runs and show the receipts."""
+"""`pullcord cancel` and `pullcord cancel-many`: they stop runs and show the receipts."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +102,7 @@ def _show_receipt(receipt: Receipt, as_json: bool, *, several: bool) -> None:
     print_receipt(receipt, to)
 
 
-def cancel_all(
+def cancel_many(
     session: Session = "",
     user: User = "",
     runnable: OfRunnable = "",
@@ -110,11 +110,15 @@ def cancel_all(
     reason: Reason = "",
     now: Now = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say which runs would be stopped.")
+        bool,
+        typer.Option("--dry-run", "--validate-only", help="Only say which runs would be stopped."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     most: Annotated[
-        int, typer.Option("--max", metavar="N", help="Stop none, where more runs than this match.")
+        int,
+        typer.Option(
+            "--max-affected", "--max", metavar="N", help="Stop none if more runs than this match."
+        ),
     ] = DEFAULT_MAX_AFFECTED,
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
