@@ -20,6 +20,7 @@ import uvloop
 from rich.console import Console
 
 from tests.bench import (
+    attacked,
     cancel,
     deltas,
     first_event,
@@ -66,6 +67,7 @@ BENCHMARKS = {
     "shared": shared,
     "verified": verified,
     "http": over_http,
+    "attacked": attacked,
     "peers": compare,
 }
 

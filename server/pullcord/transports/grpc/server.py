@@ -22,6 +22,8 @@ from pullcord.transports.grpc.guarded import Health, Reflection
 from pullcord.transports.grpc.service import RunService
 
 _NO_LIMIT = 2**31 - 1
+_PENDING = 20_000
+"""Calls that have arrived and that nobody has begun to handle."""
 _SOCKET = 0o660
 """The mode of a Unix socket: whoever may write to it may do everything."""
 
@@ -126,9 +128,11 @@ def _channel_arguments(options: GrpcOptions) -> Iterable[tuple[str, int]]:
     yield "grpc.so_reuseport", int(options.reuse_port)
     yield "grpc.max_receive_message_length", options.max_message_bytes
     yield "grpc.max_send_message_length", -1
-    # A burst is refused by us, with a typed error, never shed by the core without a word.
-    yield "grpc.server.max_pending_requests", _NO_LIMIT
-    yield "grpc.server.max_pending_requests_hard_limit", _NO_LIMIT
+    # A burst is refused by us, with a typed error, and not shed by the core without a word. What
+    # is far more than any burst is a flood: streams that are opened and reset at once wait here,
+    # where without a bound they take gigabytes within seconds and keep out everybody else.
+    yield "grpc.server.max_pending_requests", _PENDING
+    yield "grpc.server.max_pending_requests_hard_limit", _PENDING
     yield "grpc.max_concurrent_streams", options.max_streams
     yield "grpc.max_allowed_incoming_connections", options.max_connections
     # Between the two the core would refuse some calls and not others.
