@@ -10,6 +10,7 @@ from pullcord.engine import roster as bounds
 from pullcord.run.record import RunFilter
 from pullcord.v1 import run_service_pb2 as v1
 
+from tests.postgres import Postgres
 from tests.transports.harness import Serve, Served, Signal
 
 
@@ -162,3 +163,29 @@ def test_the_list_of_a_durable_store_is_followed_too(serve: Serve, waits: Waits,
         seen = _until(changes, _ended("r1"))
         assert seen[-1].run is not None
         assert client.get("r1").state is seen[-1].run.state
+
+
+def test_runs_of_other_replicas_are_seen(serve: Serve, waits: Waits, postgres: Postgres) -> None:
+    """Over a shared store: what is live there, what starts and ends there, and what is over
+    before anybody looks."""
+    url = postgres.url()
+    here = serve(quick, store=url)
+    there = serve(waits.runnable, quick, store=url)
+    with RunClient(here.address) as client, RunClient(there.address) as other:
+        other.start("agents/waits", run_id="r1")
+        changes = client.watch_runs()
+        live = _until(changes, lambda change: change.caught_up)
+        assert [change.run.run_id for change in live if change.run] == ["r1"]
+        for n in range(3):
+            other.start("agents/quick", run_id=f"q{n}")
+        other.cancel("r1", "enough")
+        waiting = {"r1", "q0", "q1", "q2"}
+        ends: list[str] = []
+        for change in changes:
+            if change.run is not None and change.run.state.is_terminal:
+                ends.append(change.run.run_id)
+                waiting.discard(change.run.run_id)
+            if not waiting:
+                break
+        assert sorted(ends) == sorted(set(ends)), "each end is shown once"
+        changes.close()  # type: ignore[attr-defined]
