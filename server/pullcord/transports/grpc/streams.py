@@ -39,13 +39,17 @@ def patient(context: Context, patience: float | None, on_unread: Callable[[], No
 
 
 async def send(
-    following: Following, context: Context, outgoing: Outgoing, encoder: Encoder, write: Write
+    following: Following,
+    context: Context,
+    outgoing: Outgoing,
+    encoder: Encoder,
+    write: Write | None = None,
 ) -> None:
     """Sends a run's events until the terminal one, as fast as the caller reads them.
 
     If the connection breaks in the middle of a message, the caller has left: it ends cancelled.
     """
-    run_id = following.run_id
+    run_id, write = following.run_id, write or context.write
     try:
         while (record := await following.ready()) is not None:
             size = _size(record)
