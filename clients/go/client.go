@@ -208,6 +208,12 @@ func (c *RunClient) CancelMany(ctx context.Context, request *pullcordv1.CancelRu
 	return call(ctx, c, c.stub.CancelRuns, request, "", callTimeout)
 }
 
+// CreateRunToken gets a short-lived token with which a web page may see one run, and stop it, and
+// nothing else.
+func (c *RunClient) CreateRunToken(ctx context.Context, request *pullcordv1.CreateRunTokenRequest) (*pullcordv1.CreateRunTokenResponse, error) {
+	return call(ctx, c, c.stub.CreateRunToken, request, request.GetRunId(), callTimeout)
+}
+
 // --- calling
 
 // call makes a unary call about a run (empty: none), which may take so long (0: as ctx says).

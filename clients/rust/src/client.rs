@@ -15,8 +15,8 @@ use crate::resume::{Pace, Resume};
 use crate::stream::{RunStream, StreamOptions, chance, now};
 use crate::v1::{
     CancelRunRequest, CancelRunResponse, CancelRunsRequest, CancelRunsResponse, ContinueRunRequest,
-    Decision, GetRunRequest, ListRunnablesRequest, ListRunsRequest, ListRunsResponse, Run, RunSpec,
-    Runnable, StartRunRequest, WaitRunRequest,
+    CreateRunTokenRequest, CreateRunTokenResponse, Decision, GetRunRequest, ListRunnablesRequest,
+    ListRunsRequest, ListRunsResponse, Run, RunSpec, Runnable, StartRunRequest, WaitRunRequest,
 };
 
 /// Starts, follows, looks at and stops the runs of a server.
@@ -281,6 +281,22 @@ impl RunClient {
         self.calls
             .ask(request, "", |mut stub, request| async move {
                 stub.cancel_runs(request).await
+            })
+            .await
+    }
+
+    /// Gets a short-lived token with which a web page may see one run, and stop it, and nothing else.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn create_run_token(
+        &self,
+        request: CreateRunTokenRequest,
+    ) -> Result<CreateRunTokenResponse, PullcordError> {
+        let run_id = request.run_id.clone();
+        self.calls
+            .ask(request, &run_id, |mut stub, request| async move {
+                stub.create_run_token(request).await
             })
             .await
     }

@@ -20,6 +20,7 @@ import type {
   ContinueInit,
   FollowOptions,
   ListInit,
+  RunTokenInit,
   SpecInit,
   WaitOptions,
   WatchOptions,
@@ -32,6 +33,7 @@ import {
   CancelRunRequestSchema,
   type CancelRunResponse,
   type CancelRunsResult,
+  type CreateRunTokenResponse,
   type RunResponse,
   RunService,
   type WatchRunResponse,
@@ -202,6 +204,20 @@ export class RunClient {
     options: CallOptions = {},
   ): Promise<CancelRunsResult[]> {
     return (await this.#call(options, (rpc, call) => rpc.cancelRuns(request, call))).results;
+  }
+
+  // --- handing on
+
+  /**
+   * A short-lived token with which a web page may see one run, and stop it, and nothing else.
+   * To be asked for by the page's own backend.
+   */
+  async createRunToken(
+    request: RunTokenInit,
+    options: CallOptions = {},
+  ): Promise<CreateRunTokenResponse> {
+    const { runId } = request;
+    return this.#call(options, (rpc, call) => rpc.createRunToken(request, call), runId);
   }
 
   // --- calling

@@ -7,6 +7,7 @@ import type {
   CancelRunRequestSchema,
   CancelRunsRequestSchema,
   ContinueRunRequestSchema,
+  CreateRunTokenRequestSchema,
   ListRunsRequestSchema,
 } from "./v1/run_service_pb.js";
 
@@ -17,6 +18,7 @@ export type CancelInit = MessageInitShape<typeof CancelRunRequestSchema>;
 export type StopInit = Omit<Exclude<CancelInit, CancelRunRequest>, "runId">;
 export type CancelManyInit = MessageInitShape<typeof CancelRunsRequestSchema>;
 export type ContinueInit = MessageInitShape<typeof ContinueRunRequestSchema>;
+export type RunTokenInit = MessageInitShape<typeof CreateRunTokenRequestSchema>;
 export type ListInit = MessageInitShape<typeof ListRunsRequestSchema>;
 
 export interface CallOptions {

@@ -7,6 +7,8 @@ import dev.pullcord.v1.CancelRunResponse;
 import dev.pullcord.v1.CancelRunsRequest;
 import dev.pullcord.v1.CancelRunsResponse;
 import dev.pullcord.v1.ContinueRunRequest;
+import dev.pullcord.v1.CreateRunTokenRequest;
+import dev.pullcord.v1.CreateRunTokenResponse;
 import dev.pullcord.v1.GetRunRequest;
 import dev.pullcord.v1.ListRunnablesRequest;
 import dev.pullcord.v1.ListRunsRequest;
@@ -229,6 +231,11 @@ public final class RunClient implements AutoCloseable {
     /** Stops every live run that the filter matches, by session, user, runnable and labels. */
     public CancelRunsResponse cancelMany(CancelRunsRequest request) {
         return call("", stub -> stub.cancelRuns(request));
+    }
+
+    /** A short-lived token with which a web page may see one run, and stop it, and nothing else. */
+    public CreateRunTokenResponse createRunToken(CreateRunTokenRequest request) {
+        return call(request.getRunId(), stub -> stub.createRunToken(request));
     }
 
     // --- calling
