@@ -61,8 +61,10 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub async fn new(script: impl IntoIterator<Item = Reply>) -> Self {
-        Self::serve(Server::builder(), script).await
+    /// Its future must not hold the script, which is large: it is put on the heap before.
+    pub fn new(script: impl IntoIterator<Item = Reply>) -> impl Future<Output = Self> {
+        let script: Vec<Reply> = script.into_iter().collect();
+        Self::serve(Server::builder(), script)
     }
 
     pub async fn serve(mut builder: Server, script: impl IntoIterator<Item = Reply>) -> Self {
