@@ -48,7 +48,7 @@ class ControlServer(RunServer):
         self._authenticator = self._policy = None  # by the settings only
         self._quotas = make_quotas(settings)
         self.mtls_address = self.http_url = ""
-        observer = counting(Telemetry(), self._quotas)
+        observer = counting(Telemetry(tenants=settings.metrics_tenants), self._quotas)
         options = WorkerOptions(
             target=target,
             workers=workers,

@@ -30,7 +30,7 @@ from pullcord.settings import Settings, overridden, read_settings
 from pullcord.store_telemetry import measured, observe_backlog
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.opening import MEMORY, open_default, open_store
-from pullcord.telemetry import Telemetry
+from pullcord.telemetry import Telemetry, observe_engine
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer, most_connections
 from pullcord.transports.grpc.tls import server_credentials
@@ -117,7 +117,9 @@ class RunServer:
         )
         options = self.settings.engine
         clock = clock or ThreadClock()
-        observer = counting(observer or Telemetry(), self._quotas)
+        observer = counting(
+            observer or Telemetry(tenants=self.settings.metrics_tenants), self._quotas
+        )
         executor = LocalExecutor(
             options,
             clock,
@@ -426,6 +428,7 @@ class Parts:
             observer=self._observer,
             executor=self._executor,
         )
+        observe_engine(self._engine)
         if store.durable:
             observe_backlog(self._engine)
 

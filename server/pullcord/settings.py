@@ -161,6 +161,14 @@ class Settings(BaseSettings):
     max_worker_memory: int | None = Field(None, ge=1024 * 1024)
     """Bytes of memory that a worker process may hold. One that holds more is killed, and its runs
     end FAILED, WorkerDied. Unset: as much as the machine gives."""
+    metrics: str = ""
+    """The address where metrics are scraped in Prometheus' format, host:port. Unset: nowhere."""
+    metrics_tenants: int = Field(0, ge=0, le=1000)
+    """So many tenants are named in metrics, the first ones that come; all others are `other`. 0:
+    no tenant is named."""
+    otlp: bool = False
+    """Whether metrics and spans are sent by OTLP, as OpenTelemetry's own variables say
+    (OTEL_EXPORTER_OTLP_ENDPOINT and so on)."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_json: bool = False
@@ -174,7 +182,7 @@ class Settings(BaseSettings):
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
 
-    @field_validator("listen", "mtls_listen", "http")
+    @field_validator("listen", "mtls_listen", "http", "metrics")
     @classmethod
     def _is_address(cls, value: str, info: ValidationInfo) -> str:
         if not is_address(value) and not (info.field_name != "listen" and not value):

@@ -1,37 +1,78 @@
-"""What operators read and count: log lines by structlog, metrics by OpenTelemetry's API.
+"""What operators read and count: log lines by structlog, metrics and spans by OpenTelemetry's API.
 
-Without an OpenTelemetry SDK the metrics cost nothing and go nowhere. Nothing here decides anything,
-and nothing here waits for whoever reads the log.
+Without an OpenTelemetry SDK metrics and spans cost nothing and go nowhere; `exporting` sets one up.
+Nothing here decides anything, and nothing here waits for a reader of the log.
 """
 
 import logging
 import os
-from collections.abc import MutableMapping
+import weakref
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from pullcord import lines
+from pullcord.engine.engine import Engine
 from pullcord.run.place import at_work
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
+from pullcord.spans import RunSpans
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Buckets from 1 ms to a minute. Those of the SDK would have every cancel in the first."""
+_LONG_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+"""For whole runs, from 10 ms to an hour."""
 
 
 class Telemetry:
-    """An engine's Observer that logs and counts."""
+    """An engine's Observer that logs, counts and traces."""
 
-    def __init__(self, meter: metrics.Meter | None = None) -> None:
+    def __init__(
+        self,
+        meter: metrics.Meter | None = None,
+        tracer: trace.Tracer | None = None,
+        *,
+        tenants: int = 0,
+    ) -> None:
+        """The first so many `tenants` are named where runs are counted, and all others `other`; 0:
+        nobody's tenant is."""
         meter = meter or metrics.get_meter("pullcord")
         self._log = _logger()
+        self._spans = RunSpans(tracer or trace.get_tracer("pullcord"))
+        self._tenants: set[str] = set()
+        self._most_tenants = tenants
         self._live = meter.create_up_down_counter(
             "pullcord.runs.live", description="Runs that have not ended"
         )
+        self._started = meter.create_counter(
+            "pullcord.runs.started", description="Runs that were admitted"
+        )
         self._ended = meter.create_counter(
             "pullcord.runs.ended", description="Runs that have ended, by state and cause"
+        )
+        self._duration = meter.create_histogram(
+            "pullcord.run.duration",
+            "s",
+            "From a run's admission to its end",
+            explicit_bucket_boundaries_advisory=_LONG_SECONDS,
+        )
+        self._queue = meter.create_histogram(
+            "pullcord.run.queue.duration",
+            "s",
+            "From a run's admission to the beginning of its code, of runs whose code began",
+            explicit_bucket_boundaries_advisory=_LONG_SECONDS,
+        )
+        self._tokens = meter.create_counter(
+            "pullcord.tokens", "{token}", "Tokens of ended runs, without those of their children"
+        )
+        self._cost = meter.create_counter(
+            "pullcord.cost", "USD", "Cost of ended runs, as far as it is known"
+        )
+        self._tool_calls = meter.create_counter(
+            "pullcord.tool.calls", description="Tool calls of ended runs, by how far they got"
         )
         self._refused = meter.create_counter(
             "pullcord.runs.refused", description="Runs that were not admitted, by reason"
@@ -51,7 +92,10 @@ class Telemetry:
 
     def run_started(self, run: Run) -> None:
         """A run was admitted."""
+        kind = self._kind(run)
         self._live.add(1, {"runnable": run.runnable})
+        self._started.add(1, kind)
+        self._spans.begin(run)
         self._log.debug("run started", run_id=run.run_id, runnable=run.runnable)
 
     def run_ended(self, run: Run) -> None:
@@ -60,19 +104,59 @@ class Telemetry:
         stop = run.cancellation
         cause = stop.cause.value if stop and run.state is RunState.CANCELLED else ""
         kind = {"runnable": run.runnable, "state": run.state.value, "cause": cause}
-        self._ended.add(1, kind)
-        line = {"run_id": run.run_id, **kind, "seconds": round(run.end_time - run.create_time, 3)}
+        seconds = run.end_time - run.create_time
+        self._ended.add(1, self._kind(run) | kind)
+        self._duration.record(seconds, {"runnable": run.runnable, "state": run.state.value})
+        if run.start_time:
+            self._queue.record(run.start_time - run.create_time, {"runnable": run.runnable})
+        line = {"run_id": run.run_id, **kind, "seconds": round(seconds, 3)}
         if stop is not None and cause:
             self._stop.record(run.end_time - stop.accept_time, {"cause": cause})
             line |= {"actor": stop.actor}
         if run.error is not None:
             line |= {"error_type": run.error.type}
+        line |= self._spend(run)
+        line |= {name: value for name, value in _belongs(run) if value}
+        if trace_id := self._spans.end(run):
+            line |= {"trace_id": trace_id}
         log = self._log.error if run.state is RunState.FAILED else self._log.info
         log("run ended", **line)
         # Words of callers may hold anything. Those of exceptions are not logged at all: they may be
         # a provider's, or hold inputs and secrets.
         if stop is not None and stop.reason:
             self._log.debug("why a run ended", run_id=run.run_id, reason=stop.reason)
+
+    def _spend(self, run: Run) -> dict[str, Any]:
+        """Counts what a run has used; what a log line says of it."""
+        used, kind = run.usage, self._kind(run)
+        for name, count in (
+            ("input", used.input_tokens - used.cached_tokens),
+            ("cached", used.cached_tokens),
+            ("output", used.output_tokens - used.reasoning_tokens),
+            ("reasoning", used.reasoning_tokens),
+        ):
+            if count > 0 and not run.parent_run_id:
+                self._tokens.add(count, kind | {"type": name})
+        if used.cost and not run.parent_run_id:
+            self._cost.add(used.cost, kind)
+        for call in run.tool_calls:
+            if not call.run_id:
+                self._tool_calls.add(1, {"runnable": run.runnable, "state": call.state.value})
+        told: dict[str, Any] = {}
+        if used.total_tokens:
+            told["tokens"] = used.total_tokens
+        if used.cost:
+            told["cost"] = round(used.cost, 6)
+        return told
+
+    def _kind(self, run: Run) -> dict[str, str]:
+        """By what a run is counted."""
+        kind = {"runnable": run.runnable}
+        if self._most_tenants and run.tenant:
+            if len(self._tenants) < self._most_tenants:
+                self._tenants.add(run.tenant)
+            kind["tenant"] = run.tenant if run.tenant in self._tenants else "other"
+        return kind
 
     def run_refused(self, reason: str) -> None:
         """A run was not admitted."""
@@ -97,6 +181,42 @@ class Telemetry:
         self._log.warning(
             f"event loop blocked by {by}", run_id=run_id, seconds=round(seconds, 3), stack=stack
         )
+
+
+def _belongs(run: Run) -> tuple[tuple[str, str], ...]:
+    return (("session_id", run.session_id), ("tenant", run.tenant), ("parent", run.parent_run_id))
+
+
+def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
+    """What an engine holds now, read at each collection."""
+    meter = meter or metrics.get_meter("pullcord")
+    still = weakref.ref(engine)  # a meter keeps its gauges for ever
+
+    def states(options: CallbackOptions) -> list[Observation]:
+        if (now := still()) is None:
+            return []
+        counts = now.count_states()
+        return [Observation(counts.get(state, 0), {"state": state.value}) for state in _LIVE]
+
+    def gauge(
+        read: Callable[[Engine], float],
+    ) -> list[Callable[[CallbackOptions], list[Observation]]]:
+        return [lambda options: [Observation(read(now))] if (now := still()) is not None else []]
+
+    meter.create_observable_gauge("pullcord.runs.state", [states], description="Live runs by state")
+    meter.create_observable_gauge(
+        "pullcord.capacity.used",
+        gauge(lambda now: now.occupied / now.options.max_live_runs),
+        description="Share of max_live_runs that is taken, by abandoned runs too; 1: all refused",
+    )
+    meter.create_observable_gauge(
+        "pullcord.watchers",
+        gauge(lambda now: now.remains().watchers),
+        description="Streams that follow a live run",
+    )
+
+
+_LIVE = [state for state in RunState if not state.is_terminal]
 
 
 def _logger() -> structlog.stdlib.BoundLogger:

@@ -102,6 +102,17 @@ def serve(
     audit_log: Annotated[
         Path | None, typer.Option(help="A file to which the audit log is appended.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where Prometheus may scrape metrics, such as 127.0.0.1:9464.",
+        ),
+    ] = None,
+    otlp: Annotated[
+        bool,
+        typer.Option("--otlp", help="Send metrics and traces by OTLP, as OTEL_ variables say."),
+    ] = False,
     insecure: Annotated[
         bool,
         typer.Option(
@@ -139,6 +150,7 @@ def serve(
     option is not given.
     """
     with serving("pullcord serve"):
+        from pullcord.exporting import begin_exporting
         from pullcord.settings import (
             NO_ADDRESS,
             SettingsError,
@@ -166,6 +178,8 @@ def serve(
             "policy": policy,
             "authenticator": authenticator,
             "audit_log": audit_log,
+            "metrics": metrics,
+            "otlp": True if otlp else None,
             "insecure": True if insecure else None,
             "drain_time": drain,
             "log_level": log_level,
@@ -175,12 +189,16 @@ def serve(
         configure_logging(server.settings.log_level, server.settings.log_json)
         for words in unknown_variables(os.environ):
             logging.getLogger("pullcord.settings").warning(words)
-        server.serve(
-            listen,
-            lambda address: _ready(address, server, as_json),
-            store=store,
-            outlives=True,
-        )
+        end_exporting = begin_exporting(server.settings)
+        try:
+            server.serve(
+                listen,
+                lambda address: _ready(address, server, as_json),
+                store=store,
+                outlives=True,
+            )
+        finally:
+            end_exporting()
     except _failures() as error:
         print(f"pullcord: {_by_flags(str(error), given)}", file=sys.stderr)
         raise typer.Exit(Exit.USAGE) from None

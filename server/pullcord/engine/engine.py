@@ -6,6 +6,7 @@ executor's.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,7 @@ from pullcord.run.record import (
 )
 from pullcord.run.runnable import Runnable
 from pullcord.run.scope import EVERYBODY, LOCAL, Reach, Scope
+from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
 
@@ -383,6 +385,10 @@ class Engine:
             waiting=sum(run.waiting for run in live),
             timers=self._clock.pending(),
         )
+
+    def count_states(self) -> Counter[RunState]:
+        """How many live runs of this process are in each state."""
+        return Counter(run.state for run in self._directory.all_here())
 
     @property
     def occupied(self) -> int:

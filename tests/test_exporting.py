@@ -1,0 +1,290 @@
+"""Metrics and spans of `pullcord serve`, as a scraper, Prometheus and a collector see them."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_grpc
+from pullcord.client import RunClient
+from pullcord.run.state import RunState
+from pullcord.v1.run_service_pb2 import StartRunRequest
+from pullcord.v1.run_service_pb2_grpc import RunServiceStub
+
+from tests.cli.commands import Command, call
+from tests.steady import PATIENCE
+
+MONITORING = Path(__file__).parent.parent / "deploy" / "monitoring"
+NEEDS_A_STORE = {
+    "StoreDown",
+    "StoreSlow",
+    "Store: 99th percentile by verb",
+    "Store: bytes that wait",
+}
+
+APP = """
+import time
+from pullcord import RunContext, RunServer, runnable
+
+@runnable
+def quick(ctx: RunContext):
+    with ctx.tool_call("c1", "look"):
+        pass
+    yield "done"
+
+@runnable
+def failing(ctx: RunContext):
+    raise LookupError("secret words")
+    yield
+
+@runnable
+def slow(ctx: RunContext):
+    yield "begun"
+    ctx.cancel_token.wait(600)
+
+server = RunServer(agents=[quick, failing, slow])
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def scraped(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
+
+
+def play(client: RunClient) -> Any:
+    """One run of each end, and one that is live as long as its stream, which is returned."""
+    assert client.wait(client.start("agents/quick").run_id, PATIENCE).state is RunState.COMPLETED
+    assert client.wait(client.start("agents/failing").run_id, PATIENCE).state is RunState.FAILED
+    stopped = client.run("agents/slow")
+    next(e for e in stopped if getattr(e.payload, "text", ""))
+    client.cancel(stopped.run_id)
+    assert client.wait(stopped.run_id, PATIENCE).state is RunState.CANCELLED
+    stream = client.run("agents/slow", run_id="live")
+    next(e for e in stream if getattr(e.payload, "text", ""))
+    return stream
+
+
+class Serving:
+    """`pullcord serve` of this app with these options."""
+
+    def __init__(self, folder: Path, *options: str, **variables: str) -> None:
+        (folder / "app.py").write_text(APP)
+        args = ("serve", "app:server", "--listen", "127.0.0.1:0", "--json", *options)
+        self._command = Command(*args, cwd=folder, **variables)
+
+    def __enter__(self) -> RunClient:
+        line = self._command.until("\n").partition("\n")[0]
+        self.address = json.loads(line)["address"]
+        self._client = RunClient(self.address)
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._command.interrupt()
+        self._command.interrupt()
+        code, _, self.log = self._command.end()
+        assert code == 0, self.log
+        self._command.__exit__(None, None, None)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[RunClient, int]]:
+    port = free_port()
+    with Serving(tmp_path, "--metrics", f"127.0.0.1:{port}", PULLCORD_STORE="runs.db") as client:
+        yield client, port
+
+
+def test_a_scraper_sees_runs_by_how_they_stand_and_ended(served: tuple[RunClient, int]) -> None:
+    client, port = served
+    stream = play(client)
+    text = scraped(port)
+
+    def value(name: str, **labels: str) -> float:
+        found = [
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith(name + "{")
+            and all(f'{key}="{said}"' in line for key, said in labels.items())
+        ]
+        assert found, f"no {name} {labels} in {text}"
+        return sum(found)
+
+    assert value("pullcord_runs_started_total") == 4
+    ended = "pullcord_runs_ended_total"
+    assert value(ended, runnable="agents/quick", state="completed") == 1
+    assert value(ended, runnable="agents/failing", state="failed") == 1
+    assert value(ended, runnable="agents/slow", state="cancelled", cause="user") == 1
+    assert value("pullcord_runs_state", state="running") == 1
+    assert value("pullcord_watchers") == 1
+    assert value("pullcord_tool_calls_total", state="completed") == 1
+    assert value("pullcord_cancel_duration_seconds_count") == 1
+    assert 0 < value("pullcord_capacity_used") < 1
+    stream.close()
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Every query of the dashboard and of the alerts, by where it stands."""
+    board = json.loads((MONITORING / "dashboard.json").read_text())
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
+    rules = (MONITORING / "alerts.yml").read_text()
+    yield from re.findall(r"- alert: (\w+)\n\s+expr: (.+)", rules)
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, served: tuple[RunClient, int]) -> Iterator[str]:
+    """A real Prometheus that scrapes the server; its address."""
+    program = shutil.which("prometheus")
+    if program is None and os.environ.get("CI") != "true":
+        pytest.skip("there is no Prometheus: apt-get install prometheus")
+    assert program is not None, "CI needs Prometheus"
+    port = free_port()
+    config = {
+        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+        "rule_files": [str(MONITORING / "alerts.yml")],
+        "scrape_configs": [
+            {
+                "job_name": "pullcord",
+                "static_configs": [{"targets": [f"127.0.0.1:{served[1]}"]}],
+            }
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+def asked(address: str, query: str) -> list[Any]:
+    url = f"{address}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            found: list[Any] = json.loads(answer.read())["data"]["result"]
+            return found
+    except urllib.error.HTTPError as error:
+        if error.code == 503:
+            return []  # nor now
+        raise AssertionError(f"{query}: {error.read().decode()}") from None
+    except OSError:
+        return []  # it is not up yet
+
+
+def test_every_query_of_the_dashboard_has_an_answer(
+    served: tuple[RunClient, int], prometheus: str
+) -> None:
+    """In a real Prometheus, of a server with runs of every end. Rates are over what was scraped."""
+    client, _ = served
+    ends = time.monotonic() + PATIENCE
+    while not asked(prometheus, "up == 1"):
+        assert time.monotonic() < ends
+    stream = play(client)
+    left = dict(queries())
+    assert len(left) > 12
+    while left:  # a query whose data has not been scraped twice answers nothing yet
+        assert time.monotonic() < ends, f"no answer: {left}"
+        for name, query in list(left.items()):
+            query = query.replace("$__rate_interval", "10s").replace("$runnable", ".*")
+            whole = re.sub(r" (>|<|==) (bool )?[0-9.]+$", "", query)  # an alert is silent when well
+            if asked(prometheus, whole):
+                del left[name]
+        client.wait(client.start("agents/quick").run_id, PATIENCE)
+    stream.close()
+
+
+class Collector(
+    trace_grpc.TraceServiceServicer,  # type: ignore[misc]
+    metrics_grpc.MetricsServiceServicer,  # type: ignore[misc]
+):
+    """An OTLP collector that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, Any] = {}
+        self.metrics: set[str] = set()
+
+    def Export(self, request: Any, context: Any) -> Any:
+        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
+            for group in request.resource_spans:
+                for scope in group.scope_spans:
+                    self.spans |= {span.name: span for span in scope.spans}
+            return trace_service_pb2.ExportTraceServiceResponse()
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                self.metrics |= {metric.name for metric in scope.metrics}
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+def test_runs_are_spans_of_their_callers_trace(tmp_path: Path) -> None:
+    """With what they used and how they ended, and no word that they said or failed by."""
+    collector = Collector()
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    trace_grpc.add_TraceServiceServicer_to_server(collector, server)
+    metrics_grpc.add_MetricsServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    endpoint = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_INSECURE": "true",
+    }
+    serving = Serving(tmp_path, "--otlp", **endpoint)
+    with serving as client:
+        stream = play(client)
+        stub = RunServiceStub(grpc.insecure_channel(serving.address))
+        asked = StartRunRequest(spec={"runnable": "agents/quick", "run_id": "traced"})
+        header = ("traceparent", f"00-{trace_id}-b7ad6b7169203331-01")
+        stub.StartRun(asked, metadata=(header,), timeout=PATIENCE)
+        client.wait("traced", PATIENCE)
+        stream.close()
+    server.stop(0)
+    spans = collector.spans
+    quick, failing = spans["invoke_agent quick"], spans["invoke_agent failing"]
+    assert quick.trace_id.hex() == trace_id
+    assert quick.parent_span_id.hex() == "b7ad6b7169203331"
+    tool = spans["execute_tool look"]
+    assert (tool.trace_id, tool.parent_span_id) == (quick.trace_id, quick.span_id)
+    assert failing.status.code == failing.status.STATUS_CODE_ERROR
+    assert spans["invoke_agent slow"].status.code == failing.status.STATUS_CODE_UNSET
+    assert b"secret words" not in failing.SerializeToString()
+    assert "pullcord.runs.started" in collector.metrics
+    assert f"trace_id={trace_id}" in serving.log
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "app.py").write_text(APP)
+        ended = call("serve", "app:server", "--metrics", f"127.0.0.1:{port}", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert f"--metrics: 127.0.0.1:{port}" in ended.stderr
