@@ -502,8 +502,25 @@ def _is_closed(client: Any) -> bool:
     return bool(client._channel._channel.closed())
 
 
+@pytest.fixture
+async def local_engine_is_warm() -> None:
+    """The engine of this process has its threads, which stay, before a test counts threads."""
+    begun = asyncio.Event()
+
+    async def waits(ctx: RunContext) -> None:
+        ctx.cancel_token.on_cancel(lambda _: None)
+        begun.set()
+        await asyncio.sleep(60)
+
+    warm, run_id = Workflow(name="Warm", steps=[waits]), f"warm-{uuid.uuid4()}"
+    running = asyncio.ensure_future(warm.arun(run_id=run_id))
+    await begun.wait()
+    assert warm.cancel_run(run_id)
+    await running
+
+
 @steady
-async def test_a_run_leaves_no_task_behind(serve: Serve) -> None:
+async def test_a_run_leaves_no_task_behind(local_engine_is_warm: None, serve: Serve) -> None:
     """After a cancelled remote run no task of it is at work on the loop."""
     stuck = Stuck()
     remote = RemoteRunnable(serve(stuck.runnable).address, "agents/writer")
