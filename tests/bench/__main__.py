@@ -34,6 +34,7 @@ from tests.bench import (
     pace,
     paced,
     page,
+    pages,
     resume,
     sequence,
     shared,
@@ -68,6 +69,7 @@ BENCHMARKS = {
     "verified": verified,
     "http": over_http,
     "attacked": attacked,
+    "pages": pages,
     "peers": compare,
 }
 

@@ -272,3 +272,24 @@ def test_an_event_as_json(page: Page, desk: Desk) -> None:
     page.get_by_text("Events: 3").click()
     page.get_by_role("button", name="custom").click()
     expect(page.locator(".raw pre")).to_contain_text('"here": true')
+
+
+def test_how_far_it_has_come(page: Page, desk: Desk) -> None:
+    """A run that counts its own progress has a bar for it, with its own words."""
+    run = desk.client.start("agents/copies")
+    opened(page, run.run_id)
+    expect(page.locator(".bars")).to_contain_text("copying 3 of 10")
+    expect(page.locator("progress")).to_have_js_property("value", 3)
+
+
+def test_a_gap_is_shown_as_one(page: Page, desk: Desk) -> None:
+    """Where the server no longer keeps the first events, the page says which; the text is whole."""
+    long = {
+        "repeat": {"times": 3000, "text": "one of many lines of a long log, number #\n", "long": 3}
+    }
+    run = desk.start(long, {"say": "the end"})
+    desk.client.wait(run.run_id, 60)
+    opened(page, run.run_id)
+    expect(page.locator(".gap")).to_contain_text("are no longer kept")
+    expect(page.locator(".said")).to_contain_text("number 0\n")
+    expect(page.locator(".said")).to_contain_text("the end")

@@ -62,6 +62,8 @@ export class View {
   stage: StopStage | undefined;
   error: RunError | undefined;
   endMs: number | undefined;
+  /** How far the run's own code has come, by its own count. */
+  progress: { readonly done: number; readonly total: number; readonly note: string } | undefined;
   sequence = 0n;
   readonly branches: Branch[] = [];
   readonly questions = new Map<string, Question>();
@@ -105,6 +107,9 @@ export function fold(view: View, event: RunEvent): void {
       break;
     case "reasoningDelta":
       view.reasoning += payload.value.text;
+      break;
+    case "progress":
+      view.progress = payload.value;
       break;
     case "usageUpdated":
       view.usage = payload.value.usage;

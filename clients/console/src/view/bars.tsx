@@ -44,12 +44,28 @@ function barsOf({ run, usage, endMs }: View): Bar[] {
   return all.filter(({ most }) => most > 0);
 }
 
+/** How far the run has come, by its own count. */
+function Progress({ opened }: Seen): VNode | null {
+  const { progress, ended } = opened;
+  if (!progress || ended) return null;
+  const { done, total, note } = progress;
+  return (
+    <label class="progress">
+      <span>
+        {note || "Progress"} <small>{total ? `${done} of ${total}` : String(done)}</small>
+      </span>
+      {total > 0 && <progress max={total} value={Math.min(done, total)} />}
+    </label>
+  );
+}
+
 export function Bars(it: Seen): VNode | null {
   const { opened } = it;
   const bars = barsOf(opened);
-  if (!bars.length) return null;
+  if (!bars.length && !opened.progress) return null;
   return (
     <div class="bars">
+      <Progress {...it} />
       {bars.map(({ name, used, most, words }) => (
         <label key={name}>
           <span>
