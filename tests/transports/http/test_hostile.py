@@ -141,3 +141,17 @@ def test_noise_ends_in_a_refusal_or_a_hang_up(serve_http: Both) -> None:
             with contextlib.suppress(OSError):
                 line.recv(100)
     assert browser.get("/healthz").status == 200
+
+
+def test_odd_requests_are_answered_in_words(serve_http: Both) -> None:
+    """Too many fields in a query, cookies of other programs, HEAD of a stream that would last."""
+    waiter, _ = _waiting()
+    served, browser = serve_http(waiter)
+    browser.start("waiter", "r1")
+    many = "&".join(f"a{n}=1" for n in range(200))
+    assert browser.get(f"/v1/runs/r1/events?{many}").reason == "INVALID_ARGUMENT"
+    odd = 'a={"x": [1, 2]}; ;=; b; pullcord-session="ann"; c=é'
+    assert browser.get("/v1/session", cookie=odd).status == 200
+    assert browser.ask("HEAD", "/v1/runs/r1/events").status == 200
+    served.until(lambda: not served.watchers("r1"))
+    assert browser.post("/v1/runs/r1/cancel").status == 200

@@ -52,7 +52,7 @@ def test_a_token_becomes_a_cookie_that_is_the_browsers_alone(served: Guarded) ->
     told = reply.headers["set-cookie"].lower()
     for word in ("httponly", "samesite=strict", "path=/", "max-age="):
         assert word in told
-    signed_in = Browser(browser.url, cookie=cookie_of(reply))
+    signed_in = Browser(browser.url, cookie=f'theme={{"dark": [1]}}; {cookie_of(reply)}')
     assert signed_in.get("/v1/session").json()["subject"] == "ann"
     assert signed_in.call("GetRun", {"runId": RUN})["run"]["owner"] == "ann"
     events = signed_in.events(RUN)

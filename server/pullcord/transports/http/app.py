@@ -113,6 +113,10 @@ class App:
             answer = await route.handle(request)
             if isinstance(answer, Answer):
                 await _send(answer, send)
+            elif request.method == "HEAD":
+                answer.close()
+                head = Answer(b"", answer.status, answer.content_type, answer.headers)
+                await _send(head, send)
             else:
                 await _send_stream(answer, send)
 

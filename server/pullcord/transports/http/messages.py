@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl
 
 from pullcord.identity.run_tokens import PREFIX as RUN_TOKEN
 from pullcord.run.caller import Caller
-from pullcord.run.errors import PullcordError
+from pullcord.run.errors import InvalidArgument, PullcordError, Violation
 from pullcord.transports.calls import Callers, Incoming
 from pullcord.wire.json import read_json
 
@@ -101,16 +100,17 @@ class Request:
     def query(self) -> Mapping[str, str]:
         """Of several values of a name, the last."""
         text = self.scope.get("query_string", b"").decode("latin-1")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
+        except ValueError:
+            words = "has more than 100 fields"
+            raise InvalidArgument(Violation("the query", words)) from None
 
     @cached_property
     def cookies(self) -> Mapping[str, str]:
-        """The cookies that came along."""
-        try:
-            read = SimpleCookie(self.headers.get("cookie", ""))
-        except CookieError:
-            return {}
-        return {name: morsel.value for name, morsel in read.items()}
+        """The cookies that came along; one of another program, in whatever form, hides no other."""
+        pairs = (piece.partition("=") for piece in self.headers.get("cookie", "").split(";"))
+        return {name.strip(): value.strip().strip('"') for name, _, value in pairs}
 
     @property
     def is_secure(self) -> bool:
@@ -180,7 +180,7 @@ class Request:
 
     async def _read(self) -> bytes:
         declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_body:
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > self._max_body):
             raise self._too_large()
         body = bytearray()
         while True:
