@@ -37,7 +37,12 @@ def serve(
     in_workers = getattr(request, "param", "") == WORKERS
 
     def start(
-        *agents: Any, observer: Any = None, store: Any = MemoryStore, **options: Any
+        *agents: Any,
+        observer: Any = None,
+        store: Any = MemoryStore,
+        teams: Any = (),
+        workflows: Any = (),
+        **options: Any,
     ) -> Served:
         settings = make_settings(**options)
         server: RunServer
@@ -47,7 +52,14 @@ def serve(
             app.write_text(app_of(agents))
             server = ControlServer(f"{app}:server", settings)
         else:
-            server = RunServer(agents=agents, settings=settings, observer=observer, store=store)
+            server = RunServer(
+                agents=agents,
+                teams=teams,
+                workflows=workflows,
+                settings=settings,
+                observer=observer,
+                store=store,
+            )
         made.append(Served(server))
         return made[-1]
 

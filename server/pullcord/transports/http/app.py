@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
 from pullcord.transports.http import connect, console, openapi, runs, session
+from pullcord.transports.http.agentos import routes as agentos
 from pullcord.transports.http.guard import Guard
 from pullcord.transports.http.messages import Answer, Left, Receive, Request, Scope, Send, Stream
 from pullcord.transports.http.openai import routes as openai
@@ -24,6 +25,7 @@ SURFACES: Sequence[Callable[[Web], list[Route]]] = (
     session.routes,
     connect.routes,
     openai.routes,
+    agentos.routes,
     console.routes,
 )
 """In this order: of two routes of one method and path, the later one stands."""

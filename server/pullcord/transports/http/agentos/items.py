@@ -1,0 +1,237 @@
+"""Runs and tool calls in AgentOS's words. No event is made here, and nothing is asked.
+
+Their fields are a superset of what agno's client reads; fields of ours ride along, which it drops.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pullcord.run.cancel import Cancellation
+from pullcord.run.events import SourceKind, ToolCall, ToolCallState
+from pullcord.run.record import Run
+from pullcord.run.runnable import RunnableInfo
+from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
+
+Json = dict[str, Any]
+
+STATUS: Mapping[RunState, str] = {
+    RunState.PENDING: "PENDING",
+    RunState.RUNNING: "RUNNING",
+    RunState.PAUSED: "PAUSED",
+    # There is no word for a run that is being stopped.
+    RunState.CANCELLING: "RUNNING",
+    RunState.COMPLETED: "COMPLETED",
+    RunState.CANCELLED: "CANCELLED",
+    RunState.FAILED: "ERROR",
+}
+STATES: Mapping[str, frozenset[RunState]] = {
+    word: frozenset(state for state, other in STATUS.items() if other == word)
+    for word in STATUS.values()
+}
+
+
+def tool(call: ToolCall) -> Json:
+    """A tool execution."""
+    waits = call.state is ToolCallState.WAITING
+    confirmed = {
+        ToolCallState.APPROVED: True,
+        ToolCallState.DECLINED: False,
+    }.get(call.state)
+    failed = call.state in (
+        ToolCallState.FAILED,
+        ToolCallState.INTERRUPTED,
+        ToolCallState.UNKNOWN,
+    )
+    ended = failed or call.state is ToolCallState.COMPLETED
+    declined = call.state is ToolCallState.DECLINED
+    return {
+        "tool_call_id": call.tool_call_id,
+        "tool_name": call.tool_name,
+        "tool_args": _arguments(call.arguments),
+        "tool_call_error": failed if ended else None,
+        "result": None if declined else call.result or None,
+        "child_run_id": call.run_id or None,
+        "created_at": int(call.start_time) or None,
+        "requires_confirmation": True if waits or confirmed is not None else None,
+        "confirmed": confirmed,
+        "confirmation_note": call.result if declined else None,
+        "state": call.state.value,
+    }
+
+
+def _arguments(text: str) -> Any:
+    """The arguments as an object; of text that was cut, the text."""
+    try:
+        read = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {"arguments": text}
+    return read if isinstance(read, dict) else {"arguments": read}
+
+
+def requirements(calls: Iterable[ToolCall], created_at: float) -> list[Json]:
+    """What a pause waits for."""
+    return [
+        {"id": call.tool_call_id, "created_at": iso(created_at), "tool_execution": tool(call)}
+        for call in calls
+    ]
+
+
+def step_requirements(calls: Iterable[ToolCall], created_at: float) -> list[Json]:
+    """The same of a workflow: one for each child run whose calls wait."""
+    by_child: dict[str, list[ToolCall]] = {}
+    for call in calls:
+        by_child.setdefault(call.run_id, []).append(call)
+    return [
+        {
+            "step_id": child or "workflow",
+            "requires_executor_input": True,
+            "executor_run_id": child,
+            "executor_requirements": requirements(waiting, created_at),
+        }
+        for child, waiting in by_child.items()
+    ]
+
+
+def metrics(used: Usage) -> Json:
+    """Tokens, in their words."""
+    told: Json = {
+        "input_tokens": used.input_tokens,
+        "output_tokens": used.output_tokens,
+        "total_tokens": used.total_tokens,
+        "reasoning_tokens": used.reasoning_tokens,
+        "cache_read_tokens": used.cached_tokens,
+    }
+    return told | ({} if used.cost is None else {"cost": used.cost})
+
+
+def cancellation(stop: Cancellation | None) -> Json | None:
+    """Who stopped it, why and when: a field of ours."""
+    if stop is None:
+        return None
+    return {
+        "cause": stop.cause.value,
+        "actor": stop.actor,
+        "reason": stop.reason,
+        "mode": stop.mode.value,
+        "accepted_at": iso(stop.accept_time),
+    }
+
+
+def why(run_id: str, stop: Cancellation | None) -> str:
+    """The words of a RunCancelled."""
+    words = f"Run {run_id} was cancelled"
+    if stop is None or not stop.reason:
+        return words
+    return f"{words}: {stop.reason}"
+
+
+def who(kind: SourceKind, id: str, name: str) -> Json:
+    """`agent_id` and `agent_name`, or those of a team or a workflow."""
+    return {f"{kind.value}_id": id, f"{kind.value}_name": name or id}
+
+
+def output(run: Run, info: RunnableInfo) -> Json:
+    """A run as its RunOutput, TeamRunOutput or WorkflowRunOutput."""
+    waiting = [call for call in run.tool_calls if call.state is ToolCallState.WAITING]
+    told: Json = {
+        "run_id": run.run_id,
+        **who(info.kind, info.id, info.display_name),
+        "session_id": run.session_id,
+        "parent_run_id": run.parent_run_id or None,
+        "user_id": run.user_id or None,
+        "content": _content(run),
+        "content_type": "str",
+        "created_at": int(run.create_time),
+        "status": STATUS[run.state],
+        "cancellation_stage": _stage(run),
+        "metadata": dict(run.labels) or None,
+        "state": run.state.value,
+        "cancellation": cancellation(run.cancellation),
+        "output_data": None if run.output_data is None else dict(run.output_data),
+        "last_event_index": run.last_sequence - 1,
+    }
+    if run.error is not None:
+        told["error"] = {"type": run.error.type, "message": run.error.message}
+    if info.kind is SourceKind.WORKFLOW:
+        told["input"] = run.input
+        told["step_results"] = _made(run, "steps", _step)
+        told["usage"] = metrics(run.usage)
+        told["step_requirements"] = step_requirements(waiting, run.create_time) or None
+        return told
+    told["input"] = {"input_content": run.input}
+    told["metrics"] = metrics(run.usage)
+    told["tools"] = [tool(call) for call in run.tool_calls]
+    told["requirements"] = requirements(waiting, run.create_time) or None
+    if info.kind is SourceKind.TEAM:
+        told["member_responses"] = _made(run, "members", _member)
+    return told
+
+
+def entry(run: Run, info: RunnableInfo) -> Json:
+    """A run as the list has it."""
+    told = output(run, info)
+    return {
+        **told,
+        "run_input": run.input,
+        "created_at": iso(run.create_time),
+        "parent_run_id": run.parent_run_id,
+        "user_id": run.user_id,
+        "messages": None,
+        "events": None,
+    }
+
+
+def iso(seconds: float) -> str:
+    """A time as they write it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _content(run: Run) -> str:
+    """The text so far; of a run that failed without a word, the error's words."""
+    if run.error is not None and not run.output:
+        return run.error.message
+    return run.output
+
+
+def _stage(run: Run) -> str | None:
+    if run.state is not RunState.CANCELLED:
+        return None
+    return "EXECUTING" if run.start_time else "PENDING"
+
+
+def _made(run: Run, name: str, told: Any) -> list[Json]:
+    """What children made, as a run's data lists it."""
+    made = (run.output_data or {}).get(name)
+    if not isinstance(made, Sequence) or isinstance(made, str):
+        return []
+    return [told(one, run) for one in made if isinstance(one, Mapping)]
+
+
+def _step(one: Mapping[str, Any], run: Run) -> Json:
+    name = str(one.get("path") or one.get("name") or "")
+    return {
+        "step_name": name,
+        "step_id": name,
+        "step_type": "Step",
+        "step_run_id": one.get("run_id"),
+        "content": one.get("output"),
+        "success": one.get("state") == "completed",
+    }
+
+
+def _member(one: Mapping[str, Any], run: Run) -> Json:
+    state = one.get("state")
+    known = [s for s in RunState if s.value == state]
+    return {
+        "run_id": one.get("run_id"),
+        "agent_id": one.get("member"),
+        "agent_name": one.get("member"),
+        "session_id": run.session_id,
+        "parent_run_id": run.run_id,
+        "content": one.get("output"),
+        "content_type": "str",
+        "status": STATUS[known[0]] if known else None,
+    }

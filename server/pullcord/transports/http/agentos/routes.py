@@ -1,0 +1,358 @@
+"""The routes of AgentOS's REST, the same for agents, teams and workflows.
+
+A run that is not in the background is stopped when its client leaves, unless it is paused.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from pullcord.engine.log.record import Record
+from pullcord.run.caller import Caller
+from pullcord.run.cancel import CancelMode
+from pullcord.run.errors import InvalidArgument, RunnableNotFound, RunNotFound, Violation
+from pullcord.run.events import (
+    Heartbeat,
+    RunContinued,
+    RunPaused,
+    SourceKind,
+    TerminalPayload,
+)
+from pullcord.run.record import Run, RunFilter
+from pullcord.run.requests import (
+    MAX_PAGE_SIZE,
+    CancelRequest,
+    ContinueRequest,
+    GetRequest,
+    ListRequest,
+    WatchRequest,
+)
+from pullcord.run.runnable import RunnableInfo
+from pullcord.service.following import Following
+from pullcord.transports.http.agentos import catalog, items
+from pullcord.transports.http.agentos.asked import Asked, read_continue, read_start
+from pullcord.transports.http.agentos.forms import Form, read_form
+from pullcord.transports.http.agentos.frames import Frames, line
+from pullcord.transports.http.agentos.items import STATES, STATUS, Json
+from pullcord.transports.http.agentos.keeping import Keeping
+from pullcord.transports.http.messages import Answer, Request, Stream
+from pullcord.transports.http.routing import Route
+from pullcord.transports.http.web import Web
+from pullcord.wire.json import to_json
+from pullcord.wire.run import receipt_message
+
+_MAX_WAIT = 60
+
+
+def routes(web: Web) -> list[Route]:
+    """The routes of this surface."""
+    server = _Server(web)
+    made = [
+        Route("GET", "/health", server.health),
+        Route("GET", "/info", server.info),
+        Route("GET", "/config", server.config),
+    ]
+    for kind in (SourceKind.AGENT, SourceKind.TEAM, SourceKind.WORKFLOW):
+        of_kind = _Runs(web, kind, server.keeping)
+        top = f"/{kind.value}s"
+        runs, run = f"{top}/{{id}}/runs", f"{top}/{{id}}/runs/{{run_id}}"
+        made += [
+            Route("GET", top, of_kind.catalog),
+            Route("GET", f"{top}/{{id}}", of_kind.detail),
+            Route("POST", runs, of_kind.start),
+            Route("GET", runs, of_kind.list),
+            Route("GET", run, of_kind.get),
+            Route("POST", f"{run}/cancel", of_kind.cancel),
+            Route("POST", f"{run}/continue", of_kind.go_on),
+            Route("POST", f"{run}/resume", of_kind.resume),
+        ]
+    return made
+
+
+class _Server:
+    def __init__(self, web: Web) -> None:
+        self._web = web
+        self._since = time.time()
+        self.keeping = Keeping()
+
+    async def health(self, request: Request) -> Answer:
+        """Whether new runs are taken. Nobody has to say who asks."""
+        serves = self._web.front.is_serving
+        told = {"status": "ok" if serves else "draining", "instantiated_at": items.iso(self._since)}
+        return _answer(told, 200 if serves else 503)
+
+    async def info(self, request: Request) -> Answer:
+        """What the server says of itself."""
+        infos = await self._web.front.verbs.runnables(await request.caller())
+        return _answer(catalog.counts(infos, version("pullcord")))
+
+    async def config(self, request: Request) -> Answer:
+        """What can be run."""
+        return _answer(
+            catalog.config(await self._web.front.verbs.runnables(await request.caller()))
+        )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A following, and whether what was seen of it was a pause at last."""
+
+    following: Following
+    run: Run
+    keeping: Keeping
+    paused: bool = False
+
+    def waits_after(self, record: Record) -> bool:
+        """Whether the run waits for a decision, as far as was seen up to this."""
+        if record.source is None:
+            if isinstance(record.payload, RunPaused):
+                self.paused = True
+            elif isinstance(record.payload, RunContinued | TerminalPayload):
+                self.paused = False
+        return self.paused
+
+    def close(self) -> None:
+        """Leaves the run, or keeps it if it waits for a decision."""
+        if self.paused:
+            self.paused = False
+            self.keeping.keep((self.run.scope, self.run.run_id), self.following)
+        else:
+            self.following.close()
+
+
+class _Runs:
+    """The runs of all runnables of one kind."""
+
+    def __init__(self, web: Web, kind: SourceKind, keeping: Keeping) -> None:
+        self._web = web
+        self._verbs = web.front.verbs
+        self._kind = kind
+        self._keeping = keeping
+
+    # --- what is on offer
+
+    async def catalog(self, request: Request) -> Answer:
+        """All that the caller may run."""
+        infos = await self._verbs.runnables(await request.caller())
+        return _answer([catalog.summary(info) for info in catalog.of_kind(self._kind, infos)])
+
+    async def detail(self, request: Request) -> Answer:
+        """One of them."""
+        infos = await self._verbs.runnables(await request.caller())
+        return _answer(catalog.detail(self._among(request, infos), infos))
+
+    async def _info(self, request: Request, caller: Caller) -> RunnableInfo:
+        return self._among(request, await self._verbs.runnables(caller))
+
+    def _among(self, request: Request, infos: Sequence[RunnableInfo]) -> RunnableInfo:
+        name = f"{self._kind.value}s/{request.params['id']}"
+        for info in infos:
+            if info.name == name:
+                return info
+        raise RunnableNotFound(name)
+
+    # --- runs that exist
+
+    async def _run(self, request: Request, caller: Caller, session: str = "") -> Run:
+        """The run of the path. Raises RunNotFound, also where it is another runnable's."""
+        run_id = request.params["run_id"]
+        run = await self._verbs.get(caller, GetRequest(run_id))
+        session = session or request.query.get("session_id", "")
+        other = f"{self._kind.value}s/{request.params['id']}" != run.runnable
+        if other or (session and session != run.session_id):
+            raise RunNotFound(run_id)
+        return run
+
+    async def get(self, request: Request) -> Answer:
+        """A run as it is now."""
+        caller = await request.caller()
+        info = await self._info(request, caller)
+        return _answer(items.output(await self._run(request, caller), info))
+
+    async def list(self, request: Request) -> Answer:
+        """The runs of one runnable, the newest first; of one session, if it is named."""
+        caller = await request.caller()
+        info = await self._info(request, caller)
+        word = request.query.get("status", "").upper()
+        if word and word not in STATES:
+            why = f"must be one of {', '.join(STATES)}"
+            raise InvalidArgument(Violation("status", why))
+        which = RunFilter(
+            runnable=info.name,
+            session_id=request.query.get("session_id", ""),
+            user_id=request.query.get("user_id", ""),
+            states=STATES.get(word, frozenset()),
+        )
+        form = Form(dict(request.query))
+        size = min(MAX_PAGE_SIZE, max(1, form.number("limit", 100)))
+        page = await self._verbs.list(caller, ListRequest(which, page_size=size))
+        return _answer([items.entry(run, info) for run in page.runs if not run.parent_run_id])
+
+    async def cancel(self, request: Request) -> Answer:
+        """Stops a run; the receipt. A body is not needed; `reason`, `mode`, `wait` may be in it."""
+        form = await _form_of_any(request)
+        caller = await request.caller()
+        await self._info(request, caller)
+        before_start = form.flag("before_start", False)
+        if not before_start:
+            await self._run(request, caller)
+        word = form.text("mode").lower() or CancelMode.GRACEFUL.value
+        if word not in list(CancelMode):
+            form.wrong.append(Violation("mode", "must be graceful or immediate"))
+        asked = CancelRequest(
+            request.params["run_id"],
+            reason=form.text("reason"),
+            mode=CancelMode.IMMEDIATE if word == "immediate" else CancelMode.GRACEFUL,
+            wait=min(_MAX_WAIT, max(0, form.number("wait", 0))),
+            before_start=before_start,
+        )
+        if form.wrong:
+            raise InvalidArgument(*form.wrong)
+        receipt = await self._verbs.cancel(caller, asked)
+        return Answer(to_json(receipt_message(receipt)))
+
+    # --- starting, and going on
+
+    async def start(self, request: Request) -> Answer | Stream:
+        """Starts a run."""
+        caller = await request.caller()
+        info = await self._info(request, caller)
+        asked = read_start(await read_form(request), info.name)
+        turn = await self._verbs.turn(caller)
+        try:
+            if asked.background and not asked.stream:
+                return _pending(await self._verbs.start(caller, asked.spec))
+            following = await self._verbs.run(caller, asked.spec)
+        finally:
+            turn.leave()
+        return await self._follow(request, caller, info, following, asked)
+
+    async def go_on(self, request: Request) -> Answer | Stream:
+        """Brings a paused run the decisions that it waits for."""
+        caller = await request.caller()
+        info = await self._info(request, caller)
+        asked = read_continue(await read_form(request), info.name)
+        before = await self._run(request, caller, asked.spec.session_id)
+        decide = partial(
+            self._verbs.continue_run, caller, ContinueRequest(before.run_id, asked.decisions)
+        )
+        if asked.background and not asked.stream:
+            return _pending(await decide())
+        # It is followed first, so that at no time nobody does.
+        request_of = WatchRequest(before.run_id, before.last_sequence)
+        following = await self._verbs.watch(caller, request_of)
+        try:
+            await decide()
+        except BaseException:
+            following.close()
+            raise
+        self._keeping.let_go((before.scope, before.run_id))
+        return await self._follow(request, caller, info, following, asked)
+
+    async def resume(self, request: Request) -> Answer | Stream:
+        """The events after the one that was seen, and those that come, to the next pause."""
+        form = await read_form(request)
+        after = form.number("last_event_index", -1) + 1
+        session = form.text("session_id")
+        form.ignore("user_id")
+        form.done()
+        caller = await request.caller()
+        info = await self._info(request, caller)
+        run = await self._run(request, caller, session)
+        after = min(after, run.last_sequence)
+        following = await self._verbs.watch(caller, WatchRequest(run.run_id, after))
+        self._web.follow(following, request, caller)
+        seen = _Seen(following, run, self._keeping)
+        return Stream(self._resumed(seen, Frames(run, info), after), close=seen.close)
+
+    async def _follow(
+        self,
+        request: Request,
+        caller: Caller,
+        info: RunnableInfo,
+        following: Following,
+        asked: Asked,
+    ) -> Answer | Stream:
+        try:
+            self._web.follow(following, request, caller)
+            run = await self._verbs.get(caller, GetRequest(following.run_id))
+        except BaseException:
+            following.close()
+            raise
+        seen = _Seen(following, run, self._keeping)
+        frames = Frames(run, info, only_content=asked.only_content)
+        if asked.stream:
+            return Stream(self._lines(seen, frames), close=seen.close)
+        try:
+            async for _ in self._lines(seen, frames):
+                pass
+        finally:
+            seen.close()
+        run = await self._verbs.get(caller, GetRequest(following.run_id))
+        return _answer(items.output(run, info))
+
+    # --- streams
+
+    async def _lines(self, seen: _Seen, frames: Frames) -> AsyncIterator[bytes]:
+        """To the end of the run, or to its next pause."""
+        async for record in self._web.records(seen.following):
+            if isinstance(record.payload, Heartbeat):
+                yield b": heartbeat\n\n"
+                continue
+            if (event := frames.of(record)) is not None:
+                yield line(event)
+            if seen.waits_after(record):
+                return
+
+    async def _resumed(self, seen: _Seen, frames: Frames, after: int) -> AsyncIterator[bytes]:
+        """What was missed, a word where that ends, and the rest."""
+        run, last = seen.run, seen.run.last_sequence
+        told: Json = {"run_id": run.run_id, "status": STATUS[run.state]}
+        missed = max(0, last - after)
+        if run.state.is_terminal:
+            more = {"total_events": missed, "total_buffered": last}
+            yield line({"event": "replay", **told, **more, "last_event_index_requested": after - 1})
+        else:
+            more = {"missed_events": missed, "current_event_count": last}
+            yield line({"event": "catch_up", **told, **more})
+        subscribed = line({"event": "subscribed", **told, "current_event_count": last})
+        caught_up = run.state.is_terminal
+        if not caught_up and not missed:
+            caught_up = True
+            yield subscribed
+        async for record in self._web.records(seen.following):
+            if isinstance(record.payload, Heartbeat):
+                yield b": heartbeat\n\n"
+                continue
+            if (event := frames.of(record)) is not None:
+                yield line(event)
+            waits = seen.waits_after(record)
+            if not caught_up and record.sequence >= last:
+                caught_up = True
+                yield subscribed
+            if waits and caught_up:
+                return
+
+
+async def _form_of_any(request: Request) -> Form:
+    """The fields of a cancel: of the query, and of the body where it can be read."""
+    values: dict[str, Any] = dict(request.query)
+    if request.content_type == "application/json" and (await request.body()).strip():
+        body = await request.json()
+        if isinstance(body, dict):
+            values |= body
+    return Form(values)
+
+
+def _pending(run: Run) -> Answer:
+    """A run that goes on without its client."""
+    told = {"run_id": run.run_id, "session_id": run.session_id, "status": "PENDING"}
+    return _answer(told, 202)
+
+
+def _answer(value: Any, status: int = 200) -> Answer:
+    return Answer(json.dumps(value, default=str).encode(), status)
