@@ -228,6 +228,7 @@ class RunServer:
         finally:
             if watching is not None:
                 watching.cancel()
+            front.verbs.end_lists()
             ends = [server.stop(flush), *([web.stop(flush)] if web is not None else [])]
             await asyncio.gather(*ends)
             await front.close()

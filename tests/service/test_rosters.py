@@ -11,7 +11,7 @@ from pullcord.run.record import RunFilter
 from pullcord.v1 import run_service_pb2 as v1
 
 from tests.postgres import Postgres
-from tests.transports.harness import Serve, Served, Signal
+from tests.transports.harness import Serve, Served, Signal, refusal
 
 
 class Waits:
@@ -189,3 +189,13 @@ def test_runs_of_other_replicas_are_seen(serve: Serve, waits: Waits, postgres: P
                 break
         assert sorted(ends) == sorted(set(ends)), "each end is shown once"
         changes.close()  # type: ignore[attr-defined]
+
+
+def test_a_server_that_stops_refuses_its_followers(serve: Serve) -> None:
+    """A list never ends by itself: its streams end DRAINING, so that clients go elsewhere, and
+    the server does not wait for them."""
+    served = serve(quick)
+    stream = served.stub.WatchRuns(v1.WatchRunsRequest())
+    assert next(stream).caught_up
+    served.server.drain()
+    assert refusal(lambda: next(stream)).reason == "DRAINING"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pullcord.engine.engine import Engine
 from pullcord.engine.roster import Roster
-from pullcord.run.errors import CredentialExpired, PullcordError
+from pullcord.run.errors import CredentialExpired, Draining, PullcordError
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.scope import Reach
 from pullcord.service.lanes import Lane
@@ -51,6 +51,7 @@ class Rosters:
         self._followers: set[ListFollowing] = set()
         self._looking: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        self.has_ended = False
 
     async def follow(
         self, reach: Reach, matching: RunFilter, after: str, on_close: Callable[[], None]
@@ -117,6 +118,12 @@ class Rosters:
             for following in self._followers:
                 following.wake.set()
 
+    def end(self) -> None:
+        """Every follower is refused from now on: the server stops, and a list never ends."""
+        self.has_ended = True
+        for following in self._followers:
+            following.wake.set()
+
     async def close(self) -> None:
         """Looks no more."""
         if self._looking is not None:
@@ -159,13 +166,16 @@ class ListFollowing:
     async def next(self) -> Notice:
         """Waits for the next thing to say, or for the time of a heartbeat.
 
-        Raises CredentialExpired once the caller's credential is not valid any more.
+        Raises CredentialExpired once the caller's credential is not valid any more, and Draining
+        when the server stops.
         """
         self._handed += 1
         if self._handed % _TURN == 0:
             await asyncio.sleep(0)
         beats_at = asyncio.get_running_loop().time() + self._rosters.heartbeat
         while not self._due:
+            if self._rosters.has_ended:
+                raise Draining
             try:
                 async with asyncio.timeout_at(beats_at):
                     await self.wake.wait()

@@ -124,6 +124,10 @@ class Verbs:
         self._run_tokens = run_tokens or NoRunTokens()
         self._rosters = Rosters(engine, lanes.lists, notifier.heartbeat)
 
+    def end_lists(self) -> None:
+        """Ends the streams that never end by themselves."""
+        self._rosters.end()
+
     async def close(self) -> None:
         """Ends what goes on beside the calls."""
         await self._rosters.close()
