@@ -235,7 +235,7 @@ def test_teams_and_workflows_tell_of_their_members(serve_http: Both) -> None:
 def test_a_silent_run_is_stopped_and_ends_once(serve_http: Both) -> None:
     """Streamed or not, by the client; the receipt is the answer, and what was said is kept."""
     waiter, _ = _waiting()
-    served, browser = serve_http(waiter)
+    served, browser = serve_http(waiter, speaker)
 
     async def scene() -> None:
         client = _client(browser)
@@ -261,6 +261,7 @@ def test_a_silent_run_is_stopped_and_ends_once(serve_http: Both) -> None:
     assert browser.post("/agents/waiter/runs/nothing/cancel").status == 404
     assert browser.post("/agents/nobody/runs/r-1/cancel").status == 404
     assert browser.get("/agents/waiter/runs/r-1?session_id=other").status == 404
+    assert browser.post("/agents/speaker/runs/r-1/cancel").status == 404
     run = browser.get("/agents/waiter/runs/r-1").json()
     assert (run["status"], run["cancellation_stage"]) == ("CANCELLED", "EXECUTING")
     listed = browser.get("/agents/waiter/runs?session_id=s&status=CANCELLED").json()
