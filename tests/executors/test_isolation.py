@@ -164,7 +164,7 @@ def _make(**more: Any) -> list[Any]:
     return [
         lambda: runnable(id="it", **more)(function),
         lambda: Agent(model=model, id="it", **more),
-        lambda: Team(model=model, members=[], id="it", **more),
+        lambda: Team(model=model, members=[function], id="it", **more),
         lambda: Workflow(steps=[function], id="it", **more),
     ]
 
