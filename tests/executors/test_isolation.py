@@ -58,7 +58,8 @@ def detaches(input: str, ctx: RunContext):
     if then == "waits":
         ctx.cancel_token.wait()
     elif then == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
+        with ctx.tool_call("c1", "asks"):  # its beginning is answered: what was said has been heard
+            os.kill(os.getpid(), signal.SIGKILL)
     while then == "is deaf":
         try:
             while True:

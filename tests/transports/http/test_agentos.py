@@ -23,8 +23,6 @@ from tests.steady import PATIENCE
 from tests.transports.harness import Cause, Served, Signal
 from tests.transports.http.web import Browser, Events
 
-pytest.importorskip("fastapi")  # which its client imports
-
 Both = Callable[..., tuple[Served, Browser]]
 TEXT = "one\u2028two\x85 three é "
 
