@@ -28,7 +28,7 @@ def verbs_of(face: type) -> dict[str, Any]:
         (
             RunStream,
             AsyncRunStream,
-            {"cancel", "close", "result", "after_sequence", "reconnecting"},
+            {"cancel", "close", "result", "outcome", "after_sequence", "reconnecting"},
         ),
     ],
 )
@@ -37,7 +37,7 @@ def test_both_faces_have_the_same_verbs(blocking: type, awaiting: type, verbs: s
     one, other = verbs_of(blocking), verbs_of(awaiting)
     assert set(one) == verbs
     assert set(other) - {"aclose"} == verbs
-    for name in verbs - {"result", "after_sequence", "reconnecting"}:
+    for name in verbs - {"result", "outcome", "after_sequence", "reconnecting"}:
         mine, theirs = inspect.signature(one[name]), inspect.signature(other[name])
         assert str(mine.parameters) == str(theirs.parameters), name
         assert one[name].__doc__, name

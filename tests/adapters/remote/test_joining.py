@@ -156,9 +156,9 @@ def test_tool_calls_that_are_gone_are_told_by_the_snapshot(tell: Tell) -> None:
     ]
 
 
-def test_a_run_that_was_stopped_by_a_broken_line_is_lost(tell: Tell) -> None:
-    """A remote that was stopped because its line broke is lost, which a step may try again."""
+def test_a_run_that_was_stopped_by_a_broken_connection_is_lost(tell: Tell) -> None:
+    """A remote that its broken connection stopped is lost, which a step may try again."""
     stop = Cancellation(CancelCause.DISCONNECT, reason="its last watcher left")
     chunks = tell((1, STARTED), (2, ContentDelta("a")), (3, RunCancelled(stop, "a")))
     assert chunks[-1].status is RunStatus.error
-    assert "line" in chunks[-1].content
+    assert "connection" in chunks[-1].content
