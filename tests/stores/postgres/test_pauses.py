@@ -12,7 +12,7 @@ from pullcord.engine.ports import LOCAL, Entry, Pause
 from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import CancelCause
 from pullcord.run.errors import RunNotPaused, StoreUnavailable
-from pullcord.run.events import Event, RunPaused, RunStarted, ToolCall, ToolCallState
+from pullcord.run.events import Event, Gap, RunPaused, RunStarted, ToolCall, ToolCallState
 from pullcord.run.record import Decision, Run, RunSpec, SessionPolicy
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits
@@ -74,9 +74,14 @@ async def test_a_paused_run_outlives_its_replica(empty: Database) -> None:
         assert (run.state, run.output, paid) == (RunState.COMPLETED, "May I? anew", ["r"])
         assert (await waiter).output == run.output
         events = await watcher
-        assert events == await every(b.client.watch("r"))
+        whole = await every(b.client.watch("r"))
+        # A replica that learns of the end before it has read what led there says what is missing.
+        gaps = [e.payload for e in events if isinstance(e.payload, Gap)]
+        missed = {n for gap in gaps for n in range(gap.first_sequence, gap.last_sequence + 1)}
+        told = [e for e in events if not isinstance(e.payload, Gap)]
+        assert told == [e for e in whole if e.sequence not in missed]
         assert events[: len(seen)] == seen
-        assert [e.sequence for e in events] == list(range(1, run.last_sequence + 1))
+        assert [e.sequence for e in whole] == list(range(1, run.last_sequence + 1))
         with pytest.raises(RunNotPaused):
             await a.client.continue_run("r", YES)
         assert paid == ["r"]
