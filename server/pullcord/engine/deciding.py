@@ -13,7 +13,7 @@ from pullcord.engine.live.live import LiveRun
 from pullcord.engine.ports import RunStore
 from pullcord.engine.recording import PATIENCE
 from pullcord.engine.sharing import Asked
-from pullcord.run.errors import RunNotPaused, StoreUnavailable
+from pullcord.run.errors import PullcordError, RunNotPaused, StoreUnavailable
 from pullcord.run.record import Decision, Run
 
 _SOON = 1.0
@@ -62,5 +62,5 @@ class Decider:
             self._decide(live, decisions, actor)
         except StoreUnavailable:
             raise
-        except Exception:  # it has gone on meanwhile, or has ended
+        except PullcordError:  # it has gone on meanwhile, or has ended
             return
