@@ -13,10 +13,10 @@ import pytest
 from pullcord import RunContext, RunServer, runnable
 from pullcord.stores.memory import MemoryStore
 
-from tests.contracts.transports import WAYS, Grpc, Refused, Way, until
+from tests.contracts.transports import WAYS, Grpc, Refused, Way
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
-from tests.transports.harness import make_settings
+from tests.transports.harness import make_settings, until
 
 TEXT = "one\u2028two\x85 three é "
 

@@ -8,8 +8,7 @@ import base64
 import http.client
 import json
 import struct
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -383,11 +382,3 @@ class Native(_Http):
 
 WAYS: list[type[Way]] = [Grpc, ConnectJson, ConnectBinary, GrpcWeb, Native]
 """Every way that the scenarios are played over. Add one here."""
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Waits until something is so that nobody announces."""
-    ends = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < ends, "what this test waits for did not come"
-        time.sleep(0.01)

@@ -311,8 +311,7 @@ class Follower:
                     view.note(f"  note       the answer {words}", "yellow")
                 return exit_of(RunState.COMPLETED)
             case events.RunFailed(error):
-                words = f"{error.type}: {error.message}" if error.message else error.type
-                view.note(f"✘ failed after {took}: {words}", "red")
+                view.note(f"✘ failed after {took}: {error.words}", "red")
                 return exit_of(RunState.FAILED)
             case events.RunCancelled(cancellation):
                 because = "" if self._told else f": {why(cancellation)}"

@@ -89,6 +89,11 @@ class RunError:
     type: str
     message: str = ""
 
+    @property
+    def words(self) -> str:
+        """Both in one line, such as `ValueError: no such city`."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
         """An exception's class and words, without secrets. Never raises, whatever its code does.

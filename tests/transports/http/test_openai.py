@@ -10,6 +10,7 @@ from openai import OpenAI
 from pullcord import RunContext, needs_approval, runnable
 from pullcord.agent import Agent
 from pullcord.models.base import Finished, Model, ModelChunk, ModelRequest, Text, ToolRequest
+from pullcord.run.events import Custom
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Part
 from pullcord.run.takes import EVERYTHING
@@ -352,3 +353,70 @@ def test_tools_are_shown_and_approved(serve_http: Both, clients: Any) -> None:
     *_, end = stream
     assert end.response.output_text == "done"
     assert [item.type for item in end.response.output].count("mcp_call") == 1
+
+
+def test_a_conversation_has_a_name_of_the_callers_too(serve_http: Both, clients: Any) -> None:
+    """And what a response was given can be read."""
+    model = Scripted(["one", "two"])
+    _, browser = serve_http(Agent(id="a", model=model))
+    client = clients(browser)
+    first = client.responses.create(model="agents/a", input="1", conversation="talk", user="ann")
+    assert first.conversation is not None
+    assert (first.conversation.id, first.user) == ("talk", "ann")
+    client.responses.create(model="agents/a", input="2", conversation="talk")
+    assert model.told() == ["1", "one", "2"]
+    (given,) = client.responses.input_items.list(first.id).data
+    assert given.content[0].text == "1"
+
+
+def test_a_request_that_is_sent_again_starts_nothing_twice(serve_http: Both, clients: Any) -> None:
+    """With a run_id of the client's; another spec of that id is a conflict, not to be retried."""
+    _, browser = serve_http(speaker)
+    client = clients(browser)
+    named = {"model": "agents/speaker", "extra_body": {"run_id": "mine"}, "background": True}
+    conversation = {"conversation": "talk"}  # else each request would begin one of its own
+    first = client.responses.create(input="a", **named, **conversation)
+    assert client.responses.create(input="a", **named, **conversation).id == first.id == "mine"
+    with pytest.raises(openai.ConflictError) as caught:
+        client.responses.create(input="b", **named, **conversation)
+    assert caught.value.code == "RUN_EXISTS"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+def test_limits_end_a_response(serve_http: Both, clients: Any) -> None:
+    @runnable
+    def many(context: RunContext) -> Iterator[str]:
+        """Calls a tool again and again."""
+        for number in range(9):
+            with context.tool_call(f"c{number}", "look"):
+                yield f"{number}"
+
+    _, browser = serve_http(many)
+    for limit in ({"max_tool_calls": 2}, {"extra_body": {"limits": {"max_tool_calls": 2}}}):
+        made = clients(browser).responses.create(model="agents/many", input="", **limit)
+        assert (made.status, made.output_text) == ("cancelled", "01")
+        assert made.pullcord["cancellation"]["limit"] == "max_tool_calls"
+
+
+def test_a_client_that_comes_back_too_late_is_told_what_it_missed(
+    serve_http: Both, clients: Any
+) -> None:
+    """And gets the text so far; one that comes for the first time gets all of it as text."""
+
+    @runnable
+    def long(context: RunContext) -> Iterator[str]:
+        """Says so much that the beginning is not kept, in turns that do not merge."""
+        for number in range(40):
+            context.emit(Custom("beat", {"n": number}))
+            yield f"{number} "
+
+    _, browser = serve_http(long, max_log_records=10)
+    client = clients(browser)
+    whole = client.responses.create(model="agents/long", input="", extra_body={"run_id": "r"})
+    first, *rest = client.responses.retrieve("r", stream=True, starting_after=0)
+    assert (first.type, rest[-1].type) == ("response.in_progress", "response.completed")
+    assert first.response.pullcord["missed"]["from"] == 2
+    assert first.response.output_text + _text(rest) == whole.output_text
+    fresh = list(client.responses.retrieve("r", stream=True))
+    assert fresh[0].type == "response.created"
+    assert _text(fresh) == fresh[-1].response.output_text == whole.output_text

@@ -1,4 +1,4 @@
-"""What a surface is built on: the front of the server, and what several surfaces need of it."""
+"""The base of every surface: the front of the server, and what several surfaces need of it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from pullcord.engine.log.record import Record
 from pullcord.run.caller import Caller
+from pullcord.run.record import Run
+from pullcord.run.requests import GetRequest
 from pullcord.service.following import Following
 from pullcord.service.rosters import ListFollowing
 from pullcord.transports.answering import LARGE
@@ -33,7 +35,7 @@ class Web:
             following.check_by(still)
 
     async def records(self, following: Following) -> AsyncIterator[Record]:
-        """A run's records until the terminal one. Whoever made the following closes it.
+        """A run's records until the terminal one. The maker of the following closes it.
 
         Raises what `Following.ready` does.
         """
@@ -44,6 +46,15 @@ class Web:
             if since == _TURN:
                 since = 0
                 await asyncio.sleep(0)
+
+    async def ended(self, following: Following, caller: Caller) -> Run:
+        """The run once it has ended, for a caller that waits; one that leaves has left the run."""
+        try:
+            async for _ in self.records(following):
+                pass
+        finally:
+            following.close()
+        return await self.front.verbs.get(caller, GetRequest(following.run_id))
 
     async def event_json(self, run_id: str, record: Record) -> bytes:
         """The JSON of an event; that of a large one is made aside."""

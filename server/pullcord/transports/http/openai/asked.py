@@ -1,4 +1,4 @@
-"""What a request of OpenAI's asks for, read into values of ours; what cannot be done, by name.
+"""Reads OpenAI's requests into values of ours, and refuses by name what is not supported.
 
 Nothing is started here.
 """
@@ -51,7 +51,7 @@ _LIMITS = {
 
 @dataclass(slots=True)
 class Turn:
-    """What a conversation's next turn brings."""
+    """The next turn of a conversation."""
 
     input: str = ""
     parts: tuple[Part, ...] = ()

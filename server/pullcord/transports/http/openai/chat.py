@@ -48,7 +48,7 @@ class _Chat:
         self._verbs = web.front.verbs
 
     async def models(self, request: Request) -> Answer:
-        """What the caller may run."""
+        """The runnables that the caller may start."""
         infos = await self._verbs.runnables(await request.caller())
         data = [
             {"id": info.name, "object": "model", "created": 0, "owned_by": "pullcord"}
@@ -87,23 +87,20 @@ class _Chat:
         finally:
             place.leave()
         self._web.follow(following, request, caller)
+        if not stream:
+            return _completion(await self._web.ended(following, caller))
         try:
             run = await self._verbs.get(caller, GetRequest(following.run_id))
-            if stream:
-                with_usage = options.get("include_usage") is True
-
-                async def ended() -> Run:
-                    return await self._verbs.get(caller, GetRequest(run.run_id))
-
-                lines = _lines(self._web, following, run, ended, with_usage)
-                return Stream(lines, close=following.close)
-            async for _ in self._web.records(following):
-                pass
         except BaseException:
             following.close()
             raise
-        following.close()
-        return _completion(await self._verbs.get(caller, GetRequest(run.run_id)))
+        with_usage = options.get("include_usage") is True
+
+        async def ended() -> Run:
+            return await self._verbs.get(caller, GetRequest(run.run_id))
+
+        lines = _lines(self._web, following, run, ended, with_usage)
+        return Stream(lines, close=following.close)
 
 
 async def _lines(
@@ -172,10 +169,14 @@ def _used(run: Run) -> Json:
 
 
 def _error(run: Run) -> Json | None:
-    """What is said of a run that did not complete: there is no word for it in a finish_reason."""
+    """The error of a run that did not complete, for which no finish_reason exists."""
     if run.state is RunState.FAILED and run.error is not None:
-        words = f"{run.error.type}: {run.error.message}" if run.error.message else run.error.type
-        return {"message": words, "type": "server_error", "param": None, "code": "RUN_FAILED"}
+        return {
+            "message": run.error.words,
+            "type": "server_error",
+            "param": None,
+            "code": "RUN_FAILED",
+        }
     if run.state is RunState.CANCELLED and run.cancellation is not None:
         cause = run.cancellation.cause.name
         words = f"the run was stopped, cause {cause}"

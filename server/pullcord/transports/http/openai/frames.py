@@ -124,7 +124,7 @@ class Frames:
             yield "response.content_part.added", {**where, "part": items.text_part("")}
 
     def _close(self, status: str = "completed") -> Iterator[Frame]:
-        """What deltas went to is whole."""
+        """Ends the item that deltas went to."""
         if self._open is None:
             return
         id, text = self._open["id"], "".join(self._text)

@@ -39,8 +39,7 @@ def response(run: Run, output: Sequence[Json], more: Mapping[str, Any] | None = 
     reason = _CUT.get(run.finish_reason) if run.finish_reason is not None else None
     error = None
     if status == "failed" and run.error is not None:
-        words = f"{run.error.type}: {run.error.message}" if run.error.message else run.error.type
-        error = {"code": "server_error", "message": words}
+        error = {"code": "server_error", "message": run.error.words}
     return {
         "id": run.run_id,
         "object": "response",

@@ -111,7 +111,7 @@ class _Responses:
         return _answer(items.response(run, items.output_of(run), {"receipt": told}))
 
     async def input_items(self, request: Request) -> Answer:
-        """What a response was given."""
+        """The input of a response."""
         run_id, caller = request.params["response_id"], await request.caller()
         run = await self._verbs.get(caller, GetRequest(run_id))
         content: list[Any] = [{"type": "input_text", "text": run.input}]
@@ -194,19 +194,16 @@ class _Responses:
         after: int = -1,
     ) -> Answer | Stream:
         self._web.follow(following, request, caller)
+        if not stream:
+            run = await self._web.ended(following, caller)
+            return _answer(items.response(run, items.output_of(run)))
         try:
             run = await self._verbs.get(caller, GetRequest(following.run_id))
-            if stream:
-                lines = self._lines(caller, following, Frames(run, after))
-                return Stream(lines, close=following.close)
-            async for _ in self._web.records(following):
-                pass
         except BaseException:
             following.close()
             raise
-        following.close()
-        run = await self._verbs.get(caller, GetRequest(following.run_id))
-        return _answer(items.response(run, items.output_of(run)))
+        lines = self._lines(caller, following, Frames(run, after))
+        return Stream(lines, close=following.close)
 
     async def _lines(
         self, caller: Caller, following: Following, frames: Frames
