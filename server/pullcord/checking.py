@@ -37,7 +37,7 @@ class Finding:
     runnable: str
     words: str
     kind: Literal["good", "note", "wrong"] = "good"
-    """What is wrong must be mended; a note is only worth knowing."""
+    """`wrong` must be mended; a `note` is only worth knowing."""
 
 
 def check(
@@ -60,7 +60,7 @@ def check(
 
 
 def _types(name: str, runnable: Runnable) -> Iterator[Finding]:
-    """What a model is told too little about, and what cannot see a stop."""
+    """Notes on tools without a description, and on code that cannot see a stop."""
     tools = [*runnable.tools.values()] if isinstance(runnable, Agent | Team) else []
     for tool in tools:
         yield from _tool(name, tool)

@@ -1,4 +1,4 @@
-"""Sends metrics and spans out of a serving process: to whoever scrapes a port, or by OTLP.
+"""Sends metrics and spans out of a serving process: to a scraper of a port, or by OTLP.
 
 For `pullcord serve` only: a program that serves by itself has an SDK of its own, or none. Needs the
 extra `otel`.

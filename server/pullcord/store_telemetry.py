@@ -1,4 +1,4 @@
-"""What operators count of a store that outlives the process: how long it takes, and what waits.
+"""Metrics of a store that outlives the process: its latency, its failures, and the backlog.
 
 A store around the real one measures each verb; gauges are read when somebody collects. Nothing is
 decided here, and what the store keeps is its own business.
@@ -95,7 +95,7 @@ class _Measured:
 
 
 def observe_backlog(engine: Engine, meter: metrics.Meter | None = None) -> None:
-    """What waits for the store of an engine, and whether it takes it; read at each collection."""
+    """Gauges of an engine's backlog and of its store's state, read at each collection."""
     meter = meter or metrics.get_meter("pullcord")
 
     def gauge(read: Callable[[], float]) -> list[Callable[[CallbackOptions], list[Observation]]]:

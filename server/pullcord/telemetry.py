@@ -1,4 +1,4 @@
-"""What operators read and count: log lines by structlog, metrics and spans by OpenTelemetry's API.
+"""Log lines for operators by structlog, and metrics and spans by OpenTelemetry's API.
 
 Without an OpenTelemetry SDK metrics and spans cost nothing and go nowhere; `exporting` sets one up.
 Nothing here decides anything, and nothing here waits for a reader of the log.
@@ -188,7 +188,7 @@ def _belongs(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
-    """What an engine holds now, read at each collection."""
+    """Gauges of the runs and watchers of an engine, read at each collection."""
     meter = meter or metrics.get_meter("pullcord")
     still = weakref.ref(engine)  # a meter keeps its gauges for ever
 

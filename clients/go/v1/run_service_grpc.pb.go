@@ -74,7 +74,7 @@ type RunServiceClient interface {
 	EraseRuns(ctx context.Context, in *EraseRunsRequest, opts ...grpc.CallOption) (*EraseRunsResponse, error)
 	// Lists what can be run here.
 	ListRunnables(ctx context.Context, in *ListRunnablesRequest, opts ...grpc.CallOption) (*ListRunnablesResponse, error)
-	// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+	// Makes a short-lived token for one run, which a program can hand to a web page: its holder may
 	// see that run, and stop it, and nothing else.
 	CreateRunToken(ctx context.Context, in *CreateRunTokenRequest, opts ...grpc.CallOption) (*CreateRunTokenResponse, error)
 }
@@ -282,7 +282,7 @@ type RunServiceServer interface {
 	EraseRuns(context.Context, *EraseRunsRequest) (*EraseRunsResponse, error)
 	// Lists what can be run here.
 	ListRunnables(context.Context, *ListRunnablesRequest) (*ListRunnablesResponse, error)
-	// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+	// Makes a short-lived token for one run, which a program can hand to a web page: its holder may
 	// see that run, and stop it, and nothing else.
 	CreateRunToken(context.Context, *CreateRunTokenRequest) (*CreateRunTokenResponse, error)
 	mustEmbedUnimplementedRunServiceServer()

@@ -2126,7 +2126,7 @@ pub mod run_service_client {
                 .insert(GrpcMethod::new("pullcord.v1.RunService", "ListRunnables"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+        /// Makes a short-lived token for one run, which a program can hand to a web page: its holder may
         /// see that run, and stop it, and nothing else.
         pub async fn create_run_token(
             &mut self,

@@ -71,7 +71,7 @@ class Remains:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What a durable store does not have yet."""
+    """Events and ended runs that a durable store does not have yet."""
 
     nbytes: int
     """Of live runs' events, roughly."""
@@ -217,11 +217,11 @@ class Engine:
         return self._directory.owners(reach, run_id)
 
     def spent(self, tenant: str) -> Spent:
-        """What a tenant's ended runs have used in a day, in all servers. May block."""
+        """Usage of a tenant's ended runs within a day, on all servers. May block."""
         return self._store.spent(tenant)
 
     def stored_bytes(self, tenant: str) -> int:
-        """What a tenant's ended runs take in the store, roughly. May block."""
+        """Bytes that a tenant's ended runs take in the store, roughly. May block."""
         return self._store.stored_bytes(tenant)
 
     def find(self, run_id: str, *, scope: Scope = LOCAL) -> RunHandle:
@@ -274,7 +274,7 @@ class Engine:
         return self._directory.page(reach, matching, size, token)
 
     def roster(self) -> Roster:
-        """What lists show of the runs, for whoever looks at them again and again."""
+        """The runs as lists show them, for a follower that looks again and again."""
         return Roster(self._directory, self._store)
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:

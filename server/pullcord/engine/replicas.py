@@ -121,7 +121,7 @@ class Replicas:
         self._look()
 
     def unfenced(self) -> None:
-        """What was held back is shown."""
+        """Shows the events that were held back."""
         for live in self._directory.all_here():
             live.log.ring()
 

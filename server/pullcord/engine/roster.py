@@ -40,7 +40,7 @@ class Change:
 
 
 class Roster:
-    """What lists show of one engine's runs. One thread at a time may `look`, any may read."""
+    """One engine's runs as lists show them. One thread at a time may `look`, any may read."""
 
     def __init__(self, directory: Directory, store: RunStore) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""What one caller and one tenant may have of what all servers share, and what a tenant has had.
+"""The shares of callers and tenants in all servers together, and what a tenant has used.
 
 Values, and the refusals when a bound is reached. What is counted is counted by the store, in the
 transaction that takes it, so that no two servers give away the same place.
@@ -34,7 +34,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the ended runs of a tenant have used within a day, their children included."""
+    """Usage of a tenant's ended runs within a day, their children included."""
 
     tokens: int = 0
     cost: float = 0.0

@@ -1,4 +1,4 @@
-"""Tokens for one run: made by the server for whoever may see the run, and handed on to a web page.
+"""Tokens for one run: made for a caller that may see the run, and handed on to a web page.
 
 A token says whose run, which one, what may be done with it and until when, signed with a key of the
 server. Nothing is kept of it, so all servers with one key take each other's.
@@ -59,7 +59,7 @@ class RunTokens:
         return f"{PREFIX}{body}.{_encoded(self._sign(body))}", float(expires_at)
 
     def principal(self, token: str) -> Principal:
-        """Who has this token. Raises Unauthenticated."""
+        """The principal of this token. Raises Unauthenticated."""
         body, _, signature = token.removeprefix(PREFIX).partition(".")
         if len(token) > _MAX_TOKEN or not token.isascii():
             raise Unauthenticated("the token for a run is no such token")

@@ -48,7 +48,7 @@ class Turn:
     ledger_ids: tuple[str, ...]
     """All that the run has used."""
     extra: Any = None
-    """What else belongs to the run; JSON."""
+    """The rest of the run's state; JSON."""
 
 
 def dumped(turn: Turn, model: Model, tools: Mapping[str, Tool]) -> bytes | None:
@@ -104,7 +104,7 @@ def loaded(data: bytes, model: Model, tools: Mapping[str, Tool]) -> Turn:
 
 
 def _looks(tool: Tool) -> str:
-    """What a caller who decides is shown of a tool, in short."""
+    """A digest of a tool as a decider sees it."""
     shown = [tool.name, tool.definition.parameters]
     return sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -60,7 +60,7 @@ def deliver(ctx: RunContext, schema: OutputSchema | None, answer: Answer) -> Non
 
 
 def complaint(schema: OutputSchema | None, answer: str) -> str:
-    """What a model is told whose answer does not fit the schema; empty: it fits."""
+    """The correction sent to a model whose answer does not fit the schema; empty: it fits."""
     if schema is None:
         return ""
     try:

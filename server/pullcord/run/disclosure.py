@@ -1,4 +1,4 @@
-"""What callers may read of an error in an author's code; the operator's log has the rest.
+"""How much of an error in an author's code callers may read; the operator's log has the rest.
 
 One place for all that runs in a server: a run's own end, its tools, its steps, and what frameworks
 and remote runs report. The words that are hidden here never leave the process of the code.
@@ -46,7 +46,7 @@ class Errors:
         return self._shown(error, "", blame.reported(self._run_id, error.type))
 
     def reported_result(self, text: str) -> str:
-        """What a failed tool call came to, which nobody but the framework knows."""
+        """The words of a failed tool call, which only the framework knows."""
         if self._disclosure is Disclosure.FULL:
             return redacted(text)
         return self.reported(RunError("error", text)).message

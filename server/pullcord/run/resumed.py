@@ -1,4 +1,4 @@
-"""What a fresh execution of a run goes on from, when an earlier one paused and is gone.
+"""The state from which a fresh execution continues a run whose earlier one paused and is gone.
 
 A value. Who made the continuation reads it; to everybody else it is bytes.
 """
@@ -14,8 +14,8 @@ class Resumed:
     """The run has paused in an execution whose process is gone, and somebody has decided."""
 
     continuation: bytes
-    """What that execution had handed over when it asked."""
+    """The bytes that the earlier execution handed over when it asked."""
     decisions: tuple[Decision, ...]
-    """What was decided, in the order of the calls that it asked about."""
+    """The decisions, in the order of the calls that it asked about."""
     usage: Usage = Usage()
-    """What the run has used so far."""
+    """The run's usage so far."""

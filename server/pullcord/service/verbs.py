@@ -62,7 +62,7 @@ _LONG_ANSWERS = 64 * 1024
 """Characters of answers from which on a decision is brought by a thread."""
 
 NOBODYS = Reach("\0", "\0")
-"""What no run is within."""
+"""A reach that contains no run."""
 
 ANSWER_MARGIN = 0.05
 """Seconds before a caller's deadline at which a verb that waits answers with what there is."""

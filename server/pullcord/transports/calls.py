@@ -1,4 +1,4 @@
-"""What a call says of its caller, over whatever transport, and who that is found to be.
+"""The claims and credentials of a call, over any transport, and the caller they prove.
 
 No request is read here, and no connection is known: a transport makes an `Incoming` of each call.
 """
@@ -35,7 +35,7 @@ class Incoming:
 
     @property
     def credentials(self) -> Credentials:
-        """What it carries to show who calls."""
+        """Its credentials."""
         tokens = [str(value) for key, value in self.metadata if key == "authorization"]
         return Credentials(tokens, self.certificate, self.encrypted, self.peer)
 
@@ -69,7 +69,7 @@ class Callers:
         return replace(caller, principal=_delegated(principal, incoming))
 
     async def _principal(self, incoming: Incoming) -> Principal | None:
-        """Who calls; None: nobody has to say."""
+        """The verified caller; None: no caller is asked."""
         credentials = incoming.credentials
         bearers = [value.partition(" ")[2].strip() for value in credentials.authorization]
         if any(bearer.startswith(PREFIX) for bearer in bearers):
@@ -83,7 +83,7 @@ class Callers:
         return None
 
     def still(self, incoming: Incoming, caller: Caller) -> Callable[[], Awaitable[bool]] | None:
-        """What is asked whether the caller's credential is still valid; None: it has none."""
+        """Asks whether the caller's credential is still valid; None: it has none."""
         if caller.principal.is_local:
             return None
         was = caller.principal

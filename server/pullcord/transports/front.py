@@ -24,7 +24,7 @@ from pullcord.transports.encoding import Encoder
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who comes in, what they may do and have, and who is told."""
+    """How callers are verified, what they may do and have, and where the audit log goes."""
 
     authenticator: Authenticator | None = None
     """None: nobody is verified, and everybody may do everything."""

@@ -200,7 +200,7 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateRunToken(self, request, context):
-        """Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+        """Makes a short-lived token for one run, which a program can hand to a web page: its holder may
         see that run, and stop it, and nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

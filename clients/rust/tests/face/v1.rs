@@ -139,7 +139,7 @@ pub mod run_service_server {
         > {
             Err(tonic::Status::unimplemented("Not yet implemented"))
         }
-        /// Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+        /// Makes a short-lived token for one run, which a program can hand to a web page: its holder may
         /// see that run, and stop it, and nothing else.
         async fn create_run_token(
             &self,

@@ -1248,7 +1248,7 @@ export const RunService: GenService<{
     output: typeof ListRunnablesResponseSchema;
   },
   /**
-   * Makes a short-lived token for one run, which a program can hand to a web page: whoever has it may
+   * Makes a short-lived token for one run, which a program can hand to a web page: its holder may
    * see that run, and stop it, and nothing else.
    *
    * @generated from rpc pullcord.v1.RunService.CreateRunToken

@@ -232,7 +232,7 @@ class _Watch(AbstractCapability[Any]):  # type: ignore[misc]  # an extra's class
 
 
 def _results(ids: Sequence[str], approvals: AbstractSet[str], decided: Sequence[Decision]) -> Any:
-    """What the framework is told of each call that waited."""
+    """The result or the approval of each call that waited, as the framework takes it."""
     results = DeferredToolResults()
     for id, decision in zip(ids, decided, strict=True):
         answer = answer_of(decision)

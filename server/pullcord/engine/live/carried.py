@@ -33,7 +33,7 @@ class TimeLeft:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """What a store keeps of a pause, in one transaction with the event that says so."""
+    """A pause as a store keeps it, in one transaction with its event."""
 
     sequence: int
     """The number of that event."""

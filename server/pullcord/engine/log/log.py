@@ -106,7 +106,7 @@ class EventLog:
             self.seal()
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
-        """Adds a delta of whoever `source` says."""
+        """Adds a delta of this source."""
         self._pending.append((text, source, reasoning))
         if self._waiting:
             self._ring()
@@ -345,14 +345,14 @@ class EventLog:
                 self._waiting.remove(wake)
 
     def leave(self) -> None:
-        """Nothing comes here any more, though the run goes on: whoever watches is sent elsewhere,
+        """Nothing comes here any more, though the run goes on: its watchers are sent elsewhere,
         by StoreUnavailable."""
         with self._lock:
             self._has_left = True
         self._ring()
 
     def ring(self) -> None:
-        """Wakes whoever waits: what was fenced may be shown again."""
+        """Wakes the watchers: fenced events may be shown again."""
         self._ring()
 
     # --- inside

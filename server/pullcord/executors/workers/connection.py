@@ -329,7 +329,7 @@ class Connection:
 
 
 _LEAVES = {"ended", "released"}
-"""What is heard of an execution whose run waits on without it."""
+"""Frames that are still taken of an execution whose run waits without it."""
 _OF_RUN: dict[str, Callable[[Connection, RemoteExecution, Any], None]] = {
     "said": Connection._said,
     "used": Connection._used,

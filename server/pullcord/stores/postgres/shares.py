@@ -1,4 +1,4 @@
-"""What callers and tenants have, counted in the tables. When a bound is reached is the port's."""
+"""Counts the shares of callers and tenants in the tables. When a bound is reached is the port's."""
 
 from pullcord.engine.ports import Scope, Share, Spent
 from pullcord.engine.shares import HOURS, check_early

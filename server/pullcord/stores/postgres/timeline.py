@@ -53,7 +53,7 @@ class Timeline:
             await self._give_up_strays()
 
     async def _is_another_timeline(self, connection: Connection) -> bool:
-        """Looks once a connection: whoever takes over from a server breaks all of them."""
+        """Looks once a connection: a failover breaks all of them."""
         if connection is self._seen_over:
             return False
         try:
@@ -77,8 +77,8 @@ class Timeline:
         self._strays = await self._unknown()
 
     async def _give_up_strays(self) -> None:
-        """Runs that ended here, and are live again in the store, are ended by whoever notices. One
-        that was just admitted is not among them: it is known here by now."""
+        """Runs that ended here, and are live again in the store, are ended by the process that
+        notices. One that was just admitted is not among them: it is known here by now."""
         strays, self._strays = self._strays or set(), None
         ids = list(strays & await self._unknown())
         await self._connections.ask(

@@ -1,4 +1,4 @@
-"""What an operator does with a shared store from a command line: check it, migrate it, sweep it,
+"""An operator's work on a shared store from a command line: check it, migrate it, sweep it,
 erase in it.
 
 It joins nothing and executes no run. Each but erasing answers the lines to print.

@@ -1,4 +1,4 @@
-"""What is read of ended runs: one, its events, pages of many, and a session's history.
+"""Reads ended runs: one, its events, pages of many, and a session's history.
 
 Nothing is changed here. Which connection reads is `readers`' business.
 """

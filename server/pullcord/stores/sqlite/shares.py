@@ -1,4 +1,4 @@
-"""What callers and tenants have, counted in the file. When a bound is reached is the port's."""
+"""Counts the shares of callers and tenants in the file. When a bound is reached is the port's."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""What a gRPC call brings, as all transports tell it. Who calls is not found out here."""
+"""Reads a gRPC call's metadata into the form of all transports. Verifies no caller."""
 
 import time
 

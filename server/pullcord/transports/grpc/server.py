@@ -25,7 +25,7 @@ _NO_LIMIT = 2**31 - 1
 _PENDING = 20_000
 """Calls that have arrived and that nobody has begun to handle."""
 _SOCKET = 0o660
-"""The mode of a Unix socket: whoever may write to it may do everything."""
+"""The mode of a Unix socket: a process that may write to it may do everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is refused before any route is looked for: foreign pages, and names that are not ours.
+"""Refuses requests before any route is looked for: of foreign pages, and to foreign names.
 
 A page of any site can send a POST to this machine without asking, and a name that its owner points
 here arrives as of the same origin, with only the Host to tell. What a caller may do is not decided

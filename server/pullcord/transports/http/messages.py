@@ -1,4 +1,4 @@
-"""What a handler gets, and what it returns. No route is known here, and no run."""
+"""Requests and answers of handlers. No route is known here, and no run."""
 
 import asyncio
 import contextlib
@@ -158,7 +158,7 @@ class Request:
         )
 
     async def caller(self) -> Caller:
-        """Who calls. Raises Unauthenticated."""
+        """The verified caller. Raises Unauthenticated."""
         return await self.callers.of(self.incoming)
 
     async def body(self) -> bytes:

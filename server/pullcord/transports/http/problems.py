@@ -1,4 +1,4 @@
-"""What a refused request is answered with: application/problem+json, with the reason of gRPC.
+"""Answers refused requests by application/problem+json, with the reason of gRPC.
 
 `detail` is always a string; the wrong fields stand beside it. The table of errors is in
 `wire.errors`.

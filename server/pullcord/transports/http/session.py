@@ -45,7 +45,7 @@ class _Session:
         self._web = web
 
     async def show(self, request: Request) -> Answer:
-        """Who is signed in, and how one can sign in. Never refused."""
+        """The signed-in caller, and the ways to sign in. Never refused."""
         known = self._web.front.callers.are_known
         ways = ["token"] if known else []
         if known and self._web.options.signing_in is not None:

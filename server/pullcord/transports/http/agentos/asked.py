@@ -1,4 +1,4 @@
-"""What a request asks for, read into values of ours; what cannot be done, by name.
+"""Reads AgentOS's requests into values of ours, and refuses by name what is not supported.
 
 Nothing is started here.
 """

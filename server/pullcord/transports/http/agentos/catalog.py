@@ -1,4 +1,4 @@
-"""What is on offer, in AgentOS's words. Without a `db_id`, so that no client asks for sessions."""
+"""The runnables in AgentOS's words. Without a `db_id`, so that no client asks for sessions."""
 
 from collections.abc import Sequence
 
