@@ -221,10 +221,9 @@ class RunContext:
         """Counts tokens, cost, steps, tool calls. Raises RunCancelledError if that ends the run.
 
         A step or tool call that is counted before it begins must not begin if this raises, and then
-        does not count. `begun`: it has begun already, as what has used tokens, and counts in any
-        case.
+        does not count. `begun`: it has begun already, and counts in any case.
         """
-        if begun or usage.total_tokens > 0:
+        if begun:
             self._sink.use(usage)
             self._sink.check()
         else:

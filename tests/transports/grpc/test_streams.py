@@ -518,7 +518,7 @@ class TestLimits:
         async def async_spends(ctx: RunContext):
             ctx.write("so far")
             while True:
-                ctx.use(unit)
+                ctx.use(unit, begun=True)  # it reports work that was done
                 with ctx.tool_call(str(ctx.usage.tool_calls), "tool"):
                     await asyncio.sleep(0)
                 if limit == "timeout":
@@ -528,7 +528,7 @@ class TestLimits:
         def sync_spends(ctx: RunContext):
             ctx.write("so far")
             while True:
-                ctx.use(unit)
+                ctx.use(unit, begun=True)  # it reports work that was done
                 with ctx.tool_call(str(ctx.usage.tool_calls), "tool"):
                     pass
                 if limit == "timeout":
