@@ -39,6 +39,7 @@ async def cell():
 loop = asyncio.new_event_loop()
 if "{function}" == "in_process":
     loop.run_until_complete(cell())
+    local_engine().wait_idle(30)  # it ends when its code has seen the stop
     print(local_engine().get("r").state)
 else:
     from pullcord.settings import read_settings
