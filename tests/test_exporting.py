@@ -135,7 +135,7 @@ def test_a_scraper_sees_runs_by_how_they_stand_and_ended(served: tuple[RunClient
     assert value(ended, runnable="agents/quick", state="completed") == 1
     assert value(ended, runnable="agents/failing", state="failed") == 1
     assert value(ended, runnable="agents/slow", state="cancelled", cause="user") == 1
-    assert value("pullcord_runs_state", state="running") == 1
+    assert value("pullcord_runs_live", runnable="agents/slow", state="running") == 1
     assert value("pullcord_watchers") == 1
     assert value("pullcord_tool_calls_total", state="completed") == 1
     assert value("pullcord_cancel_duration_seconds_count") == 1

@@ -44,9 +44,6 @@ class Telemetry:
         self._spans = RunSpans(tracer or trace.get_tracer("pullcord"))
         self._tenants: set[str] = set()
         self._most_tenants = tenants
-        self._live = meter.create_up_down_counter(
-            "pullcord.runs.live", description="Runs that have not ended"
-        )
         self._started = meter.create_counter(
             "pullcord.runs.started", description="Runs that were admitted"
         )
@@ -93,14 +90,12 @@ class Telemetry:
     def run_started(self, run: Run) -> None:
         """A run was admitted."""
         kind = self._kind(run)
-        self._live.add(1, {"runnable": run.runnable})
         self._started.add(1, kind)
         self._spans.begin(run)
         self._log.debug("run started", run_id=run.run_id, runnable=run.runnable)
 
     def run_ended(self, run: Run) -> None:
         """A run has its terminal event."""
-        self._live.add(-1, {"runnable": run.runnable})
         stop = run.cancellation
         cause = stop.cause.value if stop and run.state is RunState.CANCELLED else ""
         kind = {"runnable": run.runnable, "state": run.state.value, "cause": cause}
@@ -192,18 +187,22 @@ def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
     meter = meter or metrics.get_meter("pullcord")
     still = weakref.ref(engine)  # a meter keeps its gauges for ever
 
-    def states(options: CallbackOptions) -> list[Observation]:
+    def live(options: CallbackOptions) -> list[Observation]:
         if (now := still()) is None:
             return []
-        counts = now.count_states()
-        return [Observation(counts.get(state, 0), {"state": state.value}) for state in _LIVE]
+        return [
+            Observation(count, {"runnable": name, "state": state.value})
+            for (name, state), count in now.count_live().items()
+        ]
 
     def gauge(
         read: Callable[[Engine], float],
     ) -> list[Callable[[CallbackOptions], list[Observation]]]:
         return [lambda options: [Observation(read(now))] if (now := still()) is not None else []]
 
-    meter.create_observable_gauge("pullcord.runs.state", [states], description="Live runs by state")
+    meter.create_observable_gauge(
+        "pullcord.runs.live", [live], description="Runs that have not ended"
+    )
     meter.create_observable_gauge(
         "pullcord.capacity.used",
         gauge(lambda now: now.occupied / now.options.max_live_runs),
@@ -214,9 +213,6 @@ def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
         gauge(lambda now: now.remains().watchers),
         description="Streams that follow a live run",
     )
-
-
-_LIVE = [state for state in RunState if not state.is_terminal]
 
 
 def _logger() -> structlog.stdlib.BoundLogger:

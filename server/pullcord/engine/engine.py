@@ -386,9 +386,11 @@ class Engine:
             timers=self._clock.pending(),
         )
 
-    def count_states(self) -> Counter[RunState]:
-        """How many live runs of this process are in each state."""
-        return Counter(run.state for run in self._directory.all_here())
+    def count_live(self) -> Counter[tuple[str, RunState]]:
+        """How many live runs of this process there are of each runnable in each state."""
+        runs = self._directory.all_here()
+        found = Counter((run.spec.runnable, run.state) for run in runs)
+        return Counter({key: count for key, count in found.items() if not key[1].is_terminal})
 
     @property
     def occupied(self) -> int:
