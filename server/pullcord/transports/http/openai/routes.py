@@ -157,10 +157,9 @@ class _Responses:
             raise refused(name, f"is a response of {run.runnable}, and not of {asked.model}")
         if not run.session_id:
             raise refused(name, "belongs to no conversation")
-        for later in await self._turns(caller, run.runnable, run.session_id):
-            if later.run_id == run.run_id:
-                break
-            raise refused(name, f"is not the last of its conversation: {later.run_id} is")
+        latest = next(iter(await self._turns(caller, run.runnable, run.session_id)), run)
+        if latest.run_id != run.run_id:
+            raise refused(name, f"is not the last of its conversation: {latest.run_id} is")
         return run.session_id
 
     async def _turns(self, caller: Caller, runnable: str, session: str) -> list[Run]:
