@@ -5,6 +5,7 @@ Also how a worker's death is learned where the system has no pidfd.
 
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,19 +54,20 @@ server = RunServer(agents=[shared, alone, dies, quick])
 """
 
 
-def guard_of(pid: int, dead: int = 0) -> psutil.Process:
-    """The guard of a control process, once there is one other than the dead one."""
-    found: list[psutil.Process] = []
+def guards(pid: int) -> dict[int, psutil.Process]:
+    """The guards that a process has now, by their ids."""
+    found = {}
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "pullcord.executors.guard" in child.cmdline():
+                found[child.pid] = child
+    return found
 
-    def find() -> bool:
-        for child in psutil.Process(pid).children():
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if "pullcord.executors.guard" in child.cmdline() and child.pid != dead:
-                    found.append(child)
-        return bool(found)
 
-    until(find)
-    return found[0]
+def guard_of(pid: int, *, beside: Iterable[int] = ()) -> psutil.Process:
+    """The guard of a process, once there is one that is none of these."""
+    until(lambda: bool(guards(pid).keys() - set(beside)))
+    return next(found for id, found in guards(pid).items() if id not in beside)
 
 
 def pids_said(client: RunClient, name: str) -> list[int]:
@@ -91,7 +93,7 @@ def test_no_worker_outlives_a_control_process_that_is_killed(
         watching = guard_of(serving.process.pid)
         if guard == "second":
             watching.kill()
-            watching = guard_of(serving.process.pid, dead=watching.pid)
+            watching = guard_of(serving.process.pid, beside=[watching.pid])
         with RunClient(address) as client:
             pids = pids_said(client, name)
         busy = psutil.Process(pids[0])
@@ -104,8 +106,9 @@ def test_no_worker_outlives_a_control_process_that_is_killed(
 
 def test_the_guard_ends_with_its_server(serve: ServeApp) -> None:
     """A server that is stopped leaves no guard, and no zombie of it."""
+    others = list(guards(os.getpid()))  # of servers that other tests keep for the whole session
     served = serve(APP)
-    guard = guard_of(os.getpid())
+    guard = guard_of(os.getpid(), beside=others)
     served.client.close()
     served.server.stop()
     assert not guard.is_running()
@@ -113,11 +116,12 @@ def test_the_guard_ends_with_its_server(serve: ServeApp) -> None:
 
 def test_a_guard_that_dies_ends_no_worker(serve: ServeApp) -> None:
     """Its death is nobody else's."""
+    others = list(guards(os.getpid()))
     served = serve(APP)
     worker = served.worker()
-    guard = guard_of(os.getpid())
+    guard = guard_of(os.getpid(), beside=others)
     guard.kill()
-    guard_of(os.getpid(), dead=guard.pid)
+    guard_of(os.getpid(), beside=[*others, guard.pid])
     assert served.worker() == worker
     assert served.client.wait(served.client.start("agents/quick").run_id, 60).output == "done"
 
