@@ -27,6 +27,7 @@ from pydantic_settings import SettingsError as UnreadableError
 
 from pullcord.engine.options import MAX_PARTS_BYTES, EngineOptions
 from pullcord.identity.options import JwtOptions
+from pullcord.run.record import is_runnable_name
 from pullcord.service.quotas import QuotaOptions
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Settings(BaseSettings):
     http_host: Names = ()
     """Names by which browsers know this server, such as runs.example.com; several with a comma.
     Needed if nobody is asked who calls, beside localhost and the addresses of this machine."""
+    a2a_agent: str = ""
+    """The runnable, such as agents/story-writer, whose A2A card is at /.well-known/agent-card.json.
+    Unset: that of the only one. Each has a card of its own in any case."""
     tls_certificate: Path | None = None
     """A file with the server's certificate chain, PEM. With tls_key; without both: plaintext."""
     tls_key: Path | None = None
@@ -187,6 +191,13 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str, info: ValidationInfo) -> str:
         if not is_address(value) and not (info.field_name != "listen" and not value):
             raise ValueError(NO_ADDRESS)
+        return value
+
+    @field_validator("a2a_agent")
+    @classmethod
+    def _is_runnable(cls, value: str) -> str:
+        if value and not is_runnable_name(value):
+            raise ValueError(f"{value!r} must be a runnable's name, such as agents/story-writer")
         return value
 
     @field_validator("http_origin")

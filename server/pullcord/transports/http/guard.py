@@ -13,7 +13,8 @@ from pullcord.transports.http.messages import Answer, Refused, Request
 _SAFE_SITES = ("", "same-origin", "none")
 _ALLOWED_HEADERS = (
     "authorization, content-type, connect-protocol-version, connect-timeout-ms, x-grpc-web, "
-    "x-user-agent, grpc-timeout, pullcord-actor, last-event-id, traceparent"
+    "x-user-agent, grpc-timeout, pullcord-actor, last-event-id, traceparent, a2a-version, "
+    "a2a-extensions"
 )
 _EXPOSED = "grpc-status, grpc-message, grpc-status-details-bin, retry-after, www-authenticate"
 

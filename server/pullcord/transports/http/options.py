@@ -33,5 +33,7 @@ class HttpOptions:
     """Of each connection, in the kernel: what a client that stops reading is sent in vain."""
     signing_in: SigningIn | None = None
     """Signs browsers in with an identity provider; None: they bring a token."""
+    a2a_agent: str = ""
+    """The runnable whose A2A card is at the root, if there are several."""
     reuse_port: bool = False
     """Whether several processes may listen on one port."""
