@@ -19,7 +19,7 @@ from pullcord.run.usage import Limits
 from pullcord.stores.postgres import PostgresStore
 
 from tests.postgres import Database
-from tests.stores.postgres.two import Replica, paid, replica
+from tests.stores.postgres.two import Replica, paid, replica, until
 
 YES, NO = [Decision("c1", approved=True)], [Decision("c1", note="no")]
 
@@ -37,12 +37,6 @@ async def paused(at: Replica, database: Database, run_id: str = "r", **more: Any
         database, "select 1 from run where continuation is not null and run_id = $1", run_id
     )
     return seen
-
-
-async def until(database: Database, sql: str, *values: object) -> None:
-    """Returns once a query finds something."""
-    while not await asyncio.to_thread(database.rows, sql, *values):
-        pass
 
 
 TAKEN_UP = """

@@ -20,7 +20,7 @@ from pullcord.stores.postgres.connections import Address
 from pullcord.stores.postgres.upkeep import check
 
 from tests.postgres import Database, Postgres
-from tests.stores.postgres.two import QUICK, counts, replica, talk, words
+from tests.stores.postgres.two import QUICK, counts, replica, talk, until, words
 
 
 async def before(client: AsyncRunClient) -> None:
@@ -32,6 +32,13 @@ async def before(client: AsyncRunClient) -> None:
         while not (await client.get(run_id)).output:
             pass
     assert (await client.cancel("stopped", wait=10)).outcome is CancelOutcome.STOPPED
+
+
+IN_FILE = """
+select 1 from run join event on event.run = run.id where run.run_id = 'later' and event.sequence > 1
+"""
+IN_DATABASE = "select 1 from run join event using (id) where run_id = 'later' and seq > 1"
+"""Find something once the store has what that run said: it is shown before it is written."""
 
 
 async def after(client: AsyncRunClient) -> None:
@@ -76,15 +83,17 @@ async def test_a_copy_of_a_file_in_use_is_restored(tmp_path: Path) -> None:
 
     async def drill(client: AsyncRunClient) -> None:
         await before(client)
-        await asyncio.to_thread(_back_up, path, copy)
+        await asyncio.to_thread(_back_up_with_text, path, copy)
         await after(client)
 
     await served(path, drill)
     await served(copy, restored)
 
 
-def _back_up(path: Path, copy: Path) -> None:
+def _back_up_with_text(path: Path, copy: Path) -> None:
     source, target = sqlite3.connect(path), sqlite3.connect(copy)
+    while not source.execute(IN_FILE).fetchall():
+        pass
     source.backup(target)
     source.close()
     target.close()
@@ -95,6 +104,7 @@ async def test_a_dump_of_a_database_in_use_is_restored(fragile: Postgres, alone:
     dump = fragile.folder / "runs.dump"
     async with replica(alone.address) as a:
         await before(a.client)
+        await until(alone, IN_DATABASE)
         await asyncio.to_thread(fragile.dump, "alone", dump)
         await after(a.client)
     await asyncio.to_thread(fragile.restore, dump, "restored")

@@ -15,6 +15,8 @@ from pullcord.stores.postgres import PostgresStore
 from pullcord.stores.postgres.connections import Address
 from pullcord.stores.postgres.membership import Lease
 
+from tests.postgres import Database
+
 QUICK = Lease(beat=0.2, fence=1.0, death=2.0)
 
 
@@ -117,3 +119,9 @@ async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Repli
             yield Replica(server, client, stores[0])
     finally:
         await asyncio.to_thread(server.stop)
+
+
+async def until(database: Database, sql: str, *values: object) -> None:
+    """Returns once a query finds something."""
+    while not await asyncio.to_thread(database.rows, sql, *values):
+        pass
