@@ -289,8 +289,10 @@ class RunStore(Protocol):
         `before` is the age of the last run of the page before.
         """
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """Deletes ended runs within reach that match a session and a user, with all that is kept of

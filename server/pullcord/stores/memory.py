@@ -284,13 +284,15 @@ class MemoryStore:
             key=age,
         )
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
         with self._lock:
             run_ids = list(self._sessions.get(_key(scope, session_id), ()))
             rows = [self._find(_key(scope, run_id)) for run_id in run_ids]
         runs = [row.ended.run for row in rows if row is not None]
-        return [run for run in runs if run.runnable == runnable][-limit:]
+        return [run for run in runs if (run.user_id, run.runnable) == (user_id, runnable)][-limit:]
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """Deletes ended runs, and the cancels that wait if no session or user is named."""

@@ -236,9 +236,11 @@ class PostgresStore:
         """As the port says; the runs without their output."""
         return self._loop.call(self._reading.page(reach, matching, before, size))
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
         """As the port says."""
-        return self._loop.call(self._reading.history(scope, session_id, runnable, limit))
+        return self._loop.call(self._reading.history(scope, session_id, user_id, runnable, limit))
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """As the port says, of all processes together."""

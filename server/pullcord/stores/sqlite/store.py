@@ -401,9 +401,11 @@ class SqliteStore:
         """At most `size` ended runs within reach that match, the newest first."""
         return self._reading.page(reach, matching, before, size)
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
-        return self._reading.history(scope, session_id, runnable, limit)
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
+        return self._reading.history(scope, session_id, user_id, runnable, limit)
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """As the port says; what was deleted is overwritten in the file."""
