@@ -13,6 +13,8 @@ from pullcord.engine.live.carried import Pause as Pause
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.numbered import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.record import Record
+from pullcord.engine.notices import Notice as Notice
+from pullcord.engine.notices import Notices
 from pullcord.engine.shares import Share as Share
 from pullcord.engine.shares import Spent as Spent
 from pullcord.engine.sharing import Asked, Sharing
@@ -210,6 +212,10 @@ class RunStore(Protocol):
     @property
     def sharing(self) -> Sharing | None:
         """What processes that share the store can ask it besides; None: there is only one."""
+
+    @property
+    def notices(self) -> Notices:
+        """What somebody must be notified of; nothing is kept before it is opened."""
 
     def admit(
         self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS

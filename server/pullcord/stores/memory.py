@@ -45,6 +45,7 @@ from pullcord.run.plain import UnreadData
 from pullcord.run.record import MAX_NAMED, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
+from pullcord.stores.memory_notices import MemoryNotices
 
 _SWEEP = 16
 """Rows that one call of the timer deletes. A log can take milliseconds to free, and the clock has
@@ -96,6 +97,7 @@ class MemoryStore:
         self._early: Counter[str] = Counter()  # tombstones, by tenant
         self._spent: dict[int, dict[str, tuple[int, float]]] = {}  # by hour and tenant
         self._timer: Timer | None = None
+        self.notices = MemoryNotices(clock)
         self.swept = 0
         self._due = 0.0  # when it fires, on the monotonic scale
 
@@ -181,6 +183,7 @@ class MemoryStore:
         self._bytes += row.nbytes
         if run.session_id:
             self._sessions.setdefault(_key(end.scope, run.session_id), {})[run.run_id] = None
+        self.notices.ended(end.scope, run)
         return None
 
     def request_stop(
@@ -312,6 +315,8 @@ class MemoryStore:
             )
             erased = Erased(len(ended), len(cancels), tuple(islice(live, MAX_NAMED)))
             forgotten = [] if validate_only else [self._forget(key) for key in ended]
+            if not validate_only:
+                self.notices.erased(set(ended))
             for key in () if validate_only else cancels:
                 self._unbury(key)
         del forgotten  # logs are freed after the lock is released

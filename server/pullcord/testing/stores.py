@@ -47,6 +47,7 @@ class HookedStore:
         self.durable = within.durable if durable is None else durable
         self.sharing = within.sharing
         self.swept = within.swept
+        self.notices = within.notices
         self.before: Hook = _nothing
         self.after: Hook = _nothing
 

@@ -52,6 +52,7 @@ from pullcord.stores.rows import (
 from pullcord.stores.sqlite import shares
 from pullcord.stores.sqlite.erasing import erase
 from pullcord.stores.sqlite.files import Held
+from pullcord.stores.sqlite.notices import FileNotices
 from pullcord.stores.sqlite.readers import Readers
 from pullcord.stores.sqlite.reading import Reading
 from pullcord.stores.sqlite.schema import BEGUN, ENDED, TOMBSTONE, open_for_writing
@@ -92,6 +93,7 @@ class SqliteStore:
         )
         self._readers = Readers(path)
         self._reading = Reading(clock, self._rows, self._readers)
+        self.notices = FileNotices(clock, self._writer, self._readers)
         self._sweep.begin(self._writer)
 
     @property
