@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from pullcord.executors.processes import (
@@ -59,9 +59,15 @@ class RunCommands:
 
     def prepare(self, command: Command, emit: Emit) -> "RunningCommand":
         """A command that can be begun; its output goes to `emit`, too."""
+        env = os.environ if command.env is None else command.env
+        return RunningCommand(self, command, emit, {**env, **self.environment()})
+
+    def environment(self) -> dict[str, str]:
+        """What a process must have in its environment to be killed when the run has ended."""
         with self._lock:
             self._mark = self._mark or uuid.uuid4().hex
-        return RunningCommand(self, command, emit, self._mark)
+        worker = os.environ.get(WORKER_MARK)
+        return {RUN_MARK: self._mark} | ({WORKER_MARK: worker} if worker else {})
 
     def stop(self, mode: CancelMode) -> None:
         """SIGTERM or SIGKILL to every one at work; no other begins. Never waits."""
@@ -109,11 +115,13 @@ class RunningCommand:
     Its leader is reaped last: until then its id, which is that of its group, means no other.
     """
 
-    def __init__(self, commands: RunCommands, command: Command, emit: Emit, mark: str) -> None:
+    def __init__(
+        self, commands: RunCommands, command: Command, emit: Emit, env: Mapping[str, str]
+    ) -> None:
         self._commands = commands
         self._command = command
         self._emit = emit
-        self._mark = mark
+        self._env = env
         self._lock = threading.Lock()
         self._pid = 0
         """Of the leader, while it is not reaped."""
@@ -159,10 +167,6 @@ class RunningCommand:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         command = self._command
-        env = dict(os.environ if command.env is None else command.env)
-        env[RUN_MARK] = self._mark
-        if WORKER_MARK in os.environ:
-            env[WORKER_MARK] = os.environ[WORKER_MARK]
         process = subprocess.Popen(
             command.command,
             shell=command.shell,
@@ -170,7 +174,7 @@ class RunningCommand:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=command.cwd,
-            env=env,
+            env=self._env,
             start_new_session=True,
         )
         with self._lock:

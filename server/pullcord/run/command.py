@@ -75,5 +75,8 @@ class Commands(Protocol):
     def prepare(self, command: Command, emit: Callable[[Custom], None]) -> Running:
         """A command that can be begun; its output goes to `emit`, too."""
 
+    def environment(self) -> Mapping[str, str]:
+        """What a process must have in its environment to be killed when the run has ended."""
+
     def stop(self, mode: CancelMode) -> None:
         """SIGTERM or SIGKILL to every one at work. Never waits."""

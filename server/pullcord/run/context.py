@@ -101,12 +101,10 @@ class RunContext:
 
     @property
     def session_key(self) -> str:
-        """A name of the session, or of the run if it has none, that no other caller has, and none
-        of his other users: for what keeps conversations by name, such as a framework's store. Two
-        may use the same session_id, and mean two sessions. Where nobody is verified and no user is
-        named it is the id itself."""
-        id = self.session_id or self.run_id
-        return self._key(*(part for part in (self.user_id, id) if part))
+        """A name of the session, or of the run if it has none, that no other caller has: for what
+        keeps conversations by name, such as a framework's store. Two callers may use the same
+        session_id, and mean two sessions. Where nobody is verified it is the id itself."""
+        return self._key(self.session_id or self.run_id)
 
     @property
     def user_key(self) -> str:
@@ -115,9 +113,10 @@ class RunContext:
             return self.user_id
         return self._key(self.user_id or self.scope.owner)
 
-    def _key(self, *parts: str) -> str:
-        parts = parts if self.scope == LOCAL else (*self.scope, *parts)
-        return parts[0] if len(parts) == 1 else "/".join(quote(part, safe="") for part in parts)
+    def _key(self, id: str) -> str:
+        if self.scope == LOCAL:
+            return id
+        return "/".join(quote(part, safe="") for part in (*self.scope, id))
 
     @property
     def input_data(self) -> Mapping[str, Any] | None:
@@ -384,6 +383,13 @@ class RunContext:
         """As `run_process`, for sync code; `on_line` is called in this thread."""
         wanted = Command(command, shell, input, cwd, env, on_line, max_output)
         return self._sink.run_process_sync(wanted)
+
+    @property
+    def process_environment(self) -> Mapping[str, str]:
+        """Environment variables for a process that your code starts without `run_process`, such as
+        a server that it talks to. On Linux a process that has them never outlives the run.
+        """
+        return self._sink.process_environment()
 
     def history(self) -> list[Run]:
         """The session's last 1000 ended runs of this runnable, oldest first.

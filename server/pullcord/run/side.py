@@ -266,6 +266,10 @@ class RunSide:
                 raise
             return result
 
+    def process_environment(self) -> Mapping[str, str]:
+        """What marks a process as the run's."""
+        return self._commands.environment()
+
     def _prepare(self, command: Command) -> Running:
         return self._commands.prepare(command, lambda event: self.emit(event, None))
 

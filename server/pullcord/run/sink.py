@@ -118,5 +118,8 @@ class Sink(Protocol):
     async def run_process(self, command: Command) -> ProcessResult:
         """Executes a command."""
 
+    def process_environment(self) -> Mapping[str, str]:
+        """What marks a process as the run's."""
+
     def history(self) -> list[Run]:
         """The session's ended runs of the same runnable, oldest first."""
