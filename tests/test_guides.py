@@ -84,3 +84,10 @@ def test_agents_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     server = _run("adapters.md", _code("adapters.md"))["server"]
     served = [info.name for info in server.catalog.all()]
     assert served == ["agents/storyteller", "agents/support"]
+
+
+def test_tools_of_mcp_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's agent has both servers, and connects to none before it runs."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    names = _run("mcp.md", _code("mcp.md"))
+    assert [server.name for server in names["agent"].mcp] == ["mcp-server-git", "shop"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pullcord.adapters.function import runnable as runnable
     from pullcord.adapters.remote import RemoteRunnable as RemoteRunnable
     from pullcord.agent import Agent as Agent
+    from pullcord.agent import McpServer as McpServer
     from pullcord.agent import needs_approval as needs_approval
     from pullcord.client import AsyncRunClient as AsyncRunClient
     from pullcord.client import AsyncRunStream as AsyncRunStream
@@ -88,6 +89,7 @@ _HOMES = {
     "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
     "Limits": "pullcord.run.usage",
     "Loop": "pullcord.workflow",
+    "McpServer": "pullcord.agent",
     "Message": "pullcord.run.message",
     "OfflineModel": "pullcord.models.offline",
     "OpenAIAgentsAgent": "pullcord.adapters.foreign.openai_agents",
@@ -161,6 +163,7 @@ __all__ = [
     "LangGraphAgent",
     "Limits",
     "Loop",
+    "McpServer",
     "Message",
     "OfflineModel",
     "OpenAIAgentsAgent",

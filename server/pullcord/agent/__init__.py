@@ -7,6 +7,7 @@ from pullcord.extras import needed
 
 with needed("serve", "pullcord.agent"):
     from pullcord.agent.agent import Agent
+    from pullcord.agent.mcp.server import McpServer
     from pullcord.native.tools import needs_approval
 
-__all__ = ["Agent", "needs_approval"]
+__all__ = ["Agent", "McpServer", "needs_approval"]

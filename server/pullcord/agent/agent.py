@@ -4,18 +4,20 @@ An agent is a value: it holds no conversation and no run, and one object serves 
 at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from pydantic import BaseModel
 
+from pullcord.agent.mcp.server import McpServer, checked_servers, connecting
 from pullcord.models.base import Model, checked_model
 from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
 from pullcord.native.loop import LoopOptions, converse
 from pullcord.native.structured import checked_schema, deliver
-from pullcord.native.tools import Tool, tools_by_name
+from pullcord.native.tools import CallableTool, Tool, tools_by_name
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.runnable import Isolation, checked_isolation, slug
@@ -37,6 +39,7 @@ class Agent(Native):
         description: str | None = None,
         instructions: str | Sequence[str] | None = None,
         tools: Sequence[Callable[..., Any]] = (),
+        mcp: Sequence[McpServer] = (),
         output_schema: type[BaseModel] | None = None,
         output_retries: int = 0,
         on_cut_off: OnCutOff = "complete",
@@ -54,6 +57,7 @@ class Agent(Native):
             instructions: the rules for the model; several make a list.
             tools: functions that the model may call. It gets their docstrings and type hints; sync
                 ones run in threads.
+            mcp: servers whose tools the model may call, too.
             output_schema: the shape of the answer, sent to the model; a valid one becomes the
                 run's `output_data`, and any other fails the run.
             output_retries: how often the model gets an error and is asked again if its answer does
@@ -68,8 +72,9 @@ class Agent(Native):
         Raises:
             TypeError: the model is none, a function cannot be a tool, or the schema is no
                 pydantic model.
-            ValueError: two tools bear one name, no id can be made of the name, or a bound or
-                the isolation is wrong.
+            MissingExtra: there are MCP servers, and the extra `mcp` is not installed.
+            ValueError: two tools or servers bear one name, no id can be made of the name, or a
+                bound or the isolation is wrong.
         """
         self.name = name
         self.id = id or slug(name or "agent")
@@ -80,13 +85,25 @@ class Agent(Native):
         self.instructions = instructions or ()
         self.output_schema = checked_schema(output_schema)
         self.tools = tools_by_name(map(Tool, tools))
+        self.mcp = checked_servers(mcp)
         self.options = LoopOptions(on_cut_off, max_model_calls, max_same_failures, output_retries)
 
     async def execute(self, ctx: RunContext) -> None:
         """Does one run: the session's earlier turns and the input go to the model."""
         system = system_text(self.description, self.instructions)
         messages = await conversation_of(ctx, system, self.model)
-        answer = await converse(
-            ctx, self.model, messages, self.tools, self.output_schema, self.options
-        )
+        async with self._all_tools(ctx) as tools:
+            answer = await converse(
+                ctx, self.model, messages, tools, self.output_schema, self.options
+            )
         deliver(ctx, self.output_schema, answer)
+
+    def _all_tools(
+        self, ctx: RunContext
+    ) -> AbstractAsyncContextManager[Mapping[str, CallableTool]]:
+        """The agent's own tools, and those of its servers while one run needs them."""
+        if not self.mcp:
+            return nullcontext(self.tools)
+        made: AbstractAsyncContextManager[Mapping[str, CallableTool]]
+        made = connecting().connected(ctx, self.mcp, self.tools)
+        return made

@@ -7,14 +7,14 @@ and executing an approved call the loop's.
 from collections.abc import Iterable, Mapping, Sequence
 
 from pullcord.models.base import ToolRequest
-from pullcord.native.tools import Tool
+from pullcord.native.tools import CallableTool
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall
 from pullcord.run.record import Decision
 
 
 def to_be_asked_about(
-    tools: Mapping[str, Tool], wanted: Sequence[tuple[str, ToolRequest]]
+    tools: Mapping[str, CallableTool], wanted: Sequence[tuple[str, ToolRequest]]
 ) -> list[ToolCall]:
     """Those of a turn's calls that wait for a decision."""
     return [

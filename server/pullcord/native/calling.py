@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from pullcord.models.base import ToolRequest
-from pullcord.native.tools import Tool, ToolFailed
+from pullcord.native.tools import CallableTool, ToolFailed
 from pullcord.run.context import RunContext
 from pullcord.run.errors import PublicError, RunCancelledError
 
@@ -30,7 +30,7 @@ class _Outcome:
     error: BaseException | None = None
 
 
-async def result_of(tool: Tool, ctx: RunContext, arguments: str, *, approved: bool) -> str:
+async def result_of(tool: CallableTool, ctx: RunContext, arguments: str, *, approved: bool) -> str:
     """The tool's result, no longer than it may be.
 
     Raises:
@@ -58,7 +58,7 @@ async def result_of(tool: Tool, ctx: RunContext, arguments: str, *, approved: bo
     raise _ordinary(error)
 
 
-async def _outcome(tool: Tool, ctx: RunContext, arguments: str, approved: bool) -> _Outcome:
+async def _outcome(tool: CallableTool, ctx: RunContext, arguments: str, approved: bool) -> _Outcome:
     """Never raises: asyncio lets SystemExit through to the loop, and drops what a task is told."""
     try:
         return _Outcome(await tool.call(ctx, arguments, approved=approved))

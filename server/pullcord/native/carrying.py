@@ -23,7 +23,7 @@ from pullcord.models.base import (
     ToolRequest,
     UserMessage,
 )
-from pullcord.native.tools import Tool
+from pullcord.native.tools import CallableTool
 from pullcord.run.message import Part
 
 _FORM = "agent/1"
@@ -51,7 +51,7 @@ class Turn:
     """The rest of the run's state; JSON."""
 
 
-def dumped(turn: Turn, model: Model, tools: Mapping[str, Tool]) -> bytes | None:
+def dumped(turn: Turn, model: Model, tools: Mapping[str, CallableTool]) -> bytes | None:
     """The turn as bytes; None: it holds what only its process can hold."""
     asked = {request.name for id, request in turn.wanted if id in turn.asked}
     state = {
@@ -71,7 +71,7 @@ def dumped(turn: Turn, model: Model, tools: Mapping[str, Tool]) -> bytes | None:
         return None
 
 
-def loaded(data: bytes, model: Model, tools: Mapping[str, Tool]) -> Turn:
+def loaded(data: bytes, model: Model, tools: Mapping[str, CallableTool]) -> Turn:
     """The turn that was dumped.
 
     Raises:
@@ -103,7 +103,7 @@ def loaded(data: bytes, model: Model, tools: Mapping[str, Tool]) -> Turn:
     )
 
 
-def _looks(tool: Tool) -> str:
+def _looks(tool: CallableTool) -> str:
     """A digest of a tool as a decider sees it."""
     shown = [tool.name, tool.definition.parameters]
     return sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()

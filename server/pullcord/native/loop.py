@@ -34,7 +34,7 @@ from pullcord.native.carrying import Turn, dumped, loaded
 from pullcord.native.endings import Answer, OnCutOff, check_end
 from pullcord.native.meter import Meter
 from pullcord.native.structured import complaint
-from pullcord.native.tools import Tool
+from pullcord.native.tools import CallableTool
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import RunContext
 from pullcord.run.errors import PublicError
@@ -92,7 +92,7 @@ async def converse(
     ctx: RunContext,
     model: Model,
     messages: Iterable[Message],
-    tools: Mapping[str, Tool],
+    tools: Mapping[str, CallableTool],
     output_schema: type[BaseModel] | None = None,
     options: LoopOptions = LoopOptions(),  # frozen
     extra: Callable[[], Any] = _nothing,
@@ -111,7 +111,6 @@ async def converse(
     """
     _check_price(ctx, model)
     said = tuple(messages)
-    definitions = tuple(tool.definition for tool in tools.values())
     repetitions = Repetitions(options.max_same_failures)
     ledger_ids, calls, rejected = _LedgerIds(), 0, 0
     if (resumed := ctx.resumed) is not None:
@@ -125,6 +124,8 @@ async def converse(
             reason = f"the limit of {calls} model calls of the agent was reached"
             ctx.cancel(Cancellation(CancelCause.BUDGET, reason=reason, limit="max_steps"))
         calls += 1
+        # Anew each time: the tools of other servers may change meanwhile.
+        definitions = tuple(tool.definition for tool in tools.values())
         answer, end = await _ask(ctx, model, ModelRequest(said, definitions, output_schema))
         requests = answer.tool_requests
         announced = end.reason is FinishReason.TOOL_CALLS  # of calls that never came: it just ended
@@ -209,7 +210,7 @@ async def _ask(
 
 async def _call_tools(
     ctx: RunContext,
-    tools: Mapping[str, Tool],
+    tools: Mapping[str, CallableTool],
     wanted: Iterable[tuple[str, ToolRequest]],
     decisions: Mapping[str, Decision],
     repetitions: Repetitions,
@@ -238,7 +239,7 @@ async def _call_tools(
 
 async def _call_tool(
     ctx: RunContext,
-    tools: Mapping[str, Tool],
+    tools: Mapping[str, CallableTool],
     request: ToolRequest,
     ledger_id: str,
     decision: Decision | None,

@@ -7,7 +7,7 @@ what becomes of one that raises, is not decided here.
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, NotRequired, TypeVar, get_type_hints
+from typing import Annotated, Any, NotRequired, Protocol, TypeVar, get_type_hints
 
 import docstring_parser
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -47,6 +47,24 @@ def needs_approval(function: F) -> F:
     """
     setattr(function, _MARK, True)
     return function
+
+
+class CallableTool(Protocol):
+    """What the loop of an agent needs of a tool, whoever executes it."""
+
+    @property
+    def name(self) -> str:
+        """What the model calls it by."""
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What the model is told of it."""
+
+    def is_to_be_asked_about(self, arguments: str) -> bool:
+        """Whether a call with these arguments waits for approval; one that must fail does not."""
+
+    async def call(self, ctx: RunContext, arguments: str, *, approved: bool = False) -> str:
+        """Calls it, and returns its result as text. May raise anything."""
 
 
 class Tool:
