@@ -216,7 +216,7 @@ class Database:
 
     def clear(self, now: float = 0.0) -> None:
         """Empties all tables; it is `now` there."""
-        self.execute("truncate run, event, replica, usage")
+        self.execute("truncate run, event, replica, usage, notice, noting")
         self.set_time(now)
 
     def set_time(self, now: float) -> None:

@@ -35,6 +35,7 @@ from pullcord.transports.front import Front
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer, most_connections
 from pullcord.transports.grpc.tls import server_credentials
 from pullcord.webdoor import listen_web, make_web
+from pullcord.webhooks.making import make_webhooks
 
 _MESSAGE = 16 * 1024 * 1024
 """Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
@@ -207,17 +208,22 @@ class RunServer:
         self._front = front
         server = GrpcServer(front, self._grpc_options())
         web = make_web(front, self.settings)
+        webhooks = make_webhooks(self.settings)
         watching: asyncio.Future[None] | None = None
         try:
             address = self._listen(server, entrance, listen)
             if web is not None:
                 self.http_url = listen_web(web, self.settings, entrance)
             await _in_thread(call_hooks, self.on_startup)
+            if webhooks is not None:
+                await _in_thread(webhooks.open, self.engine)
             waited = await _in_thread(self.engine.recover, self.catalog.find, self.catalog.names)
             front.open()
             await server.start()
             if web is not None:
                 await web.start()
+            if webhooks is not None:
+                webhooks.begin()
             on_ready(address)
             _log.info("runs are kept in %s", self.kept_in)
             if waited:
@@ -232,6 +238,8 @@ class RunServer:
             ends = [server.stop(flush), *([web.stop(flush)] if web is not None else [])]
             await asyncio.gather(*ends)
             await front.close()
+            if webhooks is not None:
+                await _in_thread(webhooks.end, flush)
             await _in_thread(self.engine.close)
             await _in_thread(entrance.close)
             await _in_thread(call_hooks, self.on_shutdown)

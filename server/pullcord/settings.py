@@ -149,6 +149,16 @@ class Settings(BaseSettings):
     store_listen_url: str = ""
     """The address of the same PostgreSQL without a pooler in between, if `store` has one in
     transaction mode: notifications arrive there."""
+    webhook_url: str = ""
+    """An address that is sent a signed request when a run has ended, or waits for a decision.
+    Unset: nobody is notified."""
+    webhook_secret: Names = ()
+    """What those requests are signed with: `whsec_` and the base64 of 24 to 64 bytes. Several, with
+    blanks between them, while receivers change from one to another."""
+    webhook_events: Names = ("run.ended", "run.paused")
+    """Of what is notified; several with a comma."""
+    webhook_private: bool = False
+    """Whether the address may be one of this machine or of a private network, and plain http."""
     drain_time: float = Field(30.0, ge=0, le=86400)
     """How long runs may go on after SIGTERM before they are cancelled, cause SHUTDOWN."""
     workers: int = Field(1, ge=0, le=256)

@@ -320,7 +320,7 @@ class TestRestart:
         assert after.find(LOCAL, "r") == ended.ended
         assert seen(after) == events
         assert [run.run_id for run in after.page(EVERYBODY, RunFilter(), None, 9)] == ["s", "r"]
-        assert [run.run_id for run in after.history(LOCAL, "talk", "agents/a", 9)] == ["s"]
+        assert [run.run_id for run in after.history(LOCAL, "talk", "", "agents/a", 9)] == ["s"]
         assert after.admit(LOCAL, live.spec) == ended.ended
         clock.advance(RETENTION)
         assert place.next_process().find(LOCAL, "r") is None

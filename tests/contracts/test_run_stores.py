@@ -151,7 +151,7 @@ def listed_by(store: RunStore, reach: Reach) -> list[str]:
 
 
 def past(store: RunStore, session_id: str = "s", limit: int = 100) -> list[str]:
-    return [run.run_id for run in store.history(LOCAL, session_id, "agents/a", limit)]
+    return [run.run_id for run in store.history(LOCAL, session_id, "", "agents/a", limit)]
 
 
 class TestAdmitting:
@@ -198,7 +198,7 @@ class TestAdmitting:
             assert store.find(LOCAL, "e") is store.log(LOCAL, "e") is None
             assert (listed(store), past(store)) == ([], [])
             assert [run.run_id for run in store.page(Reach(*other), RunFilter(), None, 5)] == ["e"]
-            assert len(store.history(other, "s", "agents/a", 5)) == 1
+            assert len(store.history(other, "s", "", "agents/a", 5)) == 1
             assert store.owners(Reach(*other), "e") == [other]
             assert store.owners(Reach(*LOCAL), "e") == []
             assert set(store.owners(Reach(), "r")) >= {LOCAL, other}
@@ -563,6 +563,15 @@ class TestLists:
         assert past(store, limit=2) == ["r1", "r3"]
         assert past(store, "u") == []
 
+    def test_two_users_sessions_of_one_name_are_two(self, store: RunStore, ends: FinishOf) -> None:
+        """A caller's users do not read each other's turns, nor those of nobody."""
+        for user in ("ann", "bob", ""):
+            put(store, ends(f"r{user}", session_id="s", user_id=user))
+        for user in ("ann", "bob", ""):
+            runs = store.history(LOCAL, "s", user, "agents/a", 9)
+            assert [run.run_id for run in runs] == [f"r{user}"]
+        assert store.history(LOCAL, "s", "eve", "agents/a", 9) == []
+
 
 # --- erasing
 
@@ -609,7 +618,8 @@ def test_what_is_erased_is_gone_and_nothing_else(
         assert (store.find(ANN, run_id) is not None) is is_left
         assert (store.log(ANN, run_id) is not None) is is_left
         assert (ANN in store.owners(Reach(), run_id)) is is_left
-        assert bool(store.history(ANN, "s1" if run_id == "one" else "s2", "agents/a", 9)) is is_left
+        session = ("s1", "uma") if run_id == "one" else ("s2", "ulf")
+        assert bool(store.history(ANN, *session, "agents/a", 9)) is is_left
         if not reach.covers(BOB):
             assert store.find(BOB, run_id) is not None
     assert [run.run_id for run in store.page(Reach(*ANN), RunFilter(), None, 9)] == left[::-1]

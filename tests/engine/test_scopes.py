@@ -107,6 +107,33 @@ def test_sessions_of_one_name_are_two(engine: Engine) -> None:
         assert sorted(read) == expected
 
 
+def test_sessions_of_two_users_are_two(engine: Engine) -> None:
+    """Likewise for the users of one caller, which may be a backend that serves many of them."""
+    gate = Gate()
+    waits = Script(gate, say("secret"))
+    first = _spec(waits, "first", session_id="s", user_id="ann")
+    engine.start(waits, first)
+    for policy in (SessionPolicy.REJECT, SessionPolicy.QUEUE, SessionPolicy.SUPERSEDE):
+        theirs = _spec(Script(), policy, session_id="s", user_id="bob", session_policy=policy)
+        engine.start(Script(), theirs)
+        while not engine.get(policy).state.is_terminal:
+            pass
+    rejected = replace(first, run_id="x", session_policy=SessionPolicy.REJECT)
+    with pytest.raises(SessionBusy):
+        engine.start(waits, rejected)
+    assert engine.get("first").cancellation is None
+    gate.open()
+    assert engine.wait_idle(10)
+    read: list[str] = []
+    for user in ("bob", "", "ann"):
+        look = Script(lambda ctx: read.extend(run.run_id for run in ctx.history()))
+        engine.start(look, _spec(look, f"look{user}", session_id="s", user_id=user))
+        assert engine.wait_idle(10)
+    assert read == ["reject", "queue", "supersede", "first"]
+    with pytest.raises(InvalidArgument):
+        engine.start(look, _spec(look, "again", session_id="s", user_id="bob", retry_of="first"))
+
+
 def test_children_belong_to_their_parents_owner(engine: Engine) -> None:
     """Those of ctx.start, and those that code starts by agent.run(); and it reaches no others."""
     gate = Gate()

@@ -70,8 +70,9 @@ def test_a_session_has_a_name_that_is_of_one_caller(tmp_path: Path) -> None:
     server = RunServer(agents=[notes], settings=make_settings())
     with server as address, RunClient(address) as client:
         list(client.run("agents/notes", session_id="s", user_id="u", run_id="r"))
+        list(client.run("agents/notes", session_id="s"))
         list(client.run("agents/notes", run_id="r2"))
-    assert names == [("s", "u"), ("r2", "")]
+    assert names == [("u/s", "u"), ("s", ""), ("r2", "")]
 
 
 def test_the_place_in_a_list_tells_nothing_of_what_others_do(tmp_path: Path) -> None:

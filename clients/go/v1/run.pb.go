@@ -705,7 +705,8 @@ type RunSpec struct {
 	// The run's id: 1 to 128 of letters, digits, `-`, `_`, `.` and `:`. Mint it in the client and a
 	// retry starts nothing twice, and a cancel may come before its run. Unset: the server mints one.
 	RunId string `protobuf:"bytes,4,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// The conversation this run continues; same characters as run_id. Unset: none.
+	// The conversation this run continues, among those of its user; same characters as run_id. Unset:
+	// none.
 	SessionId string `protobuf:"bytes,5,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// For whom it runs; same characters as run_id, and `@`, `+`, `/`. Unset: nobody in particular.
 	UserId string `protobuf:"bytes,6,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`

@@ -376,7 +376,8 @@ pub struct RunSpec {
     /// retry starts nothing twice, and a cancel may come before its run. Unset: the server mints one.
     #[prost(string, tag = "4")]
     pub run_id: ::prost::alloc::string::String,
-    /// The conversation this run continues; same characters as run_id. Unset: none.
+    /// The conversation this run continues, among those of its user; same characters as run_id. Unset:
+    /// none.
     #[prost(string, tag = "5")]
     pub session_id: ::prost::alloc::string::String,
     /// For whom it runs; same characters as run_id, and `@`, `+`, `/`. Unset: nobody in particular.

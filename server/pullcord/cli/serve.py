@@ -20,7 +20,7 @@ from pullcord.cli.output import plain
 if TYPE_CHECKING:  # a client's commands do not load a server
     from pullcord.server import RunServer
 
-_FLAGS = {"tls_certificate": "--tls-cert", "drain_time": "--drain"}
+_FLAGS = {"tls_certificate": "--tls-cert", "drain_time": "--drain", "webhook_url": "--webhook"}
 """Options that are named otherwise than their settings."""
 _LONGEST = 100
 """Characters of a line that says what is served."""
@@ -102,6 +102,14 @@ def serve(
     audit_log: Annotated[
         Path | None, typer.Option(help="A file to which the audit log is appended.")
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="An address that is sent a request when a run has ended or waits for a decision, "
+            "signed with PULLCORD_WEBHOOK_SECRET. Else PULLCORD_WEBHOOK_URL, else none.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -178,6 +186,7 @@ def serve(
             "policy": policy,
             "authenticator": authenticator,
             "audit_log": audit_log,
+            "webhook_url": webhook,
             "metrics": metrics,
             "otlp": True if otlp else None,
             "insecure": True if insecure else None,

@@ -22,6 +22,7 @@ from pullcord.engine.elsewhere import ElsewhereHandle
 from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.live.question import digest
 from pullcord.engine.log.watch import Watcher
+from pullcord.engine.notices import Paused
 from pullcord.engine.paging import Page, age, make_token, read_token
 from pullcord.engine.ports import CancelRequest, EndedRun, RunStore
 from pullcord.engine.recording import Recorder, Recording
@@ -29,6 +30,7 @@ from pullcord.run.cancel import CancelOutcome
 from pullcord.run.errors import InvalidArgument, RunNotFound, RunNotPaused, Violation
 from pullcord.run.record import Decision, Receipt, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
+from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
 _LOOK = 0.25
@@ -183,6 +185,14 @@ class Directory:
         """The live runs that are here, the oldest first."""
         with self._changed:
             return list(self._live.values())
+
+    def paused_here(self) -> list[Paused]:
+        """The live runs here that wait for a decision."""
+        return [
+            Paused(live.scope, live.run_id, asked.sequence)
+            for live in self.all_here()
+            if live.state is RunState.PAUSED and (asked := live.machine.question) is not None
+        ]
 
     def add(self, live: LiveRun) -> None:
         """The run can be found from now on."""

@@ -18,6 +18,7 @@ from pullcord.engine.deciding import Decider
 from pullcord.engine.directory import Directory, RunHandle
 from pullcord.engine.journal import Journal
 from pullcord.engine.log.watch import Watcher
+from pullcord.engine.notices import Notices
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
 from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
@@ -97,6 +98,8 @@ class Engine:
         self.blocking = store.blocking
         """Whether calls may wait for a disk or a network, so that no event loop must make them.
         What `find_here` finds answers at once all the same."""
+        self.lasts = store.durable
+        """Whether what the store keeps outlives the process."""
         self._clock = clock
         self._store = store
         self._executor = executor
@@ -276,6 +279,12 @@ class Engine:
     def roster(self) -> Roster:
         """The runs as lists show them, for a follower that looks again and again."""
         return Roster(self._directory, self._store)
+
+    def open_notices(self) -> Notices:
+        """From now on the store keeps notices of ends and pauses. To be called before `recover`."""
+        notices = self._store.notices
+        notices.open(self._directory.paused_here)
+        return notices
 
     def owns_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is a run loop of the engine's, which nobody may block to wait for a run."""

@@ -25,6 +25,8 @@ def must_be_turn(directory: Directory, scope: Scope, spec: RunSpec) -> None:
     else:
         if earlier.session_id != spec.session_id:
             wrong = f"is no run of session {spec.session_id!r}"
+        elif earlier.user_id != spec.user_id:
+            wrong = f"is no run of user {spec.user_id!r}"
         elif earlier.runnable != spec.runnable:
             wrong = f"is a run of {earlier.runnable!r}, and not of {spec.runnable!r}"
     if wrong:
@@ -39,7 +41,7 @@ def history_of(store: RunStore, scope: Scope, spec: RunSpec, *, max_bytes: int) 
     """
     if not spec.session_id:
         return []
-    every = store.history(scope, spec.session_id, spec.runnable, _MAX_RUNS)
+    every = store.history(scope, spec.session_id, spec.user_id, spec.runnable, _MAX_RUNS)
     runs = _conversation(every, spec.retry_of)
     left = max_bytes
     for index in reversed(range(len(runs))):

@@ -13,6 +13,8 @@ from pullcord.engine.live.carried import Pause as Pause
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.numbered import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.record import Record
+from pullcord.engine.notices import Notice as Notice
+from pullcord.engine.notices import Notices
 from pullcord.engine.shares import Share as Share
 from pullcord.engine.shares import Spent as Spent
 from pullcord.engine.sharing import Asked, Sharing
@@ -211,6 +213,10 @@ class RunStore(Protocol):
     def sharing(self) -> Sharing | None:
         """What processes that share the store can ask it besides; None: there is only one."""
 
+    @property
+    def notices(self) -> Notices:
+        """What somebody must be notified of; nothing is kept before it is opened."""
+
     def admit(
         self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
     ) -> Admitted | AlreadyLive | EndedRun:
@@ -289,8 +295,10 @@ class RunStore(Protocol):
         `before` is the age of the last run of the page before.
         """
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """Deletes ended runs within reach that match a session and a user, with all that is kept of

@@ -20,8 +20,8 @@ from pullcord.run.errors import SessionBusy
 from pullcord.run.record import RunSpec, SessionPolicy
 from pullcord.run.scope import Scope
 
-Session = tuple[Scope, str]
-"""Whose it is, and its id. Two owners may name theirs alike."""
+Session = tuple[Scope, str, str]
+"""Whose it is, for which of his users, and its id. Others may name theirs alike."""
 
 _WAITING = {SessionPolicy.QUEUE, SessionPolicy.SUPERSEDE}
 Begin = Callable[[], None]
@@ -54,7 +54,7 @@ class Sessions:
         if spec.session_policy not in _WAITING:
             return False
         with self._lock:
-            return others or bool(self._places.get((scope, spec.session_id)))
+            return others or bool(self._places.get(_session(scope, spec)))
 
     def enter(self, live: LiveRun, number: int = 0, *, again: bool = False) -> None:
         """Takes a place in the run's session, if it has one: the last, or that of the number which
@@ -67,7 +67,7 @@ class Sessions:
         if not spec.session_id:
             return
         with self._lock:
-            session = _session(live)
+            session = _session(live.scope, spec)
             places = self._places.get(session, {})
             if places and spec.session_policy is SessionPolicy.REJECT and not again:
                 raise SessionBusy(spec.session_id, next(iter(places)))
@@ -85,7 +85,7 @@ class Sessions:
         """
         with self._lock:
             earlier = []
-            for run_id, place in self._places.get(_session(live), {}).items():
+            for run_id, place in self._places.get(_session(live.scope, live.spec), {}).items():
                 if run_id == live.run_id:
                     break
                 place.skipped = True
@@ -95,7 +95,7 @@ class Sessions:
     def is_turn(self, live: LiveRun, begin: Begin) -> bool:
         """Whether the run may begin now. If not, `begin` is called once its turn has come."""
         with self._lock:
-            places = self._places.get(_session(live), {})
+            places = self._places.get(_session(live.scope, live.spec), {})
             place = places.get(live.run_id)
             if place is None or not place.waits:
                 return True
@@ -111,7 +111,7 @@ class Sessions:
         """
         begin: Begin | None = None
         with self._lock:
-            places = self._places.get(_session(live), {})
+            places = self._places.get(_session(live.scope, live.spec), {})
             place = places.pop(live.run_id, None)
             if place is None:
                 return False
@@ -120,7 +120,7 @@ class Sessions:
                 if not first.skipped:
                     begin, first.begin = first.begin, None
             else:
-                del self._places[_session(live)]
+                del self._places[_session(live.scope, live.spec)]
         if begin is not None:
             self._call(begin)
         return place.begin is not None
@@ -155,5 +155,5 @@ class Sessions:
             self._begins.ready = None
 
 
-def _session(live: LiveRun) -> Session:
-    return live.scope, live.spec.session_id
+def _session(scope: Scope, spec: RunSpec) -> Session:
+    return scope, spec.user_id, spec.session_id

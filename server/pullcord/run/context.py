@@ -101,10 +101,12 @@ class RunContext:
 
     @property
     def session_key(self) -> str:
-        """A name of the session, or of the run if it has none, that no other caller has: for what
-        keeps conversations by name, such as a framework's store. Two callers may use the same
-        session_id, and mean two sessions. Where nobody is verified it is the id itself."""
-        return self._key(self.session_id or self.run_id)
+        """A name of the session, or of the run if it has none, that no other caller has, and none
+        of his other users: for what keeps conversations by name, such as a framework's store. Two
+        may use the same session_id, and mean two sessions. Where nobody is verified and no user is
+        named it is the id itself."""
+        id = self.session_id or self.run_id
+        return self._key(*(part for part in (self.user_id, id) if part))
 
     @property
     def user_key(self) -> str:
@@ -113,10 +115,9 @@ class RunContext:
             return self.user_id
         return self._key(self.user_id or self.scope.owner)
 
-    def _key(self, id: str) -> str:
-        if self.scope == LOCAL:
-            return id
-        return "/".join(quote(part, safe="") for part in (*self.scope, id))
+    def _key(self, *parts: str) -> str:
+        parts = parts if self.scope == LOCAL else (*self.scope, *parts)
+        return parts[0] if len(parts) == 1 else "/".join(quote(part, safe="") for part in parts)
 
     @property
     def input_data(self) -> Mapping[str, Any] | None:

@@ -45,6 +45,7 @@ from pullcord.run.plain import UnreadData
 from pullcord.run.record import MAX_NAMED, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
+from pullcord.stores.memory_notices import MemoryNotices
 
 _SWEEP = 16
 """Rows that one call of the timer deletes. A log can take milliseconds to free, and the clock has
@@ -96,6 +97,7 @@ class MemoryStore:
         self._early: Counter[str] = Counter()  # tombstones, by tenant
         self._spent: dict[int, dict[str, tuple[int, float]]] = {}  # by hour and tenant
         self._timer: Timer | None = None
+        self.notices = MemoryNotices(clock)
         self.swept = 0
         self._due = 0.0  # when it fires, on the monotonic scale
 
@@ -181,6 +183,7 @@ class MemoryStore:
         self._bytes += row.nbytes
         if run.session_id:
             self._sessions.setdefault(_key(end.scope, run.session_id), {})[run.run_id] = None
+        self.notices.ended(end.scope, run)
         return None
 
     def request_stop(
@@ -284,13 +287,15 @@ class MemoryStore:
             key=age,
         )
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
         with self._lock:
             run_ids = list(self._sessions.get(_key(scope, session_id), ()))
             rows = [self._find(_key(scope, run_id)) for run_id in run_ids]
         runs = [row.ended.run for row in rows if row is not None]
-        return [run for run in runs if run.runnable == runnable][-limit:]
+        return [run for run in runs if (run.user_id, run.runnable) == (user_id, runnable)][-limit:]
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """Deletes ended runs, and the cancels that wait if no session or user is named."""
@@ -310,6 +315,8 @@ class MemoryStore:
             )
             erased = Erased(len(ended), len(cancels), tuple(islice(live, MAX_NAMED)))
             forgotten = [] if validate_only else [self._forget(key) for key in ended]
+            if not validate_only:
+                self.notices.erased(set(ended))
             for key in () if validate_only else cancels:
                 self._unbury(key)
         del forgotten  # logs are freed after the lock is released

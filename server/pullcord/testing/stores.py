@@ -47,6 +47,7 @@ class HookedStore:
         self.durable = within.durable if durable is None else durable
         self.sharing = within.sharing
         self.swept = within.swept
+        self.notices = within.notices
         self.before: Hook = _nothing
         self.after: Hook = _nothing
 
@@ -145,10 +146,12 @@ class HookedStore:
         self.after("page")
         return answer
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
         """As the store within."""
         self.before("history")
-        answer = self._within.history(scope, session_id, runnable, limit)
+        answer = self._within.history(scope, session_id, user_id, runnable, limit)
         self.after("history")
         return answer
 

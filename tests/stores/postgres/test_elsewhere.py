@@ -111,6 +111,10 @@ async def test_sessions_take_turns_across_replicas(empty: Database) -> None:
     """A QUEUE run waits for a run of its session elsewhere, REJECT is refused, SUPERSEDE stops."""
     async with replica(empty.address) as a, replica(empty.address) as b:
         await a.client.start("agents/talk", run_id="r1", session_id="s")
+        for policy in SessionPolicy:  # another user's session of that name is another one
+            theirs = {"session_id": "s", "user_id": "bob", "session_policy": policy}
+            await b.client.start("agents/words", run_id=policy, **theirs)
+            assert (await b.client.wait(policy)).state is RunState.COMPLETED
         with pytest.raises(SessionBusy):
             await b.client.start(
                 "agents/words", run_id="r2", session_id="s", session_policy=SessionPolicy.REJECT

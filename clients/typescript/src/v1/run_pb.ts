@@ -200,7 +200,8 @@ export type RunSpec = Message$1<"pullcord.v1.RunSpec"> & {
   runId: string;
 
   /**
-   * The conversation this run continues; same characters as run_id. Unset: none.
+   * The conversation this run continues, among those of its user; same characters as run_id. Unset:
+   * none.
    *
    * @generated from field: string session_id = 5;
    */

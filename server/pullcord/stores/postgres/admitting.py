@@ -125,7 +125,7 @@ class Admitting:
         that is later is seen later. Where runs are counted, they are while no other one comes."""
         if not spec.session_id and share is None:
             return await connection.fetchrow(sql.ADMIT, *values)
-        session = (scope.tenant, scope.owner, spec.session_id)
+        session = (scope.tenant, scope.owner, spec.session_id, spec.user_id)
         async with connection.transaction():
             if share is not None:
                 await shares.lock(connection, scope)

@@ -49,11 +49,16 @@ async def erase_some(core: Core, reach: Reach, matching: RunFilter) -> bool:
             gone = await connection.fetch(
                 "delete from run where id = any (array ("
                 f"select r.id from run r {where.conditions()} order by r.id limit {_BATCH}"
-                " for update)) returning id",
+                " for update)) returning id, tenant, owner, run_id",
                 *where.values,
             )
             ids = [row["id"] for row in gone]
             await connection.execute("delete from event where id = any($1)", ids)
+            await connection.execute(
+                "delete from notice where (tenant, owner, run_id)"
+                " in (select * from unnest($1::text[], $2::text[], $3::text[]))",
+                *([row[name] for row in gone] for name in ("tenant", "owner", "run_id")),
+            )
         return len(ids) == _BATCH
 
     return await core.control.ask(erase)

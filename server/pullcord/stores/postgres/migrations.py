@@ -122,10 +122,63 @@ alter table pullcord.run add column paused bytea;        -- how long it may wait
 alter table pullcord.run add column paused_at timestamptz;  -- when this was written
 """
 
+_NOTICES = """
+create table pullcord.noting (              -- one row, once a server notifies somebody
+    one boolean primary key default true check (one),
+    until timestamptz not null              -- ends and pauses are noted until then
+);
+create table pullcord.notice (              -- what somebody must be notified of
+    number bigint generated always as identity primary key,
+    tenant text not null,
+    owner text not null,
+    run_id text not null,
+    runnable text not null,
+    state smallint not null,
+    question bigint not null,               -- the number of the event that asked; 0: an end
+    note_time timestamptz not null,
+    due_time timestamptz not null,
+    tries int not null default 0
+);
+create index on pullcord.notice (due_time);
+create index on pullcord.notice (tenant, owner, run_id);
+create function pullcord.note() returns trigger language plpgsql as $$
+begin
+    insert into pullcord.notice
+        (tenant, owner, run_id, runnable, state, question, note_time, due_time)
+    select new.tenant, new.owner, new.run_id, new.runnable, new.state,
+        case when new.state = 3 then new.question else 0 end, clock_timestamp(), clock_timestamp()
+    from pullcord.noting where until > clock_timestamp();
+    return null;
+end $$;
+create trigger note_end after insert or update of state on pullcord.run
+    for each row when (new.state >= 5 and new.parent_run_id = '')
+    execute function pullcord.note();
+create trigger note_pause after update of question on pullcord.run
+    for each row
+    when (new.state = 3 and new.question > 0 and new.question is distinct from old.question)
+    execute function pullcord.note();
+do $$
+declare
+    writer text;
+begin
+    -- Whoever may end runs must be able to note it.
+    for writer in select distinct a.grantee::regrole::text
+        from pg_class c, aclexplode(c.relacl) a
+        where c.oid = 'pullcord.run'::regclass and a.privilege_type = 'INSERT' and a.grantee <> 0
+    loop
+        execute 'grant select, insert, update, delete on pullcord.notice, pullcord.noting to '
+            || writer;
+    end loop;
+end $$;
+"""
+"""Triggers, because a run ends by one of several statements, and pauses within that which writes
+events for many."""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("runs, their events and replicas", _FIRST),
     ("what tenants have used, and what counts for their shares", _SHARES),
     ("pauses that outlive their replica", _PAUSES),
+    ("notices of ends and pauses", _NOTICES),
 )
 """What each is for, and its statements. The first has number 1."""
 

@@ -71,11 +71,13 @@ class Reading:
         rows = await self._fetch(f"select r.record from run r {where.text(size)}", where)
         return [run_in(row) for row in rows]
 
-    async def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+    async def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
         """As the port says."""
         rows = await self._core.control.ask(
             lambda connection: connection.fetch(
-                sql.HISTORY, scope.tenant, scope.owner, session_id, runnable, limit
+                sql.HISTORY, scope.tenant, scope.owner, session_id, user_id, runnable, limit
             )
         )
         return [run_in(row, row["output"]) for row in reversed(rows)]

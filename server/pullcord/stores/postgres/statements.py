@@ -99,7 +99,8 @@ where r.tenant = $2 and r.owner = $3 and r.run_id = $4 and r.incarnation = $1
     and r.state between 1 and 3 and r.stop is null
     and (r.begun or r.place is null or not exists (
         select 1 from run o where o.tenant = r.tenant and o.owner = r.owner
-            and o.session_id = r.session_id and o.place < r.place and o.state between 1 and 4))
+            and o.session_id = r.session_id and o.user_id = r.user_id
+            and o.place < r.place and o.state between 1 and 4))
 returning r.id
 """
 
@@ -285,8 +286,8 @@ select seq, prev, data, lengths from event where id = $1 and seq > $2 order by p
 HISTORY = f"""
 select r.record, r.output from run r
 where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.session_id <> ''
-    and r.runnable = $4 and {_KEPT}
-order by r.ending desc limit $5
+    and r.user_id = $4 and r.runnable = $5 and {_KEPT}
+order by r.ending desc limit $6
 """
 
 SIZE = """
@@ -374,13 +375,14 @@ SESSION_LOCK = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
 """The next statement sees all who have had it. One statement for both would not."""
 AHEAD = f"""
 select o.run_id from run r join run o on o.tenant = r.tenant and o.owner = r.owner
-    and o.session_id = r.session_id and o.place < r.place and o.state between 1 and 4
+    and o.session_id = r.session_id and o.user_id = r.user_id
+    and o.place < r.place and o.state between 1 and 4
 where {_SAME} and {LIVE}
 order by o.place
 """
 IN_SESSION = """
 select r.run_id from run r
-where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.place is not null
-    and r.state between 1 and 4 and r.run_id <> $4
+where r.tenant = $1 and r.owner = $2 and r.session_id = $3 and r.user_id = $4
+    and r.place is not null and r.state between 1 and 4 and r.run_id <> $5
 order by r.place limit 1
 """

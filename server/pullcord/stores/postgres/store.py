@@ -51,6 +51,7 @@ from pullcord.stores.postgres.erasing import erase_some, look
 from pullcord.stores.postgres.listening import Listening
 from pullcord.stores.postgres.loop import LoopThread
 from pullcord.stores.postgres.membership import LEASE, Lease, Membership
+from pullcord.stores.postgres.notices import SharedNotices
 from pullcord.stores.postgres.reading import Reading
 from pullcord.stores.postgres.reaping import reap
 from pullcord.stores.postgres.sharing import Sharing
@@ -115,6 +116,7 @@ class PostgresStore:
         self._reading = Reading(self._core)
         self._listening = Listening(listens.named(address.name), self._hear)
         self._sharing = Sharing(self._core, self._listening, self._loop.soon)
+        self.notices = SharedNotices(self._core, self._loop)
         self._ear: Ear | None = None
         self.swept = 0
         self._membership.on_fenced = self._fenced
@@ -236,9 +238,11 @@ class PostgresStore:
         """As the port says; the runs without their output."""
         return self._loop.call(self._reading.page(reach, matching, before, size))
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
         """As the port says."""
-        return self._loop.call(self._reading.history(scope, session_id, runnable, limit))
+        return self._loop.call(self._reading.history(scope, session_id, user_id, runnable, limit))
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """As the port says, of all processes together."""

@@ -57,12 +57,14 @@ def _delete_some(
     db.execute("pragma secure_delete = on").fetchall()
     try:
         rows = db.execute(
-            "select id, state = 3 and expire_time > 0, coalesce(nbytes, 0) from run"
+            "select id, state = 3 and expire_time > 0, coalesce(nbytes, 0), tenant, owner, run_id"
+            " from run"
             f" where state in ({of_state}){meant} limit ?",
             (*values, _ROWS),
         ).fetchall()
-        for id, counted, nbytes in rows:
+        for id, counted, nbytes, *key in rows:
             db.execute("delete from event where run = ?", (id,))
+            db.execute("delete from notice where tenant = ? and owner = ? and run_id = ?", key)
             db.execute("delete from run where id = ?", (id,))
             if counted:
                 on_gone(1, nbytes)

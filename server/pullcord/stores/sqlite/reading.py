@@ -84,14 +84,16 @@ class Reading:
             place = rows[-1][:4]
         return found[:size]
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
         with self._readers.reading() as db:
             rows = db.execute(
                 "select run from run where state = 3 and session_id <> '' and tenant = ? and"
-                " owner = ? and session_id = ? and runnable = ? and expire_time > ?"
+                " owner = ? and session_id = ? and user_id = ? and runnable = ? and expire_time > ?"
                 " order by ended desc limit ?",
-                (*scope, session_id, runnable, self._clock.time(), limit),
+                (*scope, session_id, user_id, runnable, self._clock.time(), limit),
             ).fetchall()
         return [stored_run(run) for (run,) in reversed(rows)]
 

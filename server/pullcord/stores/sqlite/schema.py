@@ -98,7 +98,24 @@ alter table run add column paused blob;        -- how long it may wait, and the 
 alter table run add column paused_at real;     -- when this was written
 """
 
-UPGRADES: tuple[str, ...] = (_FIRST, _SHARES, _PAUSES)
+_NOTICES = """
+create table notice(                -- what somebody must be notified of
+  number integer primary key autoincrement,
+  tenant text not null,
+  owner text not null,
+  run_id text not null,
+  runnable text not null,
+  state text not null,
+  question integer not null,        -- the number of the event that asked; 0: the run has ended
+  note_time real not null,
+  due_time real not null,
+  tries integer not null default 0
+);
+create index notice_by_due on notice(due_time);
+create index notice_by_run on notice(tenant, owner, run_id);
+"""
+
+UPGRADES: tuple[str, ...] = (_FIRST, _SHARES, _PAUSES, _NOTICES)
 """What leads from one version to the next. Append only."""
 
 

@@ -52,6 +52,7 @@ from pullcord.stores.rows import (
 from pullcord.stores.sqlite import shares
 from pullcord.stores.sqlite.erasing import erase
 from pullcord.stores.sqlite.files import Held
+from pullcord.stores.sqlite.notices import FileNotices
 from pullcord.stores.sqlite.readers import Readers
 from pullcord.stores.sqlite.reading import Reading
 from pullcord.stores.sqlite.schema import BEGUN, ENDED, TOMBSTONE, open_for_writing
@@ -92,6 +93,7 @@ class SqliteStore:
         )
         self._readers = Readers(path)
         self._reading = Reading(clock, self._rows, self._readers)
+        self.notices = FileNotices(clock, self._writer, self._readers)
         self._sweep.begin(self._writer)
 
     @property
@@ -401,9 +403,11 @@ class SqliteStore:
         """At most `size` ended runs within reach that match, the newest first."""
         return self._reading.page(reach, matching, before, size)
 
-    def history(self, scope: Scope, session_id: str, runnable: str, limit: int) -> list[Run]:
-        """The last `limit` runs of one runnable in a session, in the order they ended."""
-        return self._reading.history(scope, session_id, runnable, limit)
+    def history(
+        self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
+    ) -> list[Run]:
+        """The last `limit` runs of one runnable in a user's session, in the order they ended."""
+        return self._reading.history(scope, session_id, user_id, runnable, limit)
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
         """As the port says; what was deleted is overwritten in the file."""

@@ -125,20 +125,23 @@ class _Responses:
     # --- what is started
 
     async def _spec(self, caller: Caller, asked: Asked) -> RunSpec:
-        turn, session = asked.turn, asked.conversation
+        turn, session, user = asked.turn, asked.conversation, asked.user
         before = list(turn.before)
         if asked.previous:
-            session = await self._session_of(caller, asked)
+            session, user = await self._session_of(caller, asked)
+        elif session and not user:  # which is for the first turn of a conversation to say
+            latest = next(iter(await self._turns(caller, asked.model, session)), None)
+            user = latest.user_id if latest else ""
         if asked.instructions:
             before.insert(0, Message(Role.SYSTEM, (Part(asked.instructions),)))
         if session and before:
-            before = await self._with_history(caller, asked.model, session, before)
+            before = await self._with_history(caller, asked.model, session, user, before)
         return RunSpec(
             asked.model,
             turn.input,
             run_id=asked.run_id,
             session_id=session or f"conv-{uuid.uuid4()}",
-            user_id=asked.user,
+            user_id=user,
             limits=asked.limits,
             on_disconnect=(
                 DisconnectPolicy.CONTINUE if asked.background else DisconnectPolicy.CANCEL
@@ -149,31 +152,36 @@ class _Responses:
             messages=tuple(before),
         )
 
-    async def _session_of(self, caller: Caller, asked: Asked) -> str:
-        """The session of the response before, which must be the last one of its conversation."""
+    async def _session_of(self, caller: Caller, asked: Asked) -> tuple[str, str]:
+        """The session and the user of the response before, which must be its session's last."""
         name = "previous_response_id"
         run = await self._verbs.get(caller, GetRequest(asked.previous))
         if run.runnable != asked.model:
             raise refused(name, f"is a response of {run.runnable}, and not of {asked.model}")
         if not run.session_id:
             raise refused(name, "belongs to no conversation")
-        latest = next(iter(await self._turns(caller, run.runnable, run.session_id)), run)
+        if asked.user not in ("", run.user_id):
+            raise refused("user", "is not the user of the response before")
+        turns = await self._turns(caller, run.runnable, run.session_id, run.user_id)
+        latest = next(iter(turns), run)
         if latest.run_id != run.run_id:
             raise refused(name, f"is not the last of its conversation: {latest.run_id} is")
-        return run.session_id
+        return run.session_id, run.user_id
 
-    async def _turns(self, caller: Caller, runnable: str, session: str) -> list[Run]:
-        """The latest turns of a conversation, the newest first."""
-        which = RunFilter(runnable=runnable, session_id=session)
+    async def _turns(
+        self, caller: Caller, runnable: str, session: str, user: str = ""
+    ) -> list[Run]:
+        """The latest turns of a conversation, of all users or of one, the newest first."""
+        which = RunFilter(runnable=runnable, session_id=session, user_id=user)
         page = await self._verbs.list(caller, ListRequest(which, page_size=_MAX_TURNS))
         return [run for run in page.runs if not run.parent_run_id]
 
     async def _with_history(
-        self, caller: Caller, runnable: str, session: str, more: list[Message]
+        self, caller: Caller, runnable: str, session: str, user: str, more: list[Message]
     ) -> list[Message]:
         """These messages behind what was said before, since they take a session's place."""
         told: list[Message] = []
-        for turn in reversed(await self._turns(caller, runnable, session)):
+        for turn in reversed(await self._turns(caller, runnable, session, user)):
             run = await self._verbs.get(caller, GetRequest(turn.run_id))
             told.append(Message(Role.USER, (Part(run.input), *(p for p in run.parts if p.text))))
             if run.output:

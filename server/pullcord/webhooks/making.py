@@ -1,0 +1,73 @@
+"""Makes the webhooks of a server out of its settings, and refuses those that cannot work.
+
+Nothing is sent here.
+"""
+
+import contextlib
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pullcord.settings import Settings, SettingsError
+from pullcord.webhooks.signing import read_secret
+
+if TYPE_CHECKING:
+    from pullcord.webhooks.delivering import Webhooks
+
+
+def make_webhooks(settings: Settings) -> "Webhooks | None":
+    """None: the settings name no address. Raises SettingsError."""
+    url = settings.webhook_url
+    if not url:
+        return None
+    try:
+        from pullcord.webhooks.bodies import EVENTS
+        from pullcord.webhooks.delivering import Webhooks
+    except ImportError as error:
+        raise SettingsError(
+            f"PULLCORD_WEBHOOK_URL: needs the extra webhooks: pip install 'pullcord[webhooks]'"
+            f" ({error})"
+        ) from None
+    try:
+        check_url(url, private=settings.webhook_private)
+    except ValueError as error:
+        raise SettingsError(f"PULLCORD_WEBHOOK_URL: {error}") from None
+    if unknown := sorted(set(settings.webhook_events) - set(EVENTS)):
+        words = f"{unknown[0]!r} is no event; there are {' and '.join(EVENTS)}"
+        raise SettingsError(f"PULLCORD_WEBHOOK_EVENTS: {words}")
+    return Webhooks(
+        url,
+        _keys(settings),
+        events=settings.webhook_events,
+        private=settings.webhook_private,
+    )
+
+
+def _keys(settings: Settings) -> list[bytes]:
+    """What webhooks are signed with. Raises SettingsError."""
+    try:
+        return [read_secret(secret) for secret in settings.webhook_secret or ("",)]
+    except ValueError as error:
+        raise SettingsError(f"PULLCORD_WEBHOOK_SECRET: {error}") from None
+
+
+def check_url(url: str, *, private: bool) -> None:
+    """Raises ValueError for what nothing can, or must, be sent to. Where a name leads is looked at
+    when something is sent."""
+    from pullcord.webhooks.addresses import is_public
+
+    parts = urlsplit(url)  # ValueError: such as an address without its bracket
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.fragment:
+        raise ValueError("must be an address such as https://hooks.example.com/pullcord")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or a password: requests are signed")
+    _ = parts.port  # ValueError: it is no number
+    if private:
+        return
+    if parts.scheme == "http":
+        raise ValueError("must be https; PULLCORD_WEBHOOK_PRIVATE=true allows http, too")
+    literal = True
+    with contextlib.suppress(ValueError):
+        literal = is_public(parts.hostname)
+    if not literal:
+        words = "is not public; PULLCORD_WEBHOOK_PRIVATE=true allows it"
+        raise ValueError(f"{parts.hostname} {words}")
