@@ -21,7 +21,7 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs bench soak chaos restarts turnover
+.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs site links bench soak chaos restarts turnover
 .PHONY: image lock clean
 
 help: ## List the verbs
@@ -110,6 +110,12 @@ fresh: $(INSTALLED)
 docs: $(INSTALLED) ## Make the tables and the diagram of docs/ from the code
 	$(BIN)/python -m tools.render_docs
 
+site: $(INSTALLED) ## Build the documentation as a site into build/site; a warning is an error
+	@$(BIN)/python -m tools.site
+
+links: $(INSTALLED) ## Try the documentation's links to other sites (needs the network)
+	@$(BIN)/python -m tools.site linkcheck
+
 bench: $(INSTALLED) ## Measure, as ratios to a baseline of the same run
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -131,7 +137,7 @@ image: ## Build the container image
 lock: ## Pin the packages anew (ARGS=--upgrade for the newest versions)
 	$(PYTHON) -m venv $(UV)
 	$(UV)/bin/python -m pip install --quiet uv==0.13.8
-	$(LOCK) --extra all --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra all --extra dev --extra docs --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra image --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
 
 clean: ## Remove what the other verbs have made

@@ -1,0 +1,38 @@
+"""Builds the site into build/site; a warning is an error, and so is a link that leads nowhere.
+
+`python -m tools.site linkcheck` looks at the links to other sites instead, which needs the network.
+"""
+
+import sys
+from pathlib import Path
+
+from sphinx.cmd.build import build_main
+
+from tools.site.laying import ROOT, lay_out
+
+_START = '<!doctype html><meta http-equiv="refresh" content="0; url=docs/index.html">'
+"""Leads from the site's root to docs/: the pages lie as they do in the repository."""
+
+
+def build(into: Path, builder: str = "html") -> int:
+    """Lays the pages out beside `into` and has Sphinx read them. 0: nothing was wrong."""
+    pages = lay_out(into.with_name(f"{into.name}-pages"))
+    doctrees = into.with_name(f"{into.name}-doctrees")
+    arguments = ["-W", "--keep-going", "-q", "-b", builder, "-c", str(ROOT / "docs")]
+    status = build_main([*arguments, "-d", str(doctrees), str(pages), str(into)])
+    if builder == "html":
+        (into / "index.html").write_text(_START)
+    return status
+
+
+def main() -> None:
+    """`make site` and `make links`."""
+    builder = sys.argv[1] if len(sys.argv) > 1 else "html"
+    into = ROOT / "build" / ("site" if builder == "html" else builder)
+    if status := build(into, builder):
+        sys.exit(status)
+    print(f"built {into / 'index.html'}" if builder == "html" else f"see {into / 'output.txt'}")
+
+
+if __name__ == "__main__":
+    main()

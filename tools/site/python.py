@@ -1,0 +1,32 @@
+"""The reference of Python's names, from their docstrings. No text of it is written here."""
+
+import inspect
+
+import pullcord
+
+
+def page() -> str:
+    """Every name that `pullcord` exports, each by Sphinx's autodoc."""
+    names = sorted(pullcord.__all__, key=str.lower)
+    return _HEAD + "".join(f"## {name}\n\n{_directive(name)}\n" for name in names)
+
+
+_HEAD = """# Python
+
+Every name that programs import from `pullcord`. [Clients](../clients.md) and the guides say how
+they work together.
+
+"""
+
+
+def _directive(name: str) -> str:
+    found = getattr(pullcord, name)
+    if inspect.ismodule(found):
+        own = ", ".join(each for each in pullcord.__all__ if hasattr(found, each))
+        return _rst(f".. automodule:: {found.__name__}\n   :exclude-members: {own}")
+    kind = "class" if inspect.isclass(found) else "function"
+    return _rst(f".. auto{kind}:: {found.__module__}.{found.__qualname__}")
+
+
+def _rst(text: str) -> str:
+    return f"```{{eval-rst}}\n{text}\n```\n"
