@@ -1,6 +1,6 @@
 """An agent of agno, served as it is: `pullcord serve examples/agno_app.py:agent`.
 
-It needs `pip install 'pullcord[agno,openai]'` and OPENAI_API_KEY.
+In a checkout: `pip install '.[agno,openai]'`. It needs OPENAI_API_KEY.
 """
 
 from agno.agent import Agent

@@ -1,6 +1,6 @@
 """An agent of LangChain, which is a graph: `pullcord serve examples/langgraph_app.py:agent`.
 
-It needs `pip install 'pullcord[langgraph]' langchain langchain-openai` and OPENAI_API_KEY.
+In a checkout: `pip install '.[langgraph]' langchain langchain-openai`. It needs OPENAI_API_KEY.
 """
 
 from langchain.agents import create_agent

@@ -1,6 +1,6 @@
 """An agent of the OpenAI Agents SDK: `pullcord serve examples/openai_agents_app.py:agent`.
 
-It needs `pip install 'pullcord[openai-agents]'` and OPENAI_API_KEY.
+In a checkout: `pip install '.[openai-agents]'`. It needs OPENAI_API_KEY.
 """
 
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, function_tool

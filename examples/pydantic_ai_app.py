@@ -1,6 +1,6 @@
 """An agent of pydantic-ai, served as it is: `pullcord serve examples/pydantic_ai_app.py:agent`.
 
-It needs `pip install 'pullcord[pydantic-ai,openai]'` and OPENAI_API_KEY.
+In a checkout: `pip install '.[pydantic-ai,openai]'`. It needs OPENAI_API_KEY.
 """
 
 from pydantic_ai import Agent

@@ -1,6 +1,7 @@
 """What is installed: the base is the client and the command line, and extras say when they lack."""
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from pullcord import RunServer, runnable
+from pullcord import RunServer, extras, runnable
 
 from tests.transports.harness import make_settings
 
@@ -101,6 +102,11 @@ with RunClient({address!r}) as client:
         assert _run(base, "python", "-c", f"import {package}").returncode == 1
 
 
+def _wheel(base: Path) -> Path:
+    (wheel,) = base.parent.parent.glob("*.whl")
+    return wheel
+
+
 @pytest.mark.parametrize(
     ("line", "extra"),
     [
@@ -114,14 +120,41 @@ with RunClient({address!r}) as client:
 def test_what_is_missing_is_answered_with_its_command(base: Path, line: str, extra: str) -> None:
     """The last line of the traceback says what to install."""
     done = _run(base, "python", "-c", line)
-    assert f"pip install 'pullcord[{extra}]'" in done.stderr.splitlines()[-1]
+    assert f"pip install '{_wheel(base)}[{extra}]'" in done.stderr.splitlines()[-1]
 
 
 def test_serving_needs_its_extra(base: Path) -> None:
     """`pullcord serve` says so in one line."""
     done = _run(base, "pullcord", "serve")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "pip install 'pullcord[serve]'" in done.stderr
+    assert f"pip install '{_wheel(base)}[serve]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("noted", "command"),
+    [
+        ({"url": ROOT.as_uri(), "dir_info": {"editable": True}}, f"pip install -e '{ROOT}[http]'"),
+        ({"url": ROOT.as_uri(), "dir_info": {}}, f"pip install '{ROOT}[http]'"),
+        ({"url": "file:///gone"}, "pip install '.[http]' in a checkout of Pullcord"),
+        (
+            {"url": "https://example.com/p.git", "vcs_info": {"vcs": "git"}},
+            "pip install 'pullcord[http] @ git+https://example.com/p.git'",
+        ),
+        (None, "pip install 'pullcord[http]'"),
+    ],
+)
+def test_an_extra_comes_from_where_pullcord_did(
+    noted: object, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder, a repository, or an index if pip has noted nothing else."""
+    if noted is not None:
+        (tmp_path / "direct_url.json").write_text(json.dumps(noted))
+    here = importlib.metadata.PathDistribution(tmp_path)
+    monkeypatch.setattr(extras, "distribution", lambda name: here)
+    monkeypatch.chdir(tmp_path)
+    assert extras.install("http") == command
+    monkeypatch.chdir(ROOT)
+    assert extras.install("http") == command.replace(f"{ROOT}[", ".[")
 
 
 def test_a_client_imports_no_server() -> None:

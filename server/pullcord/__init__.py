@@ -214,9 +214,10 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(home)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("pullcord"):
+        from pullcord.extras import MissingExtra, missing
+
+        if isinstance(error, MissingExtra) or (error.name or "").startswith("pullcord"):
             raise
-        from pullcord.extras import missing
 
         raise missing(f"pullcord.{name}", _EXTRAS.get(home, "serve"), error) from error
     found = module if name in _MODULES else getattr(module, name)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pullcord.adapters.function import runnable
 from pullcord.agent import Agent
 from pullcord.client import RunClient
+from pullcord.extras import install
 from pullcord.models.offline import OfflineModel
 from pullcord.run.context import RunContext
 from pullcord.run.errors import Draining
@@ -215,7 +216,7 @@ def _leave_the_console() -> None:
     """A server to play with, for people at a terminal; for others, how to have one."""
     _head("6. Your turn: start the story in a browser, and stop it")
     if not _HAS_HTTP:
-        _say("It needs one more package: pip install 'pullcord[http]'. Then:")
+        _say(f"It needs the extra http: {install('http')}. Then:")
     if not _HAS_HTTP or not sys.stdout.isatty():
         _say("$ pullcord serve --http 127.0.0.1:8080")
         _say("and open http://127.0.0.1:8080")

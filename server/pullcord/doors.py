@@ -5,13 +5,16 @@ start, and whatever is wrong with it is said then. And here a server refuses to 
 who reaches its port could do everything.
 """
 
+import errno
 import importlib
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from pullcord.audit import AuditLog, to_file, to_logging, to_nobody
 from pullcord.engine.ports import Observer
+from pullcord.extras import missing
 from pullcord.identity.authenticator import Authenticator, Chain, TokenVerifier
 from pullcord.identity.certificates import Certificates
 from pullcord.identity.run_tokens import RunTokens
@@ -100,6 +103,43 @@ def check_exposure(listen: str, settings: Settings, *, knows_callers: bool) -> N
     )
 
 
+def check_free(setting: str, address: str) -> None:
+    """Refuses an address at which another program listens, before anything else is opened.
+
+    What is no address, or cannot be looked at from here, is for the server that listens to say.
+
+    Raises:
+        OSError: with the name of the setting.
+    """
+    host, _, port = address.rpartition(":")
+    if not address or address.startswith("unix:") or not port.isdecimal() or port == "0":
+        return
+    try:
+        places = socket.getaddrinfo(
+            host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError:
+        return
+    if places and all(map(_is_taken, places)):
+        raise OSError(
+            f"PULLCORD_{setting}: another program listens on {address} already, perhaps another "
+            "Pullcord; stop that one, or name another address"
+        )
+
+
+def _is_taken(place: tuple[Any, ...]) -> bool:
+    family, kind, protocol, _, where = place
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(where)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
 def _missing(encrypted: bool, knows_callers: bool) -> list[str]:
     return [
         *([] if encrypted else ["its connections are not encrypted"]),
@@ -164,8 +204,8 @@ def _authenticator(settings: Settings) -> Authenticator | None:
 def _jwt(settings: Settings) -> TokenVerifier:
     try:
         from pullcord.identity.jwt import JwtVerifier
-    except ImportError:
-        raise ValueError("needs the extra jwt: pip install 'pullcord[jwt]'") from None
+    except ImportError as error:
+        raise ValueError(str(missing("verifying tokens", "jwt", error))) from None
     return JwtVerifier(settings.jwt)
 
 

@@ -7,9 +7,8 @@ extra `otel`.
 from collections.abc import Callable
 from typing import Any
 
+from pullcord.extras import missing
 from pullcord.settings import Settings, SettingsError
-
-_MISSING = "needs the extra otel: pip install 'pullcord[otel]'"
 
 
 def begin_exporting(settings: Settings) -> Callable[[], None]:
@@ -28,9 +27,8 @@ def begin_exporting(settings: Settings) -> Callable[[], None]:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError:
-        name = "METRICS" if settings.metrics else "OTLP"
-        raise SettingsError(f"PULLCORD_{name}: {_MISSING}") from None
+    except ImportError as error:
+        raise _lacking("METRICS" if settings.metrics else "OTLP", error) from None
     resource = Resource.create({"service.name": "pullcord"})
     readers: list[Any] = []
     ends: list[Callable[[], Any]] = []
@@ -56,13 +54,17 @@ def begin_exporting(settings: Settings) -> Callable[[], None]:
     return end
 
 
+def _lacking(setting: str, error: ImportError) -> SettingsError:
+    return SettingsError(f"PULLCORD_{setting}: {missing('exporting', 'otel', error)}")
+
+
 def _scraped(address: str) -> tuple[Any, Callable[[], None]]:
     """A reader that Prometheus scrapes at this address, and what closes the port."""
     try:
         from opentelemetry.exporter.prometheus import PrometheusMetricReader
         from prometheus_client import CollectorRegistry, start_http_server
-    except ImportError:
-        raise SettingsError(f"PULLCORD_METRICS: {_MISSING}") from None
+    except ImportError as error:
+        raise _lacking("METRICS", error) from None
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
     try:
@@ -83,6 +85,6 @@ def _otlp() -> tuple[Any, Any]:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-    except ImportError:
-        raise SettingsError(f"PULLCORD_OTLP: {_MISSING}") from None
+    except ImportError as error:
+        raise _lacking("OTLP", error) from None
     return OTLPSpanExporter(), PeriodicExportingMetricReader(OTLPMetricExporter())

@@ -15,7 +15,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from pullcord.adapters.offering import runnables
-from pullcord.doors import Entrance, check_exposure, counting, disclosure_of, make_quotas
+from pullcord.doors import (
+    Entrance,
+    check_exposure,
+    check_free,
+    counting,
+    disclosure_of,
+    make_quotas,
+)
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
@@ -149,12 +156,13 @@ class RunServer:
     def serve(
         self,
         listen: str | None = None,
-        on_ready: Callable[[str], None] = lambda address: None,
+        on_ready: Callable[[str], None] | None = None,
         *,
         store: str | None = None,
         outlives: bool = False,
     ) -> None:
-        """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told the address.
+        """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told the address. Unset: the
+        log is.
 
         `store` keeps the runs, whatever else says where; `outlives`: if nothing else says it, a
         file of this address does.
@@ -167,6 +175,10 @@ class RunServer:
             RuntimeError: it has served already; make another one.
         """
         listen = listen or self.settings.listen
+        if not self.settings.reuse_port:  # before the store: two servers of one address share one
+            check_free("LISTEN", listen)
+            check_free("HTTP", self.settings.http)
+            check_free("MTLS_LISTEN", self.settings.mtls_listen)
         # Processes that share an address cannot share a file.
         self._begin(store, listen if outlives and not self.settings.reuse_port else None)
         # The process is the server's own: what has been imported is there to stay.
@@ -174,7 +186,10 @@ class RunServer:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(self._serve(listen, on_ready))
+            runner.run(self._serve(listen, on_ready or self._log_ready))
+
+    def _log_ready(self, address: str) -> None:
+        _log.info("serving on %s; runs are kept in %s", address, self.kept_in)
 
     async def _serve(self, listen: str, on_ready: Callable[[str], None]) -> None:
         stop = asyncio.Event()
@@ -225,7 +240,6 @@ class RunServer:
             if webhooks is not None:
                 webhooks.begin()
             on_ready(address)
-            _log.info("runs are kept in %s", self.kept_in)
             if waited:
                 _log.info("runs that an earlier process had not begun: %d", waited)
             watching = asyncio.ensure_future(self._watch_store(front))

@@ -29,11 +29,11 @@ from pullcord.engine.options import MAX_PARTS_BYTES, EngineOptions
 from pullcord.identity.options import JwtOptions
 from pullcord.run.record import is_runnable_name
 from pullcord.service.quotas import QuotaOptions
+from pullcord.variables import CLIENTS, OTHERS, PREFIX
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-PREFIX = "PULLCORD_"
 STATM = Path("/proc/self/statm")
 """Where Linux tells how much memory this process holds."""
 
@@ -322,8 +322,6 @@ def read_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{PREFIX}{field.upper()}: is not valid JSON") from None
 
 
-_CLIENTS = ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "CLIENT_CERT", "CLIENT_KEY")
-_OTHERS = ("PROBE", "PROBE_NAME", "WORKER", "RUN")
 _KUBERNETES = re.compile(
     r"PULLCORD_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_\w+)?)", re.ASCII
 )
@@ -347,7 +345,7 @@ def load_env_file(path: Path | None) -> None:
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """A warning for each variable that begins like ours and is none, such as a misspelt one."""
     fields = [name.upper() for name in Settings.model_fields]
-    known = {PREFIX + name for name in (*fields, *_CLIENTS, *_OTHERS)}
+    known = {PREFIX + name for name in (*fields, *CLIENTS, *OTHERS)}
     groups = tuple(f"{PREFIX}{name.upper()}__" for name in _GROUPS)  # refused by themselves
     found = [
         name

@@ -7,6 +7,7 @@ only if they are needed.
 from typing import TYPE_CHECKING
 
 from pullcord.doors import Entrance, check_exposure
+from pullcord.extras import missing
 from pullcord.identity.signing_in import SigningIn
 from pullcord.settings import Settings, SettingsError
 from pullcord.transports.front import Front
@@ -27,9 +28,7 @@ def make_web(front: Front, settings: Settings) -> "HttpServer | None":
         from pullcord.transports.http.options import HttpOptions
         from pullcord.transports.http.server import HttpServer
     except ImportError as error:
-        raise SettingsError(
-            f"PULLCORD_HTTP: needs the extra http: pip install 'pullcord[http]' ({error})"
-        ) from None
+        raise SettingsError(f"PULLCORD_HTTP: {missing('HTTP', 'http', error)}") from None
     options = HttpOptions(
         listen_host=settings.http.rpartition(":")[0],
         origins=settings.http_origin,

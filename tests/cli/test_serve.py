@@ -20,6 +20,8 @@ from pullcord.run.state import RunState
 from tests.cli.commands import PULLCORD, Command, call, environment
 from tests.steady import PATIENCE
 
+ROOT = Path(__file__).parents[2]
+
 APP = '''
 from pullcord import RunContext, RunServer, runnable
 
@@ -50,6 +52,16 @@ def make():
     return server
 
 number = 5
+several = [gate]
+
+class Kind:
+    pass
+
+def plain(input: str):
+    yield "a"
+
+def tick():
+    yield "a"
 '''
 
 
@@ -163,6 +175,15 @@ def test_targets(app: Path, target: str) -> None:
         ("nope.py:server", "there is no file nope.py"),
         ("app:nope", "app has no 'nope'"),
         ("app:number", "app:number is a int; it must be a RunServer, a runnable, or an agent"),
+        ("app:serve", "app has no 'serve'; did you mean app:server?"),
+        ("app.server", "there is no module 'app.server' here"),
+        ("apq:server", "did you mean app?"),
+        ("apq.py:server", "there is no file apq.py; did you mean app.py?"),
+        ("./app", "'./app' is no module; did you mean ./app.py?"),
+        ("app:plain", "app:plain is a plain function; to serve the function, put @runnable above"),
+        ("app:tick", "it returned a generator; to serve the function, put @runnable above it"),
+        ("app:several", "app:several is a list; serve what is in it by RunServer(agents=several)"),
+        ("app:Kind", "app:Kind is a class"),
         (":server", "no module"),
     ],
 )
@@ -172,6 +193,27 @@ def test_wrong_targets(app: Path, target: str, words: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "extra", "absent"),
+    [
+        ("import langgraph", "langgraph", "langgraph"),
+        ("from agents import Agent", "openai-agents", "agents"),
+        ("from pullcord import OpenAIChat", "openai", "openai"),
+        ("from pullcord.models.anthropic import Claude", "anthropic", "anthropic"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_missing_extra_is_answered_with_its_command(
+    tmp_path: Path, command: str, line: str, extra: str, absent: str
+) -> None:
+    """Of a framework or of a model, in one line. The command installs from this checkout."""
+    (tmp_path / "app.py").write_text(f"import sys\nsys.modules[{absent!r}] = None\n{line}\n")
+    done = call(command, "app.py:server", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"the extra {extra!r}" in done.stderr
+    assert done.stderr.strip().endswith(f"pip install -e '{ROOT}[{extra}]'")
 
 
 def test_an_import_that_fails_within_the_target(app: Path) -> None:
@@ -191,6 +233,21 @@ def test_a_port_in_use() -> None:
             done = call("serve", "--listen", listen)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
             assert listen in done.stderr
+
+
+def test_a_store_in_use_hides_nothing(app: Path) -> None:
+    """A port that is taken, and a module that is misspelt, are said before the store is opened."""
+    with Command("serve", "app", "--listen", "127.0.0.1:0", "--store", "runs.db", cwd=app) as first:
+        address = _address(first)
+        for args, words in (
+            (("app", "--listen", address), f"--listen: another program listens on {address}"),
+            (("app", "--listen", "127.0.0.1:0", "--http", address), "--http: another program"),
+            (("apq:server", "--listen", "127.0.0.1:0"), "there is no module 'apq'"),
+            (("app", "--listen", "127.0.0.1:0"), "is in use by another server"),
+        ):
+            done = call("serve", *args, "--store", "runs.db", cwd=app)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+            assert words in done.stderr
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0", "127.0.0.1:99999", "localhost:"])

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from pullcord.cli.decide import go_on
 from pullcord.cli.erase import erase
 from pullcord.cli.exits import HELP
 from pullcord.cli.look import get, ps, runnables, wait
+from pullcord.cli.meant import Command, Commands
 from pullcord.cli.options import Identity, identity
 from pullcord.cli.run import run, watch
 from pullcord.cli.serve import serve
@@ -20,9 +22,11 @@ from pullcord.cli.stop import cancel, cancel_many
 from pullcord.cli.store import store
 from pullcord.client import FileToken
 from pullcord.client.tokens import Token
+from pullcord.variables import misspelt
 
 app = typer.Typer(
     name="pullcord",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -34,7 +38,7 @@ def _add(command: Callable[..., None], name: str | None = None, *, hidden: bool 
     """Its docstring is the help, each paragraph in one line: the terminal wraps it."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    app.command(name, help=text, epilog=HELP, hidden=hidden)(command)
+    app.command(name, help=text, epilog=HELP, hidden=hidden, cls=Command)(command)
 
 
 _add(go_on, "continue")
@@ -87,6 +91,7 @@ def _all(
     ] = "",
 ) -> None:
     """Start, stream and stop runs of agents, teams and workflows."""
+    _warn_of_variables()
     if (client_cert is None) != (client_key is None):
         raise typer.BadParameter("--client-cert and --client-key go together")
     said: Token | None = os.environ.get("PULLCORD_TOKEN") or None
@@ -95,6 +100,21 @@ def _all(
     elif token_file is not None:
         said = FileToken(token_file)
     identity.set(Identity(said, ca, client_cert, client_key, tenant, owner))
+
+
+def _warn_of_variables() -> None:
+    """Warns of variables that may be misspelt ones of a client; a server looks for its own."""
+    if not misspelt(os.environ):
+        return
+    try:
+        from pullcord.settings import Settings
+
+        known = {name.upper() for name in Settings.model_fields}
+    except ImportError:  # a client alone, where no server reads any variable
+        known = set()
+    for name, meant in misspelt(os.environ, known).items():
+        words = f"pullcord: {name} is no setting, and is ignored; did you mean {meant}?"
+        print(words, file=sys.stderr)
 
 
 def main() -> None:

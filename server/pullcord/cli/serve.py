@@ -176,6 +176,7 @@ def serve(
         if http is not None and not is_address(http):
             raise SettingsError(f"--http: {http!r} {NO_ADDRESS}")
         given = {
+            "listen": listen,
             "http": http,
             "http_origin": tuple(http_origin) if http_origin else None,
             "tls_certificate": tls_cert,
@@ -229,6 +230,7 @@ def _server(
         return server
     from pullcord.control import ControlServer
     from pullcord.settings import SettingsError, read_settings
+    from pullcord.worker.loading import check_place
 
     number: int | None = None
     if workers is not None:
@@ -237,13 +239,19 @@ def _server(
         number = 0 if workers == "auto" else int(workers)
     settings = read_settings(workers=number, **given)
     number = settings.workers or os.cpu_count() or 1
+    check_place(
+        target
+    )  # before the store is opened, and without importing anything of the author's
     return ControlServer(target, settings, workers=number, reload=reload)
 
 
 def _by_flags(words: str, given: dict[str, Any]) -> str:
-    """The words of an error, where settings that were given as options are named so."""
+    """The words of an error, where settings that have an option are named by it.
+
+    One that a variable has set is named by its variable.
+    """
     for name, value in given.items():
-        if value is not None:
+        if value is not None or f"PULLCORD_{name.upper()}" not in os.environ:
             flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
             words = words.replace(f"PULLCORD_{name.upper()}:", f"{flag}:")
     return words
@@ -266,16 +274,22 @@ def _ready(address: str, server: "RunServer", as_json: bool) -> None:
             f"{json.dumps(told | {'runnables': [info.name for info in infos]})}\n".encode()
         )
         return
-    said = [f"Pullcord is serving on {address}" + (f" and {http}" if http else "")]
+    said = [f"Pullcord is serving on {address}"]
+    if http:
+        said.append(f"Its console, for browsers, is at {http}/")
     width = max((len(info.name) for info in infos), default=0)
     for info in infos:
         about = " ".join(info.description.split())
-        said.append(f"  {info.name:<{width}}  {about}"[:_LONGEST].rstrip())
+        said.append(_cut(f"  {info.name:<{width}}  {about}".rstrip()))
     said.append(f"Runs are kept in {server.kept_in}.")
     if infos:
         said.append(f'Try: pullcord run {infos[0].name} "hello"{_option(address, server)}')
     # Nobody has to read it for the server to serve.
     lines.stdout().write("".join(f"{plain(line)}\n" for line in said).encode())
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1].rstrip()}…"
 
 
 def _option(address: str, server: "RunServer") -> str:

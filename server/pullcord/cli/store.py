@@ -12,6 +12,7 @@ import typer
 
 from pullcord.cli.erase import DryRun, Owner, Tenant, show
 from pullcord.cli.exits import HELP, Exit, wrong_usage
+from pullcord.cli.meant import Commands
 from pullcord.cli.options import Session, User
 from pullcord.run.record import Erased, RunFilter
 from pullcord.run.scope import EVERYBODY, Reach
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 store = typer.Typer(
     name="store",
+    cls=Commands,
     no_args_is_help=True,
     help="Check, migrate, sweep and erase a store, without serving it.",
     epilog=HELP,

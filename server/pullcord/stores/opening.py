@@ -11,6 +11,7 @@ from pathlib import Path
 from pullcord.engine.clock import Clock
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import RunStore
+from pullcord.extras import missing
 from pullcord.run.errors import StoreUnavailable
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.sqlite import SqliteStore, StoreRefused
@@ -50,7 +51,7 @@ def _open_postgres(url: str, clock: Clock, options: EngineOptions, listens: str)
     try:
         from pullcord.stores.postgres import Address, PostgresStore, StoreError
     except ImportError as error:
-        raise StoreRefused("PostgreSQL needs an extra: pip install 'pullcord[postgres]'") from error
+        raise StoreRefused(str(missing("PostgreSQL", "postgres", error))) from error
     address = Address(url)
     try:
         store = PostgresStore(

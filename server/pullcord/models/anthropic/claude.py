@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pullcord.extras import missing
 from pullcord.models.base import (
     AssistantMessage,
     Media,
@@ -21,10 +22,8 @@ from pullcord.models.base import (
 
 try:
     import anthropic
-except ImportError as missing:
-    raise ImportError(
-        "Claude needs the anthropic package: pip install 'pullcord[anthropic]'"
-    ) from missing
+except ImportError as error:
+    raise missing("Claude", "anthropic", error) from error
 
 from pullcord.models.anthropic.claude_answer import ClaudeAnswer
 from pullcord.models.files import encoded, family

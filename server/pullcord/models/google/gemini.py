@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from pullcord.extras import missing
 from pullcord.models.base import (
     AssistantMessage,
     Media,
@@ -27,10 +28,8 @@ from pullcord.models.base import (
 
 try:
     import google.genai as genai  # mypy finds it only so where it is missing
-except ImportError as missing:
-    raise ImportError(
-        "Gemini needs the google-genai package: pip install 'pullcord[google]'"
-    ) from missing
+except ImportError as error:
+    raise missing("Gemini", "google", error) from error
 
 from pullcord.models.files import encoded
 from pullcord.models.google.gemini_answer import GeminiAnswer

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from pullcord.extras import missing
 from pullcord.models.base import Media, Price
 
 try:
     import openai
-except ImportError as missing:
-    raise ImportError(
-        "OpenAI models need the openai package: pip install 'pullcord[openai]'"
-    ) from missing
+except ImportError as error:
+    raise missing("an OpenAI model", "openai", error) from error
 
 from pullcord.models.http import CannotAsk
 from pullcord.models.reading.thinking import ThinkTags
