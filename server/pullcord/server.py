@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from pullcord.adapters.offering import runnables
@@ -33,7 +34,7 @@ from pullcord.hooks import Hook, call_hooks
 from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
 from pullcord.service.access import Policy
-from pullcord.settings import Settings, overridden, read_settings
+from pullcord.settings import Settings, SettingsError, overridden, read_settings
 from pullcord.store_telemetry import measured, observe_backlog
 from pullcord.stores.memory import MemoryStore
 from pullcord.stores.opening import MEMORY, open_default, open_store
@@ -359,6 +360,9 @@ class RunServer:
 
     def _grpc_options(self) -> GrpcOptions:
         settings = self.settings
+        if settings.a2a_grpc and find_spec("a2a") is None:
+            needs = "PULLCORD_A2A_GRPC: needs the extra a2a: pip install 'pullcord[a2a]'"
+            raise SettingsError(needs)
         return GrpcOptions(
             # Text, and data, which takes up to several times the room that it takes as JSON.
             max_message_bytes=max(_MESSAGE, 8 * settings.engine.max_input_bytes)
@@ -373,6 +377,8 @@ class RunServer:
             max_connections=settings.max_connections or most_connections(),
             max_header_bytes=settings.max_header_bytes,
             max_unread=settings.max_unread,
+            a2a=bool(settings.a2a_grpc),
+            a2a_agent=settings.a2a_agent,
         )
 
     def _entrance(self) -> Entrance:

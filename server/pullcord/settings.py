@@ -82,8 +82,11 @@ class Settings(BaseSettings):
     """Names by which browsers know this server, such as runs.example.com; several with a comma.
     Needed if nobody is asked who calls, beside localhost and the addresses of this machine."""
     a2a_agent: str = ""
-    """The runnable, such as agents/story-writer, whose A2A card is at /.well-known/agent-card.json.
-    Unset: that of the only one. Each has a card of its own in any case."""
+    """The runnable, such as agents/story-writer, whose A2A card is at /.well-known/agent-card.json,
+    and that calls over gRPC are to if they name none. Unset: the only one."""
+    a2a_grpc: str = ""
+    """The address, host:port, at which A2A's clients reach gRPC. With it A2A is served over gRPC,
+    too, and its cards name the address."""
     tls_certificate: Path | None = None
     """A file with the server's certificate chain, PEM. With tls_key; without both: plaintext."""
     tls_key: Path | None = None
@@ -196,7 +199,7 @@ class Settings(BaseSettings):
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
 
-    @field_validator("listen", "mtls_listen", "http", "metrics")
+    @field_validator("listen", "mtls_listen", "http", "metrics", "a2a_grpc")
     @classmethod
     def _is_address(cls, value: str, info: ValidationInfo) -> str:
         if not is_address(value) and not (info.field_name != "listen" and not value):

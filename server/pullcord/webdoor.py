@@ -41,6 +41,7 @@ def make_web(front: Front, settings: Settings) -> "HttpServer | None":
         max_connections=settings.max_connections or most_connections() // 2,
         signing_in=_signing_in(settings),
         a2a_agent=settings.a2a_agent,
+        a2a_grpc=settings.a2a_grpc,
         reuse_port=settings.reuse_port,
     )
     return HttpServer(front, options)

@@ -1,4 +1,4 @@
-"""The official A2A client, unchanged, against a real server, over every HTTP binding."""
+"""The official A2A client, unchanged, against a real server, over every binding."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
-from a2a.client import ClientConfig, create_client
+from a2a.client import ClientCallContext, ClientConfig, create_client
+from a2a.client.interceptors import ClientCallInterceptor
 from a2a.types import (
     CancelTaskRequest,
     GetTaskRequest,
@@ -28,20 +30,22 @@ from a2a.types import (
     TaskPushNotificationConfig,
     TaskState,
     UnsupportedOperationError,
+    a2a_pb2_grpc,
 )
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct, Value
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord import RunContext, runnable
 from pullcord.run.events import ToolCall
 from pullcord.run.takes import Takes
+from pullcord.settings import SettingsError
 
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
 from tests.transports.harness import Cause, Served, Signal, State
-from tests.transports.http.web import Browser
 
-Both = Callable[..., tuple[Served, Browser]]
-BINDINGS = ["JSONRPC", "HTTP+JSON"]
+Both = Callable[..., tuple[Served, Any]]
+BINDINGS = ["JSONRPC", "HTTP+JSON", "GRPC"]
 TEXT = "one\u2028two\x85 three é "
 WORKING, PAUSED = TaskState.TASK_STATE_WORKING, TaskState.TASK_STATE_INPUT_REQUIRED
 COMPLETED, CANCELED = TaskState.TASK_STATE_COMPLETED, TaskState.TASK_STATE_CANCELED
@@ -81,6 +85,18 @@ async def asker(context: RunContext) -> Any:
         yield f"[{made.approved} {made.answer}]"
 
 
+@pytest.fixture
+def serve_http(serve_http: Both) -> Both:
+    """As everywhere, with A2A over gRPC, too."""
+
+    def start(*agents: Any, **options: Any) -> tuple[Served, Any]:
+        served, browser = serve_http(*agents, a2a_grpc="grpc.test:1", **options)
+        browser.grpc_address = served.address
+        return served, browser
+
+    return start
+
+
 def _waiting() -> tuple[Any, Signal]:
     going = Signal()
 
@@ -96,12 +112,38 @@ def _waiting() -> tuple[Any, Signal]:
 
 @asynccontextmanager
 async def _client(
-    browser: Browser, binding: str = "JSONRPC", path: str = "", **config: Any
+    browser: Any, binding: str = "JSONRPC", path: str = "", **config: Any
 ) -> AsyncIterator[Any]:
     card = f"{path}/.well-known/agent-card.json"
+    token = browser.headers.get("authorization", "")
     async with httpx.AsyncClient(timeout=PATIENCE, headers=browser.headers) as http:
-        asked = ClientConfig(httpx_client=http, supported_protocol_bindings=[binding], **config)
-        yield await create_client(browser.url, asked, relative_card_path=card)
+        asked = ClientConfig(
+            httpx_client=http,
+            supported_protocol_bindings=[binding],
+            # The card cannot name a port that is found when the server listens.
+            grpc_channel_factory=lambda url: grpc.aio.insecure_channel(browser.grpc_address),
+            **config,
+        )
+        made = await create_client(browser.url, asked, [_Token(token)], relative_card_path=card)
+        try:
+            yield made
+        finally:
+            if binding == "GRPC":  # the others close with theirs
+                await made.close()
+
+
+class _Token(ClientCallInterceptor):
+    """Sends a token with each call, in the way that all bindings have."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def before(self, args: Any) -> None:
+        if self._token:
+            args.context = ClientCallContext(service_parameters={"authorization": self._token})
+
+    async def after(self, args: Any) -> None:
+        pass
 
 
 def _play(scene: Coroutine[Any, Any, None]) -> None:
@@ -190,8 +232,11 @@ def test_cards_say_what_a_runnable_takes_and_where_it_is(serve_http: Both) -> No
     card = reply.json()
     assert (card["name"], card["description"]) == ("speaker", "Says three words.")
     assert card["capabilities"]["streaming"] is True
-    urls = {one["url"] for one in card["supportedInterfaces"]}
-    assert urls == {f"{browser.url}/a2a/agents/speaker"}
+    *over_http, over_grpc = card["supportedInterfaces"]
+    assert {one["url"] for one in over_http} == {f"{browser.url}/a2a/agents/speaker"}
+    assert [one["protocolBinding"] for one in over_http] == BINDINGS[:2]
+    assert over_grpc["protocolBinding"] == "GRPC"
+    assert (over_grpc["url"], over_grpc["tenant"]) == ("grpc.test:1", "agents/speaker")
     assert "securitySchemes" not in card
     tag = reply.headers["etag"]
     assert browser.get("/.well-known/agent-card.json", if_none_match=tag).status == 304
@@ -555,3 +600,37 @@ def test_without_the_extra_there_is_none_of_it(
     _, browser = serve_http(speaker)
     assert browser.get("/.well-known/agent-card.json").status == 404
     assert browser.get("/healthz").status == 200
+
+
+def test_over_grpc_a_call_names_its_agent_unless_there_is_one_or_a_default(
+    serve_http: Both,
+) -> None:
+    """Both services are served on one port, and reflection and health tell of both."""
+
+    def ask(served: Served, **metadata: str) -> Any:
+        stub = a2a_pb2_grpc.A2AServiceStub(served.channel)
+        asked = GetTaskRequest(id="x")
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.GetTask(asked, timeout=PATIENCE, metadata=list(metadata.items()))
+        return refused.value
+
+    one, _ = serve_http(speaker)
+    assert ask(one).code() is grpc.StatusCode.NOT_FOUND
+    error = ask(one, **{"a2a-version": "0.3"})
+    assert (error.code(), "'0.3'" in error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+    checks = health_pb2_grpc.HealthStub(one.channel)
+    for name in ("lf.a2a.v1.A2AService", "pullcord.v1.RunService"):
+        found = checks.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE)
+        assert found.status == health_pb2.HealthCheckResponse.SERVING
+    two, _ = serve_http(speaker, failing)
+    error = ask(two)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details().startswith("tenant: must name the runnable")
+    default, _ = serve_http(speaker, failing, a2a_agent="agents/failing")
+    assert ask(default).code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_over_grpc_it_needs_its_extra(serve_http: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullcord.server.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="PULLCORD_A2A_GRPC: needs the extra a2a"):
+        serve_http(speaker)

@@ -87,6 +87,7 @@ class Flow:
         self._updates = updates
         self._first = first
         self._to_pause = to_pause
+        self.run_id = following.run_id
         self.close = following.close
 
     async def responses(self) -> AsyncIterator[StreamResponse | None]:

@@ -1,5 +1,6 @@
 """The agent cards: what a runnable is, and where and how it is asked. Values only."""
 
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -18,8 +19,14 @@ from pullcord.run.runnable import RunnableInfo
 
 VERSION = "1.0"
 """Of the protocol."""
+_SPOKEN = re.compile(r"1(\.[0-9]{1,6}){0,2}")
 _MODES = ["text/plain", "application/json"]
 _BEARER = "bearer"
+
+
+def is_spoken(version: str) -> bool:
+    """Whether this is a version of the protocol that is spoken here."""
+    return _SPOKEN.fullmatch(version) is not None
 
 
 def card(

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pullcord.transports.answering import SERVICE
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.guarded import Health, Reflection
+from pullcord.transports.grpc.outgoing import Outgoing
 from pullcord.transports.grpc.service import RunService
 
 _NO_LIMIT = 2**31 - 1
@@ -54,6 +55,10 @@ class GrpcOptions:
     """Metadata of a call. More: RESOURCE_EXHAUSTED by gRPC itself."""
     max_unread: float | None = None
     """A stream whose reader takes nothing for so long is ended; None: it never is."""
+    a2a: bool = False
+    """Whether A2A is served, too, which needs its extra."""
+    a2a_agent: str = ""
+    """The runnable that A2A's calls are to which name none, if there are several."""
 
 
 class GrpcServer:
@@ -62,10 +67,19 @@ class GrpcServer:
     def __init__(self, front: Front, options: GrpcOptions) -> None:
         self._front = front
         self._server = grpc.aio.server(options=list(_channel_arguments(options)))
-        self._server.add_generic_rpc_handlers([RunService(front, options.max_unread).handler()])
+        outgoing = Outgoing()
+        service = RunService(front, outgoing, options.max_unread)
+        self._server.add_generic_rpc_handlers([service.handler()])
+        self._services = [SERVICE]
+        if options.a2a:
+            from pullcord.transports.grpc.a2a import A2A, A2AService
+
+            a2a = A2AService(front, outgoing, options.max_unread, options.a2a_agent)
+            self._server.add_generic_rpc_handlers([a2a.handler()])
+            self._services.append(A2A)
         self._health = Health(front.callers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         add(Reflection(names, front.callers), self._server)
         self._saying: set[asyncio.Task[None]] = set()
@@ -110,7 +124,7 @@ class GrpcServer:
 
     async def _set_health(self, is_serving: bool) -> None:
         status = health_pb2.HealthCheckResponse
-        for name in ("", SERVICE):
+        for name in ("", *self._services):
             await self._health.set(name, status.SERVING if is_serving else status.NOT_SERVING)
 
 

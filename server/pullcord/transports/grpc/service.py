@@ -23,7 +23,7 @@ from pullcord.wire.errors import to_status
 T = TypeVar("T")
 
 
-class _Call:
+class OneCall:
     """One call, as the rpcs see it."""
 
     __slots__ = ("_context", "_outgoing", "caller")
@@ -48,11 +48,11 @@ class _Call:
 class RunService:
     """The handlers of pullcord.v1.RunService. Requests and answers are bytes here."""
 
-    def __init__(self, front: Front, max_unread: float | None = None) -> None:
+    def __init__(self, front: Front, outgoing: Outgoing, max_unread: float | None = None) -> None:
         """A stream whose reader takes nothing for `max_unread` seconds is ended."""
         self._front = front
         self._max_unread = max_unread
-        self._outgoing = Outgoing()
+        self._outgoing = outgoing
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server is given."""
@@ -88,10 +88,8 @@ class RunService:
         try:
             return await method(data, context)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() or isinstance(error.__cause__, grpc.aio.BaseError):
-                raise  # the caller has left, or its connection is broken
-            # One of our own that escaped: gRPC would send no status, and the caller would hang.
+            if has_left(error):
+                raise
             refusal = refusal_of(error)
         except Exception as error:
             refusal = refusal_of(error)
@@ -102,12 +100,12 @@ class RunService:
 
     async def _answer(self, rpc: Unary, data: bytes, context: Context) -> bytes:
         caller = await self._front.callers.of(incoming(context))
-        return await rpc(_Call(caller, context, self._outgoing), data)
+        return await rpc(OneCall(caller, context, self._outgoing), data)
 
     async def _stream(self, rpc: Opening, data: bytes, context: Context) -> None:
         arrived = incoming(context)
         caller = await self._front.callers.of(arrived)
-        following = await rpc(_Call(caller, context, self._outgoing), data)
+        following = await rpc(OneCall(caller, context, self._outgoing), data)
         if (check := self._front.callers.still(arrived, caller)) is not None:
             following.check_by(check)
         unread = partial(self._front.verbs.ended_unread, caller, following.run_id)
@@ -117,7 +115,7 @@ class RunService:
     async def _list(self, rpc: ListOpening, data: bytes, context: Context) -> None:
         arrived = incoming(context)
         caller = await self._front.callers.of(arrived)
-        following = await rpc(_Call(caller, context, self._outgoing), data)
+        following = await rpc(OneCall(caller, context, self._outgoing), data)
         if (check := self._front.callers.still(arrived, caller)) is not None:
             following.check_by(check)
         unread = partial(self._front.verbs.ended_unread, caller, "")
@@ -129,3 +127,12 @@ class RunService:
             raise asyncio.CancelledError from error
         finally:
             following.close()
+
+
+def has_left(error: asyncio.CancelledError) -> bool:
+    """Whether the caller of this task has left, or its connection is broken.
+
+    Else it is one of our own that escaped: gRPC would send no status, and the caller would hang.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0 or isinstance(error.__cause__, grpc.aio.BaseError)

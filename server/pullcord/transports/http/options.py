@@ -35,5 +35,7 @@ class HttpOptions:
     """Signs browsers in with an identity provider; None: they bring a token."""
     a2a_agent: str = ""
     """The runnable whose A2A card is at the root, if there are several."""
+    a2a_grpc: str = ""
+    """The address at which clients reach A2A over gRPC; empty: it is not served so."""
     reuse_port: bool = False
     """Whether several processes may listen on one port."""

@@ -1,7 +1,6 @@
 """What both HTTP bindings of A2A share: who calls which runnable, and messages as JSON and back."""
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -10,7 +9,6 @@ from a2a.types import (
     ContentTypeNotSupportedError,
     InvalidParamsError,
     StreamResponse,
-    VersionNotSupportedError,
 )
 from a2a.utils.errors import A2AError, JSONParseError
 from google.protobuf import json_format
@@ -18,7 +16,7 @@ from google.protobuf.message import Message
 
 from pullcord.run.errors import InvalidArgument, PullcordError
 from pullcord.transports.a2a.agent import Call, Flow
-from pullcord.transports.a2a.cards import VERSION
+from pullcord.transports.a2a.methods import check_version
 from pullcord.transports.a2a.refusals import Refusal, refusal
 from pullcord.transports.answering import LARGE
 from pullcord.transports.faults import refusal_of
@@ -31,7 +29,6 @@ M = TypeVar("M", bound=Message)
 JSON = "application/a2a+json"
 _JSON_TYPES = ("application/json", JSON)
 _HEADER = "a2a-version"
-_OURS = re.compile(r"1(\.[0-9]{1,6}){0,2}")
 
 
 class Calls:
@@ -50,9 +47,7 @@ class Calls:
         caller = await request.caller()
         # A client of 0.3 says nothing.
         said = request.headers.get(_HEADER) or request.query.get("A2A-Version") or "0.3"
-        if _OURS.fullmatch(said) is None:
-            words = f"version {said[:20]!r} is not spoken here; send A2A-Version: {VERSION}"
-            raise VersionNotSupportedError(words)
+        check_version(said)
         runnable = runnable or f"{request.params['kind']}/{request.params['id']}"
         return Call(caller, runnable, self._web.front.callers.still(request.incoming, caller))
 

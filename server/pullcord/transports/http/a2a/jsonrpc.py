@@ -5,44 +5,15 @@ it has everywhere, such as 401, 429 and 503, with an error in the body all the s
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from a2a.types import (
-    CancelTaskRequest,
-    DeleteTaskPushNotificationConfigRequest,
-    GetExtendedAgentCardRequest,
-    GetTaskPushNotificationConfigRequest,
-    GetTaskRequest,
-    InvalidParamsError,
-    InvalidRequestError,
-    ListTaskPushNotificationConfigsRequest,
-    ListTasksRequest,
-    MethodNotFoundError,
-    PushNotificationNotSupportedError,
-    SendMessageRequest,
-    SubscribeToTaskRequest,
-    TaskPushNotificationConfig,
-    UnsupportedOperationError,
-)
-from google.protobuf.message import Message
+from a2a.types import InvalidParamsError, InvalidRequestError, MethodNotFoundError
 
-from pullcord.transports.a2a.agent import Agent, Call, Flow
+from pullcord.transports.a2a.agent import Agent, Flow
+from pullcord.transports.a2a.methods import Method, methods
 from pullcord.transports.a2a.refusals import Refusal
 from pullcord.transports.http.a2a.calls import Calls, answer, told
 from pullcord.transports.http.messages import Answer, Refused, Request, Stream
-
-_Method = tuple[type[Message], Callable[[Call, Any], Awaitable[Message | Flow]]]
-
-
-async def no_push(call: Call, request: Message) -> Message:
-    """Raises PushNotificationNotSupportedError."""
-    raise PushNotificationNotSupportedError("there are no push notifications here: subscribe")
-
-
-async def no_extended_card(call: Call, request: Message) -> Message:
-    """Raises UnsupportedOperationError: the card says all to everybody who may see it."""
-    raise UnsupportedOperationError("there is no extended card here")
 
 
 class JsonRpc:
@@ -50,19 +21,7 @@ class JsonRpc:
 
     def __init__(self, calls: Calls, agent: Agent) -> None:
         self._calls = calls
-        self._methods: Mapping[str, _Method] = {
-            "SendMessage": (SendMessageRequest, agent.send),
-            "SendStreamingMessage": (SendMessageRequest, agent.stream),
-            "GetTask": (GetTaskRequest, agent.get),
-            "ListTasks": (ListTasksRequest, agent.list),
-            "CancelTask": (CancelTaskRequest, agent.cancel),
-            "SubscribeToTask": (SubscribeToTaskRequest, agent.subscribe),
-            "CreateTaskPushNotificationConfig": (TaskPushNotificationConfig, no_push),
-            "GetTaskPushNotificationConfig": (GetTaskPushNotificationConfigRequest, no_push),
-            "ListTaskPushNotificationConfigs": (ListTaskPushNotificationConfigsRequest, no_push),
-            "DeleteTaskPushNotificationConfig": (DeleteTaskPushNotificationConfigRequest, no_push),
-            "GetExtendedAgentCard": (GetExtendedAgentCardRequest, no_extended_card),
-        }
+        self._methods = methods(agent)
 
     async def with_slash(self, request: Request) -> Answer | Stream:
         """As `handle`, where the path ends in a slash."""
@@ -93,7 +52,7 @@ class JsonRpc:
             )
         return Answer(await self._calls.json(given, before, b"}"))
 
-    def _method(self, asked: Any) -> _Method:
+    def _method(self, asked: Any) -> Method:
         if not isinstance(asked, dict):
             raise InvalidRequestError("must be one JSON object: there are no batches here")
         if asked.get("jsonrpc") != "2.0":

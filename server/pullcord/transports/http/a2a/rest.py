@@ -17,9 +17,9 @@ from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
 
 from pullcord.transports.a2a.agent import Agent, Call, Flow
+from pullcord.transports.a2a.methods import no_extended_card, no_push
 from pullcord.transports.a2a.refusals import Refusal
 from pullcord.transports.http.a2a.calls import JSON, Calls, answer, told
-from pullcord.transports.http.a2a.jsonrpc import no_extended_card, no_push
 from pullcord.transports.http.messages import Answer, Request, Stream
 
 M = TypeVar("M", bound=Message)

@@ -91,7 +91,13 @@ class _Cards:
         proto = request.headers.get("x-forwarded-proto", "")  # a proxy may have taken TLS off
         scheme = "https" if request.is_secure or proto == "https" else "http"
         url = f"{scheme}://{request.headers.get('host', '')}/a2a/{info.name}"
-        return [
+        made = [
             AgentInterface(url=url, protocol_binding=binding, protocol_version=VERSION)
             for binding in ("JSONRPC", "HTTP+JSON")
         ]
+        if address := self._web.options.a2a_grpc:
+            # One service for all: the tenant names the runnable.
+            over_grpc = AgentInterface(url=address, protocol_binding="GRPC", tenant=info.name)
+            over_grpc.protocol_version = VERSION
+            made.append(over_grpc)
+        return made
