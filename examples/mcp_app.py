@@ -1,6 +1,6 @@
 """An agent with the tools of an MCP server: `pullcord serve examples/mcp_app.py:agent`.
 
-It needs `pip install 'pullcord[mcp,openai]'` and OPENAI_API_KEY. This file is the server, too.
+In a checkout: `pip install '.[mcp,openai]'`. It needs OPENAI_API_KEY. This file is the server, too.
 """
 
 import sys

@@ -33,6 +33,18 @@ def test_every_block_of_the_readme_is_run() -> None:
     assert (ROOT / "README.md").read_text().count("```python") == 5
 
 
+def test_nothing_promises_a_package_of_a_registry() -> None:
+    """There is none yet: pages say what holds in a checkout, and errors ask `pullcord.extras`."""
+    sources = [*(ROOT / "server").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    promising = re.compile(r"pip install [^\n]*\bpullcord(?:\[|\b(?!['/.]))")
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in (*PAGES, *sources)
+        if path.name != "extras.py" and promising.search(path.read_text())
+    ]
+    assert found == []
+
+
 @steady
 def test_the_stop_button(capsys: pytest.CaptureFixture[str]) -> None:
     """The README's stop button stops the demo's storyteller, and keeps what it has told."""

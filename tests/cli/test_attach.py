@@ -55,9 +55,9 @@ def test_a_file_whose_name_looks_like_a_media_type(address: str, tmp_path: Path)
         ("odd", "--attach odd: its media type cannot be guessed; write odd:image/png"),
         ("-", "--attach -: its media type cannot be guessed; write -:image/png"),
         ("sparse.png", "it is too large: all attachments together may have 32 MiB"),
-        ("five.png", "spec.parts[0].data (five.png): must be at most 4194304 bytes"),
+        ("five.png", "--attach five.png: must be at most 4194304 bytes"),
         ("thirty.png", "--attach: the attachments have 30.0 MiB, which is more than this server"),
-        ("text.csv", "spec.parts[0].data (text.csv): must be UTF-8, as it is text/csv"),
+        ("text.csv", "--attach text.csv: must be UTF-8, as it is text/csv"),
     ],
 )
 def test_what_cannot_be_attached_is_said_in_words(
@@ -81,7 +81,7 @@ def test_what_is_not_taken_names_the_field(address: str, photo: Path) -> None:
     """A runnable that takes no parts is not run."""
     done = call("run", "agents/say", "--attach", str(photo), address=address)
     assert done.returncode == 2
-    assert "spec.parts: agents/say takes none" in done.stderr
+    assert "--attach: agents/say takes none" in done.stderr
 
 
 def test_stdin_is_for_one(address: str) -> None:

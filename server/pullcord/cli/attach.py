@@ -93,4 +93,4 @@ def _named(violation: Violation, parts: Sequence[Part]) -> Violation:
     if found is None or int(found[1]) >= len(parts):
         return violation
     name = parts[int(found[1])].name or "standard input"
-    return Violation(f"{violation.field} ({name})", violation.description)
+    return Violation("", f"--attach {name}: {violation.description}")

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 import typer
 
+from pullcord.cli.naming import in_words
 from pullcord.cli.output import plain
 from pullcord.extras import missing
 from pullcord.run.errors import (
@@ -57,6 +58,8 @@ HELP = (
     "3 no such run or runnable; 4 the server is busy, draining or out of reach; 5 not allowed; "
     "124 the run goes on without this command; 130 the run was cancelled."
 )
+
+_HELP = "is `pullcord serve` running, and is --address (or PULLCORD_ADDRESS) right?"
 
 _OF_STATE = {
     RunState.COMPLETED: Exit.COMPLETED,
@@ -113,9 +116,9 @@ def tell(error: PullcordError, as_json: bool) -> None:
         print(json.dumps({"error": said}, ensure_ascii=False), file=sys.stderr)
     elif isinstance(error, InvalidArgument):
         for violation in error.violations:
-            print(f"pullcord: {violation.field}: {violation.description}", file=sys.stderr)
+            print(f"pullcord: {plain(in_words(violation))}", file=sys.stderr)
     elif isinstance(error, ConnectionLost):
-        print(f"pullcord: the server cannot be reached: {error.message}", file=sys.stderr)
+        print(f"pullcord: the server cannot be reached: {error.message}; {_HELP}", file=sys.stderr)
     else:
         print(f"pullcord: {plain(str(error))}", file=sys.stderr)
 

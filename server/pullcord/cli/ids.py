@@ -55,9 +55,10 @@ def the_one(given: str, run_ids: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """What may have been meant, as the rest of an error; empty if nothing is like it."""
-    known = list(names)
-    by_id = [one for one in known if one.partition("/")[2] == name]
-    like = by_id or difflib.get_close_matches(name, known, n=1)
+    spelt = {}
+    for one in names:  # by its id alone, too
+        spelt |= {one: one, one.partition("/")[2]: one}
+    like = [spelt[one] for one in difflib.get_close_matches(name.lower(), spelt, n=1)]
     return f"; did you mean {like[0]!r}?" if like else ""
 
 

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -32,7 +32,7 @@ from pullcord.cli.tree import Tree
 from pullcord.client import AsyncRunClient, RunClient
 from pullcord.client.calls import DEFAULT_TARGET, SpecOptions
 from pullcord.run.cancel import CancelMode
-from pullcord.run.errors import RunnableNotFound, RunNotFound
+from pullcord.run.errors import InvalidArgument, RunnableNotFound, RunNotFound
 from pullcord.run.record import DisconnectPolicy, Receipt, SessionPolicy, is_runnable_name
 from pullcord.run.usage import Limits
 from pullcord.wire.run import run_message
@@ -45,10 +45,15 @@ def run(
     runnable: Annotated[
         str,
         typer.Argument(
-            help="What to run, such as agents/counter.", autocompletion=complete_runnable
+            metavar="RUNNABLE",
+            help="What to run, such as agents/counter.",
+            autocompletion=complete_runnable,
         ),
     ],
-    input: Annotated[str, typer.Argument(help="The text to work on; - reads it from stdin.")] = "",
+    input: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="The text to work on; - reads it from stdin."),
+    ] = "",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -160,7 +165,13 @@ def watch(
 
 def _start(address: str, runnable: str, text: str, options: SpecOptions, as_json: bool) -> None:
     with RunClient(**connection(address)) as client:
-        started = client.start(runnable, text, **options)
+        try:
+            started = client.start(runnable, text, **options)
+        except (RunnableNotFound, InvalidArgument):
+            known = [info.name for info in client.runnables()]
+            if runnable not in known and not as_json:
+                _unknown(runnable, known, as_json)
+            raise
     if as_json:
         print_json(run_message(started))
     else:
@@ -179,7 +190,8 @@ async def _run(
     async with AsyncRunClient(**connection(address)) as client:
         # A stream would wait for a server that is not there; a person needs the error at once.
         on_offer = {info.name: info for info in await client.runnables()}
-        if runnable not in on_offer and is_runnable_name(runnable):
+        # What is no name at all is refused in the server's words where a program reads them.
+        if runnable not in on_offer and (is_runnable_name(runnable) or not as_json):
             _unknown(runnable, on_offer, as_json)
         tree = Tree(runnable)
         if runnable in on_offer:
@@ -206,14 +218,17 @@ async def _run(
             return await follower.follow()
 
 
-def _unknown(runnable: str, on_offer: Iterable[str], as_json: bool) -> None:
+def _unknown(runnable: str, on_offer: Iterable[str], as_json: bool) -> NoReturn:
     """Ends the command: there is no such runnable, and this is what may have been meant."""
     meant = did_you_mean(runnable, on_offer)
-    if not meant or as_json:
+    is_name = is_runnable_name(runnable)
+    if as_json:
         raise RunnableNotFound(runnable)
-    known = "`pullcord runnables` lists what is served"
-    print(f"pullcord: unknown runnable {plain(repr(runnable))}{meant} {known}", file=sys.stderr)
-    raise typer.Exit(Exit.NOT_FOUND)
+    shaped = "" if meant or is_name else "; it must look like agents/ID, teams/ID or workflows/ID"
+    known = f"{'' if meant else ';'} `pullcord runnables` lists what is served"
+    words = f"unknown runnable {plain(repr(runnable))}{meant}{shaped}{known}"
+    print(f"pullcord: {words}", file=sys.stderr)
+    raise typer.Exit(Exit.NOT_FOUND if meant or is_name else Exit.USAGE)
 
 
 async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:

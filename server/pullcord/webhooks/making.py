@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pullcord.extras import missing
 from pullcord.settings import Settings, SettingsError
 from pullcord.webhooks.signing import read_secret
 
@@ -24,8 +25,7 @@ def make_webhooks(settings: Settings) -> "Webhooks | None":
         from pullcord.webhooks.delivering import Webhooks
     except ImportError as error:
         raise SettingsError(
-            f"PULLCORD_WEBHOOK_URL: needs the extra webhooks: pip install 'pullcord[webhooks]'"
-            f" ({error})"
+            f"PULLCORD_WEBHOOK_URL: {missing('sending webhooks', 'webhooks', error)}"
         ) from None
     try:
         check_url(url, private=settings.webhook_private)
