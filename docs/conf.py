@@ -29,17 +29,19 @@ default_role = "code"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_use_type_comments = False
-autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
+# Whose members no class of ours shows as its own.
+_NOT_OURS = "BaseSettings,BaseModel,BaseException,Exception,Enum,StrEnum,str,object"
+autodoc_default_options = {"members": True, "inherited-members": _NOT_OURS}
 
 _SECTION = re.compile(r"^## (.+?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-_PAGE = re.compile(r"^- \[.+?\]\(([^)#:]+)\.md\)", re.MULTILINE)
+_PAGE = re.compile(r"^- \[(.+?)\]\(([^)#:]+)\.md\)", re.MULTILINE)
 
 
 def _navigation(app: Any, page: str, source: list[str]) -> None:
     """Adds to the index page, for each of its sections, the pages that its list links to."""
     if page == root_doc:
         for caption, text in _SECTION.findall(source[0]):
-            pages = "\n".join(_PAGE.findall(text))
+            pages = "\n".join(f"{title} <{name}>" for title, name in _PAGE.findall(text))
             options = f":hidden:\n:caption: {caption}\n"
             source[0] += f"\n```{{toctree}}\n{options}\n{pages}\n```\n"
 

@@ -25,7 +25,7 @@ def _directive(name: str) -> str:
         own = ", ".join(each for each in pullcord.__all__ if hasattr(found, each))
         return _rst(f".. automodule:: {found.__name__}\n   :exclude-members: {own}")
     kind = "class" if inspect.isclass(found) else "function"
-    return _rst(f".. auto{kind}:: {found.__module__}.{found.__qualname__}")
+    return _rst(f".. auto{kind}:: pullcord.{name}")
 
 
 def _rst(text: str) -> str:
