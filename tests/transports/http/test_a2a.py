@@ -42,7 +42,7 @@ from pullcord.settings import SettingsError
 
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
-from tests.transports.harness import Cause, Served, Signal, State
+from tests.transports.harness import Cause, Served, Signal, State, in_both_modes
 
 Both = Callable[..., tuple[Served, Any]]
 BINDINGS = ["JSONRPC", "HTTP+JSON", "GRPC"]
@@ -388,6 +388,7 @@ def test_a_task_that_asks_is_answered_by_a_message(serve_http: Both, binding: st
 
 
 @each_binding
+@in_both_modes
 def test_parts_are_given_and_artifacts_come_back(serve_http: Both, binding: str) -> None:
     _, browser = serve_http(maker)
 
@@ -404,6 +405,34 @@ def test_parts_are_given_and_artifacts_come_back(serve_http: Both, binding: str)
             with pytest.raises(Exception, match="image/png") as refused:
                 _ = [one async for one in client.send_message(_send(_message("x", image, id="i")))]
             assert type(refused.value).__name__ == "ContentTypeNotSupportedError"
+
+    _play(scene())
+
+
+@each_binding
+def test_a_task_says_what_is_missing(serve_http: Both, binding: str) -> None:
+    """Events that are no longer kept are named, and a whole artifact replaces their text."""
+
+    @runnable
+    def long(context: RunContext) -> Iterator[str]:
+        for number in range(400):
+            yield f"{number} " + 200 * "x"
+            context.emit("tick", {"number": number})
+
+    served, browser = serve_http(long, max_log_bytes=16 * 1024)
+
+    async def scene() -> None:
+        async with _client(browser, binding, streaming=False) as client:
+            task = await _sent(client, _message("go"))
+        async with _client(browser, binding) as client:
+            again = [one async for one in client.send_message(_send(_message("go")))]
+            assert again[0].task.id == task.id
+            assert _told(again) == _text(task) == served.get(task.id).output
+            statuses = [one.status_update for one in again if one.HasField("status_update")]
+            missed = [_ours(one)["missed"] for one in statuses if "missed" in _ours(one)]
+            assert [one["from"] for one in missed] == [1]
+            assert _states(again)[-1] == COMPLETED
+            assert _states(again).count(COMPLETED) == 1
 
     _play(scene())
 
@@ -569,6 +598,27 @@ def test_the_fields_that_are_wrong_are_named(serve_http: Both) -> None:
         info, bad = reply.json()["error"]["details"]
         assert (info["reason"], info["domain"]) == ("INVALID_PARAMS", "a2a-protocol.org")
         assert bad["fieldViolations"][0]["field"] == named
+
+
+def test_no_request_is_a_mistake_of_the_servers(serve_http: Both) -> None:
+    _, browser = serve_http(speaker)
+    head = {"content_type": "application/json", "a2a_version": "1.0"}
+    path = "/a2a/agents/speaker"
+    for told in (
+        '{"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "\\ud800"}]}}',
+        '{"message": {"messageId": "\\ud800", "role": "ROLE_USER", "parts": [{"text": "x"}]}}',
+        '{"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": 1e999}]}}',
+        '{"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"raw": "?"}]}}',
+        '{"message": 5, "metadata": {"pullcord": 5}}',
+        f'{{"message": {20_000 * "["}',
+        f'{{"metadata": {90 * "["}{90 * "]"}}}',
+        '{"tenant": "x", "id": ""}',
+    ):
+        rpc = f'{{"jsonrpc": "2.0", "id": "\\ud800", "method": "SendMessage", "params": {told}}}'
+        asked = [("", rpc), ("/message:send", told), ("/message:stream", told)]
+        for rest, body in (*asked, ("/tasks/x:cancel", told)):
+            reply = browser.ask("POST", f"{path}{rest}", body.encode(), **head)
+            assert reply.json()["error"]["code"] not in (500, -32603, -32000), (told, reply.body)
 
 
 def test_another_version_of_the_protocol_is_refused(serve_http: Both) -> None:

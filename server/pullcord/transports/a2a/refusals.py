@@ -22,7 +22,8 @@ from pullcord.run.errors import (
     RunNotPaused,
     Violation,
 )
-from pullcord.wire.errors import status_message
+from pullcord.run.plain import valid
+from pullcord.wire.errors import MAX_MESSAGE_LENGTH, status_message
 
 DOMAIN = "a2a-protocol.org"
 OTHER = -32000
@@ -39,6 +40,7 @@ _FIELDS = {
     "page_token": "pageToken",
 }
 """Fields of ours by the names that A2A has for them; of others, metadata has our own names."""
+_OURS = {"reason", "mode", "grace_period", "wait"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def refusal(error: PullcordError | A2AError) -> Refusal:
     code, http, reason = "INVALID_ARGUMENT", 400, "INVALID_REQUEST"  # what is no JSON
     if mapping is not None:
         code, http, reason = mapping.grpc_status, mapping.http_code, mapping.reason
-    status = Status(code=Code.Value(code), message=str(known))
+    status = Status(code=Code.Value(code), message=valid(str(known))[:MAX_MESSAGE_LENGTH])
     status.details.add().Pack(ErrorInfo(reason=reason, domain=DOMAIN))
     if violations := _violations(error):
         status.details.add().Pack(BadRequest(field_violations=violations))
@@ -108,6 +110,8 @@ def _named(violation: Violation) -> Violation:
     bare = name.partition(".")[0].partition("[")[0]
     if bare in _FIELDS:
         name = _FIELDS[bare]
-    elif violation.field.startswith("spec."):
+    elif bare == "decisions":
+        name = f"message.parts[0].data.{name}"
+    elif violation.field.startswith("spec.") or bare in _OURS:
         name = f"metadata.pullcord.{name}"
     return Violation(name, violation.description)

@@ -17,7 +17,7 @@ from pullcord.run.events import ToolCall, ToolCallState
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
 from pullcord.wire.run import run_message
-from pullcord.wire.values import set_time
+from pullcord.wire.values import set_data, set_time
 
 OURS = "pullcord"
 """Where our own words stand in metadata."""
@@ -134,7 +134,8 @@ def text_artifact(text: str) -> Artifact:
 
 def data_artifact(data: Mapping[str, Any]) -> Artifact:
     """The run's data."""
-    part = Part(data=value(dict(data)), media_type="application/json")
+    part = Part(media_type="application/json")
+    set_data(part.data.struct_value, data)
     return Artifact(artifact_id=DATA, name=DATA, parts=[part])
 
 
