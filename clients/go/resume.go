@@ -133,6 +133,12 @@ func (r *resume) lost(lost PullcordError, now time.Time, chance float64) (time.D
 	return min(delay, left), nil
 }
 
+// progress takes note that something came which is no event of a run.
+func (r *resume) progress() {
+	r.heard = true
+	r.bePatientAgain()
+}
+
 func (r *resume) bePatientAgain() {
 	r.lostAt, r.longest = time.Time{}, 0
 }

@@ -91,9 +91,10 @@ type script struct {
 	run     *pullcordv1.Run
 	runs    []*pullcordv1.Run
 	silent  bool
-	secret  *tls.Certificate // with which the line is encrypted; nil: it is not
-	came    chan string      // a call did
-	left    chan struct{}    // a silent stream's caller has
+	changes []*pullcordv1.WatchRunsResponse // of the list; after them, as a run's events
+	secret  *tls.Certificate                // with which the line is encrypted; nil: it is not
+	came    chan string                     // a call did
+	left    chan struct{}                   // a silent stream's caller has
 
 	names     []string
 	requests  []proto.Message
@@ -176,6 +177,26 @@ func (s *script) WatchRun(request *pullcordv1.WatchRunRequest, to grpc.ServerStr
 	return s.stream(to.Context(), request.GetAfterSequence(), func(event *pullcordv1.RunEvent) error {
 		return to.Send(&pullcordv1.WatchRunResponse{Event: event})
 	})
+}
+
+func (s *script) WatchRuns(request *pullcordv1.WatchRunsRequest, to grpc.ServerStreamingServer[pullcordv1.WatchRunsResponse]) error {
+	s.note(to.Context(), "WatchRuns", request)
+	seen, _ := strconv.Atoi(request.GetAfter())
+	broken := s.nextBreak()
+	for count, change := range s.changes[seen:] {
+		if broken != nil && count == broken.after {
+			break
+		}
+		if err := to.Send(change); err != nil {
+			return err
+		}
+	}
+	if broken != nil {
+		return broken.err
+	}
+	<-to.Context().Done()
+	s.left <- struct{}{}
+	return nil
 }
 
 func (s *script) StartRun(ctx context.Context, request *pullcordv1.StartRunRequest) (*pullcordv1.StartRunResponse, error) {

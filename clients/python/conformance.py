@@ -14,6 +14,7 @@ from typing import Any
 
 from pullcord.client import AsyncRunClient, RunClient
 from pullcord.client.resume import Pace
+from pullcord.client.verbs import RunChange
 from pullcord.run import errors, events
 from pullcord.run.message import Message, Part
 from pullcord.run.record import Decision, RunFilter
@@ -71,11 +72,20 @@ class Blocking:
         )
 
     def __iter__(self) -> Iterator[Any]:
+        async def following() -> Any:
+            return await anext(self._face)
+
         while True:
             try:
-                yield self._runner.run(anext(self._face))
+                yield self._runner.run(following())
             except StopAsyncIteration:
                 return
+
+    def watch_runs(self, *args: Any) -> "Blocking":
+        return Blocking(self._face.watch_runs(*args), self._runner)
+
+    def close(self) -> None:
+        self._call(getattr(self._face, "aclose", None) or self._face.close, (), {})
 
     def _call(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         async def call() -> Any:
@@ -96,7 +106,7 @@ class Driver:
     def __init__(self, make: Callable[..., Any]) -> None:
         self._make = make
         self._client: Any = None
-        self._streams: list[tuple[Any, Iterator[events.Event]]] = []
+        self._streams: list[tuple[Any, Iterator[Any]]] = []
 
     def connect(self, request: Request) -> Request:
         if self._client is not None:
@@ -129,8 +139,16 @@ class Driver:
         self._streams.append((stream, iter(stream)))
         return {"stream": len(self._streams) - 1, "run_id": stream.run_id}
 
+    def watch_runs(self, request: Request) -> Request:
+        asked = _decoded(v1.WatchRunsRequest, request["request"])
+        changes = self._client.watch_runs(_filter(asked), asked.after)
+        self._streams.append((changes, iter(changes)))
+        return {"stream": len(self._streams) - 1}
+
     def next(self, request: Request) -> Request:
         for event in self._streams[request["stream"]][1]:
+            if isinstance(event, RunChange):
+                return _message(_change_message(event))
             return {"event": _coded(event_message(event)), "payload": PAYLOADS[type(event.payload)]}
         return {"end": True}
 
@@ -231,6 +249,15 @@ def _filter(asked: Any, **more: Any) -> RunFilter:
     parent = getattr(asked, "parent_run_id", "")
     labels = dict(asked.labels)
     return RunFilter(asked.session_id, asked.user_id, asked.runnable, parent, labels=labels, **more)
+
+
+def _change_message(change: RunChange) -> v1.WatchRunsResponse:
+    message = v1.WatchRunsResponse(
+        position=change.position, caught_up=change.caught_up, missed=change.missed
+    )
+    if change.run is not None:
+        message.run.CopyFrom(run_message(change.run))
+    return message
 
 
 def _seconds(message: Any, field: str) -> float | None:

@@ -19,7 +19,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-_STREAMS = ("Run", "WatchRun")
+_STREAMS = ("Run", "WatchRun", "WatchRuns")
 _OURS = ("content-", "connect-", "accept", "sec-", "host", "connection", "origin", "referer")
 """Headers of the request itself, by how they begin; the others are the call's metadata."""
 _LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]

@@ -37,9 +37,9 @@ class Fake:
 
     A part is a list of calls: `call` is its name; `with`, `metadata` and `deadline` are what must
     have come; `same_run` says that it must be about the run of the call before; `after` is the
-    least number of seconds since that; `send` are the events, or `answer` is the message; `then` is
-    how it ends: OK (also where it is left out), a bare status by its name, a refusal as a table, or
-    HOLD, until the client leaves.
+    least number of seconds since that; `send` are the events or changes, or `answer` is the
+    message; `then` is how it ends: OK (also where it is left out), a bare status by its name, a
+    refusal as a table, or HOLD, until the client leaves.
     """
 
     def __init__(self, part: Sequence[Said]) -> None:
@@ -77,10 +77,15 @@ class Fake:
     # --- a call, in a thread of the server's
 
     def stream(self, request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
-        """The responses of Run and WatchRun."""
+        """The responses of Run and WatchRun, which are alike, and of WatchRuns."""
         said = self._begin(request, context)
-        for event in said.get("send", ()):
-            yield v1.RunResponse(event=_event(event, _run_id(request)))
+        for sent in said.get("send", ()):
+            if isinstance(request, v1.WatchRunsRequest):
+                change = v1.WatchRunsResponse()
+                fill(change, sent)
+                yield change
+            else:
+                yield v1.RunResponse(event=_event(sent, _run_id(request)))
         self._end(said, context)
 
     def unary(self, request: Message, context: grpc.ServicerContext, kind: Any) -> Message:

@@ -17,6 +17,7 @@ from pullcord.run.errors import PullcordError
 from pullcord.v1 import event_pb2, run_pb2, runnable_pb2
 from pullcord.v1 import run_service_pb2 as v1
 
+from tests.conformance.changes import Changes
 from tests.conformance.drivers import Driver, DriverError, decode
 from tests.conformance.fake import Fake
 from tests.conformance.languages import BROWSER
@@ -32,6 +33,7 @@ PATIENCE = 30.0
 """Seconds that a run may take to end, where a step waits for that."""
 
 _REQUESTS = {
+    "watch_runs": v1.WatchRunsRequest,
     "list": v1.ListRunsRequest,
     "cancel": v1.CancelRunRequest,
     "cancel_many": v1.CancelRunsRequest,
@@ -98,6 +100,7 @@ class _Play:
         self._run_id = self._id
         self._runs: set[str] = set()
         self._streams: dict[str, tuple[Driver, int, Reading]] = {}
+        self._list: Changes | None = None
         self._lead = stack.enter_context(RunClient(address, actor="the suite"))
         self._address = address
         self._web = web if scenario.fake is None and apart is None else ""
@@ -161,6 +164,8 @@ class _Play:
             self._read(verb, step)
         elif verb in ("run", "watch"):
             self._follow(driver, verb, step)
+        elif verb == "watch_runs":
+            self._follow_list(driver, step)
         else:
             driver.send(verb, **self._arguments(verb, dict(step[verb])))
             for meanwhile in step.get("meanwhile", ()):
@@ -194,6 +199,8 @@ class _Play:
         if verb == "connect":
             return {**self._entrance(self._driver), **said}
         if verb == "drop":
+            if said.get("stream") == "list" and self._list is not None:
+                return {"stream": self._list.number}
             return {"stream": self._stream(said.get("stream"))[1]}
         if verb == "runnables":
             return {}
@@ -233,6 +240,12 @@ class _Play:
         self._streams[name] = (driver, answer["stream"], reading)
         self._expect(step, answer)
 
+    def _follow_list(self, driver: Driver, step: dict[str, Any]) -> None:
+        answer = driver.ask("watch_runs", **self._arguments("watch_runs", dict(step["watch_runs"])))
+        if not isinstance(answer.get("stream"), int):
+            raise Fault(f"answered {answer}")
+        self._list = Changes(driver, answer["stream"])
+
     def _judge(self, verb: str, answer: dict[str, Any], step: dict[str, Any]) -> None:
         if "error" in step or "error" in answer:
             self._judge_error(answer, step)
@@ -261,6 +274,9 @@ class _Play:
     # --- reading
 
     def _read(self, verb: str, step: dict[str, Any]) -> None:
+        if verb == "change":
+            self._read_change(step)
+            return
         driver, number, reading = self._stream(step.get("as"))
         wanted = (step.get("from", ""), step[verb])
         while True:
@@ -286,6 +302,14 @@ class _Play:
                 raise Fault(f"is {reading.text!r}, and should be {wanted[1]!r}")
             if verb != "end" and reading.ended:
                 raise Fault(f"did not come; the run ended with {shown} {payload}")
+
+    def _read_change(self, step: dict[str, Any]) -> None:
+        assert self._list is not None
+        answer = self._list.read(step)
+        if "error" in step or "error" in answer:
+            self._judge_error(answer, step)
+            return
+        self._expect(step, answer["change"])
 
     def _see_end(self, verb: str, step: Mapping[str, Any], reading: Reading) -> None:
         _, name, payload = reading.last

@@ -15,6 +15,7 @@ ASKING = {
     "connect",
     "run",
     "watch",
+    "watch_runs",
     "drop",
     "start",
     "wait",
@@ -26,8 +27,8 @@ ASKING = {
     "runnables",
 }
 """What a driver is asked in one request."""
-READING = {"next", "until", "text", "end"}
-"""How a stream is read: one event, up to a payload, up to a text, to the end."""
+READING = {"next", "until", "text", "end", "change"}
+"""How a stream is read: one event, up to a payload, up to a text, to the end; a list's change."""
 ACTING = {"table", "open", "cut", "left", "ended", "freeze", "thaw", "lost"}
 """What the suite does itself: plays a table of roles, opens a gate, cuts the line, waits for a
 dropped call to be left at the fake server, waits for a run to have ended, stops a process and lets

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log"
 	"os"
 	"time"
@@ -20,7 +21,7 @@ import (
 )
 
 func main() {
-	driver := &driver{streams: map[int]*stream{}}
+	driver := &driver{streams: map[int]*stream{}, lists: map[int]*list{}}
 	defer driver.close()
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
@@ -59,6 +60,12 @@ type request struct {
 
 type answer map[string]any
 
+// list is a list of runs that is followed.
+type list struct {
+	next  func() (*pullcordv1.WatchRunsResponse, error, bool)
+	leave func()
+}
+
 type stream struct {
 	*pullcord.RunStream
 	cancel context.CancelFunc
@@ -67,6 +74,7 @@ type stream struct {
 type driver struct {
 	client  *pullcord.RunClient
 	streams map[int]*stream
+	lists   map[int]*list
 	opened  int
 }
 
@@ -79,12 +87,18 @@ func (d *driver) do(ctx context.Context, asked *request) (answer, error) {
 		return d.connect(asked)
 	case "run", "watch":
 		return d.open(ctx, asked)
+	case "watch_runs":
+		return d.watchRuns(ctx, asked)
 	case "next":
 		return d.next(asked)
 	case "drop":
 		if left, ok := d.streams[asked.Stream]; ok {
 			left.cancel()
 			delete(d.streams, asked.Stream)
+		}
+		if left, ok := d.lists[asked.Stream]; ok {
+			left.leave()
+			delete(d.lists, asked.Stream)
 		}
 		return answer{}, nil
 	case "start":
@@ -143,6 +157,10 @@ func (d *driver) close() {
 		left.cancel()
 		delete(d.streams, number)
 	}
+	for number, left := range d.lists {
+		left.leave()
+		delete(d.lists, number)
+	}
 }
 
 func (d *driver) open(ctx context.Context, asked *request) (answer, error) {
@@ -166,7 +184,26 @@ func (d *driver) open(ctx context.Context, asked *request) (answer, error) {
 	return answer{"stream": d.opened, "run_id": opened.RunID}, nil
 }
 
+func (d *driver) watchRuns(ctx context.Context, asked *request) (answer, error) {
+	request := &pullcordv1.WatchRunsRequest{}
+	if err := proto.Unmarshal(asked.Request, request); err != nil {
+		return nil, err
+	}
+	opened := &list{}
+	opened.next, opened.leave = iter.Pull2(d.client.WatchRuns(ctx, request))
+	d.opened++
+	d.lists[d.opened] = opened
+	return answer{"stream": d.opened}, nil
+}
+
 func (d *driver) next(asked *request) (answer, error) {
+	if followed, ok := d.lists[asked.Stream]; ok {
+		change, err, ok := followed.next()
+		if !ok {
+			return answer{"end": true}, nil
+		}
+		return message(change, err)
+	}
 	from, ok := d.streams[asked.Stream]
 	if !ok {
 		return nil, fmt.Errorf("there is no stream %d", asked.Stream)

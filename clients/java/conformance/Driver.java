@@ -13,6 +13,7 @@ import com.google.protobuf.Parser;
 import com.google.rpc.BadRequest.FieldViolation;
 import dev.pullcord.Pace;
 import dev.pullcord.PullcordError;
+import dev.pullcord.RunChanges;
 import dev.pullcord.RunClient;
 import dev.pullcord.RunClientBuilder;
 import dev.pullcord.RunStream;
@@ -22,6 +23,7 @@ import dev.pullcord.v1.ContinueRunRequest;
 import dev.pullcord.v1.ListRunsRequest;
 import dev.pullcord.v1.RunEvent;
 import dev.pullcord.v1.RunSpec;
+import dev.pullcord.v1.WatchRunsRequest;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -36,6 +38,7 @@ import java.util.Map;
 /** The driver: one client, and the streams that are open on it. */
 public final class Driver {
     private final Map<Integer, RunStream> streams = new HashMap<>();
+    private final Map<Integer, RunChanges> lists = new HashMap<>();
     private RunClient client = RunClient.builder().build();
     private int lastStream;
 
@@ -69,9 +72,24 @@ public final class Driver {
                 long after = request.has("after_sequence") ? after(request) : 0;
                 yield opened(client.watch(runId(request), after, time(request, "timeout")));
             }
-            case "next" -> next(stream(request));
+            case "watch_runs" -> {
+                lists.put(
+                        ++lastStream,
+                        client.watchRuns(message(request, WatchRunsRequest.parser())));
+                JsonObject answer = new JsonObject();
+                answer.addProperty("stream", lastStream);
+                yield answer;
+            }
+            case "next" ->
+                    lists.containsKey(number(request))
+                            ? one(lists.get(number(request)).next())
+                            : next(stream(request));
             case "drop" -> {
-                stream(request).close();
+                if (lists.containsKey(number(request))) {
+                    lists.remove(number(request)).close();
+                } else {
+                    stream(request).close();
+                }
                 yield new JsonObject();
             }
             case "start" -> one(client.start(spec(request)));
@@ -91,6 +109,7 @@ public final class Driver {
     private JsonObject connect(JsonObject request) {
         client.close();
         streams.clear();
+        lists.clear();
         RunClientBuilder builder = RunClient.builder().target(request.get("target").getAsString());
         if (request.has("metadata")) {
             Map<String, JsonElement> entries = request.getAsJsonObject("metadata").asMap();
@@ -201,7 +220,11 @@ public final class Driver {
     // --- JSON
 
     private RunStream stream(JsonObject request) {
-        return streams.get(request.get("stream").getAsInt());
+        return streams.get(number(request));
+    }
+
+    private static int number(JsonObject request) {
+        return request.get("stream").getAsInt();
     }
 
     private static String runId(JsonObject request) {

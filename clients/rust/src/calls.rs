@@ -11,14 +11,14 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::actor::{ACTOR_KEY, actor_value, default_actor};
 use crate::errors::{PullcordError, from_status};
 use crate::resume::Pace;
 use crate::stream::Events;
 use crate::v1::run_service_client::RunServiceClient;
-use crate::v1::{RunRequest, RunSpec, WatchRunRequest};
+use crate::v1::{RunRequest, RunSpec, WatchRunRequest, WatchRunsRequest, WatchRunsResponse};
 
 /// Where a client calls unless it is told.
 pub const DEFAULT_TARGET: &str = "127.0.0.1:50051";
@@ -208,6 +208,14 @@ impl Calls {
         let responses = self.stub.clone().watch_run(request).await?.into_inner();
         let events = responses.map_ok(|response| response.event.unwrap_or_default());
         Ok(events.boxed())
+    }
+
+    pub(crate) async fn open_list(
+        &self,
+        message: WatchRunsRequest,
+    ) -> Result<Streaming<WatchRunsResponse>, Status> {
+        let request = self.request(message, None);
+        Ok(self.stub.clone().watch_runs(request).await?.into_inner())
     }
 }
 

@@ -10,6 +10,7 @@ use futures_util::{TryStreamExt, stream};
 use uuid::Uuid;
 
 use crate::calls::{CALL_TIMEOUT, Calls, ClientOptions, MAX_TIMEOUT};
+use crate::changes;
 use crate::errors::PullcordError;
 use crate::resume::{Pace, Resume};
 use crate::stream::{RunStream, StreamOptions, chance, now};
@@ -17,6 +18,7 @@ use crate::v1::{
     CancelRunRequest, CancelRunResponse, CancelRunsRequest, CancelRunsResponse, ContinueRunRequest,
     CreateRunTokenRequest, CreateRunTokenResponse, Decision, GetRunRequest, ListRunnablesRequest,
     ListRunsRequest, ListRunsResponse, Run, RunSpec, Runnable, StartRunRequest, WaitRunRequest,
+    WatchRunsRequest, WatchRunsResponse,
 };
 
 /// Starts, follows, looks at and stops the runs of a server.
@@ -189,6 +191,19 @@ impl RunClient {
                 stub.list_runs(request).await
             })
             .await
+    }
+
+    /// Every live run that matches, and then each run that is new, changes or ends, without input and
+    /// output, over as many connections as it takes; the first is made when it is first polled.
+    ///
+    /// It goes on until it is dropped; an error is the last thing that it says. To go on later, ask
+    /// `after` the `position` of the last change seen.
+    pub fn watch_runs(
+        &self,
+        request: WatchRunsRequest,
+    ) -> impl Stream<Item = Result<WatchRunsResponse, PullcordError>> + Send + Unpin + 'static {
+        let resume = Resume::follow("", 0, self.pace, now(), None);
+        changes::follow(self.calls.clone(), request, resume)
     }
 
     /// What can be run, in order of name.

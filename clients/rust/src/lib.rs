@@ -2,6 +2,7 @@
 
 mod actor;
 mod calls;
+mod changes;
 mod client;
 mod errors;
 mod resume;

@@ -140,6 +140,12 @@ impl Resume {
         true
     }
 
+    /// Takes note that something came which is no event of a run.
+    pub(crate) fn progress(&mut self) {
+        self.heard = true;
+        self.be_patient_again();
+    }
+
     /// Takes note of how the run stands, after a stream that ended in peace but without an end.
     ///
     /// That is no break where the caller had seen the terminal event before.

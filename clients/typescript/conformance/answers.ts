@@ -34,6 +34,9 @@ import {
   type SessionBusy,
   type TooManyAffected,
   VERSION,
+  WatchRunsRequestSchema,
+  type WatchRunsResponse,
+  WatchRunsResponseSchema,
 } from "pullcord";
 
 interface Request {
@@ -58,6 +61,9 @@ interface Request {
 
 type Answer = Record<string, unknown>;
 
+/** A list of runs that is followed. */
+type Changes = AsyncGenerator<WatchRunsResponse, undefined>;
+
 /** Makes a client of the server at a target. */
 export type Connect = (
   target: string,
@@ -73,7 +79,7 @@ export type Connect = (
 export class Driver {
   readonly #connect: Connect;
   #made: RunClient | undefined;
-  readonly #streams: RunStream[] = [];
+  readonly #streams: (RunStream | Changes)[] = [];
 
   readonly #operations: Record<string, (request: Request) => Answer | Promise<Answer>> = {
     connect: ({ target = "", metadata, actor, keepalive, keepalive_timeout, reconnect_for }) => {
@@ -97,13 +103,18 @@ export class Driver {
           timeoutMs: inMs(timeout),
         }),
       ),
+    watch_runs: ({ request }) => {
+      const changes = this.#client.watchRuns(read(WatchRunsRequestSchema, request));
+      return { stream: this.#streams.push(changes) - 1 };
+    },
     next: async (request) => {
       const { done, value: event } = await this.#stream(request).next();
       if (done) return { end: true };
+      if ("position" in event) return message(WatchRunsResponseSchema, event);
       return { event: written(RunEventSchema, event), payload: snake(event.payload.case ?? "") };
     },
     drop: async (request) => {
-      await this.#stream(request).return();
+      await this.#stream(request).return(undefined);
       return {};
     },
     start: async ({ spec }) =>
@@ -171,7 +182,7 @@ export class Driver {
     return { stream: this.#streams.push(stream) - 1, run_id: stream.runId };
   }
 
-  #stream({ stream = -1 }: Request): RunStream {
+  #stream({ stream = -1 }: Request): RunStream | Changes {
     const found = this.#streams[stream];
     if (!found) throw new TypeError(`there is no stream ${String(stream)}`);
     return found;

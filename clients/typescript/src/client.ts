@@ -12,7 +12,7 @@ import {
 } from "@connectrpc/connect";
 
 import { ACTOR_KEY, actorValue } from "./actor.js";
-import { CallFailed, errorOf, isUnseen } from "./errors.js";
+import { CallFailed, errorOf, isUnseen, type PullcordError } from "./errors.js";
 import type {
   CallOptions,
   CancelInit,
@@ -24,6 +24,7 @@ import type {
   SpecInit,
   WaitOptions,
   WatchOptions,
+  WatchRunsInit,
 } from "./requests.js";
 import { DEFAULT_PACE, MAX_TIMEOUT_MS, type Pace, Resume } from "./resume.js";
 import { pause, Tied } from "./signals.js";
@@ -37,6 +38,7 @@ import {
   type RunResponse,
   RunService,
   type WatchRunResponse,
+  type WatchRunsResponse,
 } from "./v1/run_service_pb.js";
 import type { Runnable } from "./v1/runnable_pb.js";
 
@@ -162,6 +164,41 @@ export class RunClient {
       pageToken = page.nextPageToken;
     } while (pageToken);
     return undefined;
+  }
+
+  /**
+   * Every live run that matches, and then each run that is new, changes or ends, without input and
+   * output, over as many connections as it takes. It goes on until the loop is left or the signal
+   * aborts. To go on later, ask `after` the `position` of the last change seen.
+   */
+  async *watchRuns(
+    request: WatchRunsInit = {},
+    options: CallOptions = {},
+  ): AsyncGenerator<WatchRunsResponse, undefined> {
+    const resume = new Resume("", this.#pace);
+    const tied = this.#tied(options);
+    const { signal } = tied;
+    let after = request.after ?? "";
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        let lost: PullcordError | undefined;
+        const call = this.#options(signal, resume.opening());
+        try {
+          for await (const change of this.#rpc.watchRuns({ ...request, after }, call)) {
+            resume.progress();
+            after = change.position;
+            if (change.run || change.caughtUp || change.missed) yield change;
+          }
+        } catch (reason) {
+          signal.throwIfAborted();
+          lost = errorOf(reason);
+        }
+        await pause(resume.lost(lost), signal);
+      }
+    } finally {
+      tied.abort(); // Connect does not end a call whose loop was left
+    }
   }
 
   /** What can be run, in order of name. */

@@ -9,6 +9,7 @@ import type {
   ContinueRunRequestSchema,
   CreateRunTokenRequestSchema,
   ListRunsRequestSchema,
+  WatchRunsRequestSchema,
 } from "./v1/run_service_pb.js";
 
 /** What a run is asked to be. Without a `runId` the client mints one. */
@@ -20,6 +21,8 @@ export type CancelManyInit = MessageInitShape<typeof CancelRunsRequestSchema>;
 export type ContinueInit = MessageInitShape<typeof ContinueRunRequestSchema>;
 export type RunTokenInit = MessageInitShape<typeof CreateRunTokenRequestSchema>;
 export type ListInit = MessageInitShape<typeof ListRunsRequestSchema>;
+/** Which runs a list follows; `after` is the position of the last change that was seen. */
+export type WatchRunsInit = MessageInitShape<typeof WatchRunsRequestSchema>;
 
 export interface CallOptions {
   /** Ends the call, and never the run; the call then throws the signal's reason. */

@@ -130,6 +130,12 @@ export class Resume {
     return payload.case !== undefined; // of a newer server: its number counts, and nobody could read it
   }
 
+  /** Takes note that something came which is no event of a run. */
+  progress(): void {
+    this.#heard = true;
+    this.#bePatientAgain();
+  }
+
   /**
    * Takes note of how the run stands, after a stream that ended in peace but without an end. That is
    * no break where the caller had seen the terminal event before.

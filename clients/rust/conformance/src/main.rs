@@ -7,9 +7,10 @@ use std::io::{Write, stdin, stdout};
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use prost::Message;
-use pullcord::v1::ContinueRunRequest;
+use pullcord::v1::{ContinueRunRequest, WatchRunsResponse};
 use pullcord::{
     ClientOptions, Pace, Payload, PullcordError, RunClient, RunEvent, RunStream, StreamOptions,
 };
@@ -36,6 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 struct Driver {
     client: Option<RunClient>,
     streams: HashMap<u64, RunStream>,
+    lists: HashMap<u64, BoxStream<'static, Result<WatchRunsResponse, PullcordError>>>,
     opened: u64,
 }
 
@@ -53,12 +55,26 @@ impl Driver {
                 let run_id = request.text("run_id")?;
                 self.follow(client.watch_with(run_id, after_sequence, request.options()))
             }
+            "watch_runs" => {
+                let changes = client.watch_runs(request.message("request")?);
+                self.opened += 1;
+                self.lists.insert(self.opened, changes.boxed());
+                json!({"stream": self.opened})
+            }
+            "next" if self.lists.contains_key(&request.stream()?) => {
+                let list = self.lists.get_mut(&request.stream()?);
+                match list.ok_or("no such list")?.try_next().await? {
+                    Some(change) => message(&change),
+                    None => json!({"end": true}),
+                }
+            }
             "next" => match self.stream(request)?.next().await.transpose()? {
                 Some(event) => json!({"event": encoded(&event), "payload": payload(&event)}),
                 None => json!({"end": true}),
             },
             "drop" => {
                 self.streams.remove(&request.stream()?);
+                self.lists.remove(&request.stream()?);
                 json!({})
             }
             "start" => message(&client.start(request.message("spec")?).await?),
@@ -86,6 +102,7 @@ impl Driver {
 
     fn connect(&mut self, request: &Request) -> Answer {
         self.streams.clear();
+        self.lists.clear();
         let metadata = request.0["metadata"].as_object().into_iter().flatten();
         let usual = ClientOptions::default();
         let time = |key, default| request.seconds(key).unwrap_or(default);

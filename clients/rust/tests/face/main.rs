@@ -1,5 +1,6 @@
 //! The crate's public face against a server that does what a test says.
 
+mod changes;
 mod client;
 mod server;
 mod stream;

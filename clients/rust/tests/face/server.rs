@@ -33,6 +33,10 @@ pub enum Reply {
     Refuse(Status),
     Run(Run),
     Page(ListRunsResponse),
+    /// These changes, and then the status: OK, or an error.
+    Changes(Vec<WatchRunsResponse>, Status),
+    /// These changes, and then silence, until the client leaves.
+    SilentList(Vec<WatchRunsResponse>),
     Receipt(CancelRunResponse),
 }
 
@@ -45,6 +49,7 @@ pub enum Seen {
     Start(RunSpec),
     Wait(WaitRunRequest),
     List(ListRunsRequest),
+    WatchList(WatchRunsRequest),
     Cancel(CancelRunRequest, MetadataMap),
     /// The client left a silent stream.
     Left,
@@ -249,6 +254,26 @@ impl RunService for Scripted {
             Reply::Page(page) => Ok(Response::new(page)),
             _ => panic!("the test wrote another kind of reply down"),
         }
+    }
+
+    async fn watch_runs(
+        &self,
+        request: Request<WatchRunsRequest>,
+    ) -> Result<Response<Events<WatchRunsResponse>>, Status> {
+        let changes: Events<WatchRunsResponse> =
+            match self.reply(Seen::WatchList(request.into_inner())).await? {
+                Reply::Changes(changes, end) => {
+                    let end = (end.code() != tonic::Code::Ok).then_some(Err(end));
+                    Box::pin(iter(changes.into_iter().map(Ok).chain(end)))
+                }
+                Reply::SilentList(changes) => {
+                    let silence = Leaving(self.1.clone())
+                        .map(|event| event.map(|_| WatchRunsResponse::default()));
+                    Box::pin(iter(changes.into_iter().map(Ok)).chain(silence))
+                }
+                _ => panic!("the test wrote another kind of reply down"),
+            };
+        Ok(Response::new(changes))
     }
 
     async fn cancel_run(

@@ -141,6 +141,12 @@ final class Resume {
         return true;
     }
 
+    /** Takes note that something came which is no event of a run. */
+    void progress() {
+        heard = true;
+        bePatientAgain();
+    }
+
     /** Whether it is the run's own end: with a source it is the end of a run beneath. */
     private static boolean isTerminal(RunEvent event) {
         return switch (event.getPayloadCase()) {

@@ -24,6 +24,7 @@ import dev.pullcord.v1.StartRunRequest;
 import dev.pullcord.v1.WaitRunRequest;
 import dev.pullcord.v1.WatchRunRequest;
 import dev.pullcord.v1.WatchRunResponse;
+import dev.pullcord.v1.WatchRunsRequest;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
 import java.time.Duration;
@@ -195,6 +196,24 @@ public final class RunClient implements AutoCloseable {
                                         .map(token -> request.toBuilder().setPageToken(token))
                                         .flatMap(next -> page(next.build())))
                 .flatMap(page -> page.orElseThrow().getRunsList().stream());
+    }
+
+    /** {@return the list of all runs as it changes} */
+    public RunChanges watchRuns() {
+        return watchRuns(WatchRunsRequest.getDefaultInstance());
+    }
+
+    /**
+     * {@return the list of the runs that match, as it changes} Where {@code after} is the position
+     * of a change that was seen, it goes on behind that one. Close it.
+     */
+    public RunChanges watchRuns(WatchRunsRequest request) {
+        return new RunChanges(
+                this,
+                Resume.watching("", pace, Optional.empty(), 0),
+                attend(new Presence()),
+                request.getAfter(),
+                after -> stub.watchRuns(request.toBuilder().setAfter(after).build()));
     }
 
     /** {@return what can be run, in order of name} */

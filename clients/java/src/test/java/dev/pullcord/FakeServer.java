@@ -25,6 +25,8 @@ import dev.pullcord.v1.WaitRunRequest;
 import dev.pullcord.v1.WaitRunResponse;
 import dev.pullcord.v1.WatchRunRequest;
 import dev.pullcord.v1.WatchRunResponse;
+import dev.pullcord.v1.WatchRunsRequest;
+import dev.pullcord.v1.WatchRunsResponse;
 import io.grpc.Context;
 import io.grpc.Contexts;
 import io.grpc.Metadata;
@@ -170,6 +172,11 @@ final class FakeServer extends RunServiceGrpc.RunServiceImplBase implements Auto
     @Override
     public void listRuns(ListRunsRequest request, StreamObserver<ListRunsResponse> out) {
         play(request, out, ListRunsResponse.class::cast);
+    }
+
+    @Override
+    public void watchRuns(WatchRunsRequest request, StreamObserver<WatchRunsResponse> out) {
+        play(request, out, WatchRunsResponse.class::cast);
     }
 
     @Override
