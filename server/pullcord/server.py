@@ -43,7 +43,7 @@ from pullcord.transports.front import Front
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer, most_connections
 from pullcord.transports.grpc.tls import server_credentials
 from pullcord.webdoor import listen_web, make_web
-from pullcord.webhooks.making import make_webhooks
+from pullcord.webhooks.making import make_links, make_webhooks
 
 _MESSAGE = 16 * 1024 * 1024
 """Bytes of a request that are always read: what is over a bound of ours is refused in our words."""
@@ -223,8 +223,9 @@ class RunServer:
         front = Front(self.engine, self.catalog, entrance.doors, self.settings.heartbeat)
         self._front = front
         server = GrpcServer(front, self._grpc_options())
-        web = make_web(front, self.settings)
-        webhooks = make_webhooks(self.settings)
+        links = make_links(self.settings)
+        web = make_web(front, self.settings, links)
+        webhooks = make_webhooks(self.settings, links)
         watching: asyncio.Future[None] | None = None
         try:
             address = self._listen(server, entrance, listen)

@@ -39,6 +39,7 @@ STATM = Path("/proc/self/statm")
 
 
 _ORIGIN = re.compile(r"https?://[^/\\s*]+/?")
+_PUBLIC = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?")
 NO_ADDRESS = "must be host:port, or unix:path"
 
 
@@ -87,6 +88,9 @@ class Settings(BaseSettings):
     a2a_grpc: str = ""
     """The address, host:port, at which A2A's clients reach gRPC. With it A2A is served over gRPC,
     too, and its cards name the address."""
+    http_public_url: str = ""
+    """The address by which people reach the HTTP server, such as https://runs.example.com. With it,
+    a webhook of a pause has a link by which somebody decides. Unset: it has none."""
     tls_certificate: Path | None = None
     """A file with the server's certificate chain, PEM. With tls_key; without both: plaintext."""
     tls_key: Path | None = None
@@ -221,6 +225,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} must be an origin, such as https://app.example.com")
         return value
 
+    @field_validator("http_public_url")
+    @classmethod
+    def _is_public_url(cls, value: str) -> str:
+        if value and _PUBLIC.fullmatch(value) is None:
+            raise ValueError("must be an address such as https://runs.example.com")
+        return value.rstrip("/")
+
     @field_validator("max_worker_memory")
     @classmethod
     def _can_be_seen(cls, value: int | None) -> int | None:
@@ -271,6 +282,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}CLIENT_CA: needs a server certificate: set {PREFIX}TLS_CERTIFICATE too"
             )
+        if self.http_public_url and not self.http:
+            raise ValueError(f"{PREFIX}HTTP_PUBLIC_URL: goes with {PREFIX}HTTP only")
         for name in ("mtls_listen", "client_identities"):
             if getattr(self, name) and self.client_ca is None:
                 raise ValueError(f"{PREFIX}{name.upper()}: goes with {PREFIX}CLIENT_CA only")

@@ -67,6 +67,9 @@ class RunHandle(Protocol):
     def receipt(self) -> Receipt:
         """What a cancel would be answered now; asks for nothing."""
 
+    def question(self) -> str:
+        """The words of the question that the run waits with; empty: it does not wait."""
+
     def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
         """Continues a paused run. Raises RunNotPaused, InvalidArgument."""
 
@@ -86,6 +89,11 @@ class LiveHandle:
     def usage(self) -> Usage:
         """What the run has used so far."""
         return self._live.machine.usage
+
+    def question(self) -> str:
+        """The words of the question that stands."""
+        asked = self._live.machine.question
+        return "" if asked is None else asked.words
 
     def recording(self) -> Recording | None:
         """Has a delivered stop recorded."""
@@ -139,6 +147,10 @@ class EndedHandle:
     def recording(self) -> Recording | None:
         """None: the end stands in the store."""
         return None
+
+    def question(self) -> str:
+        """Empty: it waits no more."""
+        return ""
 
     def receipt(self) -> Receipt:
         """What a cancel after the end is answered."""

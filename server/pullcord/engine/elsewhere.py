@@ -18,7 +18,7 @@ from pullcord.run.errors import (
     StoreUnavailable,
     Violation,
 )
-from pullcord.run.events import ToolCallState
+from pullcord.run.events import RunPaused, ToolCallState
 from pullcord.run.record import Decision, Receipt, Run
 from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
@@ -86,6 +86,15 @@ class ElsewhereHandle:
     def recording(self) -> Recording | None:
         """None: the receipt of `cancel` says what was recorded."""
         return None
+
+    def question(self) -> str:
+        """The words of the question that stands, as far as the store knows."""
+        if self._run.snapshot().state is not RunState.PAUSED:
+            return ""
+        for record in reversed(self._run.log.records()):
+            if isinstance(record.payload, RunPaused) and record.source is None:
+                return record.payload.question
+        return ""
 
     def receipt(self) -> Receipt:
         """What a cancel would be answered now."""

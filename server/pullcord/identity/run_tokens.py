@@ -46,7 +46,7 @@ class RunTokens:
         """
         self._path = key_file
         self._clock = clock
-        self._key = secrets.token_bytes(MIN_KEY) if key_file is None else _read(key_file)
+        self._key = secrets.token_bytes(MIN_KEY) if key_file is None else read_key(key_file)
         self._changes = None if key_file is None else Changes([key_file])
 
     def make(
@@ -83,13 +83,14 @@ class RunTokens:
     def _sign(self, body: str) -> bytes:
         if self._path is not None and self._changes is not None and self._changes.seen():
             try:
-                self._key = _read(self._path)
+                self._key = read_key(self._path)
             except (OSError, KeyUnusable) as error:
                 _log.error("%s is not read again, the last key stands: %s", self._path, error)
         return hmac.digest(self._key, f"{PREFIX}{body}".encode(), hashlib.sha256)
 
 
-def _read(path: Path) -> bytes:
+def read_key(path: Path) -> bytes:
+    """The key in a file. Raises OSError, KeyUnusable."""
     key = path.read_bytes().strip()
     if len(key) < MIN_KEY:
         raise KeyUnusable(

@@ -238,6 +238,11 @@ class Verbs:
         """A run as it is now."""
         return (await self._find(caller, Verb.WATCH, request.run_id, request.whose)).snapshot()
 
+    async def asked(self, caller: Caller, request: GetRequest) -> tuple[Run, str]:
+        """A run as it is now, and the words of the question that it waits with; empty: none."""
+        run = await self._find(caller, Verb.WATCH, request.run_id, request.whose)
+        return run.snapshot(), run.question()
+
     async def list(self, caller: Caller, request: ListRequest) -> Page:
         """One page of runs, the newest first."""
         reach = self._access.reach(caller, Verb.LIST, request.whose)

@@ -26,18 +26,18 @@ def event_of(notice: Notice) -> str:
     return PAUSED if notice.question else ENDED
 
 
-def body_of(notice: Notice, run: Run | None, link: Mapping[str, str]) -> bytes:
-    """`run`: as it is kept; None: it is not, so that only its name and its state are told. `link`
-    is what is told beside the run."""
+def body_of(notice: Notice, run: Run | None, more: Mapping[str, str]) -> bytes:
+    """`run`: as it is kept; None: it is not, so that only its name and its state are told. `more`
+    is told beside the run."""
     if run is None:
         scope = notice.scope
         bare = Run(notice.run_id, notice.runnable, notice.state)
-        return _body(notice, replace(bare, tenant=scope.tenant, owner=scope.owner), link, cut=True)
-    body = _body(notice, run, link)
+        return _body(notice, replace(bare, tenant=scope.tenant, owner=scope.owner), more, cut=True)
+    body = _body(notice, run, more)
     if len(body) > MAX_BODY:
-        body = _body(notice, _without_texts(run), link, cut=True)
+        body = _body(notice, _without_texts(run), more, cut=True)
     if len(body) > MAX_BODY:
-        body = _body(notice, replace(_without_texts(run), tool_calls=()), link, cut=True)
+        body = _body(notice, replace(_without_texts(run), tool_calls=()), more, cut=True)
     return body
 
 
@@ -46,8 +46,8 @@ def _without_texts(run: Run) -> Run:
     return replace(run, input="", output="", output_data=None, parts=(), tool_calls=calls)
 
 
-def _body(notice: Notice, run: Run, link: Mapping[str, str], *, cut: bool = False) -> bytes:
-    data: dict[str, Any] = {"run": json_format.MessageToDict(run_message(run)), **link}
+def _body(notice: Notice, run: Run, more: Mapping[str, str], *, cut: bool = False) -> bytes:
+    data: dict[str, Any] = {"run": json_format.MessageToDict(run_message(run)), **more}
     if cut:
         data["truncated"] = True
     said = {

@@ -10,13 +10,15 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from pullcord.engine.engine import Engine
 from pullcord.engine.notices import KEPT, Notice, Notices
+from pullcord.identity.approval_links import ApprovalLinks
 from pullcord.run.errors import RunNotFound, StoreUnavailable
 from pullcord.run.record import Run
 from pullcord.run.state import TERMINAL, RunState
@@ -37,14 +39,6 @@ _COUNT = 15.0
 
 _log = logging.getLogger("pullcord.webhooks")
 
-Link = Callable[[Run], Mapping[str, str]]
-"""What the body of a pause says beside the run."""
-
-
-def no_link(run: Run) -> Mapping[str, str]:
-    """Nothing."""
-    return {}
-
 
 class Webhooks:
     """The webhooks of one server. `open` it before its runs are recovered; then begin, and end."""
@@ -56,13 +50,13 @@ class Webhooks:
         *,
         events: Collection[str] = EVENTS,
         private: bool = False,
-        link: Link = no_link,
+        links: ApprovalLinks | None = None,
         meter: metrics.Meter | None = None,
     ) -> None:
-        """`private`: the address need not be a public one."""
+        """`private`: the address need not be a public one. `links`: of those who may decide."""
         self._url, self._keys, self._private = url, keys, private
         self._events = frozenset(events)
-        self._link = link
+        self._links = links
         self._engine: Engine | None = None
         self._notices: Notices | None = None
         self._thread: threading.Thread | None = None
@@ -188,17 +182,26 @@ class Webhooks:
     def _body(self, notice: Notice) -> bytes | None:
         """None: the pause is over."""
         assert self._engine is not None
-        try:
-            run = self._engine.get(notice.run_id, scope=notice.scope)
-        except RunNotFound:
-            run = None
+        run: Run | None = None
+        words = ""
+        with contextlib.suppress(RunNotFound):
+            found = self._engine.find(notice.run_id, scope=notice.scope)
+            run, words = found.snapshot(), found.question()
         if notice.question:
             if run is None or run.state is not RunState.PAUSED:
                 return None
-            return body_of(notice, run, self._link(run))
+            return body_of(notice, run, {"question": words} | self._link(run))
         if run is not None and run.state not in TERMINAL:  # another one of that id
             run = None
         return body_of(notice, run, {})
+
+    def _link(self, run: Run) -> dict[str, str]:
+        """How somebody decides about a paused run."""
+        if self._links is None:
+            return {}
+        link, expires_at = self._links.make(run)
+        until = datetime.fromtimestamp(expires_at, UTC).isoformat()
+        return {"approval_url": link, "approval_expire_time": until}
 
     def _judge(self, sender: Sender, notice: Notice, answer: Answer) -> tuple[str, float | None]:
         told = (event_of(notice), notice.run_id, sender.shown, answer.words)

@@ -8,14 +8,34 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pullcord.extras import missing
+from pullcord.identity.approval_links import PATH as APPROVALS
+from pullcord.identity.approval_links import ApprovalLinks, derived_key
+from pullcord.identity.run_tokens import read_key
 from pullcord.settings import Settings, SettingsError
 from pullcord.webhooks.signing import read_secret
 
 if TYPE_CHECKING:
     from pullcord.webhooks.delivering import Webhooks
 
+_LONGEST_LINK = 7 * 24 * 3600.0
+"""Seconds that a link is good, at most."""
 
-def make_webhooks(settings: Settings) -> "Webhooks | None":
+
+def make_links(settings: Settings) -> ApprovalLinks | None:
+    """Links by which people decide; None: nobody is sent one. Raises SettingsError."""
+    if not (settings.webhook_url and settings.http_public_url):
+        return None
+    keys = [derived_key(secret) for secret in _keys(settings)]
+    if (path := settings.run_token_key) is not None:
+        try:
+            keys = [read_key(path)]
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"PULLCORD_RUN_TOKEN_KEY: {error}") from None
+    lifetime = min(settings.engine.max_pause, _LONGEST_LINK)
+    return ApprovalLinks(f"{settings.http_public_url}{APPROVALS}", keys, lifetime)
+
+
+def make_webhooks(settings: Settings, links: ApprovalLinks | None = None) -> "Webhooks | None":
     """None: the settings name no address. Raises SettingsError."""
     url = settings.webhook_url
     if not url:
@@ -39,6 +59,7 @@ def make_webhooks(settings: Settings) -> "Webhooks | None":
         _keys(settings),
         events=settings.webhook_events,
         private=settings.webhook_private,
+        links=links,
     )
 
 

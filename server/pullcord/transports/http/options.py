@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pullcord.identity.approval_links import ApprovalLinks
 from pullcord.identity.signing_in import SigningIn
 
 
@@ -37,5 +38,7 @@ class HttpOptions:
     """The runnable whose A2A card is at the root, if there are several."""
     a2a_grpc: str = ""
     """The address at which clients reach A2A over gRPC; empty: it is not served so."""
+    approvals: ApprovalLinks | None = None
+    """Reads links by which people decide for paused runs; None: there are no such links."""
     reuse_port: bool = False
     """Whether several processes may listen on one port."""
