@@ -30,6 +30,7 @@ from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import Executor, Observer, RunStore
 from pullcord.executors.local import LocalExecutor
+from pullcord.extras import install
 from pullcord.hooks import Hook, call_hooks
 from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
@@ -362,8 +363,7 @@ class RunServer:
     def _grpc_options(self) -> GrpcOptions:
         settings = self.settings
         if settings.a2a_grpc and find_spec("a2a") is None:
-            needs = "PULLCORD_A2A_GRPC: needs the extra a2a: pip install 'pullcord[a2a]'"
-            raise SettingsError(needs)
+            raise SettingsError(f"PULLCORD_A2A_GRPC: needs the extra 'a2a': {install('a2a')}")
         return GrpcOptions(
             # Text, and data, which takes up to several times the room that it takes as JSON.
             max_message_bytes=max(_MESSAGE, 8 * settings.engine.max_input_bytes)

@@ -682,5 +682,5 @@ def test_over_grpc_a_call_names_its_agent_unless_there_is_one_or_a_default(
 
 def test_over_grpc_it_needs_its_extra(serve_http: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pullcord.server.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match="PULLCORD_A2A_GRPC: needs the extra a2a"):
+    with pytest.raises(SettingsError, match="PULLCORD_A2A_GRPC: needs the extra 'a2a'"):
         serve_http(speaker)
