@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
-from pullcord.transports.http import a2a, approvals, connect, console, openapi, runs, session
+from pullcord.transports.http import a2a, agui, approvals, connect, console, openapi, runs, session
 from pullcord.transports.http.agentos import routes as agentos
 from pullcord.transports.http.guard import Guard
 from pullcord.transports.http.messages import Answer, Left, Receive, Request, Scope, Send, Stream
@@ -28,6 +28,7 @@ SURFACES: Sequence[Callable[[Web], list[Route]]] = (
     agentos.routes,
     a2a.routes,
     approvals.routes,
+    agui.routes,
     console.routes,
 )
 """In this order: of two routes of one method and path, the later one stands."""

@@ -38,7 +38,7 @@ from pullcord.transports.http.agentos.asked import Asked, read_continue, read_st
 from pullcord.transports.http.agentos.forms import Form, read_form
 from pullcord.transports.http.agentos.frames import Frames, line
 from pullcord.transports.http.agentos.items import STATES, STATUS, Json
-from pullcord.transports.http.agentos.keeping import Keeping
+from pullcord.transports.http.keeping import Keeping
 from pullcord.transports.http.messages import Answer, Request, Stream
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import Web

@@ -1,4 +1,4 @@
-"""Keeps paused runs whose stream has ended with the pause, as AgentOS's streams do.
+"""Keeps paused runs whose stream has ended with the pause, as some protocols have it.
 
 Such a run is stopped when its client leaves. Its client has not left: it asks somebody. So the
 server itself follows the run until it ends, or is continued by a client that follows it again.
