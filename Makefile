@@ -33,11 +33,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo 'Pullcord needs Python 3.11 or newer, and "$(PYTHON)" is not. Try: make install PYTHON=python3.12' >&2; \
 		exit 1; }
+	@echo 'Installing the pinned packages into $(VENV), once: this takes a minute or two …'
 	@# A sound .venv stays, with the Python it was made by; a missing or broken one is made anew.
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo 'Installed. For the command "pullcord": source $(BIN)/activate'
 
 demo: $(INSTALLED) ## See runs start, stream and stop, without a key
 	@$(BIN)/python -m pullcord.demo $(ARGS)

@@ -216,6 +216,25 @@ def test_a_missing_extra_is_answered_with_its_command(
     assert done.stderr.strip().endswith(f"pip install -e '{ROOT}[{extra}]'")
 
 
+def test_a_model_without_a_key_is_one_line_of_the_log(tmp_path: Path) -> None:
+    """It names the variable; there is no stack, because nobody's code is at fault."""
+    (tmp_path / "app.py").write_text(
+        "from pullcord import Agent, OpenAIChat\npoet = Agent(name='Poet', model=OpenAIChat('m'))\n"
+    )
+    serve = ("serve", "app:poet", "--listen", "127.0.0.1:0")
+    keyless = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
+    with Command(*serve, cwd=tmp_path, **keyless) as command:
+        with RunClient(_address(command)) as client:
+            run = client.wait(client.start("agents/poet", "rain").run_id, PATIENCE)
+            assert run.error is not None
+            assert "has no API key: set OPENAI_API_KEY" in run.error.message
+        command.process.terminate()
+        _, _, log = command.end()
+    (line,) = (one for one in log.splitlines() if "raised" in one)
+    assert "ModelError: the model 'm' has no API key: set OPENAI_API_KEY" in line
+    assert "File " not in log
+
+
 def test_an_import_that_fails_within_the_target(app: Path) -> None:
     """A module that the author's own code lacks is shown with its traceback."""
     (app / "app.py").write_text("import missing_module")

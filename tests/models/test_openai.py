@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
+from pullcord.models.anthropic import Claude
 from pullcord.models.base import (
     AssistantMessage,
     Finished,
@@ -23,6 +24,7 @@ from pullcord.models.base import (
     ToolRequest,
     UserMessage,
 )
+from pullcord.models.google import Gemini
 from pullcord.models.openai import OpenAIChat, OpenAIResponses
 from pullcord.run.usage import Usage
 
@@ -294,12 +296,27 @@ async def test_silence_has_a_limit(server: OpenAIServer) -> None:
     await until(server.exchanges[-1].left)
 
 
-async def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a key and without a server of one's own, the first call says what is missing."""
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(ModelError, match="api_key"):
-        await everything(OpenAIChat(id="m"))
+@pytest.mark.parametrize(
+    ("kind", "variable"),
+    [
+        (OpenAIChat, "OPENAI_API_KEY"),
+        (OpenAIResponses, "OPENAI_API_KEY"),
+        (Claude, "ANTHROPIC_API_KEY"),
+        (Gemini, "GEMINI_API_KEY"),
+    ],
+)
+async def test_no_key(
+    kind: Callable[..., Model], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a key and without a server of one's own, the first call names the variable for it."""
+    for name in ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE"):
+        monkeypatch.delenv(f"{name}_API_KEY", raising=False)
+        monkeypatch.delenv(f"{name}_BASE_URL", raising=False)
+    model = kind(id="m")
+    with pytest.raises(ModelError, match=f"'m' has no API key: set {variable}") as raised:
+        await everything(model)
+    await model.aclose()
+    assert raised.value.says_all
 
 
 async def test_the_environment_says_where(

@@ -74,6 +74,12 @@ def test_a_story_whose_server_was_killed(served: Served, client: RunClient, tmp_
         shown = call("get", "story", address=served.address)
         assert "once upon a time" in shown.stdout
         assert "LOST" in shown.stdout.upper()
+        watched = call("watch", "story", address=served.address)
+        assert (watched.returncode, watched.stdout) == (1, "once upon a time \n")
+        assert "the server process that executed the run died after event" in watched.stderr
+        assert "no longer kept" not in watched.stderr
+        listed = call("ps", "--all", address=served.address).stdout
+        assert listed.count("the server process that executed the run is gone") == 1
         run = client.get("story")
         assert (run.state, run.output) == (RunState.FAILED, "once upon a time ")
         assert run.cancellation is not None

@@ -27,7 +27,7 @@ from pullcord.cli.screen import Status, View
 from pullcord.cli.tree import entries_of
 from pullcord.client import AsyncRunStream
 from pullcord.run import events
-from pullcord.run.cancel import CancelMode
+from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import Event
 from pullcord.run.record import Decision, Receipt, Run
@@ -76,6 +76,7 @@ class Follower:
         self._leaving: asyncio.Future[None] | None = None
         self._shown: list[str] = []
         self._is_tail = stream.after_sequence > 0  # the text before was shown somewhere else
+        self._gap: events.Gap | None = None
         self._speaker = ""
         self._told = False  # why the run is being stopped
         self._end_time = 0.0
@@ -198,10 +199,10 @@ class Follower:
                 view.progress("", status.doing)
             case events.Custom(name, data):
                 view.note(f"{name} {_short(json.dumps(dict(data), ensure_ascii=False))}")
-            case events.Gap(first, last):
-                view.note(f"events {first} to {last} are no longer kept; this is what they made:")
+            case events.Gap():
+                self._gap = payload
             case events.Snapshot(run):
-                self._is_tail = False
+                self._instead(run)
                 self._whole(run.output)
                 if status.tree.has_parts:
                     status.tree.fill(run.output_data)
@@ -218,6 +219,24 @@ class Follower:
             case events.RunFailed():
                 status.state = RunState.FAILED
                 self._whole(payload.output)
+
+    def _instead(self, run: Run) -> None:
+        """Says what a snapshot replaces: the events of the gap before it."""
+        if (gap := self._gap) is None:
+            return
+        if run.cancellation is not None and run.cancellation.cause is CancelCause.LOST:
+            self._view.note(
+                "the server process that executed the run died after event "
+                f"{gap.first_sequence - 1}, or before it stored what came then; all that it stored "
+                "is kept, and shown here",
+                "yellow",
+            )
+        else:
+            self._view.note(
+                f"events {gap.first_sequence} to {gap.last_sequence} are no longer kept one by one;"
+                " the text that they made is kept, and shown here"
+            )
+        self._gap = None
 
     def _data(self, data: Mapping[str, Any] | None) -> None:
         """Shows the data that the run returned beside its text.
@@ -279,6 +298,7 @@ class Follower:
         shown = "".join(self._shown)
         if self._is_tail and output.endswith(shown):
             return
+        self._is_tail = False
         if output.startswith(shown):
             self._write(output[len(shown) :])
         else:

@@ -326,8 +326,7 @@ def _print_runs(
                 f"user {run.user_id}" if run.user_id else "",
                 *(f"{key}={value}" for key, value in run.labels.items()),
                 usage_words(run),
-                why(run.cancellation) if run.cancellation else "",
-                f"{run.error.type}: {_cut(run.error.message)}" if run.error else "",
+                *_how_it_ended(run),
             )
             if about
         )
@@ -346,12 +345,20 @@ def print_change(run: Run, to: Console) -> None:
     line.highlight_words([run.state.value], STYLES[run.state])
     details = [
         usage_words(run),
-        why(run.cancellation) if run.cancellation else "",
-        f"{run.error.type}: {_cut(run.error.message)}" if run.error else "",
+        *_how_it_ended(run),
     ]
     for words in filter(None, details):
         line.append("  ").append(plain(words), "dim")
     to.print(line, soft_wrap=True)
+
+
+def _how_it_ended(run: Run) -> list[str]:
+    """Why a run is being stopped, and by what it failed: once, where both say the same."""
+    stop, error = run.cancellation, run.error
+    words = [why(stop)] if stop is not None else []
+    if error is not None and (stop is None or stop.reason != error.message):
+        words.append(f"{error.type}: {_cut(error.message)}")
+    return words
 
 
 _HEADER = ("run", "runnable", "state", "age", "duration")

@@ -6,6 +6,7 @@ SDKs' readers raise errors of their own at odd frames. Nothing here knows one pr
 
 import asyncio
 import functools
+import os
 import ssl
 import threading
 from abc import abstractmethod
@@ -63,6 +64,8 @@ class HttpModel(Model):
 
     provider: str
     """The provider's name, in errors and in the list of prices."""
+    key_variable: str
+    """The environment variable that has its key, if it is given none."""
     _http: "type[HttpClient]"
 
     def __init__(
@@ -166,6 +169,8 @@ class HttpModel(Model):
         except Withheld as told:
             yield Finished(FinishReason.CONTENT_FILTER, told.words)
         except CannotAsk as error:
+            if self._lacks_key():
+                raise self._keyless() from error
             said = fit(str(error), secrets)
             raise ModelError("the model cannot be asked", said=said) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
@@ -176,6 +181,18 @@ class HttpModel(Model):
         except Interrupted as error:
             words = "the connection to the model's provider failed"
             raise ModelError(words, may_pass=True) from error
+
+    def _lacks_key(self) -> bool:
+        """Whether it has none, although its provider wants one."""
+        return not (self._api_key or self._base_url or os.environ.get(self.key_variable))
+
+    def _keyless(self) -> ModelError:
+        error = ModelError(
+            f"the model {self.id!r} has no API key: set {self.key_variable} (.env is read, too), "
+            "or give it api_key=…"
+        )
+        error.says_all = True
+        return error
 
     def _with_extra(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body with what the author says of it, who has the last word."""

@@ -1,6 +1,7 @@
 """Where an author's code raised, for the operator's log: classes, files and lines.
 
-Never the words of an exception, which may hold inputs and secrets, and nothing for callers.
+Never the words of an exception, which may hold inputs and secrets, unless they are public and say
+all; and nothing for callers.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import traceback
 from types import TracebackType
 
 from pullcord.run import plain
-from pullcord.run.errors import RunCancelledError
+from pullcord.run.errors import PublicError, RunCancelledError
 
 _log = logging.getLogger("pullcord.run")
 
@@ -33,14 +34,21 @@ def raised(run_id: str, error: BaseException, tool: str = "") -> str:
         return error_id
     name = plain.class_name(error)
     what = f"tool {plain.cut(tool, 200)!r} of run {run_id}" if tool else f"the code of run {run_id}"
-    fields = {
-        "run_id": run_id,
-        "error_id": error_id,
-        "error_type": name,
-        "stack": _chain(error),
-    }
+    fields = {"run_id": run_id, "error_id": error_id, "error_type": name}
+    if words := _all_words(error):
+        _log.log(level, "%s raised %s: %s", what, name, words, extra=fields)
+        return error_id
+    fields["stack"] = _chain(error)
     _log.log(level, "%s raised %s%s", what, name, _place(error.__traceback__), extra=fields)
     return error_id
+
+
+def _all_words(error: BaseException) -> str:
+    """The words of an error that needs no stack; empty for every other."""
+    # Of the type and of the object itself: an error may lie about its class and its attributes.
+    if not issubclass(type(error), PublicError) or not object.__getattribute__(error, "says_all"):
+        return ""
+    return str(object.__getattribute__(error, "public"))
 
 
 def reported(run_id: str, kind: str) -> str:

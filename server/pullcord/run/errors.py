@@ -223,6 +223,9 @@ class PublicError(Exception):
     of a server with PULLCORD_ERRORS=type see the class.
     """
 
+    says_all = False
+    """Whether its public words are all that an operator needs: the log has them, and no stack."""
+
     def __init__(self, message: str = "", *, said: str = "") -> None:
         """`said` is what somebody else said of it: part of the words, and hidden like others."""
         super().__init__(f"{message}: {said}" if said else message)

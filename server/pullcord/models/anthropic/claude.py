@@ -45,6 +45,7 @@ class Claude(StainlessModel):
     """A model asked through `/v1/messages`."""
 
     provider = "anthropic"
+    key_variable = "ANTHROPIC_API_KEY"
     _sdk = anthropic
     _path = "/v1/messages"
     media = Media(data=_FILES, uri=_FILES)

@@ -50,6 +50,7 @@ class Gemini(HttpModel):
     """A model asked through `models/ID:streamGenerateContent`."""
 
     provider = "google"
+    key_variable = "GEMINI_API_KEY"
     media = Media(data=_FILES, uri=(*_FILES, "text/*"))
 
     def __init__(
@@ -111,6 +112,9 @@ class Gemini(HttpModel):
         )
         self._vertex = {"vertexai": True, "project": project, "location": location}
         self._vertex = self._vertex if vertexai else {}
+
+    def _lacks_key(self) -> bool:
+        return not self._vertex and super()._lacks_key()
 
     def _make_client(self) -> Any:
         http = self._http_client()

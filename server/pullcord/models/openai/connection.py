@@ -26,6 +26,7 @@ class OpenAIModel(StainlessModel):
     """A model of OpenAI or of a compatible server; how it is asked is the subclass's business."""
 
     provider = "openai"
+    key_variable = "OPENAI_API_KEY"
     _sdk = openai
 
     def __init__(
