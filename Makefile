@@ -21,8 +21,8 @@ LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs site links bench soak chaos restarts turnover
-.PHONY: image lock clean
+.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs site links workflows
+.PHONY: bench soak chaos restarts turnover image lock clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -117,6 +117,9 @@ site: $(INSTALLED) ## Build the documentation as a site into build/site; a warni
 
 links: $(INSTALLED) ## Try the documentation's links to other sites (needs the network)
 	@$(BIN)/python -m tools.site linkcheck
+
+workflows: ## Check the workflows of .github with actionlint (needs Go)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 -color .github/workflows/*.yml
 
 bench: $(INSTALLED) ## Measure, as ratios to a baseline of the same run
 	@$(BIN)/python -m tests.bench $(ARGS)

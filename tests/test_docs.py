@@ -160,3 +160,12 @@ def test_what_proves_that_something_is_defended_is_there() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert named
     assert named <= set(re.findall(r"def (test_\w+)\(", sources))
+
+
+def test_a_newcomer_finds_every_folder_in_the_table() -> None:
+    """CONTRIBUTING.md says of each package of the server what lives there."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| Folder |")[2].partition("\n\n")[0]
+    named = {name.rpartition("/")[2] for name in re.findall("`([a-z_/0-9]+)`", table)}
+    package = (ROOT / "server/pullcord").iterdir()
+    folders = {path.name for path in package if path.is_dir() and path.name != "__pycache__"}
+    assert folders - named == set()

@@ -60,6 +60,7 @@ _REFERENCE = """
 - [Changelog](../CHANGELOG.md)
 - [Contributing](../CONTRIBUTING.md)
 - [Security policy](../SECURITY.md)
+- [Code of conduct](../CODE_OF_CONDUCT.md)
 - [Conformance of clients](../tests/conformance/README.md)
 - [The console's code](../clients/console/README.md)
 """
