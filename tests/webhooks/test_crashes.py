@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pullcord.client import RunClient
 
 from tests.cli.commands import Command
 from tests.postgres import Database
@@ -12,6 +13,17 @@ from tests.transports.harness import Served as InProcess
 from tests.transports.harness import until
 from tests.webhooks.receiver import SECRET, Receiver
 from tests.webhooks.test_delivery import say
+
+_TELLS = """
+import os
+from pullcord import RunServer, runnable
+
+@runnable
+def tells(input: str) -> str:
+    return str([os.environ.get(f"PULLCORD_WEBHOOK_{name}") for name in ("URL", "SECRET")])
+
+server = RunServer([tells])
+"""
 
 
 @pytest.fixture
@@ -51,7 +63,24 @@ def test_the_command_names_the_address_and_hides_the_secret(
     with Command("serve", "--webhook", "http://10.0.0.1/", cwd=tmp_path) as command:
         code, _, errors = command.end()
     assert code == 2
-    assert errors.startswith("pullcord: --webhook: must be https")
+    assert "pullcord: --webhook: must be https" in errors
+
+
+def test_code_does_not_get_the_secret(receiver: Receiver, tmp_path: Path) -> None:
+    """A worker's environment is without it, since whoever has it can make links that decide."""
+    app = tmp_path / "app.py"
+    app.write_text(_TELLS)
+    given = {
+        "PULLCORD_WEBHOOK_URL": receiver.url,
+        "PULLCORD_WEBHOOK_SECRET": SECRET,
+        "PULLCORD_WEBHOOK_PRIVATE": "true",
+    }
+    with Command("serve", str(app), "--listen", "127.0.0.1:0", cwd=tmp_path, **given) as command:
+        address = command.until("Runs are kept").partition("serving on ")[2].split()[0]
+        with RunClient(address) as client:
+            client.start("agents/tells", run_id="r")
+            assert client.wait("r").output == str([receiver.url, None])
+        assert receiver.of("run.ended")[0].is_signed()
 
 
 def test_two_replicas_deliver_what_either_of_them_ends(

@@ -22,6 +22,8 @@ from pullcord.run.killed import KilledProcess
 
 ROOT = str(Path(pullcord.__file__).resolve().parents[1])
 """Where Python finds this package."""
+_OURS = ("PULLCORD_WEBHOOK_SECRET",)
+"""Variables that no worker gets. With this one, code could make links that decide for it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def start_process(guardian: Guardian) -> Process:
             stderr=err_write,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env=os.environ
+            env={name: value for name, value in os.environ.items() if name not in _OURS}
             | {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}" if path else ROOT, WORKER_MARK: mark},
         )
     except BaseException:
