@@ -14,6 +14,7 @@ from pullcord.cli.decide import go_on
 from pullcord.cli.erase import erase
 from pullcord.cli.exits import HELP
 from pullcord.cli.look import get, ps, runnables, wait
+from pullcord.cli.mcp import mcp
 from pullcord.cli.meant import Command, Commands
 from pullcord.cli.options import Identity, identity
 from pullcord.cli.run import run, watch
@@ -43,7 +44,20 @@ def _add(command: Callable[..., None], name: str | None = None, *, hidden: bool 
 
 _add(go_on, "continue")
 _add(cancel_many, "cancel-all", hidden=True)  # its name in the first release
-for command in (serve, check, run, cancel, cancel_many, erase, ps, watch, get, wait, runnables):
+for command in (
+    serve,
+    check,
+    run,
+    cancel,
+    cancel_many,
+    erase,
+    ps,
+    watch,
+    get,
+    wait,
+    runnables,
+    mcp,
+):
     _add(command)
 app.add_typer(store)
 

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from pullcord.transports.faults import refusal_of
 from pullcord.transports.front import Front
-from pullcord.transports.http import a2a, agui, approvals, connect, console, openapi, runs, session
+from pullcord.transports.http import (
+    a2a,
+    agui,
+    approvals,
+    connect,
+    console,
+    mcp,
+    openapi,
+    runs,
+    session,
+)
 from pullcord.transports.http.agentos import routes as agentos
 from pullcord.transports.http.guard import Guard
 from pullcord.transports.http.messages import Answer, Left, Receive, Request, Scope, Send, Stream
@@ -29,6 +39,7 @@ SURFACES: Sequence[Callable[[Web], list[Route]]] = (
     a2a.routes,
     approvals.routes,
     agui.routes,
+    mcp.routes,
     console.routes,
 )
 """In this order: of two routes of one method and path, the later one stands."""
@@ -103,6 +114,11 @@ class App:
                 await _send(refuse(refusal), sent)
             elif not sending.ended:
                 raise _CutOff from None
+
+    async def close(self) -> None:
+        """Ends what surfaces have begun beside the requests, once these have ended."""
+        for close in self._web.closers:
+            await close()
 
     async def _serve(self, route: Route, request: Request, send: Send) -> None:
         if route.app is not None:

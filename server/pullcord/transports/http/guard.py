@@ -14,9 +14,12 @@ _SAFE_SITES = ("", "same-origin", "none")
 _ALLOWED_HEADERS = (
     "authorization, content-type, connect-protocol-version, connect-timeout-ms, x-grpc-web, "
     "x-user-agent, grpc-timeout, pullcord-actor, last-event-id, traceparent, a2a-version, "
-    "a2a-extensions"
+    "a2a-extensions, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name"
 )
-_EXPOSED = "grpc-status, grpc-message, grpc-status-details-bin, retry-after, www-authenticate"
+_EXPOSED = (
+    "grpc-status, grpc-message, grpc-status-details-bin, retry-after, www-authenticate, "
+    "mcp-session-id"
+)
 
 
 class Guard:

@@ -51,5 +51,6 @@ class HttpServer:
         """Refuses new requests now, and ends those under way after `grace` seconds."""
         if self._server is not None:
             await self._server.stop(grace)
+        await self._app.close()
         if self._socket is not None:
             self._socket.close()

@@ -1,8 +1,8 @@
 """The base of every surface: the front of the server, and what several surfaces need of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 
 from pullcord.engine.log.record import Record
 from pullcord.run.caller import Caller
@@ -26,6 +26,8 @@ class Web:
 
     front: Front
     options: HttpOptions
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """Called when the server has stopped: what a surface began beside the requests ends."""
 
     def follow(
         self, following: Following | ListFollowing, request: Request, caller: Caller
