@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from pullcord import RunServer
+from pullcord.cli.app import app
 from pullcord.client import RunClient
 from pullcord.demo import server as demo_server
+from pullcord.v1 import run_service_pb2
+from typer.main import get_command
 
 from tests.steady import steady
 from tools.render_docs import DOCS, RENDERERS, rendered
@@ -169,3 +172,30 @@ def test_a_newcomer_finds_every_folder_in_the_table() -> None:
     package = (ROOT / "server/pullcord").iterdir()
     folders = {path.name for path in package if path.is_dir() and path.name != "__pycache__"}
     assert folders - named == set()
+
+
+def test_every_call_and_every_option_that_pages_name_is_there() -> None:
+    """docs/grpc.md has each call of the API; options with `pullcord serve` are its."""
+    page = (DOCS / "grpc.md").read_text()
+    for rpc in run_service_pb2.DESCRIPTOR.services_by_name["RunService"].methods:
+        assert f"| `{rpc.name}` |" in page
+    serve = get_command(app).commands["serve"]
+    options = {spelt for each in serve.params for spelt in (*each.opts, *each.secondary_opts)}
+    for path in PAGES:
+        for line in re.findall(r"pullcord serve[^`\n#]*", path.read_text()):
+            assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) <= options, (path.name, line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_verbs_that_a_page_names_are_there(page: Path) -> None:
+    """`stores/rows.py` is in the repository, and `make lint` is a verb of the Makefile."""
+    marked = re.findall(r"`([^`\n]+)`", page.read_text())
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for text in marked:
+        if verb := re.match(r"make ([a-z][a-z-]+)", text):
+            assert verb[1] in verbs, text
+        if re.fullmatch(
+            r"(engine|run|wire|service|stores|transports|tests|deploy|tools)/[\w/]+\.\w+", text
+        ):
+            places = (ROOT, ROOT / "server/pullcord")
+            assert any((place / text).exists() for place in places), text
