@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from pullcord import RunContext, RunServer, runnable
 from pullcord.stores.memory import MemoryStore
 
-from tests.contracts.transports import WAYS, Grpc, Refused, Way
+from tests.contracts.transports.over_grpc import Grpc
+from tests.contracts.transports.way import Refused, Story, Way
+from tests.contracts.transports.ways import WAYS, WAYS_BY_EVENT
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
 from tests.transports.harness import make_settings, until
@@ -47,9 +50,11 @@ class Server:
         self.server = RunServer([speaker, waiter, failer], settings=settings, store=MemoryStore)
         self.address = self.server.start()
         self.made: list[Way] = []
+        self.runnables: dict[str, str] = {}
 
     def way(self, kind: type[Way], caller: str) -> Way:
-        made = kind(self.address, self.server.http_url, token_of(caller) if caller else "")
+        token = token_of(caller) if caller else ""
+        made = kind(self.address, self.server.http_url, token, self.runnables)
         self.made.append(made)
         return made
 
@@ -80,34 +85,33 @@ def run_id() -> str:
     return f"run-{uuid.uuid4()}"
 
 
-@pytest.fixture
-def start(server: Server, way: Way) -> Callable[..., None]:
-    """Starts a run of ann's, over the way itself if it can."""
-    return way.start if "start" in way.can else server.way(Grpc, "ann").start
-
-
 def refusal(call: Callable[[], Any]) -> Refused:
     with pytest.raises(Refused) as caught:
         call()
     return caught.value
 
 
-def test_a_run_is_followed_to_its_end(
-    way: Way, start: Callable[..., None], server: Server, run_id: str
-) -> None:
+def same(way: Way, story: Story, of_grpc: Story) -> None:
+    """Two followers were told the same, as far as their protocols have words."""
+    silent = {"stopping": "cancel_requested", "usage": "usage_updated"}
+    left_out = {silent[lack] for lack in way.lacks}
+    expected = {**asdict(of_grpc), "numbers": ()}
+    expected["kinds"] = [kind for kind in of_grpc.kinds if kind not in left_out]
+    assert {**asdict(story), "numbers": ()} == expected
+
+
+def test_a_run_is_followed_to_its_end(way: Way, server: Server, run_id: str) -> None:
     """The events, the text, whatever is in it, and the output are those that gRPC shows."""
-    start("speaker", run_id)
+    way.start("speaker", run_id)
     story = way.whole(run_id)
     assert (story.end, story.output, story.text) == ("completed", 3 * TEXT, 3 * TEXT)
-    if "numbers" in way.can:
-        assert story.kinds == ["run_started", "content_delta", "run_completed"]
-        again = server.way(Grpc, "ann").whole(run_id)
-        assert asdict(way.whole(run_id)) == asdict(again)
+    assert story.kinds == ["run_started", "content_delta", "run_completed"]
+    same(way, way.whole(run_id), server.way(Grpc, "ann").whole(run_id))
 
 
-def test_a_stop_keeps_what_was_made(way: Way, start: Callable[..., None], run_id: str) -> None:
+def test_a_stop_keeps_what_was_made(way: Way, server: Server, run_id: str) -> None:
     """The receipt and the last event say who, why and what was kept."""
-    start("waiter", run_id)
+    way.start("waiter", run_id)
     stories = way.until_text(run_id)
     stop = way.cancel(run_id, "enough", wait=30)
     assert (stop.outcome, stop.reason, stop.actor, stop.output) == (
@@ -119,80 +123,100 @@ def test_a_stop_keeps_what_was_made(way: Way, start: Callable[..., None], run_id
     *_, story = stories
     assert (story.end, story.output, story.cause) == ("cancelled", "first", "USER")
     assert (story.reason, story.actor) == ("enough", "ann")
-    if "state" in way.can:
-        assert way.state(run_id) == "cancelled"
+    assert way.state(run_id) == "cancelled"
+    same(way, way.whole(run_id), server.way(Grpc, "ann").whole(run_id))
 
 
-def test_a_stop_can_be_asked_for_again(way: Way, start: Callable[..., None], run_id: str) -> None:
+def test_a_stop_can_be_asked_for_again(way: Way, run_id: str) -> None:
     """Again: the first stop stands. After an end: nothing is changed."""
-    start("waiter", run_id)
+    way.start("waiter", run_id)
     way.cancel(run_id, "first", wait=30)
     again = way.cancel(run_id, "second")
     assert (again.outcome, again.reason) == ("STOPPED", "first")
-    start("speaker", f"{run_id}-2")
+    way.start("speaker", f"{run_id}-2")
     way.whole(f"{run_id}-2")
     assert way.cancel(f"{run_id}-2", "late").outcome == "ALREADY_FINISHED"
 
 
-def test_a_stop_can_come_before_its_run(way: Way, start: Callable[..., None], run_id: str) -> None:
+def test_a_stop_can_come_before_its_run(way: Way, run_id: str) -> None:
     """Early: it is recorded, and the run ends without doing anything."""
-    if "early" not in way.can:
-        pytest.skip("it has no word for it")
+    way.runnables[run_id] = "waiter"
     assert way.cancel(run_id, "early", early=True).outcome == "RECORDED"
-    start("waiter", run_id)
+    assert way.cancel(run_id, "again", early=True).outcome == "RECORDED"
+    way.start("waiter", run_id)
     story = way.whole(run_id)
     assert (story.end, story.reason, story.output) == ("cancelled", "early", "")
 
 
-def test_a_follower_that_comes_back_misses_nothing(
-    way: Way, start: Callable[..., None], run_id: str
-) -> None:
-    """After any event: exactly the rest."""
-    start("speaker", run_id)
-    whole = way.whole(run_id)
-    last = whole.numbers[-1]
-    for after in range(last):
+def test_a_follower_that_comes_back_misses_nothing(way: Way, run_id: str) -> None:
+    """After anything that it has a number for: exactly the rest."""
+    way.start("speaker", run_id)
+    way.whole(run_id)
+    had = [(story.numbers[-1], story.text) for story in way.follow(run_id)]
+    assert [number for number, _ in had] == sorted({number for number, _ in had})
+    for after, text in [(0, ""), *had[:-1]]:
         story = way.whole(run_id, after)
-        assert story.end == "completed"
-        assert story.text == (3 * TEXT if after <= 1 else TEXT * (4 - after))
+        assert (story.end, text + story.text) == ("completed", 3 * TEXT)
+        assert story.numbers[0] > after
+    last, _ = had[-1]
     assert way.whole(run_id, last).kinds == []
 
 
-def test_a_run_that_fails_says_so(way: Way, start: Callable[..., None], run_id: str) -> None:
+@pytest.mark.parametrize("kind", WAYS_BY_EVENT, indirect=True, ids=lambda way: way.name)
+def test_merged_text_is_split_for_a_follower_that_comes_back(way: Way, run_id: str) -> None:
+    """The numbers of events that were merged count, too."""
+    way.start("speaker", run_id)
+    last = way.whole(run_id).numbers[-1]
+    for after in range(1, last):
+        assert way.whole(run_id, after).text == TEXT * (4 - after)
+
+
+def test_a_run_that_fails_says_so(way: Way, server: Server, run_id: str) -> None:
     """The stream ends in peace; the failure is its last event."""
-    start("failer", run_id)
+    way.start("failer", run_id)
     story = way.whole(run_id)
     assert (story.end, story.error, story.text) == ("failed", "KeyError", "begun")
+    assert story.output == "begun"
+    same(way, way.whole(run_id), server.way(Grpc, "ann").whole(run_id))
 
 
 def test_what_is_not_there_is_refused_by_name(way: Way) -> None:
     """The reasons are those of gRPC's ErrorInfo."""
     assert refusal(lambda: way.whole("nothing")).reason == "RUN_NOT_FOUND"
     assert refusal(lambda: way.cancel("nothing")).reason == "RUN_NOT_FOUND"
-    if "start" in way.can:
-        assert refusal(lambda: way.start("nobody", "")).reason == "RUNNABLE_NOT_FOUND"
-    if "state" in way.can:
-        assert refusal(lambda: way.state("nothing")).reason == "RUN_NOT_FOUND"
+    assert refusal(lambda: way.start("nobody", "")).reason == "RUNNABLE_NOT_FOUND"
+    assert refusal(lambda: way.state("nothing")).reason == "RUN_NOT_FOUND"
 
 
-def test_wrong_fields_are_named(way: Way) -> None:
-    """All of them, by the proto's names."""
-    if "fields" not in way.can:
-        pytest.skip("it has no word for it")
-    refused = refusal(lambda: way.start("UPPER", "!", user_id="*"))
+def test_wrong_fields_are_named(way: Way, run_id: str) -> None:
+    """All of them, by the names that the way has for them."""
+    in_path = "spec.runnable" not in way.names
+    refused = refusal(lambda: way.start("speaker" if in_path else "UPPER", "!", user_id="*"))
     assert refused.reason == "INVALID_ARGUMENT"
-    assert {"spec.runnable", "spec.run_id", "spec.user_id"} <= set(refused.fields)
-    assert refusal(lambda: way.cancel("x", "r" * 1025)).fields == ["reason"]
+    assert set(refused.fields) == set(way.names.values()) - {"reason"}
+    way.start("speaker", run_id)
+    assert refusal(lambda: way.cancel(run_id, "r" * 1025)).fields == ["reason"]
 
 
-def test_a_run_is_its_owners(
-    server: Server, kind: type[Way], start: Callable[..., None], run_id: str
-) -> None:
+def test_a_run_that_exists_is_not_started_twice(way: Way, run_id: str) -> None:
+    """The same request again is the same run; another one is refused."""
+    way.start("speaker", run_id)
+    way.start("speaker", run_id)
+    assert way.whole(run_id).text == 3 * TEXT
+    assert refusal(lambda: way.start("failer", run_id)).reason == "RUN_EXISTS"
+
+
+def test_a_run_is_its_owners(server: Server, kind: type[Way], way: Way, run_id: str) -> None:
     """Others are answered as if it had never been, and strangers are not answered at all."""
-    start("waiter", run_id)
+    way.start("waiter", run_id)
     bob, nobody, olga = (server.way(kind, who) for who in ("bob", "", "olga"))
-    assert refusal(lambda: bob.whole(run_id)).reason == "RUN_NOT_FOUND"
-    assert refusal(lambda: bob.cancel(run_id)).reason == "RUN_NOT_FOUND"
+    never = f"run-{uuid.uuid4()}"
+    for ask in (bob.whole, bob.state, bob.cancel):
+        foreign, unknown = refusal(partial(ask, run_id)), refusal(partial(ask, never))
+        assert foreign.reason == "RUN_NOT_FOUND"
+        assert run_id in foreign.words
+        assert foreign.words.replace(run_id, never) == unknown.words
+        assert (foreign.reason, foreign.status) == (unknown.reason, unknown.status)
     assert refusal(lambda: nobody.whole(run_id)).reason == "UNAUTHENTICATED"
     assert refusal(lambda: nobody.cancel(run_id)).reason == "UNAUTHENTICATED"
     vic = server.way(kind, "vic")
@@ -201,11 +225,9 @@ def test_a_run_is_its_owners(
     assert olga.cancel(run_id, "by an operator", wait=30).actor == "olga"
 
 
-def test_followers_see_the_same(
-    server: Server, way: Way, start: Callable[..., None], run_id: str
-) -> None:
+def test_followers_see_the_same(server: Server, way: Way, run_id: str) -> None:
     """Whoever follows, over whatever, sees the run's end."""
-    start("waiter", run_id)
+    way.start("waiter", run_id)
     found: list[Any] = []
     others = [server.way(kind, "ann") for kind in WAYS]
     threads = [
@@ -221,12 +243,10 @@ def test_followers_see_the_same(
     assert {story.reason for story in found} == {"enough"}
 
 
-def test_who_leaves_a_run_may_end_it(
-    server: Server, way: Way, start: Callable[..., None], run_id: str
-) -> None:
-    """The disconnect policy holds for every way."""
-    start("waiter", run_id, on_disconnect="DISCONNECT_POLICY_CANCEL")
-    stories = way.until_text(run_id)
+def test_who_leaves_a_run_may_end_it(server: Server, way: Way, run_id: str) -> None:
+    """A run that ends with its follower, started as each way has it."""
+    stories = way.seen_text(way.attend("waiter", run_id))
     stories.close()  # type: ignore[attr-defined]  # it is a generator
-    state = server.way(Grpc, "ann").state
-    until(lambda: state(run_id) == "cancelled")
+    seen = server.way(Grpc, "ann")
+    until(lambda: seen.state(run_id) == "cancelled")
+    assert seen.whole(run_id).cause == "DISCONNECT"

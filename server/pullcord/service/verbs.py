@@ -262,6 +262,10 @@ class Verbs:
         """What the caller can run, in order of name."""
         return [info for info in self._catalog.all() if self._access.starts(caller, info.name)]
 
+    def about(self, runnable: str) -> RunnableInfo | None:
+        """What is known of a runnable, for a caller that was shown a run of it; None: nothing."""
+        return next((info for info in self._catalog.all() if info.name == runnable), None)
+
     async def watch_list(self, caller: Caller, request: WatchListRequest) -> ListFollowing:
         """Follows the list of runs: what is live and matches, and then every change."""
         reach = self._access.reach(caller, Verb.LIST, request.whose) or NOBODYS

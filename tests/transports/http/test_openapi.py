@@ -37,6 +37,8 @@ def test_no_request_is_a_fault_of_the_server(url: str) -> None:
     asked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
+        if {"AgentOS teams", "AgentOS workflows"} & set(operation.tags or ()):
+            continue  # the handlers are those of agents
         for mode in GenerationMode:
 
             @given(case=operation.as_strategy(generation_mode=mode))

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
+from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.transports.http.messages import Answer, Refused
 from pullcord.wire.errors import status_message
 from pullcord.wire.values import seconds_of
@@ -58,6 +59,22 @@ def problem(error: Exception) -> Answer:
     if code == 401:
         headers["www-authenticate"] = "Bearer"
     return _answer(code, status.message, more, headers)
+
+
+def renamed(error: Exception, names: Mapping[str, str]) -> Exception:
+    """The error with the fields of a run's spec as a surface calls them: `names` are those that
+    have other names there."""
+    if not isinstance(error, InvalidArgument):
+        return error
+    return InvalidArgument(
+        *(Violation(_name(wrong.field, names), wrong.description) for wrong in error.violations)
+    )
+
+
+def _name(field: str, names: Mapping[str, str]) -> str:
+    name = field.removeprefix("spec.")
+    end = min((name.index(mark) for mark in ".[" if mark in name), default=len(name))
+    return names.get(name[:end], name[:end]) + name[end:]
 
 
 def _answer(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pullcord.engine.log.record import Record
 from pullcord.run.caller import Caller
-from pullcord.run.record import Run
+from pullcord.run.record import Run, RunSpec
 from pullcord.run.requests import GetRequest
 from pullcord.service.following import Following
 from pullcord.service.rosters import ListFollowing
@@ -28,6 +28,11 @@ class Web:
     options: HttpOptions
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Called when the server has stopped: what a surface began beside the requests ends."""
+
+    def check(self, spec: RunSpec) -> None:
+        """Refuses a run that is asked for wrongly, before anything else is said about it."""
+        options = self.front.engine.options
+        spec.check(options.max_input_bytes, parts=options.part_bounds)
 
     def follow(
         self, following: Following | ListFollowing, request: Request, caller: Caller

@@ -13,7 +13,7 @@ from typing import Any
 
 from pullcord.run.errors import Violation
 from pullcord.run.message import Part, guessed_type
-from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
+from pullcord.run.record import Decision, DisconnectPolicy, RunSpec, is_id
 from pullcord.transports.http.agentos.forms import Form
 
 _MEDIA = {
@@ -59,7 +59,7 @@ def read_start(form: Form, runnable: str) -> Asked:
         message,
         run_id=run_id,
         # Of a retry the session must be the same.
-        session_id=form.text("session_id") or run_id or str(uuid.uuid4()),
+        session_id=form.text("session_id") or (run_id if is_id(run_id) else str(uuid.uuid4())),
         user_id=form.text("user_id"),
         labels=_labels(form.value("metadata", dict, {})),
         on_disconnect=DisconnectPolicy.CONTINUE if background else DisconnectPolicy.CANCEL,
@@ -70,7 +70,7 @@ def read_start(form: Form, runnable: str) -> Asked:
     return Asked(spec, stream, background, only_content)
 
 
-def read_continue(form: Form, runnable: str) -> Asked:
+def read_continue(form: Form) -> Asked:
     """A request that brings decisions. Raises InvalidArgument."""
     stream = form.flag("stream", True)
     background = form.flag("background", False)
@@ -86,7 +86,7 @@ def read_continue(form: Form, runnable: str) -> Asked:
             form.wrong.append(Violation(name, "must have objects"))
         elif (decision := _decision(tool)) is not None:
             decisions.append(decision)
-    spec = RunSpec(runnable, session_id=form.text("session_id"))
+    spec = RunSpec("", session_id=form.text("session_id"))
     form.ignore("user_id", "version")
     form.done()
     return Asked(spec, stream, background, only_content, tuple(decisions))

@@ -22,7 +22,7 @@ from pullcord.run.events import (
     SourceKind,
     TerminalPayload,
 )
-from pullcord.run.record import Run, RunFilter
+from pullcord.run.record import MAX_REASON_LENGTH, Run, RunFilter
 from pullcord.run.requests import (
     MAX_PAGE_SIZE,
     CancelRequest,
@@ -33,14 +33,15 @@ from pullcord.run.requests import (
 )
 from pullcord.run.runnable import RunnableInfo
 from pullcord.service.following import Following
-from pullcord.transports.http.agentos import catalog, items
+from pullcord.transports.http.agentos import about, catalog, items
 from pullcord.transports.http.agentos.asked import Asked, read_continue, read_start
 from pullcord.transports.http.agentos.forms import Form, read_form
 from pullcord.transports.http.agentos.frames import Frames, line
 from pullcord.transports.http.agentos.items import STATES, STATUS, Json
 from pullcord.transports.http.keeping import Keeping
 from pullcord.transports.http.messages import Answer, Request, Stream
-from pullcord.transports.http.routing import Route
+from pullcord.transports.http.problems import problem, renamed
+from pullcord.transports.http.routing import Handler, Route
 from pullcord.transports.http.web import Web
 from pullcord.wire.json import to_json
 from pullcord.wire.run import receipt_message
@@ -51,26 +52,36 @@ _MAX_WAIT = 60
 def routes(web: Web) -> list[Route]:
     """The routes of this surface."""
     server = _Server(web)
+
+    def route(method: str, path: str, handle: Handler, said: about.About) -> Route:
+        return Route(method, path, handle, about=said, refuse=refusal)
+
     made = [
-        Route("GET", "/health", server.health),
-        Route("GET", "/info", server.info),
-        Route("GET", "/config", server.config),
+        route("GET", "/health", server.health, about.HEALTH),
+        route("GET", "/info", server.info, about.INFO),
+        route("GET", "/config", server.config, about.CONFIG),
     ]
     for kind in (SourceKind.AGENT, SourceKind.TEAM, SourceKind.WORKFLOW):
         of_kind = _Runs(web, kind, server.keeping)
         top = f"/{kind.value}s"
         runs, run = f"{top}/{{id}}/runs", f"{top}/{{id}}/runs/{{run_id}}"
+        said = about.of_kind(kind.value)
         made += [
-            Route("GET", top, of_kind.catalog),
-            Route("GET", f"{top}/{{id}}", of_kind.detail),
-            Route("POST", runs, of_kind.start),
-            Route("GET", runs, of_kind.list),
-            Route("GET", run, of_kind.get),
-            Route("POST", f"{run}/cancel", of_kind.cancel),
-            Route("POST", f"{run}/continue", of_kind.go_on),
-            Route("POST", f"{run}/resume", of_kind.resume),
+            route("GET", top, of_kind.catalog, said["catalog"]),
+            route("GET", f"{top}/{{id}}", of_kind.detail, said["detail"]),
+            route("POST", runs, of_kind.start, said["start"]),
+            route("GET", runs, of_kind.list, said["list"]),
+            route("GET", run, of_kind.get, said["get"]),
+            route("POST", f"{run}/cancel", of_kind.cancel, said["cancel"]),
+            route("POST", f"{run}/continue", of_kind.go_on, said["continue"]),
+            route("POST", f"{run}/resume", of_kind.resume, said["resume"]),
         ]
     return made
+
+
+def refusal(error: Exception) -> Answer:
+    """The answer that says why a request was refused, with AgentOS's names of the fields."""
+    return problem(renamed(error, {"input": "message", "labels": "metadata", "parts": "files"}))
 
 
 class _Server:
@@ -157,32 +168,37 @@ class _Runs:
 
     # --- runs that exist
 
-    async def _run(self, request: Request, caller: Caller, session: str = "") -> Run:
-        """The run of the path. Raises RunNotFound, also where it is another runnable's."""
+    async def _run(
+        self, request: Request, caller: Caller, session: str = ""
+    ) -> tuple[Run, RunnableInfo]:
+        """The run of the path, and its runnable, which the caller need not be let start.
+
+        Raises RunNotFound, also where it is another runnable's.
+        """
         run_id = request.params["run_id"]
         run = await self._verbs.get(caller, GetRequest(run_id))
         session = session or request.query.get("session_id", "")
         other = f"{self._kind.value}s/{request.params['id']}" != run.runnable
         if other or (session and session != run.session_id):
             raise RunNotFound(run_id)
-        return run
+        # A run outlives the program that offered its runnable.
+        named = RunnableInfo(run.runnable, self._kind, request.params["id"])
+        return run, self._verbs.about(run.runnable) or named
 
     async def get(self, request: Request) -> Answer:
         """A run as it is now."""
-        caller = await request.caller()
-        info = await self._info(request, caller)
-        return _answer(items.output(await self._run(request, caller), info))
+        return _answer(items.output(*await self._run(request, await request.caller())))
 
     async def list(self, request: Request) -> Answer:
         """The runs of one runnable, the newest first; of one session, if it is named."""
         caller = await request.caller()
-        info = await self._info(request, caller)
+        runnable = f"{self._kind.value}s/{request.params['id']}"
         word = request.query.get("status", "").upper()
         if word and word not in STATES:
             why = f"must be one of {', '.join(STATES)}"
             raise InvalidArgument(Violation("status", why))
         which = RunFilter(
-            runnable=info.name,
+            runnable=runnable,
             session_id=request.query.get("session_id", ""),
             user_id=request.query.get("user_id", ""),
             states=STATES.get(word, frozenset()),
@@ -190,22 +206,31 @@ class _Runs:
         form = Form(dict(request.query))
         size = min(MAX_PAGE_SIZE, max(1, form.number("limit", 100)))
         page = await self._verbs.list(caller, ListRequest(which, page_size=size))
+        # One who may not start it may see runs of it; without any, it is not there.
+        info = self._verbs.about(runnable) if page.runs else None
+        info = info or await self._info(request, caller)
         return _answer([items.entry(run, info) for run in page.runs if not run.parent_run_id])
 
     async def cancel(self, request: Request) -> Answer:
         """Stops a run; the receipt. A body is not needed; `reason`, `mode`, `wait` may be in it."""
         form = await _form_of_any(request)
         caller = await request.caller()
-        await self._info(request, caller)
         before_start = form.flag("before_start", False)
-        if not before_start:
+        if before_start:
+            await self._info(request, caller)
+        else:
             await self._run(request, caller)
         word = form.text("mode").lower() or CancelMode.GRACEFUL.value
         if word not in list(CancelMode):
             form.wrong.append(Violation("mode", "must be graceful or immediate"))
+        reason = form.text("reason")
+        if len(reason) > MAX_REASON_LENGTH:
+            form.wrong.append(
+                Violation("reason", f"must be at most {MAX_REASON_LENGTH} characters")
+            )
         asked = CancelRequest(
             request.params["run_id"],
-            reason=form.text("reason"),
+            reason=reason,
             mode=CancelMode.IMMEDIATE if word == "immediate" else CancelMode.GRACEFUL,
             wait=min(_MAX_WAIT, max(0, form.number("wait", 0))),
             before_start=before_start,
@@ -222,6 +247,7 @@ class _Runs:
         caller = await request.caller()
         info = await self._info(request, caller)
         asked = read_start(await read_form(request), info.name)
+        self._web.check(asked.spec)
         turn = await self._verbs.turn(caller)
         try:
             if asked.background and not asked.stream:
@@ -234,9 +260,8 @@ class _Runs:
     async def go_on(self, request: Request) -> Answer | Stream:
         """Brings a paused run the decisions that it waits for."""
         caller = await request.caller()
-        info = await self._info(request, caller)
-        asked = read_continue(await read_form(request), info.name)
-        before = await self._run(request, caller, asked.spec.session_id)
+        asked = read_continue(await read_form(request))
+        before, info = await self._run(request, caller, asked.spec.session_id)
         decide = partial(
             self._verbs.continue_run, caller, ContinueRequest(before.run_id, asked.decisions)
         )
@@ -261,8 +286,7 @@ class _Runs:
         form.ignore("user_id")
         form.done()
         caller = await request.caller()
-        info = await self._info(request, caller)
-        run = await self._run(request, caller, session)
+        run, info = await self._run(request, caller, session)
         after = min(after, run.last_sequence)
         following = await self._verbs.watch(caller, WatchRequest(run.run_id, after))
         self._web.follow(following, request, caller)

@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from pullcord.run.cancel import CancelMode
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.message import Message, Part, Role, guessed_type
-from pullcord.run.record import Decision
+from pullcord.run.record import MAX_REASON_LENGTH, Decision
+from pullcord.run.requests import CancelRequest
 from pullcord.run.usage import Limits
+
+MAX_WAIT = 60
+"""Seconds that an answer to a cancel waits for the stop."""
 
 NEUTRAL: Mapping[str, Sequence[Any]] = {
     "include": ([],),
@@ -145,6 +150,29 @@ def read_response(body: Any) -> Asked:
         fields.wrong.append(Violation("model", "is required, such as 'agents/story-writer'"))
     fields.done()
     return asked
+
+
+def read_cancel(body: Any, run_id: str) -> CancelRequest:
+    """A request for a stop: OpenAI's has no fields, and all of these are ours.
+
+    Raises InvalidArgument.
+    """
+    fields = Fields(body)
+    reason = fields.take("reason", str, "")
+    word = fields.take("mode", str, "") or CancelMode.GRACEFUL.value
+    wait = fields.left.pop("wait", 0)
+    before_start = fields.take("before_start", bool, False)
+    if word not in list(CancelMode):
+        fields.wrong.append(Violation("mode", "must be graceful or immediate"))
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait <= MAX_WAIT:
+        fields.wrong.append(Violation("wait", f"must be 0 to {MAX_WAIT} seconds"))
+    if len(reason) > MAX_REASON_LENGTH:
+        why = f"must be at most {MAX_REASON_LENGTH} characters"
+        fields.wrong.append(Violation("reason", why))
+    fields.done()
+    return CancelRequest(
+        run_id, reason=reason, mode=CancelMode(word), wait=wait, before_start=before_start
+    )
 
 
 def read_metadata(fields: Fields) -> dict[str, str]:

@@ -81,6 +81,7 @@ class _Chat:
         )
         fields.done()
         caller = await request.caller()
+        self._web.check(spec)
         place = await self._verbs.turn(caller)
         try:
             following = await self._verbs.run(caller, spec)

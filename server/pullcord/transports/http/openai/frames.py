@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pullcord.engine.log.record import Record
+from pullcord.run.cancel import Cancellation
 from pullcord.run.events import (
     TERMINAL_PAYLOADS,
     CancelRequested,
@@ -23,6 +24,7 @@ from pullcord.run.events import (
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
 from pullcord.transports.http.openai import items
 from pullcord.transports.http.openai.items import Json
 
@@ -69,8 +71,8 @@ class Frames:
         if payload is None:
             yield from self._delta(record.text, record.reasoning)
         elif isinstance(payload, RunStarted):
-            yield "response.created", self._response()
-            yield "response.in_progress", self._response()
+            yield "response.created", self._response(self._in(RunState.RUNNING))
+            yield "response.in_progress", self._response(self._in(RunState.RUNNING))
         elif isinstance(payload, ToolCallStarted):
             yield from self._close()
             yield from self._call(payload.tool_call)
@@ -82,7 +84,10 @@ class Frames:
                 yield from self._whole(items.approval_item(call))
             yield "response.in_progress", self._response(self._in(RunState.PAUSED))
         elif isinstance(payload, CancelRequested):
-            yield "response.in_progress", self._response(self._in(RunState.CANCELLING))
+            yield (
+                "response.in_progress",
+                self._response(self._in(RunState.CANCELLING, payload.cancellation)),
+            )
         elif isinstance(payload, Snapshot):
             yield from self._snapshot(payload.run, record.sequence)
         elif isinstance(payload, TERMINAL_PAYLOADS):
@@ -198,8 +203,11 @@ class Frames:
             more = {"missed": {"from": self._seen + 1, "to": sequence}}
             yield "response.in_progress", self._response(more=more)
 
-    def _in(self, state: RunState) -> Run:
-        return replace(self._run, state=state)
+    def _in(self, state: RunState, stop: Cancellation | None = None) -> Run:
+        """The run as it was at an event, also for a follower that comes after its end."""
+        return replace(
+            self._run, state=state, cancellation=stop, error=None, finish_reason=None, usage=Usage()
+        )
 
     def _response(self, run: Run | None = None, more: dict[str, Any] | None = None) -> Json:
         output = self.output

@@ -7,7 +7,7 @@ again says so in a header.
 import json
 
 from pullcord.transports.http.messages import Answer
-from pullcord.transports.http.problems import problem
+from pullcord.transports.http.problems import problem, renamed
 
 _TYPES = {
     400: "invalid_request_error",
@@ -16,19 +16,25 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-_NAMES = {"messages": "input", "parts": "input", "labels": "metadata", "runnable": "model"}
+_NAMES = {
+    "labels": "metadata",
+    "messages": "input",
+    "parts": "input",
+    "runnable": "model",
+    "session_id": "conversation",
+    "user_id": "user",
+}
 """Fields of a run's spec by the names that OpenAI has for them."""
 
 
 def refusal(error: Exception) -> Answer:
     """The answer that says why a request was refused."""
-    answer = problem(error)
+    answer = problem(renamed(error, _NAMES))
     said = json.loads(answer.body)
     fields = said.get("fields") or [{}]
     wrong = fields[0].get("field")
     words = said["detail"]
     if wrong is not None:
-        wrong = _name(wrong)
         words = f"{wrong} {fields[0].get('description', '')}".strip()
     said["error"] = {
         "message": words,
@@ -42,11 +48,3 @@ def refusal(error: Exception) -> Answer:
     elif answer.status not in (408, 429, 503):
         headers.append(("x-should-retry", "false"))
     return Answer(json.dumps(said).encode(), answer.status, "application/json", headers)
-
-
-def _name(field: str) -> str:
-    """A field of a spec as the caller knows it."""
-    name = field.removeprefix("spec.")
-    head, dot, rest = name.partition(".")
-    bare, bracket, index = head.partition("[")
-    return _NAMES.get(bare, bare) + bracket + index + dot + rest

@@ -9,22 +9,21 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from pullcord.run.caller import Caller
-from pullcord.run.cancel import CancelMode
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import TERMINAL_PAYLOADS, Heartbeat
 from pullcord.run.message import Message, Part, Role
-from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec, SessionPolicy
+from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec, SessionPolicy, is_id
 from pullcord.run.requests import (
-    CancelRequest,
     ContinueRequest,
     GetRequest,
     ListRequest,
     WatchRequest,
 )
+from pullcord.run.state import RunState
 from pullcord.service.following import Following
 from pullcord.transports.http.messages import Answer, Request, Stream
 from pullcord.transports.http.openai import chat, items
-from pullcord.transports.http.openai.asked import Asked, read_response, refused
+from pullcord.transports.http.openai.asked import Asked, read_cancel, read_response, refused
 from pullcord.transports.http.openai.frames import ROOM, Frames
 from pullcord.transports.http.openai.refusals import refusal
 from pullcord.transports.http.routing import Handler, Route
@@ -66,6 +65,7 @@ class _Responses:
         if asked.decisions:
             return await self._continue(request, caller, asked)
         spec = await self._spec(caller, asked)
+        self._web.check(spec)
         turn = await self._verbs.turn(caller)
         try:
             if asked.background and not asked.stream:
@@ -99,13 +99,9 @@ class _Responses:
     async def cancel(self, request: Request) -> Answer:
         """Stops a response; the receipt is among our own fields."""
         run_id, caller = request.params["response_id"], await request.caller()
-        body = await request.json() or {}
-        if not isinstance(body, dict):
-            raise refused("body", "must be a JSON object")
-        mode = CancelMode.IMMEDIATE if body.get("mode") == "immediate" else CancelMode.GRACEFUL
-        asked = CancelRequest(run_id, reason=str(body.get("reason") or ""), mode=mode)
-        receipt = await self._verbs.cancel(caller, asked)
-        run = receipt.run or await self._verbs.get(caller, GetRequest(run_id))
+        receipt = await self._verbs.cancel(caller, read_cancel(await request.json() or {}, run_id))
+        # A stop that comes first has no run yet: what is waited for is shown as queued.
+        run = receipt.run or Run(run_id, "", RunState.PENDING)
         told = json.loads(to_json(receipt_message(receipt)))
         told.pop("run", None)
         return _answer(items.response(run, items.output_of(run), {"receipt": told}))
@@ -140,7 +136,8 @@ class _Responses:
             asked.model,
             turn.input,
             run_id=asked.run_id,
-            session_id=session or f"conv-{uuid.uuid4()}",
+            # Of a retry the session must be the same.
+            session_id=session or (asked.run_id if is_id(asked.run_id) else f"conv-{uuid.uuid4()}"),
             user_id=user,
             limits=asked.limits,
             on_disconnect=(
