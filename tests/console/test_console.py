@@ -31,6 +31,8 @@ def test_start_watch_and_stop(page: Page, desk: Desk) -> None:
     form = page.get_by_role("dialog")
     form.get_by_label("Runnable").select_option("agents/play")
     form.get_by_label("Input").fill(json.dumps([{"say": "kept"}, {"wait": "never"}]))
+    expect(form.get_by_label("Session")).not_to_be_visible()
+    form.get_by_text("Session, user, labels and limits").click()
     form.get_by_label("Session").fill("chat-1")
     form.get_by_label("Tokens").fill("1000")
     form.get_by_role("button", name="As a command").click()

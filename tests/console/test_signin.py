@@ -46,3 +46,23 @@ def test_sign_in_stop_and_sign_out(known: Guarded, window: Callable[..., Window]
     expect(page.get_by_label("Token")).to_be_visible()
     expect(page.locator(".row")).to_have_count(0)
     assert ann.get(ours.run_id).state.is_terminal
+
+
+def test_two_runs_of_one_id(known: Guarded, window: Callable[..., Window]) -> None:
+    """An operator opens each of two runs that have the same id, and stops the one that is open."""
+    steps = '[{{"say": "of {name}"}}, {{"wait": "never"}}]'
+    for name in ("ann", "bob"):
+        known.client(name).start("agents/play", steps.format(name=name), run_id="same")
+    page = window().page(known.server.http_url)
+    page.get_by_label("Token").fill(token_of("olga"))
+    page.get_by_role("button", name="Sign in").click()
+    for name in ("ann", "bob"):
+        page.locator(".row", has_text=f"of acme/{name}").locator("a").click()
+        expect(page.locator(".said .words")).to_have_text(f"of {name}")
+        expect(page.locator(".row.chosen")).to_have_count(1)
+    page.reload()
+    expect(page.locator(".said .words")).to_have_text("of bob")
+    page.locator(".pull").get_by_role("button", name="Stop").click()
+    expect(page.locator(".receipt")).to_contain_text("Stopped by olga")
+    assert known.client("bob").get("same").state.is_terminal
+    assert not known.client("ann").get("same").state.is_terminal

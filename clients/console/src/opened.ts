@@ -4,7 +4,8 @@ import { RunNotFound } from "pullcord";
 
 import { client, line, told } from "./api.js";
 import { fold, settle, View } from "./fold.js";
-import { openId } from "./place.js";
+import { following } from "./changes.js";
+import { openKey, place, type Whose, whoseOf } from "./place.js";
 import { inTurn, rest, type Way } from "./room.js";
 import { complete, refresh, see } from "./runs.js";
 import { isTerminal } from "./words.js";
@@ -46,14 +47,22 @@ export function keepOpen(): void {
     gone = new AbortController();
     view.value = undefined;
     trouble.value = "";
-    if (openId.value) void follow(openId.value, gone.signal);
+    const key = openKey.value;
+    const { run, tenant, owner } = place.peek();
+    following.value = Boolean(run);
+    if (key && run) void follow(run, { tenant, owner }, gone.signal);
   });
 }
 
-async function follow(runId: string, gone: AbortSignal): Promise<void> {
+async function follow(runId: string, whose: Whose, gone: AbortSignal): Promise<void> {
+  await followTo(runId, whose, gone);
+  if (!gone.aborted) following.value = false;
+}
+
+async function followTo(runId: string, whose: Whose, gone: AbortSignal): Promise<void> {
   while (!gone.aborted) {
     try {
-      const run = await client.get(runId, { signal: gone });
+      const run = await client.get(runId, { ...whose, signal: gone });
       const opened = view.peek() ?? new View(run);
       trouble.value = "";
       view.value = opened;
@@ -81,7 +90,8 @@ function isGone(gone: AbortSignal): boolean {
 /** Reads events until the reader leaves; whether nothing more will come. */
 async function read(opened: View, left: AbortSignal): Promise<boolean> {
   const { runId } = opened.run;
-  const stream = client.watch(runId, { afterSequence: opened.sequence });
+  const whose = whoseOf(opened.run);
+  const stream = client.watch(runId, { ...whose, afterSequence: opened.sequence });
   const leave = (): void => void stream.return();
   left.addEventListener("abort", leave);
   try {
@@ -97,7 +107,7 @@ async function read(opened: View, left: AbortSignal): Promise<boolean> {
   if (left.aborted) return false;
   // The end has come; the run knows what no event says, such as when it began.
   const text = opened.text;
-  const run = await client.get(runId);
+  const run = await client.get(runId, whose);
   if (isTerminal(run.state)) settle(opened, run);
   if (!opened.text) opened.text = text;
   line.value = "up";

@@ -19,6 +19,9 @@ export interface Place {
   readonly children: boolean;
   /** The open run's id; empty: none is open. */
   readonly run: string;
+  /** Whose run that is; empty: not said, as where the server knows no callers. */
+  readonly tenant: string;
+  readonly owner: string;
 }
 
 export const STATES: Record<Which, RunState[]> = {
@@ -39,6 +42,8 @@ function read(search: string): Place {
     label: said.get("label") ?? "",
     children: said.has("children"),
     run: said.get("run") ?? "",
+    tenant: said.get("tenant") ?? "",
+    owner: said.get("owner") ?? "",
   };
 }
 
@@ -49,7 +54,11 @@ export function written(place: Place): string {
     if (place[key]) said.set(key, place[key]);
   }
   if (place.children) said.set("children", "");
-  if (place.run) said.set("run", place.run);
+  if (place.run) {
+    for (const key of ["run", "tenant", "owner"] as const) {
+      if (place[key]) said.set(key, place[key]);
+    }
+  }
   const text = said.toString().replace(/=(?=&|$)/g, "");
   return text ? `?${text}` : location.pathname;
 }
@@ -57,6 +66,41 @@ export function written(place: Place): string {
 export const place = signal(read(location.search));
 /** The id of the open run alone, which changes less often. */
 export const openId = computed(() => place.value.run);
+/** The same with whose it is: two callers may have runs of one id. */
+export const openKey = computed(() => keyOf(openIn(place.value)));
+
+function openIn({ tenant, owner, run }: Place): Whose & { runId: string } {
+  return { tenant, owner, runId: run };
+}
+
+/** Whether a run is the open one; where the address does not say whose that is, its id tells. */
+export function isOpen(run: Whose & { runId: string }): boolean {
+  const said = place.value;
+  return openId.value === run.runId && (!said.owner || openKey.value === keyOf(run));
+}
+
+/** Whose a run is. */
+export interface Whose {
+  readonly tenant: string;
+  readonly owner: string;
+}
+
+/** What tells one run from another, as the address does; where the server knows no callers it is the id. */
+export function keyOf({ runId, ...whose }: Whose & { runId: string }): string {
+  const { tenant, owner } = whoseOf(whose);
+  return `${tenant}/${owner}/${runId}`;
+}
+
+/** Whose a run is, as the address says it. */
+export function whoseOf({ tenant, owner }: Whose): Whose {
+  const isNobodys = tenant === "default" && owner === "local";
+  return isNobodys ? { tenant: "", owner: "" } : { tenant, owner };
+}
+
+/** The place where a run is open. */
+export function openAt(run: Whose & { runId: string }): Pick<Place, "run" | "tenant" | "owner"> {
+  return { run: run.runId, ...whoseOf(run) };
+}
 
 addEventListener("popstate", () => {
   place.value = read(location.search);
@@ -87,6 +131,11 @@ export function filterOf({ runnable, session, user, label }: Place): {
   labels: Record<string, string>;
 } {
   return { runnable, sessionId: session, userId: user, labels: labelsOf(label) };
+}
+
+/** What tells one filter from another. */
+export function filterKey({ which, runnable, session, user, label, children }: Place): string {
+  return JSON.stringify([which, runnable, session, user, label, children]);
 }
 
 export function isFiltered({ runnable, session, user, label }: Place): boolean {

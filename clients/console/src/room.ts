@@ -2,12 +2,14 @@
  * The few connections that a browser has to one origin over HTTP/1.1, six in all of its tabs together, and
  * how the console leaves room among them for the Stop button:
  *
- * 1. A tab holds one stream at most, and none while it is hidden.
- * 2. All tabs together hold `STREAMS` for long; another tab looks for a second now and then.
+ * 1. A tab holds one stream at most, and none while it is hidden: of its run, else of the list.
+ * 2. All tabs together hold four for long, of lists two at most; another tab looks for a second now and then.
  * 3. A stop that is not answered at once asks every tab to leave its stream. They come back.
  */
 
-const STREAMS = 4;
+/** The places that runs take, and those that lists do, so that some are always there for runs. */
+const RUN = [3, 2, 1, 0] as const;
+export const LIST = [0, 1] as const;
 const LOOK_MS = 1_000;
 const BETWEEN_LOOKS_MS = 2_000;
 const PATIENCE_MS = 150;
@@ -49,10 +51,11 @@ export async function inTurn(
   open: (left: AbortSignal) => Promise<boolean>,
   gone: AbortSignal,
   onWay: (way: Way) => void,
+  places: readonly number[] = RUN,
 ): Promise<void> {
   while (!gone.aborted) {
     await visible(gone);
-    const release = await slot();
+    const release = await slot(places);
     onWay(release ? "live" : "looks");
     let over: boolean;
     let away = 0;
@@ -113,10 +116,10 @@ export async function rest(ms: number, gone: AbortSignal): Promise<void> {
  * One of the places for a stream that lasts; undefined: all are taken. Where the browser has no locks (a
  * page of plain http that is not of this machine) there is always one: the third rule must do.
  */
-async function slot(): Promise<(() => void) | undefined> {
+async function slot(places: readonly number[]): Promise<(() => void) | undefined> {
   const locks = (navigator as Partial<Navigator>).locks;
   if (!locks) return () => undefined;
-  for (let number = 0; number < STREAMS; number++) {
+  for (const number of places) {
     const release = await new Promise<(() => void) | undefined>((resolve) => {
       const name = `pullcord-stream-${number}`;
       locks

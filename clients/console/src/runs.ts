@@ -5,14 +5,17 @@
 import { effect, signal } from "@preact/signals";
 import { CancelMode, type CancelRunResponse, type Run } from "pullcord";
 
-import { client, told } from "./api.js";
-import { filterOf, place, STATES } from "./place.js";
+import { client, line, told } from "./api.js";
+import { filterKey, filterOf, keyOf, place, STATES } from "./place.js";
 import { first, rest } from "./room.js";
+import { isTerminal } from "./words.js";
 
 const PAGE = 100;
 /** So many runs are looked through for each row that is wanted, where the page itself picks among them. */
 const SIFTED = 5;
 const EVERY_MS = 2_000;
+/** While the list is followed it changes by itself; what the followed changes leave out comes by this look. */
+const EVERY_MS_LIVE = 10_000;
 const WAITING_EVERY_MS = 6_000;
 
 export const rows = signal<readonly Run[]>([]);
@@ -23,6 +26,8 @@ export const held = signal(false);
 export const more = signal(false);
 /** How many runs wait for a decision, with any filter. */
 export const waiting = signal(0);
+/** Whether the list is followed now, and all that is live has come. */
+export const isLive = signal(false);
 /** Whether the first answer has come. */
 export const listed = signal(false);
 /** What the list was refused with; empty: nothing. */
@@ -34,10 +39,6 @@ export const cursor = signal("");
 
 let wanted = PAGE;
 let soon = new AbortController();
-
-export function keyOf({ tenant, owner, runId }: Pick<Run, "tenant" | "owner" | "runId">): string {
-  return `${tenant}/${owner}/${runId}`;
-}
 
 /** Looks again at once, such as after a stop. */
 export function refresh(): void {
@@ -96,21 +97,15 @@ function show(found: readonly Run[]): void {
   newer.value = found.filter((run) => !known.has(keyOf(run))).length;
 }
 
-function filterKey({
-  which,
-  runnable,
-  session,
-  user,
-  label,
-  children,
-}: ReturnType<typeof place.peek>): string {
-  return JSON.stringify([which, runnable, session, user, label, children]);
-}
-
-/** A run as it was just seen, also in the list. */
-export function see(run: Run): void {
+/** A run as it was just seen, also in the list; whether it is there. */
+export function see(run: Run): boolean {
   const key = keyOf(run);
+  const known = rows.peek().find((row) => keyOf(row) === key);
+  if (!known) return false;
+  // The two ways by which a run is seen may overtake each other: an ended run goes on no more.
+  if (isTerminal(known.state) && !isTerminal(run.state)) return true;
   rows.value = rows.peek().map((row) => (keyOf(row) === key ? { ...row, ...brief(run) } : row));
+  return true;
 }
 
 function brief({ state, cancellation, usage, endTime, startTime }: Run): Partial<Run> {
@@ -153,7 +148,8 @@ export async function keepFresh(): Promise<void> {
         listed.value = true;
       }
     }
-    await rest(EVERY_MS, soon.signal);
+    const isQuiet = isLive.peek() && line.peek() === "up";
+    await rest(isQuiet ? EVERY_MS_LIVE : EVERY_MS, soon.signal);
   }
 }
 

@@ -19,12 +19,14 @@ import type {
   CancelManyInit,
   ContinueInit,
   FollowOptions,
+  GetOptions,
   ListInit,
   RunTokenInit,
   SpecInit,
   WaitOptions,
   WatchOptions,
   WatchRunsInit,
+  WhoseOptions,
 } from "./requests.js";
 import { DEFAULT_PACE, MAX_TIMEOUT_MS, type Pace, Resume } from "./resume.js";
 import { pause, Tied } from "./signals.js";
@@ -63,11 +65,7 @@ export class RunClient {
   readonly #pace: Pace;
   readonly #onClose: (() => void) | undefined;
   readonly #closing = new AbortController();
-  readonly #line: Line = {
-    open: (resume, spec, signal) => this.#open(resume, spec, signal),
-    get: (runId, options) => this.get(runId, options),
-    cancel: (request) => this.cancel(request),
-  };
+  readonly #line = this.#lineOf({});
 
   constructor(transport: Transport, options: ClientOptions = {}) {
     this.#rpc = createClient(RunService, transport);
@@ -114,7 +112,8 @@ export class RunClient {
   /** Follows a run from any point to its end; `timeoutMs` from now the watching ends. */
   watch(runId: string, options: WatchOptions = {}): RunStream {
     const resume = new Resume(runId, this.#pace, options);
-    return new RunStream(this.#line, resume, this.#tied(options), options.heartbeats);
+    const line = this.#lineOf(whoseOf(options));
+    return new RunStream(line, resume, this.#tied(options), options.heartbeats);
   }
 
   /** The run once it has ended, or as it is after `timeoutMs`. */
@@ -149,8 +148,9 @@ export class RunClient {
   // --- looking
 
   /** A run as it is now. */
-  async get(runId: string, options: CallOptions = {}): Promise<Run> {
-    const answer = this.#call(options, (rpc, call) => rpc.getRun({ runId }, call), runId);
+  async get(runId: string, options: GetOptions = {}): Promise<Run> {
+    const request = { runId, ...whoseOf(options) };
+    const answer = this.#call(options, (rpc, call) => rpc.getRun(request, call), runId);
     return present((await answer).run);
   }
 
@@ -282,15 +282,24 @@ export class RunClient {
     }
   }
 
+  #lineOf(whose: Whose): Line {
+    return {
+      open: (resume, spec, signal) => this.#open(resume, spec, signal, whose),
+      get: (runId, options) => this.get(runId, { ...options, ...whose }),
+      cancel: (request) => this.cancel({ ...whose, ...request }),
+    };
+  }
+
   #open(
     resume: Resume,
     spec: RunSpec | undefined,
     signal: AbortSignal,
+    whose: Whose,
   ): AsyncIterable<RunResponse | WatchRunResponse> {
     const options = this.#options(signal, resume.opening());
     if (spec && !resume.begun) return this.#rpc.run({ spec }, options);
     const { runId, afterSequence } = resume;
-    return this.#rpc.watchRun({ runId, afterSequence }, options);
+    return this.#rpc.watchRun({ runId, afterSequence, ...whose }, options);
   }
 
   #options(signal: AbortSignal, limitMs: number | undefined): ConnectOptions {
@@ -302,6 +311,13 @@ export class RunClient {
   #tied({ signal }: CallOptions): Tied {
     return new Tied(signal, this.#closing.signal);
   }
+}
+
+/** What a request says of whose run is meant; a field that is not said is left out. */
+type Whose = { [Key in keyof WhoseOptions]?: string };
+
+function whoseOf({ tenant, owner }: WhoseOptions): Whose {
+  return { ...(tenant !== undefined && { tenant }), ...(owner !== undefined && { owner }) };
 }
 
 /** The spec as it is sent: with an id of its own, so that a retry starts nothing twice. */

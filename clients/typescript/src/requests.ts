@@ -29,6 +29,16 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Whose run is meant, where the caller may see the runs of several, and two may have the same id. */
+export interface WhoseOptions {
+  /** Undefined: the caller's own, else any that it may see. */
+  readonly tenant?: string | undefined;
+  /** Undefined: the caller, else any that it may see. */
+  readonly owner?: string | undefined;
+}
+
+export interface GetOptions extends CallOptions, WhoseOptions {}
+
 export interface WaitOptions extends CallOptions {
   /** From the call on, over all connections. Undefined: as long as it takes. */
   readonly timeoutMs?: number | undefined;
@@ -39,7 +49,7 @@ export interface FollowOptions extends WaitOptions {
   readonly heartbeats?: boolean | undefined;
 }
 
-export interface WatchOptions extends FollowOptions {
+export interface WatchOptions extends FollowOptions, WhoseOptions {
   /** The number of the last event that was seen. Undefined: all events are shown. */
   readonly afterSequence?: bigint | undefined;
 }

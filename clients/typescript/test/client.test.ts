@@ -47,6 +47,43 @@ describe("an id", () => {
   });
 });
 
+describe("whose run is meant", () => {
+  it("goes with get, and with all that a watch asks", async (t) => {
+    const asked: (readonly string[])[] = [];
+    const note = (name: string, { tenant, owner }: { tenant: string; owner: string }): void => {
+      asked.push([name, tenant, owner]);
+    };
+    const ended = { run: { runId: "r", state: RunState.COMPLETED, lastSequence: 1n } };
+    const [client] = await FakeServer.play(t, {
+      getRun(request) {
+        note("get", request);
+        return ended;
+      },
+      async *watchRun(request) {
+        note("watch", request);
+        yield { event: started() };
+      },
+      cancelRun(request) {
+        note("cancel", request);
+        return {};
+      },
+    });
+    const whose = { tenant: "acme", owner: "ann" };
+    await client.get("r", whose);
+    const stream = client.watch("r", whose);
+    await seen(stream);
+    await stream.cancel("enough");
+    await client.get("r");
+    assert.deepEqual(asked, [
+      ["get", "acme", "ann"],
+      ["watch", "acme", "ann"],
+      ["get", "acme", "ann"],
+      ["cancel", "acme", "ann"],
+      ["get", "", ""],
+    ]);
+  });
+});
+
 describe("every call", () => {
   it("carries the metadata, and who asks", async (t) => {
     const service = {

@@ -4,9 +4,9 @@ import { CancelMode, CancelOutcome, type Run, TooManyAffected } from "pullcord";
 import type { TargetedSubmitEvent, VNode } from "preact";
 
 import { client, told } from "../api.js";
-import { filterOf, labelsOf, place, STATES } from "../place.js";
+import { filterOf, keyOf, labelsOf, place, STATES } from "../place.js";
 import { first } from "../room.js";
-import { keyOf, refresh } from "../runs.js";
+import { refresh } from "../runs.js";
 import { many, short, standOf } from "../words.js";
 import { Dialog, State } from "./parts.js";
 

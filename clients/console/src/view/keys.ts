@@ -3,9 +3,9 @@ import { signal } from "@preact/signals";
 import type { Run } from "pullcord";
 
 import { recall, remember } from "../api.js";
-import { go, openId } from "../place.js";
+import { go, isOpen, keyOf, openId } from "../place.js";
 import { view } from "../opened.js";
-import { cursor, keyOf, rows, stop } from "../runs.js";
+import { cursor, rows, stop } from "../runs.js";
 import { canStop, isTerminal } from "../words.js";
 import { showBulk } from "./bulk.js";
 import { showHelp } from "./help.js";
@@ -93,7 +93,7 @@ function pull(now: boolean): void {
   if (!run || isTerminal(run.state)) return;
   if (!now && !canStop(run.state)) return;
   const reason = document.querySelector<HTMLInputElement>("#reason")?.value ?? "";
-  void stop(run, { now, reason: run.runId === openId.peek() ? reason : "" });
+  void stop(run, { now, reason: isOpen(run) ? reason : "" });
 }
 
 function toFilter(): void {

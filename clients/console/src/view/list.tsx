@@ -3,11 +3,10 @@ import type { Run } from "pullcord";
 import type { TargetedMouseEvent, VNode } from "preact";
 
 import { now } from "../clock.js";
-import { go, isFiltered, openId, place, type Which, written } from "../place.js";
+import { go, isFiltered, isOpen, keyOf, openAt, place, type Which, written } from "../place.js";
 import {
   cursor,
   held,
-  keyOf,
   letGo,
   listed,
   more,
@@ -100,11 +99,11 @@ function Nothing(): VNode {
 const EMPTY = { which: "all", runnable: "", session: "", user: "", label: "" } as const;
 
 function Row({ run }: { run: Run }): VNode {
-  const isOpen = openId.value === run.runId;
+  const chosen = isOpen(run);
   const open = (event: TargetedMouseEvent<HTMLAnchorElement>): void => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    go({ run: run.runId });
+    go(openAt(run));
   };
   const details = [
     run.sessionId && `session ${run.sessionId}`,
@@ -116,10 +115,10 @@ function Row({ run }: { run: Run }): VNode {
     short(run.runId),
   ].filter(Boolean);
   return (
-    <li class={isOpen ? "row chosen" : "row"} data-run={run.runId}>
+    <li class={chosen ? "row chosen" : "row"} data-run={run.runId}>
       <a
-        href={written({ ...place.value, run: run.runId })}
-        aria-current={isOpen ? "true" : undefined}
+        href={written({ ...place.value, ...openAt(run) })}
+        aria-current={chosen ? "true" : undefined}
         onClick={open}
         onFocus={() => (cursor.value = keyOf(run))}
       >
@@ -130,9 +129,11 @@ function Row({ run }: { run: Run }): VNode {
         <span class="name">{run.runnable}</span>
         <span class="details">{details.join(" · ")}</span>
       </a>
-      <span class="cord">
-        <StopButton run={run} state={run.state} cancellation={run.cancellation} />
-      </span>
+      {!isTerminal(run.state) && (
+        <span class="cord">
+          <StopButton run={run} state={run.state} cancellation={run.cancellation} />
+        </span>
+      )}
     </li>
   );
 }

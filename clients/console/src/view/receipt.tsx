@@ -4,7 +4,8 @@ import type { VNode } from "preact";
 
 import { now } from "../clock.js";
 import type { Seen } from "../opened.js";
-import { keyOf, receipts } from "../runs.js";
+import { keyOf } from "../place.js";
+import { receipts } from "../runs.js";
 import { agoOf, at, causeOf, clockOf, lengthOf, modeOf, stageOf, whoOf } from "../words.js";
 
 export function Receipt(it: Seen): VNode | null {

@@ -35,7 +35,10 @@ export function OpenRun(): VNode {
   if (!openId.value) {
     return (
       <section class="run none" aria-label="Run">
-        <p>Choose a run, or start one. Stop is always on its row and in its head.</p>
+        <p>
+          Choose a run to follow it, or start one. A live run has a Stop button in the list and at
+          the top of its page.
+        </p>
       </section>
     );
   }

@@ -7,7 +7,7 @@ import type { TargetedSubmitEvent, VNode } from "preact";
 
 import { client, told } from "../api.js";
 import { startCommand } from "../curl.js";
-import { go, labelsOf } from "../place.js";
+import { go, labelsOf, openAt } from "../place.js";
 import { refresh } from "../runs.js";
 import { Copy, Dialog } from "./parts.js";
 
@@ -61,7 +61,7 @@ async function begin(event: TargetedSubmitEvent<HTMLFormElement>): Promise<void>
   try {
     const run = await client.start(specOf(event.currentTarget));
     shown.value = false;
-    go({ run: run.runId });
+    go(openAt(run));
     refresh();
   } catch (reason) {
     refused.value = told(reason);
@@ -83,6 +83,16 @@ function limitOf(run: Run | undefined, name: (typeof LIMITS)[number][0]): string
   if (!limits) return "";
   if (name === "timeout") return limits.timeout ? String(durationMs(limits.timeout) / 1000) : "";
   return limits[name] ? String(limits[name]) : "";
+}
+
+/** Whether a run has something that the form shows only when asked. */
+function isDetailed(run: Run | undefined): boolean {
+  if (!run) return false;
+  return Boolean(run.sessionId || run.userId || Object.keys(run.labels).length || hasLimits(run));
+}
+
+function hasLimits(run: Run): boolean {
+  return LIMITS.some(([name]) => limitOf(run, name));
 }
 
 export function Start(): VNode {
@@ -112,45 +122,48 @@ export function Start(): VNode {
         </label>
         <label>
           Input
-          <textarea name="input" rows={5} defaultValue={run?.input ?? ""} />
+          <textarea name="input" rows={3} defaultValue={run?.input ?? ""} />
         </label>
-        <div class="grid">
-          <label>
-            Session
-            <input name="session" autocomplete="off" defaultValue={run?.sessionId ?? ""} />
-          </label>
-          <label>
-            User
-            <input name="user" autocomplete="off" defaultValue={run?.userId ?? ""} />
-          </label>
-        </div>
-        <label>
-          Labels
-          <input
-            name="labels"
-            autocomplete="off"
-            placeholder="key=value, key=value"
-            defaultValue={labels.join(", ")}
-          />
-        </label>
-        <fieldset class="limits">
-          <legend>Limits, if any</legend>
-          <div class="grid five">
-            {LIMITS.map(([name, word, step]) => (
-              <label key={name}>
-                {word}
-                <input
-                  type="number"
-                  name={name}
-                  min="0"
-                  step={step}
-                  inputMode="decimal"
-                  defaultValue={limitOf(run, name)}
-                />
-              </label>
-            ))}
+        <details class="options" open={isDetailed(run) || undefined} key={run?.runId}>
+          <summary>Session, user, labels and limits</summary>
+          <div class="grid">
+            <label>
+              Session
+              <input name="session" autocomplete="off" defaultValue={run?.sessionId ?? ""} />
+            </label>
+            <label>
+              User
+              <input name="user" autocomplete="off" defaultValue={run?.userId ?? ""} />
+            </label>
           </div>
-        </fieldset>
+          <label>
+            Labels
+            <input
+              name="labels"
+              autocomplete="off"
+              placeholder="key=value, key=value"
+              defaultValue={labels.join(", ")}
+            />
+          </label>
+          <fieldset class="limits">
+            <legend>Limits, if any</legend>
+            <div class="grid five">
+              {LIMITS.map(([name, word, step]) => (
+                <label key={name}>
+                  {word}
+                  <input
+                    type="number"
+                    name={name}
+                    min="0"
+                    step={step}
+                    inputMode="decimal"
+                    defaultValue={limitOf(run, name)}
+                  />
+                </label>
+              ))}
+            </div>
+          </fieldset>
+        </details>
         {refused.value && (
           <p class="refused" role="alert">
             {refused.value}

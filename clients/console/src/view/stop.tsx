@@ -2,7 +2,8 @@
 import { CancelMode, type Cancellation, type Run, RunState } from "pullcord";
 import type { VNode } from "preact";
 
-import { asking, keyOf, stop } from "../runs.js";
+import { keyOf } from "../place.js";
+import { asking, stop } from "../runs.js";
 import { canStop } from "../words.js";
 
 interface Props {

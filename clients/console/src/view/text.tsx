@@ -6,6 +6,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import type { View } from "../fold.js";
 import type { Seen } from "../opened.js";
 import { many } from "../words.js";
+import { Voices, voicesOf } from "./voices.js";
 
 const atEnd = signal(true);
 /** Pixels from the end within which one still follows. */
@@ -29,6 +30,7 @@ export function Output(it: Seen): VNode {
     shown.current = { view: opened, text: opened.text };
     if (atEnd.peek()) toEnd(box.current);
   });
+  const speaking = opened.text ? [] : voicesOf(opened.branches);
   return (
     <section class="output" aria-label="Output">
       {opened.holes.map(({ first, last }) => (
@@ -58,7 +60,10 @@ export function Output(it: Seen): VNode {
         }}
       >
         <div class="words" ref={said} />
-        {!opened.text && <p class="hint">{opened.ended ? "It said nothing." : "Nothing yet."}</p>}
+        <Voices speaking={speaking} />
+        {!opened.text && !speaking.length && (
+          <p class="hint">{opened.ended ? "It said nothing." : "Nothing yet."}</p>
+        )}
       </div>
       {!atEnd.value && (
         <button

@@ -18,7 +18,7 @@ export function Tree(it: Seen): VNode | null {
       <h2>Steps</h2>
       <ul>
         {opened.branches.map((branch) => (
-          <Line key={branch.key} branch={branch} from={from} to={to} beat={it.beat} />
+          <Line key={branch.key} branch={branch} depth={0} from={from} to={to} beat={it.beat} />
         ))}
       </ul>
     </section>
@@ -27,14 +27,31 @@ export function Tree(it: Seen): VNode | null {
 
 interface Props {
   readonly branch: Branch;
+  readonly depth: number;
   readonly from: number;
   readonly to: number;
   /** A branch is one object, which changes; this says when it has. */
   readonly beat: number;
 }
 
-function Line({ branch, from, to, beat }: Props): VNode {
-  const { name, kind, depth, stand, start, end, children, text, given, error } = branch;
+/** The one run that a step consists of, where both have the same name: one line shows both. */
+function innerOf({ kind, name, children: [child, ...others] }: Branch): Branch | undefined {
+  const isSame =
+    kind === "step" && child && child.kind !== "tool" && slug(child.name) === slug(name);
+  return isSame && !others.length ? child : undefined;
+}
+
+/** A name as ids are made of it: "Print paper" is `print-paper`, and `print_paper` is the same. */
+function slug(name: string): string {
+  return name.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-");
+}
+
+function Line({ branch, depth, from, to, beat }: Props): VNode {
+  const { name, kind, stand, start, end, given } = branch;
+  const inner = innerOf(branch);
+  const { children, runId } = inner ?? branch;
+  const text = branch.text || inner?.text;
+  const error = branch.error || inner?.error;
   const stop = end ?? Math.max(to, start);
   const percent = (time: number): number =>
     Math.min(100, Math.max(0, ((time - from) / (to - from)) * 100));
@@ -71,13 +88,20 @@ function Line({ branch, from, to, beat }: Props): VNode {
           ) : (
             !error && <p class="hint">No output.</p>
           )}
-          {kind !== "step" && kind !== "tool" && <Copy text={branch.runId}>{branch.runId}</Copy>}
+          {(inner ?? (kind !== "step" && kind !== "tool")) && <Copy text={runId}>{runId}</Copy>}
         </div>
       </details>
       {children.length > 0 && (
         <ul>
           {children.map((child) => (
-            <Line key={child.key} branch={child} from={from} to={to} beat={beat} />
+            <Line
+              key={child.key}
+              branch={child}
+              depth={depth + 1}
+              from={from}
+              to={to}
+              beat={beat}
+            />
           ))}
         </ul>
       )}
