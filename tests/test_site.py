@@ -24,6 +24,7 @@ def test_every_page_reads_and_every_link_and_anchor_leads_somewhere(tmp_path: Pa
     commands = (reference / "commands.md").read_text()
     assert "## pullcord cancel-many\n" in commands
     assert "`PULLCORD_ADDRESS`" in commands
+    assert "One of `reject`, `queue`, `supersede`." in commands
     protos = (reference / "protos.md").read_text()
     for rpc in run_service_pb2.DESCRIPTOR.services_by_name["RunService"].methods:
         assert f"### {rpc.name}\n" in protos

@@ -52,6 +52,8 @@ def _spelt(option: Any) -> str:
 
 def _told(parameter: Any) -> str:
     told = " ".join((parameter.help or "").split()).replace("|", "\\|").replace("<", "&lt;")
+    if choices := parameter.type_descriptor.choices:
+        told += f" One of {', '.join(f'`{each}`' for each in choices)}."
     variables = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
     if variables:
         told += f" Variable: {', '.join(f'`{each}`' for each in variables)}."
