@@ -33,7 +33,8 @@ class Asked:
     stream: bool
     background: bool
     only_content: bool
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[tuple[str, Decision], ...] = ()
+    """Each with the run that asked, where the request names it."""
 
 
 def read_start(form: Form, runnable: str) -> Asked:
@@ -80,12 +81,16 @@ def read_continue(form: Form) -> Asked:
     tools += [("requirements", one) for one in form.value("requirements", list, [])]
     for step in form.value("step_requirements", list, []):
         inner = step.get("executor_requirements") if isinstance(step, dict) else None
-        tools += [("step_requirements", one) for one in inner or ()]
+        if isinstance(inner, list):
+            tools += [("step_requirements", one) for one in inner]
+        else:
+            why = "must have objects with executor_requirements"
+            form.wrong.append(Violation("step_requirements", why))
     for name, tool in tools:
         if not isinstance(tool, dict):
             form.wrong.append(Violation(name, "must have objects"))
         elif (decision := _decision(tool)) is not None:
-            decisions.append(decision)
+            decisions.append((_asker(tool), decision))
     spec = RunSpec("", session_id=form.text("session_id"))
     form.ignore("user_id", "version")
     form.done()
@@ -107,6 +112,13 @@ def _decision(given: Mapping[str, Any]) -> Decision | None:
     if isinstance(confirmed, bool):
         return Decision(id, confirmed, note=note)
     return None
+
+
+def _asker(given: Mapping[str, Any]) -> str:
+    """The child run whose call it is, as we had told the client; empty: it does not say."""
+    inner = given.get("tool_execution")
+    tool = inner if isinstance(inner, dict) else given
+    return str(tool.get("child_run_id") or given.get("member_run_id") or "")
 
 
 def _labels(metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -63,6 +63,8 @@ class Frames:
             return self._snapshot(record.payload.run, record)
         event = record.event(self._run.run_id)
         source = event.source
+        if isinstance(record.payload, RunPaused | RunContinued):
+            source = None  # agno's runs pause as a whole: it is told of what the client runs
         kind = self._info.kind if source is None else source.kind
         if source is not None and kind not in _SEEN_IN[self._info.kind]:
             return None
@@ -128,9 +130,9 @@ class Frames:
                 return "StepStarted", self._step(id, name)
             case StepCompleted():
                 return self._step_ended(payload)
-            case RunPaused() if source is None:
-                return self._paused(payload, event.create_time, kind)
-            case RunContinued() if source is None and not is_workflow:
+            case RunPaused():
+                return self._paused(payload, event, kind)
+            case RunContinued() if not is_workflow:
                 return f"{prefix}RunContinued", {}
             case RunCompleted():
                 name = "WorkflowCompleted" if is_workflow else f"{prefix}RunCompleted"
@@ -172,15 +174,16 @@ class Frames:
         more = {"content": step.output, "content_type": "str", "state": step.state.value}
         return "StepCompleted", {**told, **more, "step_response": response}
 
-    def _paused(self, pause: RunPaused, at: float, kind: SourceKind) -> tuple[str, Json]:
+    def _paused(self, pause: RunPaused, event: Event, kind: SourceKind) -> tuple[str, Json]:
+        at, asker = event.create_time, event.source
         if kind is SourceKind.WORKFLOW:
-            waiting = items.step_requirements(pause.tool_calls, at)
+            waiting = items.step_requirements(pause.tool_calls, at, asker)
             told = {"status": "PAUSED", "content": pause.question, "step_requirements": waiting}
             return "WorkflowPaused", told
         return f"{_PREFIX[kind]}RunPaused", {
             "content": pause.question,
             "tools": [items.tool(call) for call in pause.tool_calls],
-            "requirements": items.requirements(pause.tool_calls, at),
+            "requirements": items.requirements(pause.tool_calls, at, asker),
         }
 
     def _snapshot(self, run: Run, record: Record) -> Json:

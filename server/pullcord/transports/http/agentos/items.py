@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pullcord.run.cancel import Cancellation
-from pullcord.run.events import SourceKind, ToolCall, ToolCallState
+from pullcord.run.events import Source, SourceKind, ToolCall, ToolCallState
 from pullcord.run.record import Run
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.state import RunState
@@ -71,16 +71,48 @@ def _arguments(text: str) -> Any:
     return read if isinstance(read, dict) else {"arguments": read}
 
 
-def requirements(calls: Iterable[ToolCall], created_at: float) -> list[Json]:
-    """What a pause waits for."""
+def status_of(run: Run) -> str:
+    """The word for where a run is. A child that waits pauses what it belongs to: agno's clients
+    ask for a decision only then."""
+    if run.state is RunState.RUNNING and _waiting(run):
+        return STATUS[RunState.PAUSED]
+    return STATUS[run.state]
+
+
+def _waiting(run: Run) -> list[ToolCall]:
+    return [call for call in run.tool_calls if call.state is ToolCallState.WAITING]
+
+
+def requirements(
+    calls: Iterable[ToolCall], created_at: float, asker: Source | None = None
+) -> list[Json]:
+    """What a pause waits for. `asker`: the child that asks, as far as it is known."""
+    whose = {} if asker is None else {f"member_agent_{k}": v for k, v in _named(asker).items()}
     return [
-        {"id": call.tool_call_id, "created_at": iso(created_at), "tool_execution": tool(call)}
+        {
+            "id": call.tool_call_id,
+            "created_at": iso(created_at),
+            "tool_execution": tool(call),
+            "member_run_id": call.run_id or None,
+            **whose,
+        }
         for call in calls
     ]
 
 
-def step_requirements(calls: Iterable[ToolCall], created_at: float) -> list[Json]:
+def _named(source: Source) -> Json:
+    return {"id": source.id, "name": source.name or source.id}
+
+
+def step_requirements(
+    calls: Iterable[ToolCall], created_at: float, asker: Source | None = None
+) -> list[Json]:
     """The same of a workflow: one for each child run whose calls wait."""
+    step: Json = {}
+    if asker is not None:
+        step = {f"executor_{k}": v for k, v in _named(asker).items()}
+        step["executor_type"] = asker.kind.value
+        step |= {"step_id": asker.path[1], "step_name": asker.path[1]} if asker.path[1:] else {}
     by_child: dict[str, list[ToolCall]] = {}
     for call in calls:
         by_child.setdefault(call.run_id, []).append(call)
@@ -90,6 +122,7 @@ def step_requirements(calls: Iterable[ToolCall], created_at: float) -> list[Json
             "requires_executor_input": True,
             "executor_run_id": child,
             "executor_requirements": requirements(waiting, created_at),
+            **step,
         }
         for child, waiting in by_child.items()
     ]
@@ -135,7 +168,7 @@ def who(kind: SourceKind, id: str, name: str) -> Json:
 
 def output(run: Run, info: RunnableInfo) -> Json:
     """A run as its RunOutput, TeamRunOutput or WorkflowRunOutput."""
-    waiting = [call for call in run.tool_calls if call.state is ToolCallState.WAITING]
+    waiting = _waiting(run)
     told: Json = {
         "run_id": run.run_id,
         **who(info.kind, info.id, info.display_name),
@@ -145,7 +178,7 @@ def output(run: Run, info: RunnableInfo) -> Json:
         "content": _content(run),
         "content_type": "str",
         "created_at": int(run.create_time),
-        "status": STATUS[run.state],
+        "status": status_of(run),
         "cancellation_stage": _stage(run),
         "metadata": dict(run.labels) or None,
         "state": run.state.value,

@@ -6,8 +6,7 @@ A run that is not in the background is stopped when its client leaves, unless it
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -21,8 +20,9 @@ from pullcord.run.events import (
     RunPaused,
     SourceKind,
     TerminalPayload,
+    ToolCallState,
 )
-from pullcord.run.record import MAX_REASON_LENGTH, Run, RunFilter
+from pullcord.run.record import MAX_REASON_LENGTH, Decision, Run, RunFilter
 from pullcord.run.requests import (
     MAX_PAGE_SIZE,
     CancelRequest,
@@ -37,7 +37,7 @@ from pullcord.transports.http.agentos import about, catalog, items
 from pullcord.transports.http.agentos.asked import Asked, read_continue, read_start
 from pullcord.transports.http.agentos.forms import Form, read_form
 from pullcord.transports.http.agentos.frames import Frames, line
-from pullcord.transports.http.agentos.items import STATES, STATUS, Json
+from pullcord.transports.http.agentos.items import STATES, Json
 from pullcord.transports.http.keeping import Keeping
 from pullcord.transports.http.messages import Answer, Request, Stream
 from pullcord.transports.http.problems import problem, renamed
@@ -110,26 +110,27 @@ class _Server:
 
 @dataclass(slots=True)
 class _Seen:
-    """A following, and whether what was seen of it was a pause at last."""
+    """A following, and which runs wait for a decision, as far as was seen."""
 
     following: Following
     run: Run
     keeping: Keeping
-    paused: bool = False
+    waiting: set[str] = field(default_factory=set)
+    """The run itself, or children of it."""
 
     def waits_after(self, record: Record) -> bool:
-        """Whether the run waits for a decision, as far as was seen up to this."""
-        if record.source is None:
-            if isinstance(record.payload, RunPaused):
-                self.paused = True
-            elif isinstance(record.payload, RunContinued | TerminalPayload):
-                self.paused = False
-        return self.paused
+        """Whether the run or a child waits for a decision, as far as was seen up to this."""
+        run_id = self.run.run_id if record.source is None else record.source.run_id
+        if isinstance(record.payload, RunPaused):
+            self.waiting.add(run_id)
+        elif isinstance(record.payload, RunContinued | TerminalPayload):
+            self.waiting.discard(run_id)
+        return bool(self.waiting)
 
     def close(self) -> None:
         """Leaves the run, or keeps it if it waits for a decision."""
-        if self.paused:
-            self.paused = False
+        if self.waiting:
+            self.waiting.clear()
             self.keeping.keep((self.run.scope, self.run.run_id), self.following)
         else:
             self.following.close()
@@ -262,21 +263,31 @@ class _Runs:
         caller = await request.caller()
         asked = read_continue(await read_form(request))
         before, info = await self._run(request, caller, asked.spec.session_id)
-        decide = partial(
-            self._verbs.continue_run, caller, ContinueRequest(before.run_id, asked.decisions)
-        )
         if asked.background and not asked.stream:
-            return _pending(await decide())
+            await self._decide(caller, before, asked)
+            return _pending(before)
         # It is followed first, so that at no time nobody does.
         request_of = WatchRequest(before.run_id, before.last_sequence)
         following = await self._verbs.watch(caller, request_of)
         try:
-            await decide()
+            await self._decide(caller, before, asked)
         except BaseException:
             following.close()
             raise
         self._keeping.let_go((before.scope, before.run_id))
         return await self._follow(request, caller, info, following, asked)
+
+    async def _decide(self, caller: Caller, run: Run, asked: Asked) -> None:
+        """Brings each decision to the run that asked: this one, or a child of it."""
+        waiting = [call for call in run.tool_calls if call.state is ToolCallState.WAITING]
+        askers = {call.tool_call_id: call.run_id for call in waiting}
+        children = {call.run_id for call in waiting}
+        by_run: dict[str, list[Decision]] = {}
+        for named, decision in asked.decisions:
+            asker = named if named in children else askers.get(decision.tool_call_id, "")
+            by_run.setdefault(asker or run.run_id, []).append(decision)
+        for run_id, decisions in (by_run or {run.run_id: []}).items():
+            await self._verbs.continue_run(caller, ContinueRequest(run_id, tuple(decisions)))
 
     async def resume(self, request: Request) -> Answer | Stream:
         """The events after the one that was seen, and those that come, to the next pause."""
@@ -335,7 +346,7 @@ class _Runs:
     async def _resumed(self, seen: _Seen, frames: Frames, after: int) -> AsyncIterator[bytes]:
         """What was missed, a word where that ends, and the rest."""
         run, last = seen.run, seen.run.last_sequence
-        told: Json = {"run_id": run.run_id, "status": STATUS[run.state]}
+        told: Json = {"run_id": run.run_id, "status": items.status_of(run)}
         missed = max(0, last - after)
         if run.state.is_terminal:
             more = {"total_events": missed, "total_buffered": last}
