@@ -41,6 +41,16 @@ def counting(ctx: RunContext) -> str:
 
 
 @runnable
+def halfway(ctx: RunContext) -> Iterator[str]:
+    """Comes half of its way, and waits there for its stop."""
+    ctx.progress(1, 2, "packing")
+    yield "half"
+    while True:
+        ctx.cancel_token.wait(PATIENCE)
+        ctx.cancel_token.raise_if_cancelled()
+
+
+@runnable
 def forever(ctx: RunContext) -> Iterator[str]:
     """Ticks until it is stopped."""
     while True:
@@ -124,7 +134,20 @@ asking = Workflow(name="Asking", steps=[refund])
 def address() -> Iterator[str]:
     engine = EngineOptions(abandon_after=PATIENCE)  # what is stuck stays so for as long as a test
     settings = Settings(_env_file=None, engine=engine)  # type: ignore[call-arg]  # of pydantic-settings
-    agents = [say, seen, counting, forever, booking, spell, stuck, fails, table, refund, commands]
+    agents = [
+        say,
+        seen,
+        counting,
+        halfway,
+        forever,
+        booking,
+        spell,
+        stuck,
+        fails,
+        table,
+        refund,
+        commands,
+    ]
     workflows = [sheet, nested, asking]
     with RunServer(agents, [crew], workflows, settings=settings) as address:
         yield address

@@ -1,12 +1,14 @@
 """`pullcord ps`, `get`, `wait` and `runnables`."""
 
 import json
+import re
 import uuid
 
 import pytest
 from pullcord.cli.app import app
 from pullcord.cli.output import seconds
 from pullcord.client import RunClient
+from pullcord.run.events import ContentDelta, Progress
 from typer.testing import CliRunner
 
 from tests.cli.commands import Command, call
@@ -143,3 +145,21 @@ def test_ps_watch_shows_each_change(address: str, client: RunClient, session: st
         other = client.start("agents/forever", session_id=session).run_id
         shown.until(f'"run_id": "{other}"')
         client.cancel(other, wait=30)
+
+
+def test_a_run_shows_how_far_it_has_come(address: str, client: RunClient) -> None:
+    """`ps` and `get` show what a live run's code said last; so do ListRuns and GetRun."""
+    run_id = f"halfway-{uuid.uuid4()}"
+    client.start("agents/halfway", run_id=run_id)
+    with client.watch(run_id) as stream:
+        next(event for event in stream if isinstance(event.payload, ContentDelta))
+    assert "50 % (1 of 2), packing" in call("ps", address=address).stdout
+    shown = call("get", run_id, address=address).stdout
+    assert re.search(r"progress +50 % \(1 of 2\), packing", shown)
+    told = json.loads(call("get", run_id, "--json", address=address).stdout)
+    assert told["progress"] == {"done": 1.0, "total": 2.0, "note": "packing"}
+    listed = {run.run_id: run.progress for run in client.list()}
+    assert listed[run_id] == Progress(1, 2, "packing")
+    client.cancel(run_id, wait=30)
+    assert client.get(run_id).progress == Progress(1, 2, "packing")
+    assert "packing" not in call("ps", "--all", address=address).stdout

@@ -227,12 +227,12 @@ def test_a_model_without_a_key_is_one_line_of_the_log(tmp_path: Path) -> None:
         with RunClient(_address(command)) as client:
             run = client.wait(client.start("agents/poet", "rain").run_id, PATIENCE)
             assert run.error is not None
-            assert "has no API key: set OPENAI_API_KEY" in run.error.message
+            assert "has no API key. Set the variable OPENAI_API_KEY" in run.error.message
         command.process.terminate()
         _, _, log = command.end()
     (line,) = (one for one in log.splitlines() if "raised" in one)
-    assert "ModelError: the model 'm' has no API key: set OPENAI_API_KEY" in line
-    assert "File " not in log
+    assert "ModelError: the model 'm' has no API key. Set the variable OPENAI_API_KEY" in line
+    assert "in _attempt" not in log
 
 
 def test_an_import_that_fails_within_the_target(app: Path) -> None:

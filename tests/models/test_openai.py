@@ -313,7 +313,9 @@ async def test_no_key(
         monkeypatch.delenv(f"{name}_API_KEY", raising=False)
         monkeypatch.delenv(f"{name}_BASE_URL", raising=False)
     model = kind(id="m")
-    with pytest.raises(ModelError, match=f"'m' has no API key: set {variable}") as raised:
+    with pytest.raises(
+        ModelError, match=f"'m' has no API key. Set the variable {variable}"
+    ) as raised:
         await everything(model)
     await model.aclose()
     assert raised.value.says_all

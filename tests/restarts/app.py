@@ -24,6 +24,7 @@ from pullcord.run.usage import Usage
 def story(ctx: RunContext) -> Iterator[str]:
     """Tells half of a story, and waits for a file of its input's name."""
     yield from ("once ", "upon ", "a ", "time ")
+    ctx.progress(4, 6, "looking up the rest")
     with ctx.tool_call("call-1", "look_up", "{}"):
         while not pathlib.Path(ctx.input).exists():
             if ctx.cancel_token.wait(0.01):

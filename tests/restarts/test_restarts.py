@@ -12,6 +12,7 @@ from pullcord.run.events import (
     ContentDelta,
     Event,
     Gap,
+    Progress,
     RunFailed,
     Snapshot,
     ToolCallStarted,
@@ -82,6 +83,7 @@ def test_a_story_whose_server_was_killed(served: Served, client: RunClient, tmp_
         assert listed.count("the server process that executed the run is gone") == 1
         run = client.get("story")
         assert (run.state, run.output) == (RunState.FAILED, "once upon a time ")
+        assert run.progress == Progress(4, 6, "looking up the rest")
         assert run.cancellation is not None
         assert run.cancellation.cause is CancelCause.LOST
         assert [c.state for c in run.tool_calls] == [ToolCallState.UNKNOWN]

@@ -97,6 +97,7 @@ runs = st.builds(
     expire_time=times_or_not_yet,
     last_sequence=st.integers(0, 2**63 - 1),
     abandoned=st.booleans(),
+    progress=st.none() | st.builds(events.Progress, money, money, texts),
     killed_processes=st.lists(texts, max_size=3).map(tuple),
     limits=limits,
 )

@@ -1157,7 +1157,10 @@ type Run struct {
 	// The run whose turn in the session this one replaces. Unset: none.
 	RetryOf string `protobuf:"bytes,26,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
 	// The limits that it was given. Unset: none, or the server is older than this field.
-	Limits        *Limits `protobuf:"bytes,27,opt,name=limits,proto3" json:"limits,omitempty"`
+	Limits *Limits `protobuf:"bytes,27,opt,name=limits,proto3" json:"limits,omitempty"`
+	// How far its code said last that it has come. Unset: it has not said, or the server is older than
+	// this field.
+	Progress      *RunProgress `protobuf:"bytes,28,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1381,6 +1384,77 @@ func (x *Run) GetLimits() *Limits {
 	return nil
 }
 
+func (x *Run) GetProgress() *RunProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// How far the work of a run has come, as its code said last: the latest Progress of its events.
+type RunProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much is done, in whatever unit the author counts. Unset (0): nothing yet.
+	Done float64 `protobuf:"fixed64,1,opt,name=done,proto3" json:"done,omitempty"`
+	// How much there is to do, in the same unit. Unset (0): not known.
+	Total float64 `protobuf:"fixed64,2,opt,name=total,proto3" json:"total,omitempty"`
+	// What is being done, in words for people. Unset: none.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunProgress) Reset() {
+	*x = RunProgress{}
+	mi := &file_pullcord_v1_run_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunProgress) ProtoMessage() {}
+
+func (x *RunProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_pullcord_v1_run_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunProgress.ProtoReflect.Descriptor instead.
+func (*RunProgress) Descriptor() ([]byte, []int) {
+	return file_pullcord_v1_run_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RunProgress) GetDone() float64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *RunProgress) GetTotal() float64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *RunProgress) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 var File_pullcord_v1_run_proto protoreflect.FileDescriptor
 
 const file_pullcord_v1_run_proto_rawDesc = "" +
@@ -1449,7 +1523,7 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x15\n" +
-	"\x06run_id\x18\b \x01(\tR\x05runId\"\x9f\t\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"\xd5\t\n" +
 	"\x03Run\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1a\n" +
 	"\brunnable\x18\x02 \x01(\tR\brunnable\x12\x1d\n" +
@@ -1484,10 +1558,15 @@ const file_pullcord_v1_run_proto_rawDesc = "" +
 	"\x05parts\x18\x18 \x03(\v2\x11.pullcord.v1.PartR\x05parts\x12)\n" +
 	"\x10killed_processes\x18\x19 \x03(\tR\x0fkilledProcesses\x12\x19\n" +
 	"\bretry_of\x18\x1a \x01(\tR\aretryOf\x12+\n" +
-	"\x06limits\x18\x1b \x01(\v2\x13.pullcord.v1.LimitsR\x06limits\x1a9\n" +
+	"\x06limits\x18\x1b \x01(\v2\x13.pullcord.v1.LimitsR\x06limits\x124\n" +
+	"\bprogress\x18\x1c \x01(\v2\x18.pullcord.v1.RunProgressR\bprogress\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xcb\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
+	"\vRunProgress\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\x01R\x04done\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x01R\x05total\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note*\xcb\x01\n" +
 	"\bRunState\x12\x19\n" +
 	"\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11RUN_STATE_PENDING\x10\x01\x12\x15\n" +
@@ -1547,7 +1626,7 @@ func file_pullcord_v1_run_proto_rawDescGZIP() []byte {
 }
 
 var file_pullcord_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_pullcord_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_pullcord_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_pullcord_v1_run_proto_goTypes = []any{
 	(RunState)(0),                 // 0: pullcord.v1.RunState
 	(DisconnectPolicy)(0),         // 1: pullcord.v1.DisconnectPolicy
@@ -1562,48 +1641,50 @@ var file_pullcord_v1_run_proto_goTypes = []any{
 	(*Usage)(nil),                 // 10: pullcord.v1.Usage
 	(*ToolCall)(nil),              // 11: pullcord.v1.ToolCall
 	(*Run)(nil),                   // 12: pullcord.v1.Run
-	nil,                           // 13: pullcord.v1.RunSpec.LabelsEntry
-	nil,                           // 14: pullcord.v1.Run.LabelsEntry
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 16: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*Cancellation)(nil),          // 18: pullcord.v1.Cancellation
-	(*RunError)(nil),              // 19: pullcord.v1.RunError
+	(*RunProgress)(nil),           // 13: pullcord.v1.RunProgress
+	nil,                           // 14: pullcord.v1.RunSpec.LabelsEntry
+	nil,                           // 15: pullcord.v1.Run.LabelsEntry
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 17: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Cancellation)(nil),          // 19: pullcord.v1.Cancellation
+	(*RunError)(nil),              // 20: pullcord.v1.RunError
 }
 var file_pullcord_v1_run_proto_depIdxs = []int32{
-	15, // 0: pullcord.v1.Limits.timeout:type_name -> google.protobuf.Duration
+	16, // 0: pullcord.v1.Limits.timeout:type_name -> google.protobuf.Duration
 	4,  // 1: pullcord.v1.Message.role:type_name -> pullcord.v1.MessageRole
 	7,  // 2: pullcord.v1.Message.parts:type_name -> pullcord.v1.Part
-	16, // 3: pullcord.v1.RunSpec.input_data:type_name -> google.protobuf.Struct
+	17, // 3: pullcord.v1.RunSpec.input_data:type_name -> google.protobuf.Struct
 	6,  // 4: pullcord.v1.RunSpec.limits:type_name -> pullcord.v1.Limits
 	1,  // 5: pullcord.v1.RunSpec.on_disconnect:type_name -> pullcord.v1.DisconnectPolicy
-	15, // 6: pullcord.v1.RunSpec.lease:type_name -> google.protobuf.Duration
-	13, // 7: pullcord.v1.RunSpec.labels:type_name -> pullcord.v1.RunSpec.LabelsEntry
+	16, // 6: pullcord.v1.RunSpec.lease:type_name -> google.protobuf.Duration
+	14, // 7: pullcord.v1.RunSpec.labels:type_name -> pullcord.v1.RunSpec.LabelsEntry
 	2,  // 8: pullcord.v1.RunSpec.session_policy:type_name -> pullcord.v1.SessionPolicy
 	7,  // 9: pullcord.v1.RunSpec.parts:type_name -> pullcord.v1.Part
 	8,  // 10: pullcord.v1.RunSpec.messages:type_name -> pullcord.v1.Message
 	3,  // 11: pullcord.v1.ToolCall.state:type_name -> pullcord.v1.ToolCallState
-	17, // 12: pullcord.v1.ToolCall.start_time:type_name -> google.protobuf.Timestamp
-	17, // 13: pullcord.v1.ToolCall.end_time:type_name -> google.protobuf.Timestamp
+	18, // 12: pullcord.v1.ToolCall.start_time:type_name -> google.protobuf.Timestamp
+	18, // 13: pullcord.v1.ToolCall.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 14: pullcord.v1.Run.state:type_name -> pullcord.v1.RunState
-	18, // 15: pullcord.v1.Run.cancellation:type_name -> pullcord.v1.Cancellation
-	16, // 16: pullcord.v1.Run.output_data:type_name -> google.protobuf.Struct
-	19, // 17: pullcord.v1.Run.error:type_name -> pullcord.v1.RunError
+	19, // 15: pullcord.v1.Run.cancellation:type_name -> pullcord.v1.Cancellation
+	17, // 16: pullcord.v1.Run.output_data:type_name -> google.protobuf.Struct
+	20, // 17: pullcord.v1.Run.error:type_name -> pullcord.v1.RunError
 	10, // 18: pullcord.v1.Run.usage:type_name -> pullcord.v1.Usage
 	11, // 19: pullcord.v1.Run.tool_calls:type_name -> pullcord.v1.ToolCall
-	14, // 20: pullcord.v1.Run.labels:type_name -> pullcord.v1.Run.LabelsEntry
-	17, // 21: pullcord.v1.Run.create_time:type_name -> google.protobuf.Timestamp
-	17, // 22: pullcord.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	17, // 23: pullcord.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	17, // 24: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
+	15, // 20: pullcord.v1.Run.labels:type_name -> pullcord.v1.Run.LabelsEntry
+	18, // 21: pullcord.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	18, // 22: pullcord.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	18, // 23: pullcord.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	18, // 24: pullcord.v1.Run.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 25: pullcord.v1.Run.finish_reason:type_name -> pullcord.v1.FinishReason
 	7,  // 26: pullcord.v1.Run.parts:type_name -> pullcord.v1.Part
 	6,  // 27: pullcord.v1.Run.limits:type_name -> pullcord.v1.Limits
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	13, // 28: pullcord.v1.Run.progress:type_name -> pullcord.v1.RunProgress
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_pullcord_v1_run_proto_init() }
@@ -1624,7 +1705,7 @@ func file_pullcord_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pullcord_v1_run_proto_rawDesc), len(file_pullcord_v1_run_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

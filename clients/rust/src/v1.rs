@@ -567,6 +567,23 @@ pub struct Run {
     /// The limits that it was given. Unset: none, or the server is older than this field.
     #[prost(message, optional, tag = "27")]
     pub limits: ::core::option::Option<Limits>,
+    /// How far its code said last that it has come. Unset: it has not said, or the server is older than
+    /// this field.
+    #[prost(message, optional, tag = "28")]
+    pub progress: ::core::option::Option<RunProgress>,
+}
+/// How far the work of a run has come, as its code said last: the latest Progress of its events.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunProgress {
+    /// How much is done, in whatever unit the author counts. Unset (0): nothing yet.
+    #[prost(double, tag = "1")]
+    pub done: f64,
+    /// How much there is to do, in the same unit. Unset (0): not known.
+    #[prost(double, tag = "2")]
+    pub total: f64,
+    /// What is being done, in words for people. Unset: none.
+    #[prost(string, tag = "3")]
+    pub note: ::prost::alloc::string::String,
 }
 /// Where a run is in its life. docs/run-states.md draws the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -233,6 +233,8 @@ def print_run(run: Run, to: Console) -> None:
             told = plain(f"{call.tool_call_id}: {call.tool_name}({call.arguments}) waits")
             told += f" in run {call.run_id}" if call.run_id else ""
         rows.append(("tool", told))
+    if run.progress is not None:
+        rows.append(("progress", plain(progress_words(run.progress))))
     if (words := ending(run.finish_reason)) is not None:
         rows.append(("answer", words))
     if run.abandoned:
@@ -325,6 +327,7 @@ def _print_runs(
                 f"session {run.session_id}" if run.session_id else "",
                 f"user {run.user_id}" if run.user_id else "",
                 *(f"{key}={value}" for key, value in run.labels.items()),
+                _progress(run),
                 usage_words(run),
                 *_how_it_ended(run),
             )
@@ -344,12 +347,19 @@ def print_change(run: Run, to: Console) -> None:
     line = Text("  ".join(plain(cell) for cell in cells if cell))
     line.highlight_words([run.state.value], STYLES[run.state])
     details = [
+        _progress(run),
         usage_words(run),
         *_how_it_ended(run),
     ]
     for words in filter(None, details):
         line.append("  ").append(plain(words), "dim")
     to.print(line, soft_wrap=True)
+
+
+def _progress(run: Run) -> str:
+    """How far a live run has come; of one that has ended, nobody asks."""
+    live = run.progress is not None and not run.state.is_terminal
+    return progress_words(run.progress) if live and run.progress is not None else ""
 
 
 def _how_it_ended(run: Run) -> list[str]:

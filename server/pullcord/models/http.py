@@ -188,8 +188,8 @@ class HttpModel(Model):
 
     def _keyless(self) -> ModelError:
         error = ModelError(
-            f"the model {self.id!r} has no API key: set {self.key_variable} (.env is read, too), "
-            "or give it api_key=…"
+            f"the model {self.id!r} has no API key. Set the variable {self.key_variable} (.env is "
+            "read, too), or the argument api_key"
         )
         error.says_all = True
         return error

@@ -13,7 +13,7 @@ from typing import Any
 
 from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.errors import InvalidArgument, Violation
-from pullcord.run.events import RunError, ToolCall
+from pullcord.run.events import Progress, RunError, ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import BOUNDS, Given, Message, Part, PartBounds, violations
 from pullcord.run.plain import UnreadData
@@ -219,6 +219,8 @@ class Run:
     """The run whose turn in the session this one replaces; empty: none."""
     limits: Limits = Limits()
     """Those that it was given."""
+    progress: Progress | None = None
+    """How far its code said last that it has come; None: it has not said."""
 
     @property
     def scope(self) -> Scope:

@@ -16,6 +16,7 @@ from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, StopStage
 from pullcord.run.events import (
     CancelRequested,
     Gap,
+    Progress,
     RunCancelled,
     RunContinued,
     RunError,
@@ -153,7 +154,7 @@ def _fold(left: Left, max_ledger: int) -> tuple[Run, Ledger]:
         ledger.begin(call)
     texts = [run.output]
     state, start_time, usage = run.state, run.start_time, run.usage
-    cancellation, last = run.cancellation, run.last_sequence
+    cancellation, last, progress = run.cancellation, run.last_sequence, run.progress
     for record in left.records:
         payload, source, last = record.payload, record.source, record.sequence
         if not isinstance(payload, RunStarted | CancelRequested):
@@ -174,6 +175,8 @@ def _fold(left: Left, max_ledger: int) -> tuple[Run, Ledger]:
                 state = RunState.RUNNING if source is None else state
             case UsageUpdated(used) if source is None:
                 usage = used
+            case Progress() if source is None:
+                progress = payload
             case CancelRequested(stop) if source is None:
                 cancellation = stop
     if left.begun and not start_time:
@@ -191,6 +194,7 @@ def _fold(left: Left, max_ledger: int) -> tuple[Run, Ledger]:
             output="".join(texts),
             start_time=start_time,
             usage=usage,
+            progress=progress,
             tool_calls=ledger.calls(),
             cancellation=cancellation,
             last_sequence=last,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pullcord.run.cancel import Cancellation
-from pullcord.run.events import RunError, ToolCall
+from pullcord.run.events import Progress, RunError, ToolCall
 from pullcord.run.record import CancelResult, Erased, Receipt, Run
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.takes import Takes
@@ -93,6 +93,10 @@ def fill_run(message: run_pb2.Run, run: Run) -> None:
     message.retry_of = run.retry_of
     if run.limits != _NONE:
         message.limits.CopyFrom(limits_message(run.limits))
+    if run.progress is not None:
+        message.progress.done = run.progress.done
+        message.progress.total = run.progress.total
+        message.progress.note = run.progress.note
     fill_parts(message.parts, (part.brief() for part in run.parts))
 
 
@@ -128,7 +132,12 @@ def run_of(message: run_pb2.Run) -> Run:
         parts=parts_of(message.parts),
         retry_of=message.retry_of,
         limits=limits_of(message.limits) if message.HasField("limits") else _NONE,
+        progress=_progress_of(message.progress) if message.HasField("progress") else None,
     )
+
+
+def _progress_of(message: run_pb2.RunProgress) -> Progress:
+    return Progress(message.done, message.total, message.note)
 
 
 def page_message(

@@ -14,7 +14,14 @@ from pullcord.engine.live.question import Question
 from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import Stopping
 from pullcord.run.cancel import Cancellation, CancelOutcome
-from pullcord.run.events import RunCancelled, RunCompleted, RunError, RunFailed, TerminalPayload
+from pullcord.run.events import (
+    Progress,
+    RunCancelled,
+    RunCompleted,
+    RunError,
+    RunFailed,
+    TerminalPayload,
+)
 from pullcord.run.finish import FinishReason
 from pullcord.run.record import Receipt, Run, RunSpec
 from pullcord.run.resumed import Resumed
@@ -51,6 +58,7 @@ class RunFacts:
         """What the run's code said its output is."""
         self.output_data: Mapping[str, Any] | None = None
         self.finish_reason: FinishReason | None = None
+        self.progress: Progress | None = None
         self.error: RunError | None = None
         self.abandoned = False
         self.killed_processes: tuple[str, ...] = ()
@@ -158,4 +166,5 @@ class RunFacts:
             parts=spec.parts,
             retry_of=spec.retry_of,
             limits=spec.limits,
+            progress=self.progress,
         )

@@ -43,6 +43,7 @@ from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
     Custom,
     Payload,
+    Progress,
     RunError,
     RunPaused,
     RunStarted,
@@ -156,6 +157,11 @@ class RunMachine(RunFacts):
         if not self.state.is_terminal:
             self.finish_reason = reason
 
+    def set_progress(self, progress: Progress) -> None:
+        """How far the run's code says that it has come."""
+        if not self.state.is_terminal:
+            self.progress = progress
+
     def processes_killed(self, killed: Sequence[KilledProcess]) -> Effects:
         """Processes that the run's code had started were killed, by its stop or at its end."""
         if self.state.is_terminal:
@@ -255,7 +261,7 @@ class RunMachine(RunFacts):
         """A run whose process is gone waits on here, without code, for so long at most."""
         self.state = RunState.PAUSED
         self.create_time, self.start_time = run.create_time, run.start_time
-        self.usage = run.usage
+        self.usage, self.progress = run.usage, run.progress
         self.output, self.output_data = run.output or None, run.output_data
         self.finish_reason, self.killed_processes = run.finish_reason, run.killed_processes
         for call in run.tool_calls:
