@@ -166,6 +166,25 @@ async def test_a_stop_reaches_an_open_call(
     assert await nothing_left()
 
 
+async def test_a_stop_is_said_in_the_words_of_the_protocol(
+    server: OpenAIServer, model: OpenAIChat, notes: Notes, tmp_path: Path
+) -> None:
+    """The server is sent `notifications/cancelled` before its stdin is closed."""
+    wire = tmp_path / "wire"
+    script = f"tee {wire} | {sys.executable} {SERVER} {notes.path}"
+    agent = Agent(name="a", model=model, mcp=[McpServer(["sh", "-c", script])])
+    server.script(Call("wait", {}))
+    running = asyncio.create_task(agent.arun("?", run_id="mcp-words"))
+    await until(lambda: notes.has("waiting"))
+    agent.cancel_run("mcp-words", mode=CancelMode.IMMEDIATE)
+    assert (await running).status == RunStatus.cancelled
+    sent = [json.loads(line) for line in wire.read_text().splitlines()]
+    (call,) = [one for one in sent if one.get("method") == "tools/call"]
+    cancels = [one["params"] for one in sent if one.get("method") == "notifications/cancelled"]
+    assert call["id"] in [params["requestId"] for params in cancels]
+    assert await gone(notes.pid())
+
+
 async def test_a_server_that_hears_nothing_is_killed(
     server: OpenAIServer, model: OpenAIChat, notes: Notes
 ) -> None:
