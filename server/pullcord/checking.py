@@ -1,4 +1,4 @@
-"""What `pullcord check` looks at: whether what a server serves can be called, and stops in time.
+"""The checks of `pullcord check`: whether runnables can be called, and whether they stop in time.
 
 Agents and teams of ours are run with a model that tells a story, so that nobody's money is spent
 and no tool is called; whatever else there is runs only if the author says so, because its code may
@@ -99,7 +99,7 @@ def _parameters(function: Any) -> set[str]:
 
 
 def _scripted(runnable: Runnable) -> Runnable | None:
-    """The same with a model that tells a story; None if its code is not ours alone."""
+    """A copy with a model that tells a story; None if some of its code is not ours."""
     made: Any
     if isinstance(runnable, Team):
         members = {id: _scripted(member) for id, member in runnable._members.items()}

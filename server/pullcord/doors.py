@@ -1,4 +1,4 @@
-"""What stands between a server's port and its runs, put together from the settings.
+"""The checks between a server's port and its runs, made from the settings.
 
 The authenticator, the policy, the shares, the audit log and TLS: each is made here once, at the
 start, and whatever is wrong with it is said then. And here a server refuses to start if everybody
@@ -62,7 +62,7 @@ class Entrance:
         """Of the first listener; None: plaintext."""
 
     def _sink(self, settings: Settings, *, is_asked: bool) -> Callable[[bytes], object]:
-        """Where the audit log goes: a log of a server that knows nobody would tell nothing."""
+        """Where the audit log is written; nowhere if the server verifies nobody."""
         if settings.audit_log is None:
             return to_logging if is_asked else to_nobody
         try:
@@ -148,7 +148,7 @@ def _missing(encrypted: bool, knows_callers: bool) -> list[str]:
 
 
 def disclosure_of(settings: Settings, authenticator: Authenticator | None = None) -> Disclosure:
-    """How much callers see of errors: as it is set, or else everything where nobody is verified."""
+    """How much callers see of errors: as set; unset, everything if the server verifies nobody."""
     if settings.errors:
         return Disclosure(settings.errors)
     knows = (authenticator, settings.authenticator, settings.tokens, settings.client_ca)

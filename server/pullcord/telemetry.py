@@ -145,7 +145,7 @@ class Telemetry:
         return told
 
     def _kind(self, run: Run) -> dict[str, str]:
-        """By what a run is counted."""
+        """The attributes by which a run is counted."""
         kind = {"runnable": run.runnable}
         if self._most_tenants and run.tenant:
             if len(self._tenants) < self._most_tenants:

@@ -25,7 +25,7 @@ _OTHER_WORDS = {
 
 
 def misspelt(names: Iterable[str], known: Collection[str] = ()) -> dict[str, str]:
-    """By each name that may be a misspelt variable of clients, the variable that was meant.
+    """Finds names that may be misspelt variables of clients; by each, the variable that was meant.
 
     `known` are variables that a server reads, without the prefix.
     """

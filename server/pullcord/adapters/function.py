@@ -129,7 +129,7 @@ def _parameters(function: Callable[..., Any], more: Mapping[str, Any]) -> dict[s
 
 
 def _takes(offers: AbstractSet[str]) -> Takes:
-    """What it names; with the context it can have all."""
+    """What a function with these parameters takes; with the context, it takes everything."""
     parts = "parts" in offers or "ctx" in offers
     files = ("*/*",) if parts else ()
     return Takes(parts, "messages" in offers or "ctx" in offers, files, files)

@@ -1,4 +1,4 @@
-"""Whatever an author offers to be run, as a runnable: or an error that says what was given instead.
+"""Makes a runnable of what an author gives, or raises an error that says what was given instead.
 
 Agents, teams and workflows of ours, objects of other frameworks, and plain functions. What is done
 with a runnable is not known here.
@@ -28,7 +28,7 @@ def as_runnable(given: Any, where: str) -> Runnable:
 
 
 def checked(given: Any, where: str) -> Runnable | Callable[..., Any]:
-    """The same, but a plain function as it is.
+    """Like `as_runnable`, but returns a plain function as it is.
 
     Raises:
         TypeError: it is nothing that can be run.

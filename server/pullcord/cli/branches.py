@@ -1,4 +1,4 @@
-"""How a run's tree looks on a terminal: a row a branch, as many as there is room for.
+"""Draws a run's tree on a terminal: a row for each branch, as many as there is room for.
 
 `tree` knows the branches and their states.
 """

@@ -54,7 +54,7 @@ def the_one(given: str, run_ids: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """What may have been meant, as the rest of an error; empty if nothing is like it."""
+    """The name that may have been meant, as the end of an error; empty if no name is similar."""
     spelt: dict[str, str] = {}
     for one in names:  # by its id alone, too
         spelt |= {one: one, one.partition("/")[2]: one}

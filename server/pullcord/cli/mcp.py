@@ -102,7 +102,7 @@ class _Following:
             await self._heard.put(end)
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """What comes; the run goes on when this is closed."""
+        """The events of the run; closing the iterator does not stop the run."""
         try:
             while (heard := await self._heard.get()) is not None:
                 if isinstance(heard, PullcordError):

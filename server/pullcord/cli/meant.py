@@ -1,4 +1,4 @@
-"""What somebody may have meant by a command or an option that does not exist.
+"""Suggests the command or the option that was meant by one that does not exist.
 
 The words of other programs that do the same, such as docker's and systemd's. Spelling mistakes are
 found by typer itself. What the commands do is not known here.
@@ -63,7 +63,7 @@ class Command(TyperCommand):
     """A command that knows what its unknown options may have meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As ever; an unknown option is answered with the one that may have been meant."""
+        """Parses; the error for an unknown option suggests the one that may have been meant."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -75,7 +75,7 @@ class Commands(TyperGroup):
     """A group of commands that knows what unknown ones, and unknown options, may have meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As ever; an option of the commands is answered with its place."""
+        """Parses; the error for an option of the commands says where it goes."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -83,7 +83,7 @@ class Commands(TyperGroup):
             raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As ever; the word of another program is answered with the command that does it here."""
+        """Resolves; the error for a word of another program names the command that does it here."""
         word = args[0] if args else ""
         meant = _OTHER_COMMANDS.get(word)
         if meant is not None and self.get_command(ctx, word) is None and ctx.parent is None:

@@ -35,7 +35,7 @@ _WORDS = (
 
 
 def in_words(violation: Violation) -> str:
-    """What is wrong with which argument or option."""
+    """Says which argument or option is wrong, and why."""
     description = violation.description
     for api, words in _WORDS:
         description = description.replace(api, words)

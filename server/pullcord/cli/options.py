@@ -31,7 +31,7 @@ _PORT = DEFAULT_TARGET.rpartition(":")[2]
 
 
 class Connection(TypedDict):
-    """How a client is made."""
+    """The arguments that make a client."""
 
     target: str
     credentials: grpc.ChannelCredentials | None

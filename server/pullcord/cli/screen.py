@@ -1,4 +1,4 @@
-"""How a run is shown while it goes on: on a terminal, into a pipe, or as JSON lines.
+"""Shows a run while it is at work: on a terminal, into a pipe, or as JSON lines.
 
 A view shows what it is given. `follow` decides what an event means, and what Ctrl-C does.
 """
@@ -42,7 +42,7 @@ _BETWEEN_PROGRESS = 1.0
 
 @dataclass
 class Status:
-    """What the status line says."""
+    """The values that the status line shows."""
 
     began: float
     """When the command or the run began, of time.monotonic; so is the deadline."""
@@ -60,12 +60,12 @@ class Status:
     tree: Tree = field(default_factory=Tree)
 
     def now(self) -> float:
-        """What the server's clock says, by the run's beginning; 0 before that is known."""
+        """The server's time, counted from the run's start; 0 before that is known."""
         return self.start_time and self.start_time + time.monotonic() - self.began
 
 
 class View(Protocol):
-    """Where a run is shown."""
+    """The place where a run is shown: a terminal, a pipe, or JSON lines."""
 
     @property
     def has_keys(self) -> bool:

@@ -255,7 +255,7 @@ def _apply(branch: Branch, payload: Payload, time: float) -> None:
 
 
 def _why(cancellation: Cancellation) -> str:
-    """Nothing where it is a part of what was stopped: the root says why."""
+    """Why it was stopped; empty for a part of what was stopped, since the root shows it."""
     return "" if cancellation.cause is CancelCause.PARENT else why(cancellation)
 
 

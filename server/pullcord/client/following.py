@@ -35,7 +35,7 @@ class Following(Generic[ClientT]):
 
     @property
     def outcome(self) -> Result:
-        """The same once the stream has ended. Raises RuntimeError while it has not."""
+        """The terminal event, once the stream has ended. Raises RuntimeError before."""
         if self._resume.result is None:
             raise RuntimeError(f"run {self.run_id!r} has not ended, as far as this stream has seen")
         return self._resume.result

@@ -445,7 +445,7 @@ class Admission:
         )
 
     def _port(self, live: LiveRun) -> LivePort:
-        """What an executor that is given this run is given of it."""
+        """The port through which an executor runs this run."""
         spec = live.spec
         return LivePort(
             live,

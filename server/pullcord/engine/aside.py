@@ -21,7 +21,7 @@ _log = logging.getLogger("pullcord.engine")
 
 
 def in_batches(items: Iterable[T]) -> Iterator[T]:
-    """The same items, with a pause after each batch."""
+    """Yields the items, with a pause after each batch."""
     for number, item in enumerate(items):
         if number and number % BATCH == 0:
             time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""How many runs there may be: what is counted, from admission until no code is at work."""
+"""Counts the runs that take up room: from admission until none of their code is at work."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What is on offer: runnables by full name, each with what callers may know of it.
+"""The runnables that are served, by full name, each with the description that callers see.
 
 Filled as a whole, by the composition root or by what workers report, then only read. A runnable is
 an author's object; what it says of itself is read here, before it is served, and never again.
@@ -54,5 +54,5 @@ class Catalog:
         return list(self._by_name)
 
     def all(self) -> list[RunnableInfo]:
-        """What callers may know of each, in order of name."""
+        """The description of each runnable that callers see, in order of name."""
         return list(self._infos)

@@ -26,7 +26,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """What time it is, and calls at later times; `pullcord.testing` has one moved by hand."""
+    """Tells the time, and calls back at later times; `pullcord.testing` has one moved by hand."""
 
     def time(self) -> float:
         """Seconds since the epoch."""

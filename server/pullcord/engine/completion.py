@@ -45,7 +45,7 @@ Chore = Callable[[], None]
 
 
 class Completer:
-    """What happens between a run's end and its place in the store. Any thread may call."""
+    """Brings a run from its end into the store. Any thread may call."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Where runs are found: those that are live here, and those that their store keeps.
+"""Finds runs: those that are live here, and those that the store keeps.
 
 A caller that found a run holds it: the handle answers even if everybody else forgets the run. What
 a run does is not decided here, nor who may start one.

@@ -50,7 +50,7 @@ from pullcord.run.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What an engine holds. All zero once every run has ended and expired, and all have left."""
+    """What an engine holds, in numbers: all 0 once every run has expired and every watcher left."""
 
     live: int
     """Runs here that have not ended, or that their store does not have yet."""
@@ -206,7 +206,7 @@ class Engine:
         return self._admission.start(start, spec).watch()
 
     def within(self, scope: Scope) -> Runs:
-        """What the code of a run of this scope reaches: runs of the same scope."""
+        """The runs that the code of a run of this scope may reach: those of the same scope."""
         return self if scope == LOCAL else Within(self, scope)
 
     # --- finding
@@ -374,7 +374,7 @@ class Engine:
         return self._journal is None or not self._journal.is_away
 
     def backlog(self) -> Backlog:
-        """What the store does not have yet."""
+        """The amount that is still to be written to the store."""
         nbytes, oldest = (0, 0.0) if self._journal is None else self._journal.backlog()
         age = max(0.0, self._clock.time() - oldest) if oldest else 0.0
         return Backlog(nbytes, age, self._admission.completer.held)

@@ -44,7 +44,7 @@ _log = logging.getLogger("pullcord.engine")
 
 
 class _Book:
-    """What the store has of one run. Only the journal's thread changes it."""
+    """Records how much of one run the store has. Only the journal's thread changes it."""
 
     __slots__ = (
         "_changed",
@@ -115,7 +115,7 @@ class Journal:
         """Whether the store did not write when it was asked last."""
 
     def add(self, live: LiveRun, opens: Terms | None = None, *, after: int = 0) -> None:
-        """From now on the store is brought what this run makes.
+        """Begins to write to the store what this run makes.
 
         `opens`: the store has not heard of the run, and holds it on these terms. `after`: the
         number of the last event that it has.
@@ -246,7 +246,7 @@ class Journal:
         return True
 
     def _entry(self, book: _Book) -> Entry | None:
-        """What there is to write of a run; None: nothing."""
+        """The part of a run that is to be written; None: nothing."""
         live, options = book.live, self._options
         too_much = (
             book.nbytes > 2 * options.max_log_bytes or book.records > 2 * options.max_log_records

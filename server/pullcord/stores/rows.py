@@ -1,4 +1,4 @@
-"""What durable stores write: specs, runs, stops and events as bytes, and back.
+"""Converts specs, runs, stops and events to the bytes that durable stores keep, and back.
 
 One form for all of them: the messages of the API, so that a row outlives the code that wrote it.
 Nothing here knows a table.
@@ -88,7 +88,7 @@ def spec_of(data: bytes) -> RunSpec:
 
 
 def digest_of(spec: RunSpec) -> bytes:
-    """What says whether two specs ask for the same run."""
+    """A digest that is equal if two specs ask for the same run."""
     return _DIGEST_VERSION + hashlib.sha256(spec_bytes(spec)).digest()
 
 

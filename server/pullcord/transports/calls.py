@@ -19,7 +19,7 @@ from pullcord.wire.actor import actor_of, principal_of
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What a call brings before its request is read."""
+    """A call before its request is read: metadata, peer and remaining time."""
 
     metadata: Sequence[tuple[str, str | bytes]] = ()
     """Metadata of gRPC, or headers of HTTP; the names in lower case."""

@@ -1,4 +1,4 @@
-"""What all transports of one server share: its verbs, who calls, and whether it takes new runs.
+"""The part that all transports of one server share: verbs, callers, and whether it takes new runs.
 
 It is made, opened and closed once a server, on the loop of its calls. It knows no transport.
 """

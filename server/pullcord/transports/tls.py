@@ -20,7 +20,7 @@ class TlsError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """What a listener shows, and whose client certificates it asks for. PEM files."""
+    """The PEM files of a listener: its certificate, its key, and the CA of client certificates."""
 
     certificate: Path
     key: Path

@@ -1,4 +1,4 @@
-"""How a caller says who it is, and for whom it calls: metadata that both sides read alike.
+"""The metadata by which a caller says who it is and for whom it calls.
 
 Metadata is ASCII, names are not, so other characters travel percent-encoded. Whether an actor is
 who it says is not decided here.

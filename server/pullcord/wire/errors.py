@@ -38,7 +38,7 @@ E = TypeVar("E", bound=PullcordError)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a status says of an error, beside its code and reason."""
+    """The details of an error that a status carries beside its code and reason."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
@@ -210,7 +210,7 @@ def reason_of(error: PullcordError) -> str:
 
 
 def told_of(error: PullcordError) -> Told:
-    """What a status says of an error, beside its code and reason."""
+    """The details of an error that a status carries beside its code and reason."""
     told: Told = TABLE[reason_of(error)].tell(error)
     return told
 

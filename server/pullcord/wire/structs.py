@@ -49,7 +49,7 @@ class TooManyValues(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read."""
+    """The data that was read."""
 
     data: dict[str, Any]
     """Whole numbers are ints, as in JSON."""

@@ -14,7 +14,7 @@ _YOUNG, _OLDER = 10_000, 10
 
 
 def collect_aside() -> None:
-    """From now on garbage is collected in a thread of its own."""
+    """Moves garbage collection into a thread of its own."""
     gc.disable()
     threading.Thread(target=_run, name="pullcord-collector", daemon=True).start()
 

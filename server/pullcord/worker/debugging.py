@@ -18,7 +18,7 @@ class NoTerminal(RuntimeError):
 
 
 def refuse_terminals() -> None:
-    """From now on `breakpoint()`, and `pdb.set_trace()` as well, raise NoTerminal."""
+    """Makes `breakpoint()` and `pdb.set_trace()` raise NoTerminal."""
     set_trace = bdb.Bdb.set_trace
 
     def refuse_or_set(self: bdb.Bdb, frame: FrameType | None = None, *more: Any) -> None:

@@ -121,7 +121,7 @@ def _settle(answered: "asyncio.Future[pb.Answer]", answer: pb.Answer) -> None:
 
 
 def checked(answer: pb.Answer) -> pb.Answer:
-    """The same answer, unless it is a refusal."""
+    """Returns the answer; raises the error of a refusal."""
     if answer.must_stop:
         raise RunCancelledError("the run must stop, or has ended: nothing more begins")
     if answer.HasField("refusal"):

@@ -118,7 +118,7 @@ def _runnable(found: Any, target: str, name: str) -> Any:
 
 
 def _wrong(found: Any, name: str) -> str:
-    """What was found instead of a server, and what to do."""
+    """Says what was found instead of a server, and what to do."""
     if inspect.isroutine(found):
         return f"a plain function; {_decorate(name)}"
     if isinstance(found, list | tuple):
@@ -194,7 +194,7 @@ def _or_file(place: str) -> str:
 
 
 def _instead(place: str, name: str, module: Any) -> str:
-    """What the module has that can be served."""
+    """Names what the module has that can be served."""
     known = [one for one, value in vars(module).items() if _is_servable(one, value)]
     if like := difflib.get_close_matches(name, known, n=1):
         return f"did you mean {place}:{like[0]}?"

@@ -1,4 +1,4 @@
-"""What a worker sends: items in the order in which they were made, few and big under load.
+"""Sends a worker's items in the order in which they were made; under load, few and big messages.
 
 An item is sent at once while the link is idle, and otherwise within a millisecond; deltas of one
 voice that come meanwhile go out as one frame. What is sent, and why, is not known here.

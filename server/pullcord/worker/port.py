@@ -212,7 +212,7 @@ class LinkPort:
     # --- what the executor reports
 
     def attach(self, execution: Execution) -> None:
-        """From now on stops go to this execution."""
+        """Attaches the execution that stops are delivered to."""
         self.execution = execution
 
     may_wait = False

@@ -31,7 +31,7 @@ _FORM = "agno/1"
 
 
 class _Agno(ForeignRunnable):
-    """What the three share."""
+    """The part that the adapters of agents, teams and workflows share."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ def _handed_over(output: Any, requirements: Sequence[Any]) -> bytes | None:
 
 
 def _taken_up(resumed: Resumed) -> dict[str, Any]:
-    """What a run that paused in another process goes on with. Raises ContinuationRefused."""
+    """The arguments that continue a run which paused elsewhere. Raises ContinuationRefused."""
     told = json.loads(resumed.continuation)
     if told["form"] != _FORM:
         raise ContinuationRefused(

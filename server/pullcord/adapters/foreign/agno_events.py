@@ -1,4 +1,4 @@
-"""What agno's events say, as reports, by the names of the events.
+"""Translates agno's events into reports, by the names of the events.
 
 Events of an agent and of a team differ by a prefix. Each names its run, so those of parallel runs
 are told apart; a run that is not the one that was begun is a child.
@@ -193,7 +193,7 @@ def _error_type(event: Any) -> str:
 
 
 def _told(event: Any) -> dict[str, str]:
-    """What an event holds beside ids and times, as text."""
+    """The fields of an event other than ids and times, as text."""
     known = {"event", "run_id", "session_id", "created_at", "nested_depth"}
     fields = ((name, value) for name, value in vars(event).items() if name not in known)
     return {

@@ -163,7 +163,7 @@ def _handed_over(state: Any) -> bytes:
 
 
 async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report) -> Any:
-    """What resumes a run that paused in another process.
+    """The graph input that resumes a run that paused in another process.
 
     Raises ContinuationRefused if the checkpointer has another state by now, or none.
     """
@@ -184,7 +184,7 @@ def _message(turn: Turn) -> Any:
 
 
 async def _mended(graph: Any, config: Any, history: list[Run], turns: list[Turn]) -> list[Any]:
-    """What the checkpointer lacks of the turn before, if that was stopped or failed.
+    """The messages of the turn before that the checkpointer lacks, if it was stopped or failed.
 
     A provider refuses a conversation with a tool call that has no result, and the text of the model
     call that was interrupted is in no checkpoint.

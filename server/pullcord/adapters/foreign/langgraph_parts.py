@@ -1,4 +1,4 @@
-"""What a graph's stream and its callbacks say, as reports.
+"""Translates a graph's stream and its callbacks into reports.
 
 Text, steps and custom events come as parts of the stream. Model calls and tool calls come by
 callbacks, which are awaited before they begin, wherever in the graph that is.

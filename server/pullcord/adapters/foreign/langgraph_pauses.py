@@ -17,7 +17,7 @@ _INTERRUPT = "interrupt"
 
 
 class Pause:
-    """What a graph waits for."""
+    """The interrupts that a paused graph waits for."""
 
     def __init__(self, interrupts: Sequence[Any], values: Any) -> None:
         self._interrupts = tuple(interrupts)
@@ -46,7 +46,7 @@ class Pause:
         return text_of(self._interrupts[0].value)[:1000]
 
     def resume(self, decisions: Sequence[Decision], report: Report) -> dict[str, Any]:
-        """What resumes each interrupt, by its id."""
+        """The value that resumes each interrupt, by its id."""
         decided = iter(decisions)
         resumed: dict[str, Any] = {}
         for interrupt, calls, are_tools in self._asked:

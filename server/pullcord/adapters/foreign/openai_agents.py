@@ -139,7 +139,7 @@ def _item(turn: Turn) -> Any:
 
 
 async def _missing(session: Any, stopped: list[Turn]) -> list[Any]:
-    """What the session lacks of a turn that was stopped: at least what the model had said."""
+    """The items of a stopped turn that the session lacks: at least what the model had said."""
     last: Any = next(iter(await session.get_items(limit=1)), {})
     asked, answer = map(_item, stopped)
     is_asked = last.get("role") == "user" and text_of(last.get("content")) == asked["content"]

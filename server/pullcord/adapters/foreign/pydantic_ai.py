@@ -258,7 +258,7 @@ def _handed_over(
 
 
 def _taken_up(resumed: Resumed) -> dict[str, Any]:
-    """What a run that paused in another process goes on with. Raises ContinuationRefused."""
+    """The input that continues a run which paused elsewhere. Raises ContinuationRefused."""
     state = json.loads(resumed.continuation)
     if state["form"] != _FORM:
         raise ContinuationRefused(

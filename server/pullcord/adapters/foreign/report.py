@@ -276,7 +276,7 @@ class Report:
     # --- steps, children, and events of the framework's own
 
     def step_source(self, names: tuple[str, ...]) -> Source:
-        """Who says that something happens within these steps, which are one in the other."""
+        """The source of an event that happens within these nested steps."""
         return Source(SourceKind.STEP, names[-1], names[-1], "", (self._own_id, *names))
 
     def step_started(self, id: str, name: str, source: Source | None = None) -> None:

@@ -227,7 +227,7 @@ def spec_options(
 
 
 def _sendable(left: Limits) -> Limits:
-    """What is left as limits that can be sent: time goes by the deadline, and 0 would mean none."""
+    """The remaining limits, as sent: the deadline carries the time, and 0 would mean none."""
     return Limits(
         max_tokens=None if left.max_tokens is None else max(left.max_tokens, 1),
         max_cost=None if left.max_cost is None else max(left.max_cost, _LEAST_COST),

@@ -110,7 +110,7 @@ class Joining:
         self._ctx.relay(self._fit(payload))
 
     def _fit(self, payload: Payload) -> Payload:
-        """What the remote says of errors, as far as callers here may read it."""
+        """The event, its errors reduced to what callers here may read."""
         match payload:
             case ToolCallCompleted(call) if call.state is ToolCallState.FAILED:
                 result = self._ctx.reported_result(call.result)

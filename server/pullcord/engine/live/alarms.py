@@ -18,7 +18,7 @@ class Alarms:
         self._timers: dict[TimerName, Timer] = {}
 
     def arm(self, armed: Arm) -> None:
-        """In place of an earlier one of the same name."""
+        """Arms a timer; it replaces an earlier one of the same name."""
         self.disarm(armed.timer)
         fired = self._fired()
         assert fired is not None  # an armed timer keeps its run

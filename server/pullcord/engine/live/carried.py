@@ -26,7 +26,7 @@ class TimeLeft:
     """Until its caller's deadline."""
 
     def after(self, seconds: float) -> "TimeLeft":
-        """What is left so much later."""
+        """The time that is left after so many seconds."""
         left = (self.pause, self.timeout, self.deadline)
         return TimeLeft(*(None if one is None else one - seconds for one in left))
 

@@ -1,4 +1,4 @@
-"""What a decision about a run asks to be done, as frozen values, in the order in which to do it.
+"""The effects of a decision about a run, as frozen values, in the order in which they are done.
 
 The machine returns them and the live run does them. Nothing is decided or done here.
 """
@@ -25,7 +25,7 @@ class Moment:
 
 
 class TimerName(StrEnum):
-    """What a run waits for; at most one timer of each name is armed."""
+    """The names of the timers of a run; at most one timer of each name is armed."""
 
     PENDING = "pending"
     """The run has waited too long to begin."""

@@ -1,4 +1,4 @@
-"""What is known of one run: its state, results and times, and how they are shown to others.
+"""The facts of one run (state, results, times), and how they are shown to others.
 
 The machine changes them, by its rules; nothing is decided here.
 """

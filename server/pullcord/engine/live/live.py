@@ -199,7 +199,7 @@ class LiveRun:
         callback()
 
     def on_decided(self, callback: Callable[[], None]) -> None:
-        """The same for its parent's code, which does not wait for the store."""
+        """Like `on_end`, but does not wait for the store: for the parent's code."""
         with self.lock:
             if not self.state.is_terminal:
                 self._own_callbacks.append(callback)
@@ -286,7 +286,7 @@ class LiveRun:
             return Pause(asked.sequence, asked.continuation, run, left)
 
     def attach(self, execution: Execution) -> None:
-        """From now on stops go to this execution."""
+        """Attaches the execution that stops are delivered to."""
         with self.lock:
             self.machine.stopping.kill_after = execution.kill_after
             self.execution = execution

@@ -145,7 +145,7 @@ class LivePort:
     # --- what the engine answers
 
     def settle(self) -> None:
-        """Nothing: every call here has done its work when it returns."""
+        """Does nothing, because every call here has done its work when it returns."""
 
     def stop(self, cancellation: Cancellation) -> None:
         """Accepts a stop that the run's own code asks for."""
@@ -219,7 +219,7 @@ class LivePort:
     # --- what the executor reports
 
     def attach(self, execution: Execution) -> None:
-        """From now on stops go to this execution."""
+        """Attaches the execution that stops are delivered to."""
         self._live.attach(execution)
 
     def began(self, then: Callable[[Began | None], None]) -> None:

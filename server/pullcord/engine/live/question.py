@@ -15,7 +15,7 @@ from pullcord.run.record import MAX_DECISIONS, Decision
 
 
 class Question:
-    """What is asked, and the wait for its end. Settled once, from any thread."""
+    """A question to people, and the wait for its answer. Settled once, from any thread."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Question:
         self._decided.set_result(decisions)
 
     async def wait(self) -> tuple[Decision, ...] | None:
-        """What was decided, in the order of the calls. Any task of any loop may wait."""
+        """Waits for the decisions, in the order of the calls. Any task of any loop may wait."""
         return await asyncio.shield(asyncio.wrap_future(self._decided))
 
     def in_order(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
@@ -83,7 +83,7 @@ def decided(call: ToolCall, decision: Decision, now: float) -> ToolCall:
 
 
 def digest(decisions: Iterable[Decision]) -> str:
-    """The same for the same decisions, in whatever order, and short, however long they are."""
+    """A short digest of decisions, which does not depend on their order."""
     whole = sha256()
     for made in sorted(decisions, key=lambda made: made.tool_call_id):
         said = (made.tool_call_id, str(made.approved), str(made.answer is None), made.note)

@@ -137,7 +137,7 @@ class Stopping:
         return CancelRequest(_NEAR_DEADLINE, self._third), at, self._third
 
     def deadline_interrupt(self, at: Moment) -> tuple[CancelRequest, Moment, float]:
-        """The same, hastened: a third of the time is over."""
+        """Hastens the stop at a deadline: a third of the time is over."""
         return CancelRequest(_NEAR_DEADLINE.hastened()), at, self._third
 
     def grace_over(self, at: Moment) -> tuple[CancelRequest, Moment, float]:

@@ -84,7 +84,7 @@ class EventLog:
 
     @property
     def last_sequence(self) -> int:
-        """Of the last sealed event."""
+        """The number of the last sealed event."""
         return self._kept.last_sequence
 
     @property
@@ -307,7 +307,7 @@ class EventLog:
             return self._kept.position(after_sequence)
 
     def first_sequence(self) -> int:
-        """Of the first event that is kept; one past the last if there is none."""
+        """The number of the first event that is kept; one past the last if there is none."""
         with self._lock:
             return self._kept.first_sequence()
 

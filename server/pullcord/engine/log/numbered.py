@@ -170,7 +170,7 @@ class Numbered:
         return self._output[0]
 
     def shown_content(self) -> str:
-        """As much of it as may be shown."""
+        """The part of the content that may be shown."""
         content = self.content()
         return content[: len(content) - sum(length for _, length in self._hidden)]
 
@@ -217,7 +217,7 @@ class Numbered:
     # --- reading
 
     def first_sequence(self) -> int:
-        """Of the first event that is kept; one past the last if there is none."""
+        """The number of the first event that is kept; one past the last if there is none."""
         if self._start == len(self.records):
             return self.last_sequence + 1
         first = self.records[self._start]

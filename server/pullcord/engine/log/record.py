@@ -68,7 +68,7 @@ class Record:
         """Likewise as JSON; of deltas, which are made in no time, it is not kept."""
 
     def event(self, run_id: str) -> Event:
-        """The same as a value."""
+        """The event, as a value."""
         payload = self.payload
         if payload is None:
             made = ReasoningDelta if self.reasoning else ContentDelta

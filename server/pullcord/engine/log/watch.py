@@ -60,7 +60,7 @@ class Watcher:
         """Whether the terminal event was taken."""
 
     def take(self) -> list[Record]:
-        """What has come since the last time, in order; nothing if nothing has."""
+        """Takes the records that have come since the last call, in order; maybe none."""
         log = self._log
         try:
             records, self._position = log.read(self._position, self.after_sequence, BATCH)

@@ -1,4 +1,4 @@
-"""What live runs make, and how they end, on its way to the tables.
+"""Writes what live runs make, and how they end, to the tables.
 
 Writes and ends of one process come one after the other; a large write is made of parts. Which
 events there are is the engine's business.

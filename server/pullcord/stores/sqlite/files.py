@@ -19,7 +19,7 @@ class StoreRefused(OSError):
 
 
 class StoreUnwritable(StoreRefused):
-    """Nothing may be written there."""
+    """The file, or its folder, may not be written."""
 
 
 class Held:

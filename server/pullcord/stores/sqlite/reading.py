@@ -39,7 +39,7 @@ class Reading:
             return self._rows.ended(db, row[0]) if row is not None and row[1] == ENDED else None
 
     def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
-        """The same with its events."""
+        """Reads an ended run with its events."""
         with self._readers.reading() as db:
             row = self._rows.find(db, (*scope, run_id), "ended")
             if row is None or row[1] != ENDED:

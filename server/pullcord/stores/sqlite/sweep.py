@@ -1,4 +1,4 @@
-"""How rows go: those that have expired are deleted in the background, a few at a time.
+"""Deletes expired rows in the background, a few at a time.
 
 One timer is armed while anything can expire. Lookups check the time as well, so it does not matter
 when the sweep comes.

@@ -31,7 +31,7 @@ _SOCKET = 0o660
 
 @dataclass(frozen=True, slots=True)
 class GrpcOptions:
-    """How the transport behaves. Times are seconds."""
+    """The options of the gRPC transport. Times are seconds."""
 
     heartbeat: float = 15.0
     """A stream on which nothing happened for so long gets a heartbeat."""

@@ -49,7 +49,7 @@ _HEADERS = [("x-content-type-options", "nosniff"), ("referrer-policy", "no-refer
 
 @dataclass(slots=True)
 class _Sending:
-    """What was sent of one answer."""
+    """The part of one answer that was sent."""
 
     begun: bool = False
     ended: bool = False

@@ -93,12 +93,12 @@ class Request:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """By their names in lower case; of several, the last."""
+        """The headers, by their names in lower case; of several with one name, the last."""
         return {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in self.scope["headers"]}
 
     @cached_property
     def query(self) -> Mapping[str, str]:
-        """Of several values of a name, the last."""
+        """The query, by name; of several values of a name, the last."""
         text = self.scope.get("query_string", b"").decode("latin-1")
         try:
             return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))

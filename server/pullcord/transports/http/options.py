@@ -1,4 +1,4 @@
-"""How the HTTP transport behaves."""
+"""The options of the HTTP transport."""
 
 from dataclasses import dataclass
 

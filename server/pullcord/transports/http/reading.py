@@ -37,7 +37,7 @@ class Protocol(HttpToolsProtocol):
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more comes."""
+        """The connection is lost: no more data comes."""
         self._headers_came()
         super().connection_lost(exc)
 
