@@ -29,6 +29,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*made, str(ROOT / "clients/python/stop_button.py")]
 
 
+@pytest.mark.timeout(600)  # without a cache it reads all that is imported
 @pytest.mark.parametrize(
     "checker",
     [
