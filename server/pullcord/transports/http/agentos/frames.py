@@ -6,6 +6,7 @@ gap, an author's own event) is a CustomEvent.
 """
 
 import json
+from dataclasses import replace
 
 from pullcord.engine.log.record import Record
 from pullcord.run.events import (
@@ -137,9 +138,15 @@ class Frames:
             case RunCompleted():
                 name = "WorkflowCompleted" if is_workflow else f"{prefix}RunCompleted"
                 told = {"content": payload.output, "content_type": "str"}
-                if not is_workflow:
-                    told["metrics"] = items.metrics(payload.usage)
-                return name, told
+                if source is not None:
+                    return name, {**told, "metrics": items.metrics(payload.usage)}
+                run = replace(
+                    self._run,
+                    usage=payload.usage,
+                    output_data=payload.output_data,
+                    end_time=event.create_time,
+                )
+                return name, {**told, **items.ended(run, kind)}
             case RunCancelled():
                 name = "WorkflowCancelled" if is_workflow else f"{prefix}RunCancelled"
                 run_id = self._run.run_id if source is None else source.run_id

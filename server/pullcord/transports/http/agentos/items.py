@@ -54,6 +54,7 @@ def tool(call: ToolCall) -> Json:
         "tool_call_error": failed if ended else None,
         "result": None if declined else call.result or None,
         "child_run_id": call.run_id or None,
+        "stop_after_tool_call": False,
         "created_at": int(call.start_time) or None,
         "requires_confirmation": True if waits or confirmed is not None else None,
         "confirmed": confirmed,
@@ -190,15 +191,27 @@ def output(run: Run, info: RunnableInfo) -> Json:
         told["error"] = {"type": run.error.type, "message": run.error.message}
     if info.kind is SourceKind.WORKFLOW:
         told["input"] = run.input
-        told["step_results"] = _made(run, "steps", _step)
+        told |= ended(run, info.kind)
         told["usage"] = metrics(run.usage)
         told["step_requirements"] = step_requirements(waiting, run.create_time) or None
         return told
     told["input"] = {"input_content": run.input}
-    told["metrics"] = metrics(run.usage)
+    told |= ended(run, info.kind)
     told["tools"] = [tool(call) for call in run.tool_calls]
     told["requirements"] = requirements(waiting, run.create_time) or None
-    if info.kind is SourceKind.TEAM:
+    return told
+
+
+def ended(run: Run, kind: SourceKind) -> Json:
+    """What a run used, and what its children made."""
+    if kind is SourceKind.WORKFLOW:
+        # Their metrics of a workflow are of its steps and its time, and none of tokens.
+        begun = run.start_time or run.create_time
+        duration = max(0.0, run.end_time - begun) if run.end_time else None
+        results = _made(run, "steps", _step)
+        return {"step_results": results, "metrics": {"steps": {}, "duration": duration}}
+    told: Json = {"metrics": metrics(run.usage)}
+    if kind is SourceKind.TEAM:
         told["member_responses"] = _made(run, "members", _member)
     return told
 
