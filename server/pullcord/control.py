@@ -16,6 +16,7 @@ from pullcord import lines
 from pullcord.doors import counting, disclosure_of, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
+from pullcord.executors.workers.local import LocalLauncher
 from pullcord.executors.workers.options import WorkerOptions
 from pullcord.executors.workers.pool import WorkerExecutor
 from pullcord.link.values import Offer
@@ -64,7 +65,7 @@ class ControlServer(RunServer):
             log_json=settings.log_json,
             disclosure=disclosure_of(settings),
         )
-        self._pool = WorkerExecutor(options, observer, self)
+        self._pool = WorkerExecutor(options, LocalLauncher(), observer, self)
         self._parts = Parts(settings.engine, ThreadClock(), observer, self._pool)
         self._background = None
         self._begun = False

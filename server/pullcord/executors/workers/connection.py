@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pullcord.executors.workers.execution import RemoteExecution
-from pullcord.executors.workers.process import Process
+from pullcord.executors.workers.launcher import Worker
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, head
 from pullcord.link.large import start_frame
@@ -47,12 +47,12 @@ MAX_UNSENT = 256 * 1024 * 1024
 
 
 class Connection:
-    """One worker process and the runs that are assigned to it. Used on the pool's loop only."""
+    """One worker and the runs that are assigned to it. Used on the pool's loop only."""
 
     def __init__(
         self,
         pool: "WorkerExecutor",
-        process: Process,
+        process: Worker,
         *,
         exclusive: bool,
         on_output: Callable[[str, int, bytes], None],

@@ -22,6 +22,7 @@ from pullcord.engine.ports import Observer
 from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.executors.workers.launcher import Launcher
 from pullcord.executors.workers.options import Listener, WorkerOptions
 from pullcord.executors.workers.placing import Placing
 from pullcord.executors.workers.staffing import Staff
@@ -46,14 +47,16 @@ _TURN = 64
 class WorkerExecutor:
     """An executor whose runs are in worker processes."""
 
-    def __init__(self, options: WorkerOptions, observer: Observer, listener: Listener) -> None:
+    def __init__(
+        self, options: WorkerOptions, launcher: Launcher, observer: Observer, listener: Listener
+    ) -> None:
         self._options = options
         self._observer = observer
         self._listener = listener
         self._host: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self.staff = Staff(self, options, listener.output)
+        self.staff = Staff(self, options, launcher, listener.output)
         self.placing = Placing(self, self.staff)
         self._is_healthy = True
         self._cancels = ThreadPoolExecutor(_ASIDE, "pullcord-asked-cancels")

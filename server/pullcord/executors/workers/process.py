@@ -8,9 +8,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import pullcord
 from pullcord.executors.processes import WORKER_MARK, kill_all, kill_tree, marked
 from pullcord.executors.workers.guardian import Guardian
+from pullcord.executors.workers.weight import processor_time, resident
 from pullcord.run.killed import KilledProcess
 
 ROOT = str(Path(pullcord.__file__).resolve().parents[1])
@@ -44,6 +45,14 @@ class Process:
     def pid(self) -> int:
         """Its process id, and that of its group and session."""
         return self.process.pid
+
+    def resident(self) -> int:
+        """Bytes of it that are in memory now; 0 where the system does not tell."""
+        return resident(self.pid)
+
+    def processor_time(self) -> float:
+        """Seconds of processor time that it has used; 0 where the system does not tell."""
+        return processor_time(self.pid)
 
     def kill(self) -> list[KilledProcess]:
         """Kills it, and every process that descends from it; returns those. Never waits.
@@ -98,34 +107,42 @@ class Process:
                 os.close(fd)
 
 
-def start_process(guardian: Guardian) -> Process:
-    """Starts a worker. Blocks for some milliseconds, so not on an event loop.
+def start_process(
+    guardian: Guardian,
+    command: Sequence[str],
+    ours: socket.socket,
+    *,
+    pass_fds: Sequence[int],
+    variables: Mapping[str, str],
+) -> Process:
+    """Starts a worker, whose frames come at `ours`, which is closed if that fails.
 
-    Raises OSError where the system gives no more processes or descriptors.
+    Blocks for some milliseconds, so not on an event loop. Raises OSError where the system gives no
+    more processes or descriptors.
     """
-    ours, theirs = socket.socketpair()
     opened: list[int] = []
     mark = uuid.uuid4().hex
     try:
         for _ in ("stdout", "stderr"):
             opened += os.pipe()
         out_read, out_write, err_read, err_write = opened
-        path = os.environ.get("PYTHONPATH", "")
         process = subprocess.Popen(
-            [sys.executable, "-m", "pullcord.worker", str(theirs.fileno())],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=out_write,
             stderr=err_write,
-            pass_fds=[theirs.fileno()],
+            pass_fds=pass_fds,
             start_new_session=True,
             env={name: value for name, value in os.environ.items() if name not in _OURS}
-            | {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}" if path else ROOT, WORKER_MARK: mark},
+            | dict(variables)
+            | {WORKER_MARK: mark},
         )
     except BaseException:
         _close(ours, *opened[::2])
         raise
     finally:
-        _close(theirs, *opened[1::2])
+        for fd in opened[1::2]:
+            os.close(fd)
     guardian.watch(process.pid, mark)
     try:
         for fd in (out_read, err_read):

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pullcord.executors.workers.contention import Contention
-from pullcord.executors.workers.weight import in_words, processor_time, resident
+from pullcord.executors.workers.weight import in_words
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import IMPORT_SHOWN_AFTER
 
 if TYPE_CHECKING:
     from pullcord.executors.workers.connection import Connection
+    from pullcord.executors.workers.launcher import Worker
     from pullcord.executors.workers.options import WorkerOptions
     from pullcord.executors.workers.pool import WorkerExecutor
 
@@ -44,9 +45,9 @@ class _Beats:
         self.share = 0.0
         """Of a processor, between the last two beats."""
 
-    def weigh(self, pid: int, elapsed: float) -> None:
+    def weigh(self, worker: "Worker", elapsed: float) -> None:
         """Looks how much of a processor the worker used since the last beat."""
-        used = processor_time(pid)
+        used = worker.processor_time()
         self.share = (used - self.used) / elapsed if self.used else 0.0
         self.used = used
 
@@ -75,7 +76,7 @@ class Pulse:
                 if not connection.ready:
                     self._show_import(connection, beats, now)
                     continue
-                beats.weigh(connection.process.pid, now - asked)
+                beats.weigh(connection.process, now - asked)
                 silent = now - min(beats.sent.values(), default=now)
                 if on_time and silent > 2 * _EVERY:
                     self._heard(connection, beats, silent)
@@ -113,7 +114,7 @@ class Pulse:
         if most is None or self._beat % _WEIGH_EVERY:
             return
         for connection in connections:
-            if (held := resident(connection.process.pid)) > most:
+            if (held := connection.process.resident()) > most:
                 words = f"it held {in_words(held)} of memory, and may hold {in_words(most)}"
                 self._pool.kill(connection, f"{words} (PULLCORD_MAX_WORKER_MEMORY)")
 

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pullcord.executors.workers.connection import Connection
-from pullcord.executors.workers.guardian import Guardian
+from pullcord.executors.workers.launcher import Launcher
 from pullcord.executors.workers.options import WorkerOptions
-from pullcord.executors.workers.process import ROOT, start_process
 from pullcord.executors.workers.pulse import Pulse
 from pullcord.executors.workers.restarts import Restarts
 from pullcord.link import frames_pb2 as pb
@@ -32,10 +31,12 @@ class Staff:
         self,
         pool: "WorkerExecutor",
         options: WorkerOptions,
+        launcher: Launcher,
         on_output: Callable[[str, int, bytes], None],
     ) -> None:
         self._pool = pool
         self._options = options
+        self._launcher = launcher
         self._on_output = on_output
         self.connections: set[Connection] = set()
         """The workers that are alive."""
@@ -46,7 +47,6 @@ class Staff:
         self.isolates = False
         """Whether runs of some runnable have a process for themselves."""
         self.pulse: Pulse | None = None
-        self._guardian = Guardian(ROOT)
         self._starting = {False: 0, True: 0}
         """Processes on their way, shared and exclusive."""
         self._ending = asyncio.Event()
@@ -55,9 +55,9 @@ class Staff:
 
     def open(self) -> None:
         """Starts the first workers."""
+        self._launcher.open()
         self.pulse = Pulse(self._pool, self._options)
         self._beating = asyncio.get_running_loop().create_task(self.pulse.beat())
-        self._guardian.open()
         self.fill()
 
     @property
@@ -77,8 +77,8 @@ class Staff:
             await asyncio.wait(self._tasks)
 
     async def dismissed(self) -> None:
-        """Once all are dead: ends the guard that watched over them."""
-        await asyncio.to_thread(self._guardian.close)
+        """Once all are dead: closes what started them."""
+        await asyncio.to_thread(self._launcher.close)
 
     def free(self) -> list[Connection]:
         """Shared workers that take runs."""
@@ -174,7 +174,7 @@ class Staff:
             if self.closing:
                 return
             generation = self.generation  # as it was before the import began
-            process = await asyncio.to_thread(start_process, self._guardian)
+            process = await asyncio.to_thread(self._launcher.start)
         except OSError as error:
             restarts.failed(0.0)
             _log.error("no worker process can be started: %s", error)

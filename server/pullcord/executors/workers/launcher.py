@@ -1,0 +1,67 @@
+"""The port by which the pool gets its workers: a launcher starts them, and each can be killed and
+tells when it is gone. What travels on a worker's socket, and when it is killed, is not known here.
+"""
+
+import socket
+from typing import Protocol
+
+from pullcord.run.killed import KilledProcess
+
+
+class Worker(Protocol):
+    """A worker that was started. The socket and the pipes do not block."""
+
+    @property
+    def pid(self) -> int:
+        """The id of a process of this machine by which log lines and output name it."""
+
+    @property
+    def sock(self) -> socket.socket:
+        """Frames in both directions."""
+
+    @property
+    def stdout(self) -> int:
+        """A pipe, what it writes there."""
+
+    @property
+    def stderr(self) -> int:
+        """A pipe, what it writes there."""
+
+    @property
+    def exit_fd(self) -> int:
+        """Readable once it is gone. Whatever it has said is in the socket by then."""
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds; 0 if that is not known."""
+
+    def processor_time(self) -> float:
+        """Seconds of processor time that it has used; 0 if that is not known."""
+
+    def kill(self) -> list[KilledProcess]:
+        """Kills it with all that it started; returns of that what is known. Never waits."""
+
+    def died(self) -> str:
+        """Once it is gone: how it ended, in words that follow "the worker process". Empty while
+        that is not known yet; ask again."""
+
+    def bury(self) -> None:
+        """Frees what is left of it, aside; after `close`."""
+
+    def close(self) -> None:
+        """Closes its descriptors, once it is gone."""
+
+
+class Launcher(Protocol):
+    """Starts workers."""
+
+    def open(self) -> None:
+        """Makes ready to start them."""
+
+    def start(self) -> Worker:
+        """Starts one. Blocks for some milliseconds, so not on an event loop.
+
+        Raises OSError if the system gives no more processes or descriptors.
+        """
+
+    def close(self) -> None:
+        """Once all are gone: frees what it holds. May block for a moment."""
