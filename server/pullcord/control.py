@@ -16,6 +16,8 @@ from pullcord import lines
 from pullcord.doors import counting, disclosure_of, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
+from pullcord.executors.workers.command import CommandLauncher
+from pullcord.executors.workers.launcher import Launcher
 from pullcord.executors.workers.local import LocalLauncher
 from pullcord.executors.workers.options import WorkerOptions
 from pullcord.executors.workers.pool import WorkerExecutor
@@ -65,7 +67,10 @@ class ControlServer(RunServer):
             log_json=settings.log_json,
             disclosure=disclosure_of(settings),
         )
-        self._pool = WorkerExecutor(options, LocalLauncher(), observer, self)
+        launcher: Launcher = LocalLauncher()
+        if settings.worker_command:
+            launcher = CommandLauncher(settings.worker_command, settings.worker_listen)
+        self._pool = WorkerExecutor(options, launcher, observer, self)
         self._parts = Parts(settings.engine, ThreadClock(), observer, self._pool)
         self._background = None
         self._begun = False

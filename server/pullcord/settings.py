@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -170,6 +171,12 @@ class Settings(BaseSettings):
     """How long runs may go on after SIGTERM before they are cancelled, cause SHUTDOWN."""
     workers: int = Field(1, ge=0, le=256)
     """Worker processes that execute runs; 0: as many as there are cores."""
+    worker_command: str = ""
+    """A command that starts a worker anywhere and runs as long as it, such as a script; in it
+    `pullcord worker APP:SERVER` connects back. Unset: workers are processes of this machine."""
+    worker_listen: str = "127.0.0.1:0"
+    """The address where such workers connect, host:port; port 0 takes a free one. It is always TLS,
+    and opened by a one-time secret."""
     isolation: Literal["", "process"] = ""
     """`process`: every run has a process for itself. Unset: where its runnable says so."""
     spares: int = Field(1, ge=0, le=64)
@@ -208,6 +215,24 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str, info: ValidationInfo) -> str:
         if not is_address(value) and not (info.field_name != "listen" and not value):
             raise ValueError(NO_ADDRESS)
+        return value
+
+    @field_validator("worker_command")
+    @classmethod
+    def _is_command(cls, value: str) -> str:
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"is no command: {error}") from None
+        if value and not words:
+            raise ValueError("is no command: it is blank")
+        return value
+
+    @field_validator("worker_listen")
+    @classmethod
+    def _is_host_and_port(cls, value: str) -> str:
+        if value.startswith("unix:") or not is_address(value):
+            raise ValueError("must be host:port")
         return value
 
     @field_validator("a2a_agent")
@@ -284,6 +309,11 @@ class Settings(BaseSettings):
             )
         if self.http_public_url and not self.http:
             raise ValueError(f"{PREFIX}HTTP_PUBLIC_URL: goes with {PREFIX}HTTP only")
+        if self.worker_command and self.max_worker_memory is not None:
+            raise ValueError(
+                f"{PREFIX}MAX_WORKER_MEMORY: cannot be held with {PREFIX}WORKER_COMMAND, whose "
+                "workers may be elsewhere; bound their memory where they run, and leave it unset"
+            )
         for name in ("mtls_listen", "client_identities"):
             if getattr(self, name) and self.client_ca is None:
                 raise ValueError(f"{PREFIX}{name.upper()}: goes with {PREFIX}CLIENT_CA only")

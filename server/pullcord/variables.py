@@ -9,7 +9,15 @@ from collections.abc import Collection, Iterable
 PREFIX = "PULLCORD_"
 CLIENTS = ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "CLIENT_CERT", "CLIENT_KEY")
 """What the command line reads when it calls a server, without the prefix."""
-OTHERS = ("PROBE", "PROBE_NAME", "WORKER", "RUN")
+OTHERS = (
+    "PROBE",
+    "PROBE_NAME",
+    "WORKER",
+    "WORKER_CONNECT",
+    "WORKER_SECRET",
+    "WORKER_SECRET_FILE",
+    "RUN",
+)
 """What probes, workers and the programs of a run are given."""
 
 _OTHER_WORDS = {

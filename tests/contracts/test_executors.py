@@ -1,8 +1,11 @@
-"""The contract of all that executes code: threads, loops, shared workers, isolated processes.
+"""The contract of all that executes code: threads, loops, shared workers, isolated processes,
+workers that a command starts.
 
 One app, served in each way; whatever a caller sees must be the same.
 """
 
+import shlex
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +29,7 @@ from pullcord.run.record import Decision, RunFilter
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits
 from pullcord.server import RunServer
-from pullcord.settings import Settings
+from pullcord.settings import Settings, overridden
 from pullcord.worker.loading import find_server
 
 from tests.transports.harness import until
@@ -210,7 +213,7 @@ _ROOM = 4
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
-@pytest.fixture(params=["in-process", "worker", "isolated"], scope="module")
+@pytest.fixture(params=["in-process", "worker", "isolated", "command"], scope="module")
 def client(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunClient]:
@@ -222,7 +225,11 @@ def client(
         catalog = find_server(f"{path}:server").catalog
         server = RunServer(map(catalog.find, catalog.names()), settings=_settings())
     else:
-        server = ControlServer(f"{path}:server", _settings(request.param == "isolated"))
+        settings = _settings(request.param == "isolated")
+        if request.param == "command":
+            command = [sys.executable, "-m", "pullcord", "worker", f"{path}:server"]
+            settings = overridden(settings, {"worker_command": shlex.join(command)})
+        server = ControlServer(f"{path}:server", settings)
     with server as address, RunClient(address) as client:
         yield client
         until(lambda: server.engine.occupied == 0)

@@ -2,13 +2,16 @@
 
 import os
 import select
+import shlex
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+from pullcord.executors.workers.command import CommandLauncher
 from pullcord.executors.workers.launcher import Launcher, Worker
 from pullcord.executors.workers.local import LocalLauncher
 from pullcord.link import frames_pb2 as pb
@@ -28,19 +31,22 @@ if os.path.exists("starts"):
     subprocess.Popen(["sleep", "600"], start_new_session=True)
 server = RunServer(agents=[])
 """
+COMMAND = shlex.join([sys.executable, "-m", "pullcord", "worker", "launched:server"])
 _LONG = 120.0
 """Seconds after which a test fails that waits."""
 
 Start = Callable[[], Worker]
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "command"])
 def launcher(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Launcher]:
     (tmp_path / "launched.py").write_text(APP)
     monkeypatch.chdir(tmp_path)
-    launcher = LocalLauncher()
+    launcher: Launcher = LocalLauncher()
+    if request.param == "command":
+        launcher = CommandLauncher(COMMAND, "127.0.0.1:0")
     launcher.open()
     yield launcher
     launcher.close()

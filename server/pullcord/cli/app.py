@@ -21,6 +21,7 @@ from pullcord.cli.run import run, watch
 from pullcord.cli.serve import serve
 from pullcord.cli.stop import cancel, cancel_many
 from pullcord.cli.store import store
+from pullcord.cli.worker import worker
 from pullcord.client import FileToken
 from pullcord.client.tokens import Token
 from pullcord.variables import misspelt
@@ -59,6 +60,7 @@ for command in (
     mcp,
 ):
     _add(command)
+_add(worker)
 app.add_typer(store)
 
 

@@ -68,6 +68,21 @@ def serve(
         str | None,
         typer.Option(help="Worker processes that execute runs: a number, or auto for the cores."),
     ] = None,
+    worker_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Starts each worker, anywhere, and runs as long as it; in it `pullcord worker` "
+            "connects back. Default: workers are processes of this machine.",
+        ),
+    ] = None,
+    worker_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where such workers connect. Default: 127.0.0.1 and a free port.",
+        ),
+    ] = None,
     in_process: Annotated[
         bool,
         typer.Option("--in-process", help="Execute runs in the serving process, for debuggers."),
@@ -179,6 +194,8 @@ def serve(
             "listen": listen,
             "http": http,
             "http_origin": tuple(http_origin) if http_origin else None,
+            "worker_command": worker_command,
+            "worker_listen": worker_listen,
             "tls_certificate": tls_cert,
             "tls_key": tls_key,
             "client_ca": client_ca,

@@ -1,4 +1,4 @@
-"""`python -m pullcord.worker FD`: a worker process at the other end of a socket.
+"""`python -m pullcord.worker FD [TARGET]`: a worker process at the other end of a socket.
 
 The control process starts it and nobody else. It says hello, is told what to import, reports what
 that serves, and executes until the socket closes.
@@ -43,7 +43,12 @@ _OURS = str(Path(__file__).parents[1])
 
 
 def main() -> None:
-    """Serves the control process at the socket whose file descriptor is the first argument."""
+    """Serves the control process at the socket whose file descriptor is the first argument.
+
+    The second, if there is one, is what to import, whatever the control process says: the module
+    may be elsewhere here.
+    """
+    target = sys.argv[2] if len(sys.argv) > 2 else ""
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)  # a command that a tool starts must not hold the link open
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that dumps core looks alive
@@ -67,6 +72,7 @@ def main() -> None:
         elif frame.WhichOneof("frame") == "hello":
             if frame.hello.exclusive:
                 adopt_orphans()
+            frame.hello.target = target or frame.hello.target
             hello.append(frame.hello)
             host.append(_host(link, frame.hello))
             greeted.set()
