@@ -208,6 +208,12 @@ func (c *RunClient) CancelMany(ctx context.Context, request *pullcordv1.CancelRu
 	return call(ctx, c, c.stub.CancelRuns, request, "", callTimeout)
 }
 
+// Erase deletes for good what is kept of the ended runs that match, by user, session, tenant or owner; at
+// least one is needed. Live runs stay, and are named. With ValidateOnly it only says what would be deleted.
+func (c *RunClient) Erase(ctx context.Context, request *pullcordv1.EraseRunsRequest) (*pullcordv1.EraseRunsResponse, error) {
+	return call(ctx, c, c.stub.EraseRuns, request, "", callTimeout)
+}
+
 // CreateRunToken gets a short-lived token with which a web page may see one run, and stop it, and
 // nothing else.
 func (c *RunClient) CreateRunToken(ctx context.Context, request *pullcordv1.CreateRunTokenRequest) (*pullcordv1.CreateRunTokenResponse, error) {

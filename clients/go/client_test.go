@@ -34,6 +34,7 @@ func everyVerb(ctx context.Context, client *RunClient) map[string]error {
 	_, failed["ContinueRun"] = client.ContinueRun(ctx, &pullcordv1.ContinueRunRequest{RunId: runID})
 	_, failed["CancelRun"] = client.Cancel(ctx, &pullcordv1.CancelRunRequest{RunId: runID, Wait: durationpb.New(time.Hour)})
 	_, failed["CancelRuns"] = client.CancelMany(ctx, &pullcordv1.CancelRunsRequest{SessionId: "s"})
+	_, failed["EraseRuns"] = client.Erase(ctx, &pullcordv1.EraseRunsRequest{UserId: "u"})
 	return failed
 }
 
@@ -60,6 +61,10 @@ func TestTheVerbsReadTheirAnswers(t *testing.T) {
 	receipts, err := client.CancelMany(ctx, &pullcordv1.CancelRunsRequest{SessionId: "s"})
 	if err != nil || len(receipts.GetResults()) != 1 {
 		t.Errorf("CancelMany: %v, %v", receipts, err)
+	}
+	erased, err := client.Erase(ctx, &pullcordv1.EraseRunsRequest{UserId: "u"})
+	if err != nil || erased.GetRuns() != 3 || len(erased.GetLiveRunIds()) != 1 {
+		t.Errorf("Erase: %v, %v", erased, err)
 	}
 }
 
@@ -253,7 +258,7 @@ func TestEveryCallSaysWhoAsks(t *testing.T) {
 	_, _ = client.Wait(ctx, runID)
 	_, _ = read(client.Run(ctx, counter))
 	_, _ = read(client.Watch(ctx, runID, 0))
-	if len(s.metadata) != 10 {
+	if len(s.metadata) != 11 {
 		t.Fatalf("%d calls", len(s.metadata))
 	}
 	for n, sent := range s.metadata {
@@ -267,7 +272,7 @@ func TestEveryCallSaysWhoAsks(t *testing.T) {
 	}
 
 	_, _ = client.Get(ContextWithActor(ctx, "ann"), runID)
-	if got := s.metadata[10].Get("pullcord-actor"); len(got) != 1 || got[0] != "ann" {
+	if got := s.metadata[11].Get("pullcord-actor"); len(got) != 1 || got[0] != "ann" {
 		t.Errorf("on somebody's behalf it says %q", got)
 	}
 }

@@ -243,6 +243,11 @@ func (s *script) ContinueRun(ctx context.Context, request *pullcordv1.ContinueRu
 	return &pullcordv1.ContinueRunResponse{Run: s.run}, s.refusal
 }
 
+func (s *script) EraseRuns(ctx context.Context, request *pullcordv1.EraseRunsRequest) (*pullcordv1.EraseRunsResponse, error) {
+	s.note(ctx, "EraseRuns", request)
+	return &pullcordv1.EraseRunsResponse{Runs: 3, LiveRunIds: []string{"a"}}, s.refusal
+}
+
 func (s *script) ListRunnables(ctx context.Context, request *pullcordv1.ListRunnablesRequest) (*pullcordv1.ListRunnablesResponse, error) {
 	s.note(ctx, "ListRunnables", request)
 	return &pullcordv1.ListRunnablesResponse{Runnables: []*pullcordv1.Runnable{{Name: "agents/a"}}}, s.refusal

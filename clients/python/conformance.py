@@ -26,6 +26,7 @@ from pullcord.wire.errors import TABLE
 from pullcord.wire.event import event_message
 from pullcord.wire.run import (
     cancel_results_message,
+    erased_message,
     receipt_message,
     run_message,
     runnable_message,
@@ -204,6 +205,13 @@ class Driver:
             for d in asked.decisions
         ]
         return _message(run_message(self._client.continue_run(asked.run_id, decisions)))
+
+    def erase(self, request: Request) -> Request:
+        asked = _decoded(v1.EraseRunsRequest, request["request"])
+        erased = self._client.erase(
+            user_id=asked.user_id, session_id=asked.session_id, validate_only=asked.validate_only
+        )
+        return _message(erased_message(erased))
 
     def runnables(self, request: Request) -> Request:
         return _messages(runnable_message(info) for info in self._client.runnables())

@@ -38,6 +38,7 @@ _REQUESTS = {
     "cancel": v1.CancelRunRequest,
     "cancel_many": v1.CancelRunsRequest,
     "continue_run": v1.ContinueRunRequest,
+    "erase": v1.EraseRunsRequest,
 }
 _ANSWERS = {
     "start": run_pb2.Run,
@@ -48,6 +49,7 @@ _ANSWERS = {
     "runnables": runnable_pb2.Runnable,
     "cancel": v1.CancelRunResponse,
     "cancel_many": v1.CancelRunsResponse,
+    "erase": v1.EraseRunsResponse,
 }
 _MANY = re.compile(r"\{(.)\*(\d+)\}")
 _numbers = itertools.count(1)

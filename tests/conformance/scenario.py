@@ -24,6 +24,7 @@ ASKING = {
     "cancel",
     "cancel_many",
     "continue_run",
+    "erase",
     "runnables",
 }
 """What a driver is asked in one request."""

@@ -118,6 +118,8 @@ func (d *driver) do(ctx context.Context, asked *request) (answer, error) {
 		return ask(ctx, asked.Request, &pullcordv1.CancelRunsRequest{}, d.client.CancelMany)
 	case "continue_run":
 		return ask(ctx, asked.Request, &pullcordv1.ContinueRunRequest{}, d.client.ContinueRun)
+	case "erase":
+		return ask(ctx, asked.Request, &pullcordv1.EraseRunsRequest{}, d.client.Erase)
 	case "runnables":
 		return messages(d.client.Runnables(ctx))
 	}

@@ -20,6 +20,7 @@ import dev.pullcord.RunStream;
 import dev.pullcord.v1.CancelRunRequest;
 import dev.pullcord.v1.CancelRunsRequest;
 import dev.pullcord.v1.ContinueRunRequest;
+import dev.pullcord.v1.EraseRunsRequest;
 import dev.pullcord.v1.ListRunsRequest;
 import dev.pullcord.v1.RunEvent;
 import dev.pullcord.v1.RunSpec;
@@ -101,6 +102,7 @@ public final class Driver {
                     one(client.cancelMany(message(request, CancelRunsRequest.parser())));
             case "continue_run" ->
                     one(client.continueRun(message(request, ContinueRunRequest.parser())));
+            case "erase" -> one(client.erase(message(request, EraseRunsRequest.parser())));
             case "runnables" -> many(client.runnables());
             default -> throw new IllegalArgumentException("unknown op " + op);
         };

@@ -16,9 +16,9 @@ use crate::resume::{Pace, Resume};
 use crate::stream::{RunStream, StreamOptions, chance, now};
 use crate::v1::{
     CancelRunRequest, CancelRunResponse, CancelRunsRequest, CancelRunsResponse, ContinueRunRequest,
-    CreateRunTokenRequest, CreateRunTokenResponse, Decision, GetRunRequest, ListRunnablesRequest,
-    ListRunsRequest, ListRunsResponse, Run, RunSpec, Runnable, StartRunRequest, WaitRunRequest,
-    WatchRunsRequest, WatchRunsResponse,
+    CreateRunTokenRequest, CreateRunTokenResponse, Decision, EraseRunsRequest, EraseRunsResponse,
+    GetRunRequest, ListRunnablesRequest, ListRunsRequest, ListRunsResponse, Run, RunSpec, Runnable,
+    StartRunRequest, WaitRunRequest, WatchRunsRequest, WatchRunsResponse,
 };
 
 /// Starts, follows, looks at and stops the runs of a server.
@@ -296,6 +296,22 @@ impl RunClient {
         self.calls
             .ask(request, "", |mut stub, request| async move {
                 stub.cancel_runs(request).await
+            })
+            .await
+    }
+
+    /// Deletes for good what is kept of the ended runs that match, by user, session, tenant or owner; at
+    /// least one is needed. Live runs stay, and are named.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn erase(
+        &self,
+        request: EraseRunsRequest,
+    ) -> Result<EraseRunsResponse, PullcordError> {
+        self.calls
+            .ask(request, "", |mut stub, request| async move {
+                stub.erase_runs(request).await
             })
             .await
     }

@@ -17,6 +17,8 @@ import {
   CancelRunsRequestSchema,
   CancelRunsResponseSchema,
   ContinueRunRequestSchema,
+  EraseRunsRequestSchema,
+  EraseRunsResponseSchema,
   type InvalidArgument,
   ListRunsRequestSchema,
   type Pace,
@@ -143,6 +145,11 @@ export class Driver {
       ),
     continue_run: async ({ request }) =>
       message(RunSchema, await this.#client.continueRun(read(ContinueRunRequestSchema, request))),
+    erase: async ({ request }) =>
+      message(
+        EraseRunsResponseSchema,
+        await this.#client.erase(read(EraseRunsRequestSchema, request)),
+      ),
     runnables: async () => {
       const offered = await this.#client.runnables();
       return { messages: offered.map((one) => written(RunnableSchema, one)) };

@@ -18,6 +18,7 @@ import type {
   CancelInit,
   CancelManyInit,
   ContinueInit,
+  EraseInit,
   FollowOptions,
   GetOptions,
   ListInit,
@@ -37,6 +38,7 @@ import {
   type CancelRunResponse,
   type CancelRunsResult,
   type CreateRunTokenResponse,
+  type EraseRunsResponse,
   type RunResponse,
   RunService,
   type WatchRunResponse,
@@ -241,6 +243,16 @@ export class RunClient {
     options: CallOptions = {},
   ): Promise<CancelRunsResult[]> {
     return (await this.#call(options, (rpc, call) => rpc.cancelRuns(request, call))).results;
+  }
+
+  // --- erasing
+
+  /**
+   * Deletes for good what is kept of the ended runs that match, by user, session, tenant or owner. Live
+   * runs stay, and are named. With `validateOnly` it only says what would be deleted.
+   */
+  async erase(request: EraseInit, options: CallOptions = {}): Promise<EraseRunsResponse> {
+    return this.#call(options, (rpc, call) => rpc.eraseRuns(request, call));
   }
 
   // --- handing on

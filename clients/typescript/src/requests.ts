@@ -8,6 +8,7 @@ import type {
   CancelRunsRequestSchema,
   ContinueRunRequestSchema,
   CreateRunTokenRequestSchema,
+  EraseRunsRequestSchema,
   ListRunsRequestSchema,
   WatchRunsRequestSchema,
 } from "./v1/run_service_pb.js";
@@ -19,6 +20,8 @@ export type CancelInit = MessageInitShape<typeof CancelRunRequestSchema>;
 export type StopInit = Omit<Exclude<CancelInit, CancelRunRequest>, "runId">;
 export type CancelManyInit = MessageInitShape<typeof CancelRunsRequestSchema>;
 export type ContinueInit = MessageInitShape<typeof ContinueRunRequestSchema>;
+/** Whose runs are erased; at least one field is needed. */
+export type EraseInit = MessageInitShape<typeof EraseRunsRequestSchema>;
 export type RunTokenInit = MessageInitShape<typeof CreateRunTokenRequestSchema>;
 export type ListInit = MessageInitShape<typeof ListRunsRequestSchema>;
 /** Which runs a list follows; `after` is the position of the last change that was seen. */

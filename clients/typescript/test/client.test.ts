@@ -84,6 +84,20 @@ describe("whose run is meant", () => {
   });
 });
 
+describe("erase", () => {
+  it("asks what is said, and answers what is gone and what is live", async (t) => {
+    const asked: string[] = [];
+    const [client] = await FakeServer.play(t, {
+      eraseRuns({ userId, validateOnly }) {
+        asked.push(`${userId} ${String(validateOnly)}`);
+        return { runs: 3n, liveRunIds: ["live"] };
+      },
+    });
+    const { runs, liveRunIds } = await client.erase({ userId: "ann", validateOnly: true });
+    assert.deepEqual([runs, liveRunIds, asked], [3n, ["live"], ["ann true"]]);
+  });
+});
+
 describe("every call", () => {
   it("carries the metadata, and who asks", async (t) => {
     const service = {

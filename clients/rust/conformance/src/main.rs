@@ -95,6 +95,7 @@ impl Driver {
                 } = request.message("request")?;
                 message(&client.continue_run(run_id, decisions).await?)
             }
+            "erase" => message(&client.erase(request.message("request")?).await?),
             "runnables" => messages(&client.runnables().await?),
             unknown => return Err(format!("no such op: {unknown}").into()),
         })

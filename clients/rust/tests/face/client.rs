@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pullcord::v1::{CancelRunResponse, ListRunsResponse, RunState};
+use pullcord::v1::{
+    CancelRunResponse, EraseRunsRequest, EraseRunsResponse, ListRunsResponse, RunState,
+};
 use pullcord::{
     CancelRunRequest, ClientOptions, ListRunsRequest, PullcordError, Run, RunClient, RunSpec,
 };
@@ -100,6 +102,24 @@ async fn a_cancel_has_half_a_minute_beyond_its_wait() {
     };
     assert_eq!(asked.run_id, "r");
     assert_eq!(metadata.get("grpc-timeout").unwrap(), "42000000u");
+}
+
+#[tokio::test]
+async fn an_erasure_says_what_is_gone_and_what_is_live() {
+    let erased = EraseRunsResponse {
+        runs: 3,
+        live_run_ids: vec!["live".into()],
+        ..EraseRunsResponse::default()
+    };
+    let mut server = Fake::new([Reply::Erased(erased.clone())]).await;
+    let request = EraseRunsRequest {
+        user_id: "ann".into(),
+        validate_only: true,
+        ..EraseRunsRequest::default()
+    };
+    let answer = client(server.address).erase(request.clone()).await;
+    assert_eq!(answer.unwrap(), erased);
+    assert!(matches!(server.seen().await, Seen::Erase(asked) if asked == request));
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub enum Reply {
     /// These changes, and then silence, until the client leaves.
     SilentList(Vec<WatchRunsResponse>),
     Receipt(CancelRunResponse),
+    Erased(EraseRunsResponse),
 }
 
 /// What the server was asked, or saw.
@@ -49,6 +50,7 @@ pub enum Seen {
     Start(RunSpec),
     Wait(WaitRunRequest),
     List(ListRunsRequest),
+    Erase(EraseRunsRequest),
     WatchList(WatchRunsRequest),
     Cancel(CancelRunRequest, MetadataMap),
     /// The client left a silent stream.
@@ -274,6 +276,16 @@ impl RunService for Scripted {
                 _ => panic!("the test wrote another kind of reply down"),
             };
         Ok(Response::new(changes))
+    }
+
+    async fn erase_runs(
+        &self,
+        request: Request<EraseRunsRequest>,
+    ) -> Result<Response<EraseRunsResponse>, Status> {
+        match self.reply(Seen::Erase(request.into_inner())).await? {
+            Reply::Erased(erased) => Ok(Response::new(erased)),
+            _ => panic!("the test wrote another kind of reply down"),
+        }
     }
 
     async fn cancel_run(

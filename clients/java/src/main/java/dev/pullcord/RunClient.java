@@ -9,6 +9,8 @@ import dev.pullcord.v1.CancelRunsResponse;
 import dev.pullcord.v1.ContinueRunRequest;
 import dev.pullcord.v1.CreateRunTokenRequest;
 import dev.pullcord.v1.CreateRunTokenResponse;
+import dev.pullcord.v1.EraseRunsRequest;
+import dev.pullcord.v1.EraseRunsResponse;
 import dev.pullcord.v1.GetRunRequest;
 import dev.pullcord.v1.ListRunnablesRequest;
 import dev.pullcord.v1.ListRunsRequest;
@@ -250,6 +252,14 @@ public final class RunClient implements AutoCloseable {
     /** Stops every live run that the filter matches, by session, user, runnable and labels. */
     public CancelRunsResponse cancelMany(CancelRunsRequest request) {
         return call("", stub -> stub.cancelRuns(request));
+    }
+
+    /**
+     * Deletes for good what is kept of the ended runs that match, by user, session, tenant or
+     * owner; at least one is needed. Live runs stay, and are named.
+     */
+    public EraseRunsResponse erase(EraseRunsRequest request) {
+        return call("", stub -> stub.eraseRuns(request));
     }
 
     /** A short-lived token with which a web page may see one run, and stop it, and nothing else. */

@@ -9,6 +9,8 @@ import dev.pullcord.v1.CancelRunsRequest;
 import dev.pullcord.v1.CancelRunsResponse;
 import dev.pullcord.v1.ContinueRunRequest;
 import dev.pullcord.v1.ContinueRunResponse;
+import dev.pullcord.v1.EraseRunsRequest;
+import dev.pullcord.v1.EraseRunsResponse;
 import dev.pullcord.v1.GetRunRequest;
 import dev.pullcord.v1.GetRunResponse;
 import dev.pullcord.v1.ListRunnablesRequest;
@@ -187,6 +189,11 @@ final class FakeServer extends RunServiceGrpc.RunServiceImplBase implements Auto
     @Override
     public void cancelRuns(CancelRunsRequest request, StreamObserver<CancelRunsResponse> out) {
         play(request, out, CancelRunsResponse.class::cast);
+    }
+
+    @Override
+    public void eraseRuns(EraseRunsRequest request, StreamObserver<EraseRunsResponse> out) {
+        play(request, out, EraseRunsResponse.class::cast);
     }
 
     @Override

@@ -20,6 +20,8 @@ import dev.pullcord.v1.CancelRunsResponse;
 import dev.pullcord.v1.CancelRunsResult;
 import dev.pullcord.v1.ContinueRunRequest;
 import dev.pullcord.v1.Decision;
+import dev.pullcord.v1.EraseRunsRequest;
+import dev.pullcord.v1.EraseRunsResponse;
 import dev.pullcord.v1.GetRunResponse;
 import dev.pullcord.v1.ListRunnablesResponse;
 import dev.pullcord.v1.ListRunsRequest;
@@ -89,6 +91,18 @@ class RunClientTest {
                                 ErrorTableTest.info("RUN_NOT_FOUND", Map.of("run_id", "no"))));
         assertEquals(RUN, client.get(RUN_ID));
         assertEquals("no", assertThrows(RunNotFound.class, () -> client.get("no")).runId());
+    }
+
+    @Test
+    @DisplayName("Erase says what is gone, and what is live")
+    void eraseSaysWhatIsGone() throws InterruptedException {
+        EraseRunsResponse erased =
+                EraseRunsResponse.newBuilder().setRuns(3).addLiveRunIds("live").build();
+        server.answers(erased);
+        EraseRunsRequest request =
+                EraseRunsRequest.newBuilder().setUserId("ann").setValidateOnly(true).build();
+        assertEquals(erased, client.erase(request));
+        assertEquals(request, server.awaitCall().request());
     }
 
     @Test
