@@ -276,10 +276,11 @@ def _by_flags(words: str, given: dict[str, Any]) -> str:
 
 def _failures() -> tuple[type[Exception], ...]:
     from pullcord.control import ImportFailed
+    from pullcord.extras import MissingExtra
     from pullcord.settings import SettingsError
     from pullcord.worker.loading import TargetError
 
-    return (TargetError, ImportFailed, SettingsError, OSError)
+    return (TargetError, ImportFailed, MissingExtra, SettingsError, OSError)
 
 
 def _ready(address: str, server: "RunServer", as_json: bool) -> None:

@@ -157,6 +157,16 @@ def test_a_command_that_starts_nothing_is_the_operator_s_to_see(tmp_path: Path) 
         server.start()
 
 
+def test_a_command_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    """Before anything is started, so that nothing is tried again and again."""
+    settings = Settings(spares=0, worker_command="start-wroker now")
+    server = ControlServer(f"{tmp_path}/app.py:server", settings)
+    with pytest.raises(
+        OSError, match="PULLCORD_WORKER_COMMAND: there is no command 'start-wroker'"
+    ):
+        server.start()
+
+
 @pytest.fixture
 def reception() -> Iterator[Reception]:
     reception = Reception("127.0.0.1", 0)

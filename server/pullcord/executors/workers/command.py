@@ -9,6 +9,7 @@ import logging
 import os
 import selectors
 import shlex
+import shutil
 import socket
 import ssl
 import threading
@@ -137,7 +138,11 @@ class CommandLauncher:
         self._reception: Reception | None = None
 
     def open(self) -> None:
-        """Listens for workers. Raises OSError, or MissingExtra."""
+        """Listens for workers. Raises OSError, also if there is no such command; MissingExtra."""
+        if shutil.which(self._command[0]) is None:
+            raise FileNotFoundError(
+                f"PULLCORD_WORKER_COMMAND: there is no command {self._command[0]!r} here"
+            )
         self._reception = Reception(*self._listen)
         self._guardian.open()
         _log.info("workers connect to %s", self.address)
