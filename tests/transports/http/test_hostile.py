@@ -2,9 +2,11 @@
 
 import contextlib
 import random
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from pullcord import RunContext, runnable
@@ -68,6 +70,29 @@ def test_a_body_that_does_not_come_is_refused(
         head = f"POST {path} HTTP/1.1\r\nhost: {browser.host}\r\ncontent-length: 9\r\n"
         with browser.raw(f"{head}content-type: application/json\r\n\r\n{{".encode()) as line:
             assert line.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_many_half_sent_requests_keep_little_memory(
+    serve_http: Both, bounds: Callable[..., None]
+) -> None:
+    """200 clients with headers of 60 KiB that never end: others are served, and all are closed."""
+    bounds(header_time=5.0)
+    _, browser = serve_http(speaker)
+    browser.get("/healthz")
+    half = f"GET /healthz HTTP/1.1\r\nhost: {browser.host}\r\nx: ".encode() + b"x" * 60_000
+    before = _resident()
+    held = [browser.raw(half) for _ in range(200)]
+    assert browser.get("/healthz").status == 200
+    assert _resident() - before < 100 * 1024 * 1024
+    for line in held:
+        with line:
+            assert _closed(line) == b""
+
+
+def _resident() -> int:
+    """Bytes of this process, in which the server answers HTTP."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def test_connections_are_bounded(serve_http: Both, bounds: Callable[..., None]) -> None:

@@ -141,6 +141,30 @@ def test_a_refused_body_does_not_hold_up_its_connection(
     line.close()
 
 
+def test_a_request_that_stays_half_sent_is_closed(authority: Authority) -> None:
+    """Half of the headers, over HTTP/1.1 and over HTTP/2: the connection counts as idle."""
+    certificate, key = authority.issue("server")
+    settings = make_settings(
+        http="127.0.0.1:0", tls_certificate=certificate, tls_key=key, max_idle=1
+    )
+    waiter, _ = _waiting()
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+    # A frame of headers that promises more of them.
+    half = preface + b"\x00\x00\x01\x01" + b"\x00" + b"\x00\x00\x00\x01" + b"\x82"
+    server = RunServer([waiter], settings=settings)
+    with server:
+        host, _, port = server.http_url.removeprefix("https://").rpartition(":")
+        for protocol, sent in (("http/1.1", b"GET / HTTP/1.1\r\nhost: x\r\nx"), ("h2", half)):
+            context = ssl.create_default_context(cafile=authority.path)
+            context.set_alpn_protocols([protocol])
+            raw = socket.create_connection((host, int(port)), timeout=PATIENCE)
+            with context.wrap_socket(raw, server_hostname=host) as line:
+                assert line.selected_alpn_protocol() == protocol
+                line.sendall(sent)
+                while line.recv(65536):
+                    pass  # settings, and a word of farewell
+
+
 def test_a_certificate_that_changes_is_shown_to_new_connections(
     served: tuple[RunServer, Signal], authority: Authority
 ) -> None:
