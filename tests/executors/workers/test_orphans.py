@@ -42,6 +42,7 @@ def holds_the_interpreter(input):
 @runnable
 def dies(input: str):
     yield "last words"
+    time.sleep(0.5)  # what was said in the last millisecond may be lost
     os._exit(7)
 
 @runnable
