@@ -102,7 +102,7 @@ def test_promise_11_calls_that_wait_for_room_hold_no_runs(
 
 def runs_held() -> list[Run]:
     """Whatever holds them: garbage that was not collected yet as well."""
-    return [o for o in gc.get_objects() if isinstance(o, Run) and len(o.output) > MIB / 2]
+    return [o for o in gc.get_objects() if type(o) is Run and len(o.output) > MIB / 2]
 
 
 @contextmanager
