@@ -4,7 +4,6 @@ Nothing is started here. What our API has and A2A has not may stand in a request
 `pullcord`, as the JSON of our own messages.
 """
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pullcord.run.record import MAX_LABEL_LENGTH, Decision, RunSpec
 from pullcord.run.requests import CancelRequest, ContinueRequest
 from pullcord.run.runnable import RunnableInfo
 from pullcord.transports.a2a.tasks import MESSAGE_ID, OURS
+from pullcord.transports.saying import decided
 from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire.requests import parse_cancel, parse_continue
@@ -41,8 +41,6 @@ M = TypeVar("M", bound=AnyMessage)
 
 _OF_A_START = {"limits", "labels", "userId", "sessionPolicy", "retryOf"}
 _OF_A_CANCEL = {"reason", "mode", "gracePeriod", "wait"}
-_YES = re.compile(r"(yes|y|ok|okay|approved?)[.!]*", re.IGNORECASE)
-_NO = re.compile(r"(no|n|declined?|den(y|ied)|rejected?)[.!]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +155,9 @@ def read_decisions(
         words = "must be text, or one data part with decisions: a run that goes on takes no files"
         raise InvalidArgument(Violation("message.parts", words))
     text = "\n\n".join(part.text for part in message.parts).strip()
-    if _YES.fullmatch(text):
-        return tuple(Decision(call.tool_call_id, approved=True) for call in waiting)
-    if _NO.fullmatch(text):
-        return tuple(Decision(call.tool_call_id) for call in waiting)
+    made = [decided(call.tool_call_id, text) for call in waiting]
+    if made and None not in made:
+        return tuple(filter(None, made))
     if len(waiting) != 1 or not text:
         words = f"{len(waiting)} calls wait: say yes or no to all, or send a data part of decisions"
         raise InvalidArgument(Violation("message.parts", words))

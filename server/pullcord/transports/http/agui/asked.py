@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.message import Message, Part, Role
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec, SessionPolicy
+from pullcord.transports.saying import decided
 
 _ROLES = {
     "user": Role.USER,
@@ -26,7 +27,6 @@ _ROLES = {
 }
 _SILENT = {"activity", "reasoning"}
 """Messages for the front end, which no model is told."""
-_YES, _NO = re.compile(r"(?i)\s*(yes|approved?)\s*"), re.compile(r"(?i)\s*(no|declined?)\s*")
 
 
 def read_input(body: Any) -> RunAgentInput:
@@ -129,12 +129,8 @@ def _decision(call: str, entry: ResumeEntry) -> Decision | None:
             return Decision(call, approved=True)
         case bool(approved):
             return Decision(call, approved)
-        case str(text) if _YES.fullmatch(text):
-            return Decision(call, approved=True)
-        case str(text) if _NO.fullmatch(text):
-            return Decision(call)
         case str(text):
-            return Decision(call, answer=text)
+            return decided(call, text) or Decision(call, answer=text)
         case dict(said) if set(said) <= {"approved", "answer", "note"}:
             approved, answer = said.get("approved", False), said.get("answer")
             note = said.get("note") or ""
