@@ -42,28 +42,15 @@ from pullcord.settings import SettingsError
 
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
-from tests.transports.harness import Cause, Served, Signal, State, in_both_modes
+from tests.transports.harness import Cause, Served, State, in_both_modes
+from tests.transports.http.agents import TEXT, failing, make_waiter, speaker
 
 Both = Callable[..., tuple[Served, Any]]
 BINDINGS = ["JSONRPC", "HTTP+JSON", "GRPC"]
-TEXT = "one\u2028two\x85 three é "
 WORKING, PAUSED = TaskState.TASK_STATE_WORKING, TaskState.TASK_STATE_INPUT_REQUIRED
 COMPLETED, CANCELED = TaskState.TASK_STATE_COMPLETED, TaskState.TASK_STATE_CANCELED
 
 each_binding = pytest.mark.parametrize("binding", BINDINGS)
-
-
-@runnable(description="Says three words.")
-def speaker(context: RunContext) -> Iterator[str]:
-    """Says three words."""
-    yield from (TEXT, TEXT, TEXT)
-
-
-@runnable
-def failing(context: RunContext) -> Iterator[str]:
-    """Says something and raises."""
-    yield "before "
-    raise LookupError("nothing there")
 
 
 @runnable
@@ -95,19 +82,6 @@ def serve_http(serve_http: Both) -> Both:
         return served, browser
 
     return start
-
-
-def _waiting() -> tuple[Any, Signal]:
-    going = Signal()
-
-    @runnable
-    async def waiter(context: RunContext) -> Any:
-        """Says a word and waits to be stopped."""
-        yield "first"
-        await going.come()
-        yield " last"
-
-    return waiter, going
 
 
 @asynccontextmanager
@@ -258,7 +232,7 @@ def test_a_silent_task_is_stopped_and_a_pullcord_client_sees_it(
     serve_http: Both, binding: str
 ) -> None:
     """It is one run: what the one client starts and stops, the other one watches."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
 
     async def scene() -> None:
@@ -298,7 +272,7 @@ def test_a_client_that_has_left_subscribes_and_misses_nothing(
     serve_http: Both, binding: str
 ) -> None:
     """Leaving a task does not stop it, and a message that is sent again starts nothing."""
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     served, browser = serve_http(waiter)
 
     async def scene() -> None:
@@ -330,7 +304,7 @@ def test_a_client_that_has_left_subscribes_and_misses_nothing(
 def test_a_message_that_does_not_wait_is_answered_at_once_and_polled(
     serve_http: Both, binding: str
 ) -> None:
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     served, browser = serve_http(waiter)
 
     async def scene() -> None:
@@ -476,7 +450,7 @@ def test_a_task_of_another_caller_or_agent_is_not_there(
     serve_http: Both, binding: str, tmp_path: Path
 ) -> None:
     """It is refused in the same words as one that never was."""
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     _, browser = serve_http(waiter, speaker, tokens=write_tokens(tmp_path / "tokens"))
     path = "/a2a/agents/waiter"
 
@@ -634,7 +608,7 @@ def test_another_version_of_the_protocol_is_refused(serve_http: Both) -> None:
 
 
 def test_a_budget_comes_in_the_metadata(serve_http: Both) -> None:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     _, browser = serve_http(waiter)
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]}
     asked = {"message": message, "metadata": {"pullcord": {"limits": {"timeout": "0.2s"}}}}

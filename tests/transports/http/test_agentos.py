@@ -20,24 +20,11 @@ from pullcord.workflow import Step, Workflow
 
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
-from tests.transports.harness import Cause, Served, Signal
+from tests.transports.harness import Cause, Served
+from tests.transports.http.agents import TEXT, failing, make_waiter, speaker
 from tests.transports.http.web import Browser, Events
 
 Both = Callable[..., tuple[Served, Browser]]
-TEXT = "one\u2028two\x85 three é "
-
-
-@runnable
-def speaker(context: RunContext) -> Iterator[str]:
-    """Says three words."""
-    yield from (TEXT, TEXT, TEXT)
-
-
-@runnable
-def failing(context: RunContext) -> Iterator[str]:
-    """Says something and raises."""
-    yield "before "
-    raise LookupError("nothing there")
 
 
 @runnable
@@ -49,19 +36,6 @@ def reader(context: RunContext) -> Iterator[str]:
 
 
 reader.takes = EVERYTHING
-
-
-def _waiting() -> tuple[Any, Signal]:
-    going = Signal()
-
-    @runnable
-    async def waiter(context: RunContext) -> Any:
-        """Says a word and waits to be stopped."""
-        yield "first"
-        await going.come()
-        yield " last"
-
-    return waiter, going
 
 
 class Scripted(Model):
@@ -232,7 +206,7 @@ def test_teams_and_workflows_tell_of_their_members(serve_http: Both) -> None:
 
 def test_a_silent_run_is_stopped_and_ends_once(serve_http: Both) -> None:
     """Streamed or not, by the client; the receipt is the answer, and what was said is kept."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter, speaker)
 
     async def scene() -> None:
@@ -272,7 +246,7 @@ def _is_live(browser: Browser, run_id: str) -> bool:
 
 
 def test_leaving_stops_a_run_unless_it_is_in_the_background(serve_http: Both) -> None:
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     served, browser = serve_http(waiter)
     path = "/agents/waiter/runs"
     _form(browser, path, message="x", run_id="left").until("content")
@@ -290,7 +264,7 @@ def test_leaving_stops_a_run_unless_it_is_in_the_background(serve_http: Both) ->
 
 def test_a_run_is_resumed_after_any_event(serve_http: Both) -> None:
     """Live or ended; what comes back is what was missed, and nothing twice."""
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     _served, browser = serve_http(waiter)
     path = "/agents/waiter/runs"
     stream = _form(browser, path, message="x", run_id="r", background="true")
@@ -433,7 +407,7 @@ def test_a_body_of_another_kind_is_refused(serve_http: Both) -> None:
 
 def test_runs_belong_to_their_callers(serve_http: Both, tmp_path: Path) -> None:
     """Another caller's run is not there: to be seen, resumed, continued or stopped."""
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     _served, browser = serve_http(waiter, tokens=write_tokens(tmp_path / "tokens"))
     browser.headers["authorization"] = f"Bearer {token_of('ann')}"
     path = "/agents/waiter/runs"

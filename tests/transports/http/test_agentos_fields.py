@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 
 from tests.transports.harness import Served
+from tests.transports.http.agents import failing, make_waiter, speaker
 from tests.transports.http.test_agentos import (
     _ask,
     _asker,
     _desk,
     _form,
-    _waiting,
-    failing,
-    speaker,
 )
 from tests.transports.http.web import Browser
 
@@ -45,7 +43,7 @@ def _differs(expected: dict[str, str], given: dict[str, Any], but: set[str]) -> 
 
 @pytest.fixture
 def browser(serve_http: Both) -> Browser:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     team, flow = _desk()
     _, browser = serve_http(speaker, failing, waiter, _asker(), teams=[team], workflows=[flow])
     return browser

@@ -1,21 +1,26 @@
 """AG-UI's messages, read by its own package, from a real server; and its own client."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from ag_ui.core import Event
 from pullcord import RunContext, needs_approval, runnable
 from pullcord.agent import Agent
 from pullcord.models.base import ToolRequest
+from pullcord.run.events import Custom, ToolCall
+from pullcord.team import Team
 from pullcord.workflow import Workflow
 from pydantic import TypeAdapter
 
 from tests.identity.callers import token_of, write_tokens
 from tests.transports.harness import Cause, Served
-from tests.transports.http.test_openai import Scripted, _waiting, failing, speaker
+from tests.transports.http.agents import failing, make_waiter, speaker
+from tests.transports.http.test_openai import Scripted
 from tests.transports.http.web import Browser, Reply
 
 Both = Callable[..., tuple[Served, Browser]]
@@ -81,7 +86,7 @@ def test_a_run_is_told_from_its_start_to_its_end(serve_http: Both) -> None:
 
 def test_an_end_is_told_as_what_it_is(serve_http: Both) -> None:
     """A failure, a stop with its cause, and a stop to a client that has no word for it."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     _, browser = serve_http(waiter, failing)
     *_, end = run(browser, "agents/failing")
     assert (end.type, end.code) == ("RUN_ERROR", "LookupError")
@@ -97,7 +102,7 @@ def test_an_end_is_told_as_what_it_is(serve_http: Both) -> None:
 
 
 def test_leaving_stops_the_run(serve_http: Both) -> None:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     stream = run(browser, "agents/waiter")
     next(event for event in stream if event.type == "TEXT_MESSAGE_CONTENT")
@@ -107,7 +112,7 @@ def test_leaving_stops_the_run(serve_http: Both) -> None:
 
 
 def test_a_new_message_takes_the_place_of_what_its_thread_does(serve_http: Both) -> None:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter, speaker)
     stream = run(browser, "agents/waiter")
     next(event for event in stream if event.type == "TEXT_MESSAGE_CONTENT")
@@ -148,6 +153,78 @@ def test_a_pause_is_an_interrupt_and_its_answer_a_run(
     other = [{**answer[0], "payload": "something else"}]
     refused = browser.post("/agui/agents/a", asked("", "r3", resume=other))
     assert (refused.status, refused.reason) == (409, "RUN_NOT_PAUSED")
+
+
+def test_a_member_that_asks_is_an_interrupt_of_its_own(serve_http: Both) -> None:
+    """The interrupt says which subagent it is of, and the team goes on by it."""
+    call = ToolRequest("c0", "delegate_to_member", '{"member_id":"asker","task":"write"}')
+    asks = ToolRequest("c1", "publish", '{"text": "x"}')
+
+    @needs_approval
+    def publish(text: str) -> str:
+        """Publishes a text."""
+        return f"published {text}"
+
+    member = Agent(id="asker", model=Scripted([asks, "a draft"]), tools=[publish])
+    team = Team(id="desk", model=Scripted([call, "done"]), members=[member])
+    served, browser = serve_http(teams=[team])
+    events = list(run(browser, "teams/desk"))
+    (interrupt,) = events[-1].outcome.interrupts
+    (began,) = [event for event in events if event.type == "SUBAGENT_STARTED"]
+    assert interrupt.subagent_run_id == began.subagent_run_id != "r"
+    answer = [{"interruptId": interrupt.id, "status": "resolved"}]
+    events = list(run(browser, "teams/desk", run_id="r2", text="", resume=answer))
+    results = [event.content for event in events if event.type == "TOOL_CALL_RESULT"]
+    assert results[0] == "published x"
+    assert events[-1].outcome.type == "success"
+    assert served.get("r").output == text_of([e for e in events if not _subagent(e)]) == "done"
+
+
+def _subagent(event: Any) -> str:
+    return getattr(event, "subagent_run_id", None) or ""
+
+
+def test_a_pause_of_one_protocol_is_continued_by_another(serve_http: Both) -> None:
+    """The server has kept the run for its client, and lets go of it: who leaves now, stops it."""
+
+    @runnable(id="a")
+    async def asker(context: RunContext) -> Any:
+        """Asks, and waits to be stopped."""
+        await context.ask("Sure?", [ToolCall("c1", "publish", "{}")])
+        yield "on"
+        await asyncio.Event().wait()
+
+    served, browser = serve_http(asker)
+    list(run(browser, "agents/a"))
+    served.until(lambda: served.watchers("r") == 1)
+    tools = [{"tool_call_id": "c1", "tool_name": "publish", "confirmed": True}]
+    form = urlencode({"tools": json.dumps(tools), "stream": "true"}).encode()
+    kind = "application/x-www-form-urlencoded"
+    response = browser.open("POST", "/agents/a/runs/r/continue", form, content_type=kind)
+    assert b"RunContinued" in response.readline() + response.readline()
+    served.until(lambda: served.watchers("r") == 1)
+    response.close()
+    browser.leave()
+    assert served.wait("r").cancellation.cause == Cause.CANCEL_CAUSE_DISCONNECT
+
+
+def test_what_is_not_kept_any_more_is_said(serve_http: Both) -> None:
+    """The same input once more gets the text as it is, and a gap for the rest."""
+
+    @runnable
+    def long(context: RunContext) -> Iterator[str]:
+        """Says so much that the beginning is not kept, in turns that do not merge."""
+        for number in range(40):
+            context.emit(Custom("beat", {"n": number}))
+            yield f"{number} "
+
+    served, browser = serve_http(long, max_log_records=10)
+    list(run(browser, "agents/long"))
+    events = list(run(browser, "agents/long"))
+    (gap,) = [e.value for e in events if e.type == "CUSTOM" and e.name == "pullcord.gap"]
+    assert gap["firstSequence"] == 1
+    assert text_of(events) == served.get("r").output
+    assert kinds(events)[-1] == "RUN_FINISHED"
 
 
 def test_steps_and_members_have_their_own_voices(serve_http: Both) -> None:

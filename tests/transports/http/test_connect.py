@@ -9,7 +9,7 @@ import pytest
 from pullcord.v1 import run_service_pb2 as v1
 
 from tests.transports.harness import Served
-from tests.transports.http.test_runs import TEXT, _waiting, speaker
+from tests.transports.http.agents import TEXT, make_waiter, speaker
 from tests.transports.http.web import SERVICE, Browser
 
 Both = Callable[..., tuple[Served, Browser]]
@@ -83,7 +83,7 @@ def test_a_stream_of_no_run_ends_with_the_refusal(serve_http: Both, kind: str) -
 
 def test_a_deadline_ends_the_run_that_its_caller_follows(serve_http: Both) -> None:
     """connect-timeout-ms is the run's deadline, and the caller sees its end before that."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     spec = {"spec": {"runnable": "agents/waiter", "runId": "r1"}}
     reply = browser.ask(
@@ -103,7 +103,7 @@ def test_a_deadline_ends_the_run_that_its_caller_follows(serve_http: Both) -> No
 
 def test_a_caller_that_leaves_takes_its_run_along(serve_http: Both) -> None:
     """Run over Connect has the disconnect policy CANCEL, as over gRPC."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     spec = {"spec": {"runnable": "agents/waiter", "runId": "r1"}}
     response = browser.open(

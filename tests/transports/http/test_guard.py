@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.transports.harness import Served
-from tests.transports.http.test_runs import speaker
+from tests.transports.http.agents import speaker
 from tests.transports.http.web import SERVICE, Browser
 
 Both = Callable[..., tuple[Served, Browser]]

@@ -14,7 +14,7 @@ from pullcord.transports.http import options as given
 from pullcord.transports.http.options import HttpOptions
 
 from tests.transports.harness import Served
-from tests.transports.http.test_runs import _waiting, speaker
+from tests.transports.http.agents import make_waiter, speaker
 from tests.transports.http.web import SERVICE, Browser
 
 Both = Callable[..., tuple[Served, Browser]]
@@ -115,7 +115,7 @@ def _healthy(browser: Browser) -> bool:
 
 def test_a_reader_that_takes_nothing_is_gone_in_the_end(serve_http: Both) -> None:
     """Its stream holds up nobody, and it is hung up on when its keepalive has passed."""
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     served, browser = serve_http(flooder, waiter, keepalive=1, keepalive_timeout=1)
     browser.start("waiter", "r0")
     browser.start("flooder", "r1")
@@ -170,7 +170,7 @@ def test_noise_ends_in_a_refusal_or_a_hang_up(serve_http: Both) -> None:
 
 def test_odd_requests_are_answered_in_words(serve_http: Both) -> None:
     """Too many fields in a query, cookies of other programs, HEAD of a stream that would last."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     browser.start("waiter", "r1")
     many = "&".join(f"a{n}=1" for n in range(200))

@@ -16,40 +16,14 @@ from pullcord.run.message import Part
 from pullcord.run.takes import EVERYTHING
 
 from tests.identity.callers import token_of, write_tokens
-from tests.transports.harness import Cause, Served, Signal
+from tests.transports.harness import Cause, Served
+from tests.transports.http.agents import TEXT, failing, make_waiter, speaker
 from tests.transports.http.web import Browser
 
 _STOPPED = {"CANCEL_OUTCOME_REQUESTED", "CANCEL_OUTCOME_STOPPED"}
 Both = Callable[..., tuple[Served, Browser]]
 
 IMAGE = {"type": "input_image", "file_id": "of an upload, which there is none of here"}
-TEXT = "one\u2028two\x85 three é "
-
-
-@runnable
-def speaker(context: RunContext) -> Iterator[str]:
-    """Says three words."""
-    yield from (TEXT, TEXT, TEXT)
-
-
-@runnable
-def failing(context: RunContext) -> Iterator[str]:
-    """Says something and raises."""
-    yield "before "
-    raise LookupError("nothing there")
-
-
-def _waiting(name: str = "waiter") -> tuple[Any, Signal]:
-    going = Signal()
-
-    @runnable(id=name)
-    async def waiter(context: RunContext) -> Any:
-        """Says a word and waits to be stopped."""
-        yield "first"
-        await going.come()
-        yield " last"
-
-    return waiter, going
 
 
 class Scripted(Model):
@@ -110,7 +84,7 @@ def test_a_background_response_is_followed_resumed_and_cancelled(
     serve_http: Both, clients: Any
 ) -> None:
     """Also while it is silent; who comes back gets what it has not seen, and nothing twice."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     _, browser = serve_http(waiter)
     client = clients(browser)
     stream = client.responses.create(model="agents/waiter", input="", background=True, stream=True)
@@ -154,7 +128,7 @@ def test_every_place_to_come_back_to_gives_the_same_rest(serve_http: Both, clien
 def test_a_response_in_the_foreground_stops_when_its_client_leaves(
     serve_http: Both, clients: Any
 ) -> None:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     client = clients(browser)
     stream = client.responses.create(
@@ -259,7 +233,7 @@ def test_what_is_not_supported_is_refused_by_name(
 def test_an_unknown_response_is_not_found_and_a_foreign_one_likewise(
     serve_http: Both, clients: Any, tmp_path: Path
 ) -> None:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     _, browser = serve_http(waiter, tokens=write_tokens(tmp_path / "tokens"))
     ann, bob = (clients(browser, token_of(name)) for name in ("ann", "bob"))
     run = ann.responses.create(model="agents/waiter", input="", background=True)
@@ -278,7 +252,7 @@ def test_an_unknown_response_is_not_found_and_a_foreign_one_likewise(
 def test_a_chat_is_answered_and_stops_when_its_client_leaves(
     serve_http: Both, clients: Any
 ) -> None:
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter, speaker, failing)
     client = clients(browser)
     assert {m.id for m in client.models.list()} == {

@@ -15,7 +15,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from tests.transports.harness import make_settings
-from tests.transports.http.test_runs import speaker
+from tests.transports.http.agents import speaker
 from tests.transports.http.web import SERVICE, Browser
 
 

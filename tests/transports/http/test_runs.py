@@ -1,35 +1,14 @@
 """The native routes: events, cancel, health."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from pullcord import RunContext, runnable
 
-from tests.transports.harness import Served, Signal
+from tests.transports.harness import Served
+from tests.transports.http.agents import TEXT, make_waiter, speaker
 from tests.transports.http.web import Browser
 
 Both = Callable[..., tuple[Served, Browser]]
-
-TEXT = "one\u2028two\x85 three é "
-
-
-@runnable
-def speaker(context: RunContext) -> Iterator[str]:
-    """Says three words."""
-    yield from (TEXT, TEXT, TEXT)
-
-
-def _waiting(name: str = "waiter") -> tuple[Any, Signal]:
-    going = Signal()
-
-    @runnable(id=name)
-    async def waiter(context: RunContext) -> Any:
-        """Says a word and waits to be stopped."""
-        yield "first"
-        await going.come()
-
-    return waiter, going
 
 
 def test_events_come_numbered_and_in_ascii_and_end_after_the_terminal_one(serve_http: Both) -> None:
@@ -59,7 +38,7 @@ def test_a_client_that_comes_back_gets_what_it_has_not_seen(serve_http: Both) ->
 
 def test_a_stop_from_a_beacon_is_answered_with_the_receipt(serve_http: Both) -> None:
     """A POST without a body, or with JSON of any media type, stops a run and keeps its text."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     _, browser = serve_http(waiter)
     browser.start("waiter", "r1")
     events = browser.events("r1")
@@ -75,7 +54,7 @@ def test_a_stop_from_a_beacon_is_answered_with_the_receipt(serve_http: Both) -> 
 
 def test_a_client_that_leaves_is_noticed_at_once(serve_http: Both) -> None:
     """The disconnect policy of a run holds for watchers over HTTP."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     browser.start("waiter", "r1", onDisconnect="DISCONNECT_POLICY_CANCEL")
     events = browser.events("r1")
@@ -89,7 +68,7 @@ def test_a_silent_run_shows_a_sign_of_life_that_no_reader_takes_for_an_event(
     serve_http: Both,
 ) -> None:
     """Heartbeats are comments."""
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     _, browser = serve_http(waiter, heartbeat=0.05)
     browser.start("waiter", "r1")
     events = browser.events("r1")
@@ -113,7 +92,7 @@ def test_a_refusal_is_a_problem_with_the_reason_of_grpc(serve_http: Both, path: 
 
 def test_health_says_whether_new_runs_are_taken(serve_http: Both) -> None:
     """While the server drains, /healthz is 503 and cancels are served."""
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     served, browser = serve_http(waiter)
     assert browser.get("/healthz").status == 200
     browser.start("waiter", "r1")

@@ -18,7 +18,7 @@ from pullcord import RunServer
 from tests.identity.callers import Authority
 from tests.steady import PATIENCE
 from tests.transports.harness import Signal, make_settings
-from tests.transports.http.test_runs import _waiting
+from tests.transports.http.agents import make_waiter
 from tests.transports.http.web import SERVICE
 
 
@@ -94,7 +94,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def served(authority: Authority) -> Iterator[tuple[RunServer, Signal]]:
-    waiter, going = _waiting()
+    waiter, going = make_waiter()
     certificate, key = authority.issue("server")
     settings = make_settings(http="127.0.0.1:0", tls_certificate=certificate, tls_key=key)
     server = RunServer([waiter], settings=settings)
@@ -147,7 +147,7 @@ def test_a_request_that_stays_half_sent_is_closed(authority: Authority) -> None:
     settings = make_settings(
         http="127.0.0.1:0", tls_certificate=certificate, tls_key=key, max_idle=1
     )
-    waiter, _ = _waiting()
+    waiter, _ = make_waiter()
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
     # A frame of headers that promises more of them.
     half = preface + b"\x00\x00\x01\x01" + b"\x00" + b"\x00\x00\x00\x01" + b"\x82"

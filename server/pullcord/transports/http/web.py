@@ -12,6 +12,7 @@ from pullcord.service.following import Following
 from pullcord.service.rosters import ListFollowing
 from pullcord.transports.answering import LARGE
 from pullcord.transports.front import Front
+from pullcord.transports.http.keeping import Keeping
 from pullcord.transports.http.messages import Request
 from pullcord.transports.http.options import HttpOptions
 from pullcord.wire.json import event_json
@@ -28,6 +29,8 @@ class Web:
     options: HttpOptions
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Called when the server has stopped: what a surface began beside the requests ends."""
+    keeping: Keeping = field(default_factory=Keeping)
+    """Of all surfaces together: what one keeps, another may continue."""
 
     def check(self, spec: RunSpec) -> None:
         """Refuses a run that is asked for wrongly, before anything else is said about it."""

@@ -62,7 +62,7 @@ def routes(web: Web) -> list[Route]:
         route("GET", "/config", server.config, about.CONFIG),
     ]
     for kind in (SourceKind.AGENT, SourceKind.TEAM, SourceKind.WORKFLOW):
-        of_kind = _Runs(web, kind, server.keeping)
+        of_kind = _Runs(web, kind)
         top = f"/{kind.value}s"
         runs, run = f"{top}/{{id}}/runs", f"{top}/{{id}}/runs/{{run_id}}"
         said = about.of_kind(kind.value)
@@ -88,7 +88,6 @@ class _Server:
     def __init__(self, web: Web) -> None:
         self._web = web
         self._since = time.time()
-        self.keeping = Keeping()
 
     async def health(self, request: Request) -> Answer:
         """Whether new runs are taken. Nobody has to say who asks."""
@@ -139,11 +138,10 @@ class _Seen:
 class _Runs:
     """The runs of all runnables of one kind."""
 
-    def __init__(self, web: Web, kind: SourceKind, keeping: Keeping) -> None:
+    def __init__(self, web: Web, kind: SourceKind) -> None:
         self._web = web
         self._verbs = web.front.verbs
         self._kind = kind
-        self._keeping = keeping
 
     # --- what is on offer
 
@@ -274,7 +272,7 @@ class _Runs:
         except BaseException:
             following.close()
             raise
-        self._keeping.let_go((before.scope, before.run_id))
+        self._web.keeping.let_go((before.scope, before.run_id))
         return await self._follow(request, caller, info, following, asked)
 
     async def _decide(self, caller: Caller, run: Run, asked: Asked) -> None:
@@ -301,7 +299,7 @@ class _Runs:
         after = min(after, run.last_sequence)
         following = await self._verbs.watch(caller, WatchRequest(run.run_id, after))
         self._web.follow(following, request, caller)
-        seen = _Seen(following, run, self._keeping)
+        seen = _Seen(following, run, self._web.keeping)
         return Stream(self._resumed(seen, Frames(run, info), after), close=seen.close)
 
     async def _follow(
@@ -318,7 +316,7 @@ class _Runs:
         except BaseException:
             following.close()
             raise
-        seen = _Seen(following, run, self._keeping)
+        seen = _Seen(following, run, self._web.keeping)
         frames = Frames(run, info, only_content=asked.only_content)
         if asked.stream:
             return Stream(self._lines(seen, frames), close=seen.close)

@@ -12,7 +12,6 @@ from pullcord.run.requests import ContinueRequest, GetRequest, WatchRequest
 from pullcord.service.following import Following
 from pullcord.transports.http.agui.asked import read_input, read_resume, read_start
 from pullcord.transports.http.agui.told import Told
-from pullcord.transports.http.keeping import Keeping
 from pullcord.transports.http.messages import Request, Stream
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import Web
@@ -34,7 +33,6 @@ class _Runs:
     def __init__(self, web: Web) -> None:
         self._web = web
         self._verbs = web.front.verbs
-        self._keeping = Keeping()
 
     async def run(self, request: Request) -> Stream:
         """Starts a run; with `resume`, decides about a paused one, which goes on."""
@@ -80,14 +78,14 @@ class _Runs:
         except BaseException:
             following.close()
             raise
-        self._keeping.let_go((run.scope, run.run_id))
+        self._web.keeping.let_go((run.scope, run.run_id))
         return self._stream(following, run, Told(given, run.run_id, pause.said))
 
     def _stream(self, following: Following, run: Run, told: Told) -> Stream:
         def close() -> None:
             """Leaving stops the run, unless the stream has ended because the run waits."""
             if told.is_paused:
-                self._keeping.keep((run.scope, run.run_id), following)
+                self._web.keeping.keep((run.scope, run.run_id), following)
             else:
                 following.close()
 
