@@ -163,8 +163,8 @@ class RunServer:
         store: str | None = None,
         outlives: bool = False,
     ) -> None:
-        """Serves until SIGTERM or SIGINT, then drains; `on_ready` is told the address. Unset: the
-        log is.
+        """Serves until SIGTERM or SIGINT, then drains. `on_ready` is called with the address; if it
+        is unset, the log has it.
 
         `store` keeps the runs, whatever else says where; `outlives`: if nothing else says it, a
         file of this address does.

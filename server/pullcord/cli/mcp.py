@@ -110,7 +110,7 @@ class _Following:
                 yield heard
         finally:
             self._listens = False
-            while not self._heard.empty():  # what waits for room goes on
+            while not self._heard.empty():  # which lets a producer go on that waits for room
                 self._heard.get_nowait()
 
 

@@ -246,7 +246,7 @@ class Journal:
         return True
 
     def _entry(self, book: _Book) -> Entry | None:
-        """The part of a run that is to be written; None: nothing."""
+        """What the store lacks of a run; None: it lacks nothing."""
         live, options = book.live, self._options
         too_much = (
             book.nbytes > 2 * options.max_log_bytes or book.records > 2 * options.max_log_records

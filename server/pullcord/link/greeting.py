@@ -1,5 +1,5 @@
-"""How a worker elsewhere opens its link: TLS with the one certificate that it was told of, its
-one-time secret, and the version of both ends. What follows on the link is not known here.
+"""Opens the link to a worker on another machine. Over TLS with a pinned certificate, the worker
+sends its one-time secret, and both ends compare their versions. Nothing here knows the frames.
 """
 
 import hashlib

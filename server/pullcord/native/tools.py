@@ -50,7 +50,7 @@ def needs_approval(function: F) -> F:
 
 
 class CallableTool(Protocol):
-    """What the loop of an agent needs of a tool, whoever executes it."""
+    """A tool as an agent's loop uses it, whoever executes it."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class CallableTool(Protocol):
 
     @property
     def definition(self) -> ToolDefinition:
-        """What the model is told of it."""
+        """Its name, description and parameters, as the model gets them."""
 
     def is_to_be_asked_about(self, arguments: str) -> bool:
         """Whether a call with these arguments waits for approval; one that must fail does not."""

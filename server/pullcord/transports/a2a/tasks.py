@@ -78,7 +78,7 @@ def status(run: Run, question: str = "") -> TaskStatus:
     elif run.cancellation is not None and run.cancellation.reason:
         parts = [Part(text=run.cancellation.reason)]
     if parts:
-        # Of the same status the id is the same, whoever asks.
+        # The same status has the same id for everybody who asks.
         told.message.CopyFrom(
             Message(
                 message_id=f"{run.run_id}-{run.last_sequence}",

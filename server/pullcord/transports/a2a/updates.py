@@ -44,7 +44,7 @@ class Updates:
     """Makes the updates of one stream."""
 
     def __init__(self, run: Run) -> None:
-        """`run` is what the client is told first, and what the next record comes after."""
+        """`run` is the run before the next record; the client gets it first."""
         self._run = run
         self.question = ""
         """What the run asked last."""
@@ -54,7 +54,7 @@ class Updates:
 
     @property
     def state(self) -> RunState:
-        """Where the run is, as far as the client was told."""
+        """The run's state in the last update that was made."""
         return self._run.state
 
     def first(self, history_length: int | None) -> StreamResponse:

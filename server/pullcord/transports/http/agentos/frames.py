@@ -65,7 +65,7 @@ class Frames:
         event = record.event(self._run.run_id)
         source = event.source
         if isinstance(record.payload, RunPaused | RunContinued):
-            source = None  # agno's runs pause as a whole: it is told of what the client runs
+            source = None  # in agno a run pauses as a whole, so this is said of the outermost run
         kind = self._info.kind if source is None else source.kind
         if source is not None and kind not in _SEEN_IN[self._info.kind]:
             return None
