@@ -4,14 +4,18 @@ It is made, opened and closed once a server, on the loop of its calls. It knows 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pullcord.engine.engine import Engine
 from pullcord.identity.authenticator import Authenticator
 from pullcord.identity.run_tokens import RunTokens
+from pullcord.run.caller import Caller
+from pullcord.run.record import Run, RunSpec
 from pullcord.service.access import Access, Policy, everybody
 from pullcord.service.audit import Audit, NoAudit
+from pullcord.service.following import Following
 from pullcord.service.lanes import Lanes
 from pullcord.service.notifier import Notifier
 from pullcord.service.quotas import Quotas
@@ -20,6 +24,8 @@ from pullcord.service.verbs import Catalog, Verbs
 from pullcord.transports.answering import Answering
 from pullcord.transports.calls import Callers
 from pullcord.transports.encoding import Encoder
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,28 @@ class Front:
         """Parts of the server without which no new run can be executed now."""
         self._hears: list[Callable[[bool], None]] = []
         self._tickers: list[asyncio.Task[None]] = []
+
+    async def start(self, caller: Caller, spec: RunSpec) -> Run:
+        """Starts a run in the background, in the caller's turn.
+
+        A spec that is wrong is refused before anything else is said about the run.
+        """
+        return await self._in_turn(caller, spec, self.verbs.start)
+
+    async def run(self, caller: Caller, spec: RunSpec) -> Following:
+        """Likewise, and follows it. Close what is returned."""
+        return await self._in_turn(caller, spec, self.verbs.run)
+
+    async def _in_turn(
+        self, caller: Caller, spec: RunSpec, begin: Callable[[Caller, RunSpec], Awaitable[T]]
+    ) -> T:
+        options = self.engine.options
+        spec.check(options.max_input_bytes, parts=options.part_bounds)
+        turn = await self.verbs.turn(caller)
+        try:
+            return await begin(caller, spec)
+        finally:
+            turn.leave()
 
     @property
     def is_serving(self) -> bool:

@@ -108,7 +108,7 @@ class Agent:
 
     def __init__(self, front: Front, records: Callable[[Following], AsyncIterator[Record]]) -> None:
         """`records` are those of a following, as the binding's transport takes them."""
-        self._verbs = front.verbs
+        self._front, self._verbs = front, front.verbs
         self._records = records
         options = front.engine.options
         self._bounds = Bounds(options.max_input_bytes, options.part_bounds)
@@ -128,11 +128,7 @@ class Agent:
         wanted = _history(configuration)
         if configuration.return_immediately and not request.message.task_id:
             spec = read_start(request, await self._checked(call, request), self._bounds)
-            turn = await self._verbs.turn(call.caller)
-            try:
-                run = await self._verbs.start(call.caller, spec)
-            finally:
-                turn.leave()
+            run = await self._front.start(call.caller, spec)
             return SendMessageResponse(task=tasks.task(run, history_length=wanted))
         following, run = await self._begin(call, request)
         updates = Updates(run)
@@ -165,11 +161,7 @@ class Agent:
         if request.message.task_id:
             return await self._go_on(call, request)
         spec = read_start(request, info, self._bounds)
-        turn = await self._verbs.turn(call.caller)
-        try:
-            following = await self._verbs.run(call.caller, spec)
-        finally:
-            turn.leave()
+        following = await self._front.run(call.caller, spec)
         self._hold(call, following)
         try:
             run = await self._verbs.get(call.caller, GetRequest(following.run_id))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pullcord.engine.log.record import Record
 from pullcord.run.caller import Caller
-from pullcord.run.record import Run, RunSpec
+from pullcord.run.record import Run
 from pullcord.run.requests import GetRequest
 from pullcord.service.following import Following
 from pullcord.service.rosters import ListFollowing
@@ -31,11 +31,6 @@ class Web:
     """Called when the server has stopped: what a surface began beside the requests ends."""
     keeping: Keeping = field(default_factory=Keeping)
     """Of all surfaces together: what one keeps, another may continue."""
-
-    def check(self, spec: RunSpec) -> None:
-        """Refuses a run that is asked for wrongly, before anything else is said about it."""
-        options = self.front.engine.options
-        spec.check(options.max_input_bytes, parts=options.part_bounds)
 
     def follow(
         self, following: Following | ListFollowing, request: Request, caller: Caller

@@ -246,14 +246,9 @@ class _Runs:
         caller = await request.caller()
         info = await self._info(request, caller)
         asked = read_start(await read_form(request), info.name)
-        self._web.check(asked.spec)
-        turn = await self._verbs.turn(caller)
-        try:
-            if asked.background and not asked.stream:
-                return _pending(await self._verbs.start(caller, asked.spec))
-            following = await self._verbs.run(caller, asked.spec)
-        finally:
-            turn.leave()
+        if asked.background and not asked.stream:
+            return _pending(await self._web.front.start(caller, asked.spec))
+        following = await self._web.front.run(caller, asked.spec)
         return await self._follow(request, caller, info, following, asked)
 
     async def go_on(self, request: Request) -> Answer | Stream:

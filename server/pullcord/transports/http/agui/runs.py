@@ -12,7 +12,8 @@ from pullcord.run.requests import ContinueRequest, GetRequest, WatchRequest
 from pullcord.service.following import Following
 from pullcord.transports.http.agui.asked import read_input, read_resume, read_start
 from pullcord.transports.http.agui.told import Told
-from pullcord.transports.http.messages import Request, Stream
+from pullcord.transports.http.messages import Answer, Request, Stream
+from pullcord.transports.http.problems import problem, renamed
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import Web
 
@@ -23,10 +24,23 @@ _ABOUT = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {}}}},
 }
 
+_NAMES = {
+    "run_id": "runId",
+    "session_id": "threadId",
+    "input": "messages",
+    "parts": "messages",
+    "decisions": "resume",
+}
+"""What AG-UI calls the fields of requests."""
+
 
 def routes_of(web: Web) -> list[Route]:
     """The routes of this surface."""
-    return [Route("POST", "/agui/{kind}/{id}", _Runs(web).run, about=_ABOUT)]
+    return [Route("POST", "/agui/{kind}/{id}", _Runs(web).run, _refusal, about=_ABOUT)]
+
+
+def _refusal(error: Exception) -> Answer:
+    return problem(renamed(error, _NAMES))
 
 
 class _Runs:
@@ -45,11 +59,7 @@ class _Runs:
     async def _start(self, request: Request, given: RunAgentInput, runnable: str) -> Stream:
         spec = read_start(given, runnable)
         caller = await request.caller()
-        place = await self._verbs.turn(caller)
-        try:
-            following = await self._verbs.run(caller, spec)
-        finally:
-            place.leave()
+        following = await self._web.front.run(caller, spec)
         self._web.follow(following, request, caller)
         try:
             run = await self._verbs.get(caller, GetRequest(following.run_id))

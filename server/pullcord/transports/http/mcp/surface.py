@@ -121,12 +121,7 @@ class _CallersRuns:
             set_data(asked.input_data, wanted.input_data)
         options = self._web.front.engine.options
         spec = parse_spec(asked, options.max_input_bytes, options.part_bounds, prefix="")
-        verbs = self._web.front.verbs
-        turn = await verbs.turn(self._caller)
-        try:
-            following = await verbs.run(self._caller, spec)
-        finally:
-            turn.leave()
+        following = await self._web.front.run(self._caller, spec)
         with closing(following):
             self._web.follow(following, self._request, self._caller)
             async for record in self._web.records(following):

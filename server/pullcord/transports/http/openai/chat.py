@@ -81,12 +81,7 @@ class _Chat:
         )
         fields.done()
         caller = await request.caller()
-        self._web.check(spec)
-        place = await self._verbs.turn(caller)
-        try:
-            following = await self._verbs.run(caller, spec)
-        finally:
-            place.leave()
+        following = await self._web.front.run(caller, spec)
         self._web.follow(following, request, caller)
         if not stream:
             return _completion(await self._web.ended(following, caller))

@@ -65,15 +65,10 @@ class _Responses:
         if asked.decisions:
             return await self._continue(request, caller, asked)
         spec = await self._spec(caller, asked)
-        self._web.check(spec)
-        turn = await self._verbs.turn(caller)
-        try:
-            if asked.background and not asked.stream:
-                run = await self._verbs.start(caller, spec)
-                return _answer(items.response(run, items.output_of(run)))
-            following = await self._verbs.run(caller, spec)
-        finally:
-            turn.leave()
+        if asked.background and not asked.stream:
+            run = await self._web.front.start(caller, spec)
+            return _answer(items.response(run, items.output_of(run)))
+        following = await self._web.front.run(caller, spec)
         return await self._follow(request, caller, following, stream=asked.stream)
 
     async def _continue(self, request: Request, caller: Caller, asked: Asked) -> Answer | Stream:
