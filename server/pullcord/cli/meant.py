@@ -59,28 +59,25 @@ _OPTIONS = {
 """By an option, the words of others for it. A command is asked for those that it has."""
 
 
-class Command(TyperCommand):
+class _Suggests:
+    """Parses arguments; the error for an unknown option says what may have been meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses."""
+        try:
+            parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]  # of a command
+        except Exception as error:
+            _hint(error, ctx, self)
+            raise
+        return parsed
+
+
+class Command(_Suggests, TyperCommand):
     """A command that knows what its unknown options may have meant."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parses; the error for an unknown option suggests the one that may have been meant."""
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            _hint(error, ctx, self)
-            raise
 
-
-class Commands(TyperGroup):
+class Commands(_Suggests, TyperGroup):
     """A group of commands that knows what unknown ones, and unknown options, may have meant."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parses; the error for an option of the commands says where it goes."""
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            _hint(error, ctx, self)
-            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Resolves; the error for a word of another program names the command that does it here."""
