@@ -14,7 +14,6 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.filterwarnings("ignore")  # of packages that Sphinx loads; it counts its own itself
 def test_every_page_reads_and_every_link_and_anchor_leads_somewhere(tmp_path: Path) -> None:
     """Sphinx warns of nothing, and the reference has every name, command, call and field."""
     assert build(tmp_path / "site", "dummy") == 0

@@ -3,10 +3,9 @@
 `python -m tools.site linkcheck` looks at the links to other sites instead, which needs the network.
 """
 
+import subprocess
 import sys
 from pathlib import Path
-
-from sphinx.cmd.build import build_main
 
 from tools.site.laying import ROOT, lay_out
 
@@ -15,11 +14,15 @@ _START = '<!doctype html><meta http-equiv="refresh" content="0; url=docs/index.h
 
 
 def build(into: Path, builder: str = "html") -> int:
-    """Lays the pages out beside `into` and has Sphinx read them. 0: nothing was wrong."""
+    """Lays the pages out beside `into` and has Sphinx read them. 0: nothing was wrong.
+
+    Sphinx has a process of its own: it loads modules a second time, which breaks them for others.
+    """
     pages = lay_out(into.with_name(f"{into.name}-pages"))
     doctrees = into.with_name(f"{into.name}-doctrees")
-    arguments = ["-W", "--keep-going", "-q", "-b", builder, "-c", str(ROOT / "docs")]
-    status = build_main([*arguments, "-d", str(doctrees), str(pages), str(into)])
+    options = ["-W", "--keep-going", "-q", "-b", builder, "-c", str(ROOT / "docs")]
+    command = [sys.executable, "-m", "sphinx", *options, "-d", str(doctrees)]
+    status = subprocess.run([*command, str(pages), str(into)], check=False, cwd=ROOT).returncode
     if builder == "html":
         (into / "index.html").write_text(_START)
     return status
