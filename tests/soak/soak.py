@@ -127,9 +127,13 @@ class Soak:
             self.deaths += 1
 
     async def _settled(self, client: AsyncRunClient) -> None:
-        """Until no run is live, and as many workers are there as there should be."""
+        """Until no run is live, and no process is there but the worker and the guard."""
         live = RunFilter(states=frozenset(s for s in RunState if not s.is_terminal))
-        while [r async for r in client.list(live)] or len(self._workers()) != 1:
+        while (
+            [r async for r in client.list(live)]
+            or len(self._workers()) != 1
+            or len(self._control.children()) != 2  # one that died may not have been waited for yet
+        ):
             await _a_moment()
 
 
