@@ -1,14 +1,19 @@
-"""The agents in examples/, served by `pullcord serve` in worker processes."""
+"""The agents in examples/, served by `pullcord serve` in worker processes, and a Go client."""
 
+import base64
 import json
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pullcord.client import RunClient
-from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
+from pullcord.v1 import cancel_pb2, event_pb2, run_pb2
+from pullcord.v1 import run_service_pb2 as v1
 
 from tests.cli.commands import Command
-from tests.clients.toolchains import CLIENTS, toolchain
+from tests.clients.toolchains import toolchain
+from tests.conformance.drivers import Driver
+from tests.conformance.languages import command
 from tests.openai_server import Call, OpenAIServer, Silence
 from tests.steady import PATIENCE
 
@@ -16,9 +21,27 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 APPS = sorted(path.stem for path in EXAMPLES.glob("*_app.py"))
 
 
+@pytest.fixture(scope="module")
+def go() -> Iterator[Driver]:
+    """A program of the Go client, built once, that does what it is asked to on its stdin."""
+    toolchain("go")
+    with Driver("go", command("go")) as driver:
+        yield driver
+
+
+def texts(go: Driver, stream: int) -> Iterator[event_pb2.RunEvent]:
+    """What the Go client is told by a stream, until it ends."""
+    while "event" in (said := go.ask("next", stream=stream)):
+        yield event_pb2.RunEvent.FromString(base64.b64decode(said["event"]))
+    assert said == {"end": True}
+
+
+@pytest.mark.timeout(600)  # the first one may build the Go program
 @pytest.mark.parametrize("app", APPS)
-def test_an_agent_people_already_have(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is served as it is, stopped while its model is silent, and its next turn
+def test_an_agent_people_already_have(
+    app: str, go: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is served as it is, a Go client stops it while its model is silent, and its next turn
     knows what it had said."""
     path = EXAMPLES / f"{app}.py"
     assert len(path.read_text().splitlines()) < 30
@@ -29,47 +52,41 @@ def test_an_agent_people_already_have(app: str, monkeypatch: pytest.MonkeyPatch)
         model.script("Once there was a whale", Silence())
         model.script("It was a whale")
         options = ("--listen", "127.0.0.1:0", "--json")
-        with Command("serve", f"{path}:agent", *options, cwd=EXAMPLES) as command:
-            address = json.loads(command.until("\n"))["address"]
-            with RunClient(address) as client:
-                stream = client.run("agents/storyteller", "a story", session_id="s")
-                said = ""
-                for event in stream:
-                    if isinstance(event.payload, ContentDelta):
-                        said += event.payload.text
-                        if said == "Once there was a whale":
-                            stream.cancel("that will do")
-                assert isinstance(stream.result, RunCancelled)
-                assert stream.result.output == "Once there was a whale"
-                assert [call.result for call in stream.result.tool_calls] == [
-                    "whales is well known"
-                ]
-                assert model.exchange(1).left.wait(PATIENCE)
-                again = client.run("agents/storyteller", "what was it?", session_id="s")
-                list(again)
-                assert isinstance(again.result, RunCompleted)
-                assert "Once there was a whale" in str(model.exchange(2).body["messages"])
-            command.interrupt()
-            assert command.end()[0] == 0
+        with Command("serve", f"{path}:agent", *options, cwd=EXAMPLES) as server:
+            go.ask("connect", target=json.loads(server.until("\n"))["address"], actor="the reader")
+            spec = run_pb2.RunSpec(runnable="agents/storyteller", input="a story", session_id="s")
+            end = stopped(go, spec, after="Once there was a whale")
+            assert end.output == "Once there was a whale"
+            assert [call.result for call in end.tool_calls] == ["whales is well known"]
+            assert end.cancellation.cause == cancel_pb2.CANCEL_CAUSE_USER
+            assert (end.cancellation.actor, end.cancellation.reason) == ("the reader", "enough")
+            assert model.exchange(1).left.wait(PATIENCE)
+            spec.input = "what was it?"
+            *_, last = events(go, go.ask("run", spec=spec)["stream"])
+            assert last.run_completed.output == "It was a whale"
+            assert "Once there was a whale" in str(model.exchange(2).body["messages"])
+            server.interrupt()
+            assert server.end()[0] == 0
 
 
-@pytest.mark.timeout(600)
-# Not the one whose MCP server may take longer to start than the client waits.
-@pytest.mark.parametrize("app", sorted({*APPS} - {"mcp_app"}))
-def test_a_stop_button_in_another_language(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Go client's example stops it after two seconds, silent as its model is."""
-    go = toolchain("go")
-    with OpenAIServer(keep_alive=False) as model:
-        monkeypatch.setenv("OPENAI_BASE_URL", model.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", "none")
-        model.script("Once there was a whale", Silence())
-        options = ("--listen", "127.0.0.1:0", "--json")
-        target = f"{EXAMPLES / app}.py:agent"
-        with Command("serve", target, *options, cwd=EXAMPLES) as command:
-            address = json.loads(command.until("\n"))["address"]
-            said = go.run(["go", "run", "./examples/stop-button", address], CLIENTS / "go")
-            assert "CANCEL_OUTCOME_STOPPED" in said
-            assert "CANCEL_CAUSE_USER, by the reader" in said
-            assert model.exchange(0).left.wait(PATIENCE)
-            command.interrupt()
-            assert command.end()[0] == 0
+def events(go: Driver, stream: int) -> Iterator[event_pb2.RunEvent]:
+    """What the Go client is told by a stream, until it ends."""
+    while "event" in (said := go.ask("next", stream=stream)):
+        yield event_pb2.RunEvent.FromString(base64.b64decode(said["event"]))
+    assert said == {"end": True}
+
+
+def stopped(go: Driver, spec: run_pb2.RunSpec, *, after: str) -> event_pb2.RunCancelled:
+    """The end of a run that the Go client stops once the run has said this."""
+    asked = go.ask("run", spec=spec)
+    stop = v1.CancelRunRequest(run_id=asked["run_id"], reason="enough")
+    stop.wait.FromTimedelta(timedelta(seconds=PATIENCE))
+    said = ""
+    for event in events(go, asked["stream"]):
+        said += event.content_delta.text
+        if event.HasField("content_delta") and said == after:
+            receipt = v1.CancelRunResponse.FromString(
+                base64.b64decode(go.ask("cancel", request=stop)["message"])
+            )
+            assert receipt.outcome == cancel_pb2.CANCEL_OUTCOME_STOPPED
+    return event.run_cancelled
