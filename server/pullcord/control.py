@@ -24,14 +24,26 @@ from pullcord.executors.workers.pool import WorkerExecutor
 from pullcord.link.values import Offer
 from pullcord.reloading import watch_files
 from pullcord.server import FLUSH, Parts, RunServer
-from pullcord.settings import Settings
-from pullcord.telemetry import Telemetry
+from pullcord.settings import Settings, SettingsError
+from pullcord.stores.opening import outlived
+from pullcord.telemetry import LinkTelemetry, Telemetry
+from pullcord.variables import PREFIX
 
 _log = logging.getLogger("pullcord.control")
 
 
 class ImportFailed(Exception):
     """The author's module cannot be served; the words are those of the worker that tried."""
+
+
+def _check_lease(settings: Settings) -> None:
+    """A worker must have ended before other replicas end the runs of this one as LOST."""
+    most = outlived(settings.store)
+    if settings.worker_lease >= most:
+        raise SettingsError(
+            f"{PREFIX}WORKER_LEASE: must be less than {most:g} s with this store: then other"
+            " replicas may end the runs of one that has died, whose workers must have ended by then"
+        )
 
 
 class ControlServer(RunServer):
@@ -69,7 +81,13 @@ class ControlServer(RunServer):
         )
         launcher: Launcher = LocalLauncher()
         if settings.worker_command:
-            launcher = CommandLauncher(settings.worker_command, settings.worker_listen)
+            _check_lease(settings)
+            launcher = CommandLauncher(
+                settings.worker_command,
+                settings.worker_listen,
+                settings.worker_lease,
+                LinkTelemetry(),
+            )
         self._pool = WorkerExecutor(options, launcher, observer, self)
         self._parts = Parts(settings.engine, ThreadClock(), observer, self._pool)
         self._background = None

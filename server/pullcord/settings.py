@@ -177,6 +177,9 @@ class Settings(BaseSettings):
     worker_listen: str = "127.0.0.1:0"
     """The address where such workers connect, host:port; port 0 takes a free one. It is always TLS,
     and opened by a one-time secret."""
+    worker_lease: float = Field(6.0, ge=1, le=3600)
+    """How long such a worker goes on while its link is cut; it may come back within it. Then it
+    stops its runs by itself, and they end FAILED, WorkerDied. With PostgreSQL less than 8 s."""
     isolation: Literal["", "process"] = ""
     """`process`: every run has a process for itself. Unset: where its runnable says so."""
     spares: int = Field(1, ge=0, le=64)

@@ -178,6 +178,31 @@ class Telemetry:
         )
 
 
+class LinkTelemetry:
+    """Logs and counts what becomes of the links of workers that are elsewhere."""
+
+    def __init__(self, meter: metrics.Meter | None = None) -> None:
+        meter = meter or metrics.get_meter("pullcord")
+        self._log = _logger()
+        self._returned = meter.create_counter(
+            "pullcord.workers.returned", description="Workers that came back after a cut link"
+        )
+        self._lost = meter.create_counter(
+            "pullcord.workers.lost",
+            description="Workers whose lease ended while their link was cut",
+        )
+
+    def link_returned(self, pid: int, seconds: float) -> None:
+        """A worker has continued its session, after so many seconds in which nothing came."""
+        self._returned.add(1)
+        self._log.info("worker is back: its link was cut", worker=pid, seconds=round(seconds, 3))
+
+    def lease_lost(self, pid: int) -> None:
+        """A worker was without a link until its lease was over."""
+        self._lost.add(1)
+        self._log.error("worker lost: its link was cut until its lease was over", worker=pid)
+
+
 def _belongs(run: Run) -> tuple[tuple[str, str], ...]:
     return (("session_id", run.session_id), ("tenant", run.tenant), ("parent", run.parent_run_id))
 

@@ -16,6 +16,7 @@ from pullcord.executors.workers.launcher import Launcher, Worker
 from pullcord.executors.workers.local import LocalLauncher
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, framed
+from pullcord.telemetry import LinkTelemetry
 
 from tests.transports.harness import until
 
@@ -46,7 +47,7 @@ def launcher(
     monkeypatch.chdir(tmp_path)
     launcher: Launcher = LocalLauncher()
     if request.param == "command":
-        launcher = CommandLauncher(COMMAND, "127.0.0.1:0")
+        launcher = CommandLauncher(COMMAND, "127.0.0.1:0", 5.0, LinkTelemetry())
     launcher.open()
     yield launcher
     launcher.close()

@@ -1,5 +1,6 @@
 """Opens the link to a worker on another machine. Over TLS with a pinned certificate, the worker
-sends its one-time secret, and both ends compare their versions. Nothing here knows the frames.
+sends its one-time secret, and gets the key of a session; with that it opens further connections.
+Both ends compare their versions. Nothing here knows the frames, or what a session is.
 """
 
 import hashlib
@@ -7,7 +8,8 @@ import hmac
 import json
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -24,9 +26,8 @@ TIMEOUT = 10.0
 """Seconds that a greeting may take."""
 _MOST = 4096
 """Bytes of a greeting."""
-_CUT_AFTER = 30
-"""Seconds after which a link is cut whose other end's machine answers nothing. That is a partition:
-the kernel of a machine answers for however slow a process."""
+_UNSENT = 128 * 1024
+"""Bytes that the system takes and cannot send yet; a ping stands behind no more than that."""
 
 
 class LinkRefused(Exception):
@@ -63,37 +64,87 @@ def both_versions() -> str:
     return f"{version('pullcord')} ({VERSION})"
 
 
-def call(host: str, port: int, ticket: Ticket) -> ssl.SSLSocket:
-    """Opens the link, as a worker. Raises LinkRefused, or OSError where nobody is there."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a worker needs to continue its session."""
+
+    fingerprint: str
+    session: str
+    """Its id."""
+    key: bytes
+    lease: float
+    """Seconds for which the session goes on without a connection."""
+
+
+def call(host: str, port: int, ticket: Ticket) -> tuple[ssl.SSLSocket, Member]:
+    """Opens the link, as a worker, for the first time. Raises LinkRefused, or OSError where nobody
+    is there."""
+    link = _connect(host, port, ticket.fingerprint, TIMEOUT)
+    with _closing_on_error(link):
+        say(link, {"secret": ticket.secret, "version": both_versions()})
+        words = _heard(link)
+        try:
+            key, lease = bytes.fromhex(words["key"]), float(words["lease"])
+            member = Member(ticket.fingerprint, words["session"], key, lease)
+        except (KeyError, ValueError):
+            raise LinkRefused("the other end opened no session") from None
+        settle(link)
+    return link, member
+
+
+def call_again(host: str, port: int, member: Member, timeout: float) -> ssl.SSLSocket:
+    """Opens another connection of a session. Raises LinkRefused where that can never be, and
+    OSError where it may be later; it takes not much more than so many seconds."""
+    link = _connect(host, port, member.fingerprint, timeout)
+    with _closing_on_error(link):
+        say(link, {"session": member.session, "version": both_versions()})
+        challenge = _heard(link).get("challenge", "")
+        say(link, {"proof": proof_of(member.key, challenge, member.fingerprint)})
+        _heard(link)
+        settle(link)
+    return link
+
+
+def proof_of(key: bytes, challenge: str, fingerprint: str) -> str:
+    """What shows, without the key, that one has it; good for this challenge of this server."""
+    return hmac.new(key, f"pullcord {challenge} {fingerprint}".encode(), "sha256").hexdigest()
+
+
+def _connect(host: str, port: int, fingerprint: str, timeout: float) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # no authority signed it: it is compared below
-    sock = socket.create_connection((host, port), TIMEOUT)
+    sock = socket.create_connection((host, port), timeout)
     try:
         link = context.wrap_socket(sock)
     except BaseException:
         sock.close()
         raise
-    try:
+    with _closing_on_error(link):
         found = fingerprint_of(link.getpeercert(binary_form=True) or b"")
-        if not hmac.compare_digest(found, ticket.fingerprint):
+        if not hmac.compare_digest(found, fingerprint):
             raise LinkRefused(
                 f"{host}:{port} is not the server that started this worker: its certificate is"
                 " another"
             )
-        say(link, {"secret": ticket.secret, "version": both_versions()})
-        if refusal := hear(link).get("refusal"):
-            raise LinkRefused(refusal)
-        settle(link)
-        # The server always reads, so what it does not take for so long does not reach it. A worker
-        # may be slow to read: there the pulse, which knows it, says when it has been silent too
-        # long.
-        _set(link, "TCP_USER_TIMEOUT", _CUT_AFTER * 1000)
+    return link
+
+
+@contextmanager
+def _closing_on_error(link: ssl.SSLSocket) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         link.close()
         raise
-    return link
+
+
+def _heard(link: ssl.SSLSocket) -> dict[str, str]:
+    words = hear(link)
+    if refusal := words.get("refusal"):
+        raise LinkRefused(refusal)
+    return words
 
 
 def say(link: ssl.SSLSocket, words: dict[str, str]) -> None:
@@ -103,7 +154,8 @@ def say(link: ssl.SSLSocket, words: dict[str, str]) -> None:
 
 
 def hear(link: ssl.SSLSocket) -> dict[str, str]:
-    """Reads a part of the greeting, and nothing behind it. Raises LinkRefused."""
+    """Reads a part of the greeting, and nothing behind it. Raises LinkRefused, and OSError if the
+    connection ends."""
     length = int.from_bytes(_exactly(link, 4), "big")
     if length > _MOST:
         raise LinkRefused("the other end sent no greeting of Pullcord's")
@@ -121,23 +173,14 @@ def _exactly(link: ssl.SSLSocket, size: int) -> bytes:
     while len(data) < size:
         more = link.recv(size - len(data))
         if not more:
-            raise LinkRefused("the other end closed the connection")
+            raise ConnectionResetError("the other end closed the connection")
         data += more
     return data
 
 
 def settle(link: ssl.SSLSocket) -> None:
-    """Lets an open link be silent, and cuts it while it is silent and the other end's machine
-    answers nothing."""
+    """Makes ready an open link, whose ends look by pings whether it still stands."""
     link.settimeout(None)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    _set(link, "TCP_KEEPIDLE", _CUT_AFTER // 3)
-    _set(link, "TCP_KEEPINTVL", _CUT_AFTER // 6)
-    _set(link, "TCP_KEEPCNT", 4)
-
-
-def _set(link: ssl.SSLSocket, name: str, value: int) -> None:
-    """Sets an option where the system has it."""
-    with suppress(OSError, AttributeError):
-        link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    with suppress(OSError, AttributeError):  # where the system has it
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)

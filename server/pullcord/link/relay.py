@@ -1,110 +1,365 @@
-"""Moves the bytes of a link between a TLS connection and a local socket, in one thread.
+"""Moves the bytes of a session between a local socket and its connections, in one thread.
 
 It loses nothing that has come: where one end can take no more, what the other has said is still
-passed on. What the bytes mean is not known here.
+passed on. What the bytes mean is not known here, and neither is how a connection is opened.
 """
 
 import contextlib
 import math
+import os
 import selectors
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 
-_ROOM = 256 * 1024
-"""Bytes that wait for one end; until it takes them, nothing more is read of the other."""
-_PIECE = 64 * 1024
+from pullcord.link.session import PIECE, Session
+
 _LOOK = 1.0
 """Seconds between two looks where nothing happens."""
 _DRAIN = 0.5
 """Seconds more, where time is up, for an end that goes on to say something."""
-_FAREWELL = 5.0
-"""Seconds that the other end has to read the last of it."""
+_LAST_WORD = 0.2
+"""Seconds to say that this end leaves; the other end finds out by itself."""
+_NS = 1_000_000_000
 
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class _Way:
-    """One direction."""
+class Ended(Enum):
+    """Why a relay has ended."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
-        self._source = source
-        self._sink = sink
-        self._buffer = bytearray()
-        self._ended = False
-        """Whether the source is at its end."""
-        self._broken = False
-        """Whether the sink takes nothing more."""
+    HERE = auto()
+    """The local socket was at its end, and what it said was passed on."""
+    THERE = auto()
+    """The other end was, or it has left."""
+    LEASE = auto()
+    """There was no connection for too long."""
+    UNTIL = auto()
+    """Time was up after one of the descriptors became readable."""
+    REFUSED = auto()
+    """No other connection can be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a session goes on without a connection, in seconds."""
+
+    lease: float
+    """That of the end that calls. It begins when a ping is sent that is answered, and the other
+    end's when something comes, so it is over no later than that."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether all that the source had to say was passed on."""
-        return self._ended and not self._buffer
+    def kept(self) -> float:
+        """That of the end that is called: so much longer that the other one has ended by then."""
+        return self.lease * 1.1 + 0.5
 
     @property
-    def reads(self) -> bool:
-        """Whether it waits for the source."""
-        return not self._ended and len(self._buffer) < _ROOM
+    def every(self) -> float:
+        """Between two pings."""
+        return min(1.0, self.lease / 10)
 
     @property
-    def writes(self) -> bool:
-        """Whether it waits for the sink."""
-        return bool(self._buffer)
+    def silence(self) -> float:
+        """After so long a connection on which nothing comes is given up."""
+        return min(5.0, self.lease / 3)
 
-    def pump(self) -> bool:
+
+class Doorstep:
+    """The newest connection of a session, until its relay takes it. Any thread may call."""
+
+    def __init__(self) -> None:
+        self.fd, self._wake = os.pipe()
+        """Readable once a connection was handed in, or none can be."""
+        self._lock = threading.Lock()
+        self._link: ssl.SSLSocket | None = None
+        self.closed = threading.Event()
+        """Set once no connection is taken any more."""
+        self.refusal = ""
+        """Why no connection can be opened any more."""
+
+    def hand_in(self, link: ssl.SSLSocket) -> None:
+        """It takes the place of one that was not taken yet."""
+        with self._lock:
+            if self.closed.is_set():
+                link.close()
+                return
+            if self._link is not None:
+                self._link.close()
+            self._link = link
+            os.write(self._wake, b"!")
+
+    def refuse(self, words: str) -> None:
+        """No connection can be opened any more."""
+        with self._lock:
+            self.refusal = words
+            if not self.closed.is_set():
+                os.write(self._wake, b"!")
+
+    def take(self) -> ssl.SSLSocket | None:
+        """The newest connection, if one was handed in."""
+        with self._lock:
+            link, self._link = self._link, None
+            if link is not None:
+                os.read(self.fd, 4096)
+            return link
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no connection waits to be taken."""
+        return self._link is None
+
+    def close(self) -> None:
+        """Connections are closed from now on, also one that waits."""
+        with self._lock:
+            if not self.closed.is_set():
+                self.closed.set()
+                if self._link is not None:
+                    self._link.close()
+                os.close(self.fd)
+                os.close(self._wake)
+
+
+class Relay:
+    """One end of a session."""
+
+    def __init__(
+        self,
+        here: socket.socket,
+        pace: Pace,
+        *,
+        call: Callable[[bool], None] | None = None,
+        returned: Callable[[float], None] | None = None,
+        since: float | None = None,
+    ) -> None:
+        """`call` makes this the end that opens connections: it is called where one was lost, with
+        whether that one had been of use, and sees to it that another is handed in.
+
+        `returned` is called with the seconds for which nothing had come, when a connection but the
+        first is in use. `since` is when the first one was opened at the earliest, by `now`."""
+        self.doorstep = Doorstep()
+        self._session = Session()
+        self._here = here
+        self._pace = pace
+        self._call = call
+        self._returned = returned
+        self._now = now if call is not None else time.monotonic
+        self._since = self._heard = self._pinged = self._now() if since is None else since
+        self._link: ssl.SSLSocket | None = None
+        self._links = 0
+        self._silent = 0.0
+        """Seconds for which nothing had come before the latest of them."""
+        self._is_resumed = False
+        self._here_ended = self._here_broken = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing has come for so long that the other end may be out of reach."""
+        return self._link is None or self._now() - self._heard > self._pace.silence
+
+    def run(self, until: Mapping[int, float]) -> Ended:
+        """Moves bytes both ways until that has an end; the caller then calls `close`.
+
+        `until` names descriptors: once one is readable, so many seconds are left for the rest. For
+        the end that calls, what is left of `here` then counts as nothing; the other one ends.
+        Raises SessionTorn.
+        """
+        self._here.setblocking(False)
+        watched = dict(until)
+        ends = math.inf
+        with selectors.DefaultSelector() as selector:
+            for fd in (*watched, self.doorstep.fd):
+                selector.register(fd, selectors.EVENT_READ)
+            while True:
+                self._exchange(selector)
+                moved = self._pump(selector)
+                at = time.monotonic()
+                if at >= ends and (not moved or at > ends + _DRAIN):
+                    if self._call is None:
+                        return Ended.UNTIL
+                    self._here_ends()
+                    ends, moved = math.inf, True
+                ended = self._ended(moved)
+                if ended is not None:
+                    return ended
+                self._wait_for_both(selector)
+                wait = 0.0 if moved else max(0.0, min(self._next_look(), ends - at))
+                for key, _ in selector.select(wait):
+                    if isinstance(key.fileobj, int) and key.fileobj in watched:
+                        selector.unregister(key.fileobj)
+                        ends = min(ends, time.monotonic() + watched[key.fileobj])
+
+    def close(self) -> None:
+        """Leaves the session, and says so if there is a connection."""
+        self.doorstep.close()
+        if self._link is not None:
+            with contextlib.suppress(OSError):
+                self._link.settimeout(_LAST_WORD)
+                self._session.leave()
+                self._link.sendall(self._session.outgoing())
+            self._link.close()
+            self._link = None
+
+    # --- connections
+
+    def _exchange(self, selector: selectors.BaseSelector) -> None:
+        """Takes a fresh connection instead of the one that there is."""
+        link = self.doorstep.take()
+        if link is None:
+            return
+        if self._link is not None:
+            self._drop(selector)
+        link.setblocking(False)
+        self._link = link
+        self._links += 1
+        self._silent, self._heard = self._now() - self._heard, self._now()
+        self._is_resumed = False
+        self._session.attach()
+
+    def _drop(self, selector: selectors.BaseSelector) -> None:
+        assert self._link is not None
+        if self._link in selector.get_map():
+            selector.unregister(self._link)
+        self._link.close()
+        self._link = None
+        self._session.detach()
+
+    def _lost(self, selector: selectors.BaseSelector) -> None:
+        was_of_use = self._session.is_resumed
+        self._drop(selector)
+        if self._call is not None and not self._session.is_over:
+            self._call(was_of_use)
+
+    # --- bytes
+
+    def _pump(self, selector: selectors.BaseSelector) -> bool:
         """Moves what can be moved now; whether that was anything."""
+        moved = self._read_here()
+        if self._link is not None:
+            self._ping()
+            try:
+                moved = self._send(self._link) or moved
+                moved = self._receive(self._link) or moved
+            except OSError:
+                self._lost(selector)
+                moved = True
+            else:
+                if not moved and self._call and self._now() - self._heard > self._pace.silence:
+                    self._lost(selector)
+        return self._write_here() or moved
+
+    def _read_here(self) -> bool:
+        if self._here_ended or not self._session.has_room:
+            return False
+        try:
+            data = self._here.recv(PIECE)
+        except _LATER:
+            return False
+        except OSError:
+            data = b""
+        if data:
+            self._session.put(data)
+        else:
+            self._here_ends()
+        return True
+
+    def _here_ends(self) -> None:
+        self._here_ended = True
+        self._session.end()
+
+    def _write_here(self) -> bool:
         moved = False
-        if self.reads:
+        while data := self._session.incoming:
             try:
-                data = self._source.recv(_PIECE)
-                self._ended, moved = not data, True
-                self._buffer += data
+                size = len(data) if self._here_broken else self._here.send(data)
             except _LATER:
-                pass
+                break
             except OSError:
-                self._ended = moved = True
-        if self._broken:
-            self._buffer.clear()
-        elif self._buffer:
-            try:
-                sent = self._sink.send(bytes(self._buffer[:_PIECE]))
-                del self._buffer[:sent]
-                moved = moved or sent > 0
-            except _LATER:
-                pass
-            except OSError:
-                self._broken = True
-                self._buffer.clear()
+                self._here_broken, size = True, len(data)
+            self._session.passed(size)
+            moved = True
         return moved
 
+    def _ping(self) -> None:
+        if self._call is not None and self._session.is_resumed:
+            at = self._now()
+            if at >= self._pinged + self._pace.every:
+                self._pinged = at
+                self._session.ping(int(at * _NS))
 
-def relay(link: ssl.SSLSocket, here: socket.socket, until: Mapping[int, float]) -> bool:
-    """Moves bytes both ways until one end is at its end, and what it said was passed on; whether
-    that was `here`.
+    def _send(self, link: ssl.SSLSocket) -> bool:
+        data = self._session.outgoing()
+        if not data:
+            return False
+        try:
+            size = link.send(data)
+        except _LATER:
+            return False
+        self._session.sent(size)
+        return size > 0
 
-    `until` names descriptors: once one is readable, so many seconds are left for the rest.
-    """
-    link.setblocking(False)
-    here.setblocking(False)
-    out, back = _Way(here, link), _Way(link, here)
-    watched = dict(until)
-    ends = math.inf
-    with selectors.DefaultSelector() as selector:
-        for fd in watched:
-            selector.register(fd, selectors.EVENT_READ)
-        while True:
-            moved = out.pump()
-            moved = back.pump() or moved
-            now = time.monotonic()
-            if out.is_over or back.is_over or (now >= ends and (not moved or now > ends + _DRAIN)):
-                return out.is_over
-            _wait_for(selector, link, reads=back.reads, writes=out.writes)
-            _wait_for(selector, here, reads=out.reads, writes=back.writes)
-            for key, _ in selector.select(0 if moved else max(0.0, min(ends - now, _LOOK))):
-                if isinstance(key.fileobj, int):
-                    selector.unregister(key.fileobj)
-                    ends = min(ends, time.monotonic() + watched[key.fileobj])
+    def _receive(self, link: ssl.SSLSocket) -> bool:
+        try:
+            data = link.recv(PIECE)
+        except _LATER:
+            return False
+        if not data:
+            raise ConnectionResetError
+        self._heard = self._now()
+        self._session.receive(data)
+        if self._session.is_resumed and not self._is_resumed:
+            self._is_resumed = True
+            if self._links > 1 and self._returned is not None:
+                self._returned(self._silent)
+        return True
+
+    # --- time
+
+    def _ended(self, moved: bool) -> Ended | None:
+        session, calls = self._session, self._call is not None
+        if session.has_ended or (session.is_over and (calls or not session.incoming)):
+            # What the other end has not passed on when it leaves, nobody waits for.
+            return Ended.HERE if self._here_ended and calls else Ended.THERE
+        if session.is_delivered:
+            return Ended.HERE
+        if self._here_ended and not calls and (self._link is None or session.is_sent):
+            return Ended.HERE
+        if self.doorstep.refusal and self._link is None and self.doorstep.is_empty:
+            return Ended.REFUSED
+        if not moved and self._left() <= 0:
+            return Ended.LEASE
+        return None
+
+    def _left(self) -> float:
+        """Seconds until the lease is over."""
+        if self._call is None:
+            return self._heard + self._pace.kept - self._now()
+        return max(self._since, self._session.echoed / _NS) + self._pace.lease - self._now()
+
+    def _next_look(self) -> float:
+        """Seconds until there is something to do, though nothing happens."""
+        soon = min(_LOOK, self._left())
+        if self._call is not None and self._link is not None:
+            soon = min(soon, self._heard + self._pace.silence - self._now())
+            if self._session.is_resumed:
+                soon = min(soon, self._pinged + self._pace.every - self._now())
+        return soon
+
+    def _wait_for_both(self, selector: selectors.BaseSelector) -> None:
+        session = self._session
+        reads = not self._here_ended and session.has_room
+        _wait_for(selector, self._here, reads=reads, writes=bool(session.incoming))
+        if self._link is not None:
+            _wait_for(selector, self._link, reads=True, writes=bool(session.outgoing()))
+
+
+def now() -> float:
+    """By a clock that goes on while the machine is suspended, where there is one: the lease of an
+    end that calls does so, too."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _wait_for(
@@ -118,18 +373,3 @@ def _wait_for(
         selector.modify(sock, events)
     elif known is None and events:
         selector.register(sock, events)
-
-
-def farewell(link: ssl.SSLSocket) -> None:
-    """Closes a connection so that the other end can still read all that was sent.
-
-    A socket that is closed with something unread in it is reset, and the other end may lose what it
-    has not read yet.
-    """
-    with contextlib.suppress(OSError):
-        link.settimeout(_FAREWELL)
-        link.shutdown(socket.SHUT_WR)
-        ends = time.monotonic() + _FAREWELL
-        while time.monotonic() < ends and link.recv(_PIECE):
-            pass
-    link.close()

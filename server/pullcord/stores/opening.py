@@ -5,6 +5,7 @@ Which rows there are, and what is done with them, is each store's own business.
 
 import contextlib
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def _open_postgres(url: str, clock: Clock, options: EngineOptions, listens: str)
     except (StoreError, StoreUnavailable) as error:
         raise StoreRefused(f"the store {address.shown} cannot be used: {error}") from error
     return Opened(store, address.shown)
+
+
+def outlived(name: str) -> float:
+    """For how many seconds, at least, nobody takes a process for dead that has died with this store
+    open; infinite where no other process shares it."""
+    if name.startswith(("postgresql://", "postgres://")):
+        with contextlib.suppress(ImportError):  # whoever opens it is told what is missing
+            from pullcord.stores.postgres.membership import LEASE
+
+            return LEASE.death - LEASE.beat
+    return math.inf
 
 
 def open_default(listen: str, clock: Clock, options: EngineOptions) -> Opened:

@@ -1,7 +1,7 @@
 """A worker behind a network: it opens the link, and starts the worker process at the end of it.
 
-The link has a process of its own, so that its end is seen also while code holds the interpreter.
-What a worker process does is the same as on the server's machine.
+The link has a process of its own, so that it is answered, and its end seen, also while code holds
+the worker's interpreter. What a worker process does is the same as on the server's machine.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import uuid
@@ -19,7 +18,9 @@ from pullcord.executors.processes import WORKER_MARK, kill_all, kill_tree, marke
 from pullcord.executors.workers.guardian import Guardian
 from pullcord.executors.workers.process import ROOT
 from pullcord.link.greeting import CONNECT, SECRET, SECRET_FILE, LinkRefused, Ticket, call
-from pullcord.link.relay import farewell, relay
+from pullcord.link.relay import Ended, Pace, Relay, now
+from pullcord.link.session import SessionTorn
+from pullcord.worker.returning import Returning
 
 _REST = 2.0
 """Seconds for the last words of a worker process whose socket something else still holds."""
@@ -39,12 +40,13 @@ def ticket_given() -> Ticket:
 
 
 def serve_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
-    """Executes runs until the link or the worker ends; returns the exit code for this process.
+    """Executes runs until the session or the worker ends; returns the exit code for this process.
 
     Raises LinkRefused, or OSError where nobody is there. Dies of the signal that the worker died
     of.
     """
-    link = call(host, port, ticket)
+    since = now()
+    first, member = call(host, port, ticket)
     os.environ.pop(CONNECT, None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that dumps core looks alive
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -53,9 +55,15 @@ def serve_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
     mark = uuid.uuid4().hex
     guardian = Guardian(ROOT)  # for the case that this process is killed
     guardian.open()
+    ours, theirs = socket.socketpair()
+    returning = Returning((host, port), member)
+    link = Relay(ours, Pace(member.lease), call=returning.begin, since=since)
+    link.doorstep.hand_in(first)
+    returning.door = link.doorstep
     try:
-        code = _serve(link, target, guardian, mark)
+        code = _serve(link, theirs, target, guardian, mark)
     finally:
+        ours.close()
         guardian.close()
     if code != 0:
         kill_all(lambda: marked(WORKER_MARK, mark))
@@ -66,28 +74,36 @@ def serve_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
     return code
 
 
-def _serve(link: ssl.SSLSocket, target: str, guardian: Guardian, mark: str) -> int:
-    """The exit code of the worker process, or 1 if it was the link that ended."""
-    ours, theirs = socket.socketpair()
-    with theirs:
+def _serve(link: Relay, sock: socket.socket, target: str, guardian: Guardian, mark: str) -> int:
+    """The exit code of the worker process, or 1 if it was the session that ended."""
+    with sock:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "pullcord.worker", str(theirs.fileno()), target],
+            [sys.executable, "-m", "pullcord.worker", str(sock.fileno()), target],
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[sock.fileno()],
             start_new_session=True,
             env=os.environ | {WORKER_MARK: mark},
         )
     guardian.watch(worker.pid, mark)
     exits = os.pidfd_open(worker.pid) if hasattr(os, "pidfd_open") else None
-    is_over = relay(link, ours, {} if exits is None else {exits: _REST})
-    farewell(link)
-    ours.close()
+    why = "the link to the server has ended"
+    try:
+        ended = link.run({} if exits is None else {exits: _REST})
+    except SessionTorn as error:
+        ended, why = Ended.THERE, f"the server sent what cannot be read: {error}"
     if exits is not None:
         os.close(exits)
-    if is_over or worker.poll() is not None:
+    if ended is Ended.HERE or worker.poll() is not None:
+        link.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return worker.wait(_REST)
-    kill_tree(worker.pid)
+    kill_tree(worker.pid)  # first of all: from now on nobody hears what its runs do
+    link.close()
     worker.wait()
-    print("pullcord: the link to the server has ended, and the worker with it", file=sys.stderr)
+    if ended is Ended.REFUSED:
+        why = link.doorstep.refusal
+    elif ended is Ended.LEASE:
+        why = "the server could not be reached within the lease of the link"
+    with contextlib.suppress(OSError):
+        print(f"pullcord: {why}; the worker has ended with its runs", file=sys.stderr)
     return 1

@@ -4,9 +4,9 @@ import select
 import shlex
 import socket
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,11 +14,12 @@ import pytest
 from pullcord.control import ControlServer, ImportFailed
 from pullcord.executors.workers.reception import Reception
 from pullcord.link import greeting
-from pullcord.link.greeting import LinkRefused, Ticket, call
+from pullcord.link.greeting import LinkRefused, Ticket, call, call_again
 from pullcord.run.events import ContentDelta, RunFailed
 from pullcord.settings import Settings, SettingsError, read_settings
 
 from tests.executors.workers.conftest import ServeApp
+from tests.executors.workers.network import Network
 from tests.transports.harness import until
 
 APP = """
@@ -46,42 +47,6 @@ server = RunServer(agents=[says, quick, dies])
 WORKER = shlex.join([sys.executable, "-m", "pullcord", "worker", "app.py:server"])
 
 
-class Network:
-    """What stands between a worker and its server: it passes everything on until it is cut."""
-
-    def __init__(self) -> None:
-        self._sock = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._sock.getsockname()[1]
-        self._open: list[socket.socket] = []
-        self.target = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                here, _ = self._sock.accept()
-                there = socket.create_connection(("127.0.0.1", self.target))
-                self._open += [here, there]
-                for one, other in ((here, there), (there, here)):
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
-
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                other.sendall(data)
-            other.shutdown(socket.SHUT_WR)
-
-    def cut(self) -> None:
-        """Ends every connection that there is."""
-        for sock in self._open:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.cut()
-        self._sock.close()
-
-
 @pytest.fixture
 def network() -> Iterator[Network]:
     network = Network()
@@ -89,24 +54,25 @@ def network() -> Iterator[Network]:
     network.close()
 
 
-def test_a_cut_link_ends_the_worker_and_its_runs_once(serve: ServeApp, network: Network) -> None:
+def test_a_cut_link_ends_the_worker_and_its_runs_once(network: Network, serve: ServeApp) -> None:
     """The run ends FAILED, WorkerDied, with what it had said; the worker's process ends; a fresh
     worker takes over."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        network.target = free.getsockname()[1]
     settings = {
         "worker_command": f"{WORKER} --connect 127.0.0.1:{network.port}",
         "worker_listen": f"127.0.0.1:{network.target}",
+        "worker_lease": 1.0,
     }
     served = serve(APP, settings=settings)
     stream = served.client.run("agents/says")
     said = next(e.payload.text for e in stream if isinstance(e.payload, ContentDelta))
     pid, secret = said.split()
     assert secret == "None"
-    network.cut()
+    network.cut(for_good=True)
     [end] = [e.payload for e in stream if isinstance(e.payload, RunFailed)]
     assert (end.error.type, end.output) == ("WorkerDied", said)
+    assert "lost its link for 1 s" in end.error.message
     until(lambda: not psutil.pid_exists(int(pid)))
+    network.restore()
     assert served.client.wait(served.client.start("agents/quick").run_id, 120).output == "done"
 
 
@@ -120,20 +86,22 @@ def test_what_a_dying_worker_has_said_arrives(serve: ServeApp) -> None:
 
 
 def test_a_command_that_goes_on_without_its_link_is_ended(
-    serve: ServeApp, network: Network, tmp_path: Path
+    network: Network, serve: ServeApp, tmp_path: Path
 ) -> None:
     """Such as one whose job is on a machine that is out of reach; callers read that."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        network.target = free.getsockname()[1]
     script = tmp_path / "start-worker"
     script.write_text(f"#!/bin/sh\n{WORKER} --connect 127.0.0.1:{network.port}\nexec sleep 600\n")
     script.chmod(0o700)
-    settings = {"worker_command": str(script), "worker_listen": f"127.0.0.1:{network.target}"}
+    settings = {
+        "worker_command": str(script),
+        "worker_listen": f"127.0.0.1:{network.target}",
+        "worker_lease": 1.0,
+    }
     served = serve(APP, settings=settings)
     command = served.worker()
     stream = served.client.run("agents/says")
     next(e for e in stream if isinstance(e.payload, ContentDelta))
-    network.cut()
+    network.cut(for_good=True)
     [end] = [e.payload for e in stream if isinstance(e.payload, RunFailed)]
     assert "the worker process lost its link" in end.error.message
     until(lambda: not psutil.pid_exists(command))
@@ -169,7 +137,7 @@ def test_a_command_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.fixture
 def reception() -> Iterator[Reception]:
-    reception = Reception("127.0.0.1", 0)
+    reception = Reception("127.0.0.1", 0, 5.0)
     yield reception
     reception.close()
 
@@ -186,12 +154,64 @@ def opened() -> Iterator[list[socket.socket]]:
 def test_a_secret_opens_one_link(reception: Reception, opened: list[socket.socket]) -> None:
     """Once; a second use is refused in words, and so is one that nobody gave out."""
     ticket = reception.expect(opened.append)
-    call("127.0.0.1", reception.port, ticket).close()
+    call("127.0.0.1", reception.port, ticket)[0].close()
     until(lambda: len(opened) == 1)
     for wrong in (ticket, Ticket("guess", ticket.fingerprint)):
         with pytest.raises(LinkRefused, match="of no worker that is awaited, or was used before"):
             call("127.0.0.1", reception.port, wrong)
     assert len(opened) == 1
+
+
+def test_a_key_opens_further_connections_of_its_session(
+    reception: Reception, opened: list[socket.socket]
+) -> None:
+    """As long as the worker is expected; then the session is over, and the worker learns that."""
+    ticket = reception.expect(opened.append)
+    link, member = call("127.0.0.1", reception.port, ticket)
+    link.close()
+    call_again("127.0.0.1", reception.port, member, 10).close()
+    until(lambda: len(opened) == 2)
+    reception.forget(ticket)
+    with pytest.raises(LinkRefused, match="session is over: its runs have ended"):
+        call_again("127.0.0.1", reception.port, member, 10)
+    assert len(opened) == 2
+
+
+def test_a_session_is_opened_by_its_own_key_only(
+    reception: Reception, opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by another key, nor by the proof of an earlier connection, nor by its one-time
+    secret; and the key is not sent."""
+    ticket = reception.expect(opened.append)
+    link, member = call("127.0.0.1", reception.port, ticket)
+    link.close()
+    said: list[dict[str, str]] = []
+    say = greeting.say
+    monkeypatch.setattr(greeting, "say", lambda to, words: (said.append(words), say(to, words)))
+    call_again("127.0.0.1", reception.port, member, 10).close()
+    until(lambda: len(opened) == 2)
+    assert member.key.hex() not in str(said)
+    monkeypatch.setattr(greeting, "say", say)
+    wrong = replace(member, key=bytes(32))
+    with pytest.raises(LinkRefused, match="has not the key of its session"):
+        call_again("127.0.0.1", reception.port, wrong, 10)
+    monkeypatch.setattr(greeting, "proof_of", lambda *_: said[1]["proof"])
+    with pytest.raises(LinkRefused, match="has not the key of its session"):
+        call_again("127.0.0.1", reception.port, member, 10)
+    assert len(opened) == 2
+
+
+def test_another_server_at_the_same_place_gets_no_proof(
+    reception: Reception, opened: list[socket.socket]
+) -> None:
+    """Such as the control process that was started after the one that has died."""
+    link, member = call("127.0.0.1", reception.port, reception.expect(opened.append))
+    link.close()
+    with (
+        closing(Reception("127.0.0.1", 0, 5.0)) as other,
+        pytest.raises(LinkRefused, match="is not the server that started this worker"),
+    ):
+        call_again("127.0.0.1", other.port, member, 10)
 
 
 def test_another_version_is_refused_in_words(
@@ -214,7 +234,7 @@ def test_a_worker_gives_its_secret_to_no_other_server(
     ticket = reception.expect(opened.append)
     with pytest.raises(LinkRefused, match="its certificate is another"):
         call("127.0.0.1", reception.port, Ticket(ticket.secret, "0" * 64))
-    call("127.0.0.1", reception.port, ticket).close()  # the secret is unused
+    call("127.0.0.1", reception.port, ticket)[0].close()  # the secret is unused
 
 
 def test_who_says_nothing_is_cut_off(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The launcher whose workers are started by a command of the operator's, and are anywhere.
 
 The command runs as long as its worker, and `pullcord worker` in it connects back. A worker is gone
-once its link is cut or its command has ended; there is no coming back.
+once its session is over, by its end or by that of its lease, or its command has ended.
 """
 
 import contextlib
@@ -11,17 +11,18 @@ import selectors
 import shlex
 import shutil
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from pullcord.executors.processes import kill_tree
 from pullcord.executors.workers.guardian import Guardian
 from pullcord.executors.workers.process import ROOT, Process, start_process
-from pullcord.executors.workers.reception import Reception
+from pullcord.executors.workers.reception import Opened, Reception
 from pullcord.link.greeting import CONNECT, SECRET
-from pullcord.link.relay import relay
+from pullcord.link.relay import Ended, Pace, Relay
+from pullcord.link.session import SessionTorn
 from pullcord.run.killed import KilledProcess
 
 _log = logging.getLogger("pullcord.workers")
@@ -31,18 +32,29 @@ _REST = 2.0
 that a command has to end after its link, until it is killed."""
 
 
+class LinkObserver(Protocol):
+    """Receives what operators count of links. Quick, in any thread, and never raises."""
+
+    def link_returned(self, pid: int, seconds: float) -> None:
+        """A worker has continued its session, after so many seconds in which nothing came."""
+
+    def lease_lost(self, pid: int) -> None:
+        """A worker was without a link until its lease was over."""
+
+
 class CommandWorker:
     """A worker behind a link, and the command that started it."""
 
-    def __init__(self, theirs: socket.socket) -> None:
+    def __init__(self, theirs: socket.socket, pace: Pace, observer: LinkObserver) -> None:
         """`theirs` is the other end of its socket; its command begins with `begin`."""
         self._theirs = theirs
-        self._link: ssl.SSLSocket | None = None
-        self._wakes, self._wake = os.pipe()
+        self._observer = observer
+        self._pace = pace
+        self._relay = Relay(theirs, pace, returned=self._returned)
         self._kills, self._kill = os.pipe()
         self.exit_fd, self.ends = os.pipe()
-        self._lock = threading.Lock()
-        self._connected = self._done = self._lost = False
+        self._connected = False
+        self._how = ""
 
     def begin(self, process: Process, then: Callable[[], None]) -> None:
         """Its command has been started; `then` is called when the worker is gone."""
@@ -53,41 +65,48 @@ class CommandWorker:
             target=self._follow, args=(then,), name="pullcord-command", daemon=True
         ).start()
 
-    def connected(self, link: ssl.SSLSocket) -> None:
-        """It has opened its link."""
-        with self._lock:
-            if self._done:
-                link.close()
-                return
-            self._link = link
-            self._connected = True
-            os.write(self._wake, b"!")
+    @property
+    def connected(self) -> Opened:
+        """Takes each connection that it opens."""
+        return self._relay.doorstep.hand_in
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was there, and may be out of reach now."""
+        return self._connected and self._relay.is_cut
+
+    def _returned(self, seconds: float) -> None:
+        self._observer.link_returned(self.pid, seconds)
 
     def _follow(self, then: Callable[[], None]) -> None:
+        ended = None
         try:
             if self._comes():
-                assert self._link is not None
-                relay(self._link, self._theirs, {self._process.exit_fd: _REST, self._kills: 0.0})
+                ended = self._relay.run({self._process.exit_fd: _REST, self._kills: 0.0})
+        except SessionTorn as error:
+            self._how = "sent what cannot be read"
+            _log.error("the link of worker %d is torn: %s", self.pid, error)
         except Exception:
             _log.exception("the link of worker %d has failed", self.pid)
-        with self._lock:
-            self._done = True
-            if self._link is not None:
-                self._link.close()
+        then()
+        self._relay.close()
         self._theirs.close()
-        if not _is_readable(self._process.exit_fd, _REST):
-            self._lost = self._connected
+        if ended is Ended.LEASE:
+            self._how = f"lost its link for {self._pace.lease:g} s"
+            self._observer.lease_lost(self.pid)
+        if ended is Ended.LEASE or not _is_readable(self._process.exit_fd, _REST):
+            if self._connected:
+                self._how = self._how or "lost its link"
             kill_tree(self.pid)
         _is_readable(self._process.exit_fd, None)
-        then()
         os.close(self.ends)
 
     def _comes(self) -> bool:
         """Whether it connects, before its command ends."""
-        _is_readable(self._wakes, None, self._process.exit_fd, self._kills)
-        with self._lock:
-            self._done = self._link is None
-        return not self._done
+        door = self._relay.doorstep
+        _is_readable(door.fd, None, self._process.exit_fd, self._kills)
+        self._connected = not door.is_empty
+        return self._connected
 
     def resident(self) -> int:
         """Not known: it is elsewhere."""
@@ -107,8 +126,8 @@ class CommandWorker:
     def died(self) -> str:
         """Once its command has ended: how."""
         words = self._process.died()
-        if words and self._lost:
-            return "lost its link"
+        if words and self._how:
+            return self._how
         return words if self._connected or not words else f"{words}, before it connected"
 
     def bury(self) -> None:
@@ -122,15 +141,19 @@ class CommandWorker:
 
     def discard(self) -> None:
         """Closes what it has beside its command."""
-        for fd in (self.exit_fd, self._wakes, self._wake, self._kills, self._kill):
+        self._relay.doorstep.close()
+        for fd in (self.exit_fd, self._kills, self._kill):
             os.close(fd)
 
 
 class CommandLauncher:
     """Starts a command for each worker."""
 
-    def __init__(self, command: str, listen: str) -> None:
-        """`command` is split as a shell does, and run without one. `listen` is host:port."""
+    def __init__(self, command: str, listen: str, lease: float, observer: LinkObserver) -> None:
+        """`command` is split as a shell does, and run without one. `listen` is host:port. `lease`
+        is for how many seconds a worker without its link goes on."""
+        self._pace = Pace(lease)
+        self._observer = observer
         self._command = shlex.split(command)
         host, _, port = listen.rpartition(":")
         self._listen = (host.strip("[]"), int(port))
@@ -143,7 +166,7 @@ class CommandLauncher:
             raise FileNotFoundError(
                 f"PULLCORD_WORKER_COMMAND: there is no command {self._command[0]!r} here"
             )
-        self._reception = Reception(*self._listen)
+        self._reception = Reception(*self._listen, self._pace.lease)
         self._guardian.open()
         _log.info("workers connect to %s", self.address)
 
@@ -161,7 +184,7 @@ class CommandLauncher:
         """Starts the command; its worker connects when it is ready to."""
         assert self._reception is not None
         ours, theirs = socket.socketpair()
-        worker = CommandWorker(theirs)
+        worker = CommandWorker(theirs, self._pace, self._observer)
         ticket = self._reception.expect(worker.connected)
         try:
             process = start_process(

@@ -90,7 +90,7 @@ class Connection:
     @property
     def takes_runs(self) -> bool:
         """Whether a new run may be assigned to it."""
-        return self.ready and not self.retiring and not self._dead
+        return self.ready and not self.retiring and not self._dead and not self.process.is_cut
 
     @property
     def is_full(self) -> bool:

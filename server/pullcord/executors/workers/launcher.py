@@ -31,6 +31,10 @@ class Worker(Protocol):
     def exit_fd(self) -> int:
         """Readable once it is gone. Whatever it has said is in the socket by then."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is out of reach for now: it is given no runs, and its silence says nothing."""
+
     def resident(self) -> int:
         """Bytes of memory that it holds; 0 if that is not known."""
 

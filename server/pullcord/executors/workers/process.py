@@ -46,6 +46,11 @@ class Process:
         """Its process id, and that of its group and session."""
         return self.process.pid
 
+    @property
+    def is_cut(self) -> bool:
+        """Never: it is here."""
+        return False
+
     def resident(self) -> int:
         """Bytes of it that are in memory now; 0 where the system does not tell."""
         return resident(self.pid)

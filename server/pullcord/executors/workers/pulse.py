@@ -38,6 +38,7 @@ _WEIGH_EVERY = 5
 class _Beats:
     def __init__(self, samples: int) -> None:
         self.import_is_shown = False
+        self.is_cut = False
         self.sent: dict[int, float] = {}
         self.contention = Contention(samples)
         self.used = 0.0
@@ -76,6 +77,8 @@ class Pulse:
                 if not connection.ready:
                     self._show_import(connection, beats, now)
                     continue
+                if self._is_cut(connection, beats):
+                    continue
                 beats.weigh(connection.process, now - asked)
                 silent = now - min(beats.sent.values(), default=now)
                 if on_time and silent > 2 * _EVERY:
@@ -88,6 +91,15 @@ class Pulse:
                     connection.send(pb.DownFrame(ping=self._number))
             self._pool.staff.trim()
             self._weigh_now_and_then(alive)
+
+    def _is_cut(self, connection: "Connection", beats: _Beats) -> bool:
+        """Whether the link is cut: how long that may last is its launcher's to know."""
+        was_cut, beats.is_cut = beats.is_cut, connection.process.is_cut
+        if beats.is_cut:
+            beats.sent.clear()
+        elif was_cut:
+            self._pool.has_room()  # it takes runs again
+        return beats.is_cut
 
     def _silent(self, connection: "Connection", seconds: float) -> None:
         options = self._options

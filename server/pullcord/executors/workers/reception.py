@@ -1,9 +1,12 @@
-"""Where workers elsewhere connect: TLS, and a secret that opens one link, once.
+"""Where workers elsewhere connect: TLS, a secret that opens one session, once, and a key that
+opens further connections of it.
 
-It knows whom it expects, by the hash of their secrets. What a link carries is not known here.
+It knows whom it expects, by the hash of their secrets, and the keys of open sessions. What a
+connection carries is not known here.
 """
 
 import hashlib
+import hmac
 import logging
 import secrets
 import socket
@@ -11,6 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pullcord.executors.workers.certificate import own_certificate
 from pullcord.link.greeting import (
@@ -19,6 +23,7 @@ from pullcord.link.greeting import (
     Ticket,
     both_versions,
     hear,
+    proof_of,
     say,
     settle,
 )
@@ -29,13 +34,24 @@ _AT_ONCE = 64
 """Greetings at a time; further connections wait to be accepted."""
 
 Opened = Callable[[ssl.SSLSocket], None]
+"""Gets each connection of a session; a later one takes the place of an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    secret: bytes
+    """The hash of the secret that opened it."""
+    key: bytes
+    opened: Opened
 
 
 class Reception:
     """The listening socket for workers. Any thread may call."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Raises OSError if nothing can listen there, and MissingExtra."""
+    def __init__(self, host: str, port: int, lease: float) -> None:
+        """`lease` is that of the sessions. Raises OSError if nothing can listen there, and
+        MissingExtra."""
+        self._lease = lease
         self._context, self._fingerprint = own_certificate()
         self._sock = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -43,21 +59,25 @@ class Reception:
         self.host, self.port = self._sock.getsockname()[:2]
         self._lock = threading.Lock()
         self._expected: dict[bytes, Opened] = {}
+        self._sessions: dict[str, _Open] = {}
         self._greeting = threading.Semaphore(_AT_ONCE)
         self._closed = False
         threading.Thread(target=self._accept, name="pullcord-reception", daemon=True).start()
 
     def expect(self, opened: Opened) -> Ticket:
-        """A ticket for one worker; once that has connected, `opened` gets its link."""
+        """A ticket for one worker; whenever that has connected, `opened` gets the connection."""
         secret = secrets.token_urlsafe(32)
         with self._lock:
             self._expected[_hashed(secret)] = opened
         return Ticket(secret, self._fingerprint)
 
     def forget(self, ticket: Ticket) -> None:
-        """Nobody comes with this ticket any more."""
+        """The worker with this ticket is expected no more, and its session is over."""
+        secret = _hashed(ticket.secret)
         with self._lock:
-            self._expected.pop(_hashed(ticket.secret), None)
+            self._expected.pop(secret, None)
+            for session in [id for id, one in self._sessions.items() if one.secret == secret]:
+                del self._sessions[session]
 
     def close(self) -> None:
         """Nobody can connect any more."""
@@ -105,21 +125,62 @@ class Reception:
 
     def _open(self, link: ssl.SSLSocket) -> None:
         words = hear(link)
+        opens = self._continue if "session" in words else self._begin
+        try:
+            opened = opens(link, words)
+        except LinkRefused as refused:
+            say(link, {"refusal": str(refused)})
+            raise
+        opened(link)
+
+    def _begin(self, link: ssl.SSLSocket, words: dict[str, str]) -> Opened:
+        """The first connection, by a secret."""
+        session, key = secrets.token_hex(16), secrets.token_bytes(32)
+        secret = _hashed(words.get("secret", ""))
         with self._lock:
-            opened = self._expected.pop(_hashed(words.get("secret", "")), None)
-        refusal = ""
-        if opened is None:
-            refusal = "the worker's secret is of no worker that is awaited, or was used before"
-        elif (theirs := words.get("version", "")) != (ours := both_versions()):
-            refusal = (
-                f"the worker has Pullcord {theirs}, and the server {ours}: both must have the same"
-            )
-        if refusal or opened is None:
-            say(link, {"refusal": refusal})
-            raise LinkRefused(refusal)
+            opened = self._expected.pop(secret, None)
+            if opened is None:
+                raise LinkRefused(
+                    "the worker's secret is of no worker that is awaited, or was used before"
+                )
+            _compare_versions(words)
+            self._sessions[session] = _Open(secret, key, opened)
+        say(link, {"session": session, "key": key.hex(), "lease": str(self._lease)})
+        settle(link)
+        return opened
+
+    def _continue(self, link: ssl.SSLSocket, words: dict[str, str]) -> Opened:
+        """Another connection of a session, by its key."""
+        one = self._session(words["session"])
+        challenge = secrets.token_hex(32)
+        say(link, {"challenge": challenge})
+        proof = hear(link).get("proof", "")
+        if not hmac.compare_digest(
+            proof.encode(), proof_of(one.key, challenge, self._fingerprint).encode()
+        ):
+            raise LinkRefused("the worker has not the key of its session")
+        _compare_versions(words)
+        self._session(words["session"])  # it may be over by now
         say(link, {})
         settle(link)
-        opened(link)
+        return one.opened
+
+    def _session(self, name: str) -> _Open:
+        with self._lock:
+            one = self._sessions.get(name)
+        if one is None:
+            raise LinkRefused(
+                "the worker's session is over: its runs have ended, or are executed elsewhere"
+            )
+        return one
+
+
+def _compare_versions(words: dict[str, str]) -> None:
+    """Of an end that has shown who it is: others are not told ours."""
+    if (theirs := words.get("version", "")) != (ours := both_versions()):
+        raise LinkRefused(
+            f"the worker has Pullcord {theirs}, and the server {ours}: both must have the same"
+        )
 
 
 def _hashed(secret: str) -> bytes:
