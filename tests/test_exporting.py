@@ -11,22 +11,18 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_grpc
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
 from pullcord.v1.run_service_pb2 import StartRunRequest
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
 from tests.cli.commands import Command, call
+from tests.collector import Collector, collecting
 from tests.steady import PATIENCE
 
 MONITORING = Path(__file__).parent.parent / "deploy" / "monitoring"
@@ -106,6 +102,12 @@ class Serving:
         code, _, self.log = self._command.end()
         assert code == 0, self.log
         self._command.__exit__(None, None, None)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as made:
+        yield made
 
 
 @pytest.fixture
@@ -223,42 +225,10 @@ def test_every_query_of_the_dashboard_has_an_answer(
     stream.close()
 
 
-class Collector(
-    trace_grpc.TraceServiceServicer,  # type: ignore[misc]
-    metrics_grpc.MetricsServiceServicer,  # type: ignore[misc]
-):
-    """An OTLP collector that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.spans: dict[str, Any] = {}
-        self.metrics: set[str] = set()
-
-    def Export(self, request: Any, context: Any) -> Any:
-        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
-            for group in request.resource_spans:
-                for scope in group.scope_spans:
-                    self.spans |= {span.name: span for span in scope.spans}
-            return trace_service_pb2.ExportTraceServiceResponse()
-        for resource in request.resource_metrics:
-            for scope in resource.scope_metrics:
-                self.metrics |= {metric.name for metric in scope.metrics}
-        return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-def test_runs_are_spans_of_their_callers_trace(tmp_path: Path) -> None:
+def test_runs_are_spans_of_their_callers_trace(tmp_path: Path, collector: Collector) -> None:
     """With what they used and how they ended, and no word that they said or failed by."""
-    collector = Collector()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    trace_grpc.add_TraceServiceServicer_to_server(collector, server)
-    metrics_grpc.add_MetricsServiceServicer_to_server(collector, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    endpoint = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-        "OTEL_EXPORTER_OTLP_INSECURE": "true",
-    }
-    serving = Serving(tmp_path, "--otlp", **endpoint)
+    serving = Serving(tmp_path, "--otlp", **collector.endpoint)
     with serving as client:
         stream = play(client)
         stub = RunServiceStub(grpc.insecure_channel(serving.address))
@@ -267,8 +237,7 @@ def test_runs_are_spans_of_their_callers_trace(tmp_path: Path) -> None:
         stub.StartRun(asked, metadata=(header,), timeout=PATIENCE)
         client.wait("traced", PATIENCE)
         stream.close()
-    server.stop(0)
-    spans = collector.spans
+    spans = {span.name: span for span in collector.spans}
     quick, failing = spans["invoke_agent quick"], spans["invoke_agent failing"]
     assert quick.trace_id.hex() == trace_id
     assert quick.parent_span_id.hex() == "b7ad6b7169203331"

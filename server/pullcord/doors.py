@@ -170,7 +170,14 @@ class CountingObserver:
     """An Observer that also tells the shares of ended runs. Any thread may call."""
 
     def __init__(self, within: Observer, quotas: Quotas) -> None:
+        self.run_entered = within.run_entered
+        self.within = within.within
         self.run_started = within.run_started
+        self.run_withdrawn = within.run_withdrawn
+        self.run_handed_over = within.run_handed_over
+        self.step_began = within.step_began
+        self.step_ended = within.step_ended
+        self.model_called = within.model_called
         self.run_refused = within.run_refused
         self.run_abandoned = within.run_abandoned
         self.loop_stalled = within.loop_stalled

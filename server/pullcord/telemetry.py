@@ -7,7 +7,8 @@ Nothing here decides anything, and nothing here waits for a reader of the log.
 import logging
 import os
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -16,8 +17,12 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from pullcord import lines
 from pullcord.engine.engine import Engine
+from pullcord.engine.observer import Path
+from pullcord.run.events import StepCompleted, StepStarted
+from pullcord.run.model_call import ModelCall
 from pullcord.run.place import at_work
 from pullcord.run.record import Run
+from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.spans import RunSpans
 
@@ -87,11 +92,39 @@ class Telemetry:
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
 
+    def run_entered(self, run: Run, path: Path, trace: Mapping[str, str]) -> Mapping[str, str]:
+        """A run can be found; `path` leads from its parent to it. Returns what carries its
+        trace."""
+        return self._spans.begin(run, path, trace)
+
+    def within(self, scope: Scope, run_id: str) -> AbstractContextManager[object]:
+        """Code that is started in the block belongs to this run's trace."""
+        return self._spans.within(scope, run_id)
+
+    def run_withdrawn(self, scope: Scope, run_id: str) -> None:
+        """A run that had entered was refused after all."""
+        self._spans.withdraw(scope, run_id)
+
+    def run_handed_over(self, run: Run) -> None:
+        """A run goes on in another process."""
+        self._spans.hand_over(run)
+        self._log.debug("run handed over", run_id=run.run_id, runnable=run.runnable)
+
+    def step_began(self, scope: Scope, run_id: str, path: Path, step: StepStarted) -> None:
+        """A step of a run begins."""
+        self._spans.begin_step(scope, run_id, path, step)
+
+    def step_ended(self, scope: Scope, run_id: str, path: Path, step: StepCompleted) -> None:
+        """A step of a run has ended."""
+        self._spans.end_step(scope, run_id, path, step)
+
+    def model_called(self, scope: Scope, run_id: str, call: ModelCall) -> None:
+        """A call of a model has ended."""
+        self._spans.add_model_call(scope, run_id, call)
+
     def run_started(self, run: Run) -> None:
         """A run was admitted."""
-        kind = self._kind(run)
-        self._started.add(1, kind)
-        self._spans.begin(run)
+        self._started.add(1, self._kind(run))
         self._log.debug("run started", run_id=run.run_id, runnable=run.runnable)
 
     def run_ended(self, run: Run) -> None:

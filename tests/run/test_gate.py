@@ -38,6 +38,7 @@ from pullcord.run.events import (
     UsageUpdated,
 )
 from pullcord.run.message import Message, Part, Role
+from pullcord.run.model_call import ModelCall
 from pullcord.run.record import MAX_REASON_LENGTH, Decision, RunSpec
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.state import RunState
@@ -61,6 +62,7 @@ KINDS = (
     Part,
     Message,
     Takes,
+    ModelCall,
 )
 CHUNKS = readers.Bounds(data=2048, output=4096)
 

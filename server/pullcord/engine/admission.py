@@ -7,9 +7,10 @@ own business, and when its turn comes is its session's.
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from pullcord.engine.capacity import Capacity
 from pullcord.engine.clock import Clock
@@ -234,8 +235,15 @@ class Admission:
         except BaseException:
             self.capacity.release()
             raise
+        self._entered(live)
         if self.journal is not None:
             self.journal.add(live, opens)
+
+    def _entered(self, live: LiveRun, trace: Mapping[str, str] = MappingProxyType({})) -> None:
+        source = live.lineage.source
+        path = () if source is None else source.path[1:-1]
+        run = live.snapshot(with_output=False)
+        live.trace = self._observer.run_entered(run, path, trace)
 
     def _enter(self, live: LiveRun, place: int, *, again: bool = False) -> None:
         if live.lineage.source is None:  # else the turn is its root's
@@ -324,6 +332,7 @@ class Admission:
         except BaseException:
             self.capacity.release()
             raise
+        self._entered(live, carried.pause.trace)
         if self.journal is not None:
             self.journal.add(live, after=carried.pause.sequence)
 
@@ -364,6 +373,7 @@ class Admission:
         else:
             return False
         self.completer.refused(live)
+        self._observer.run_handed_over(live.snapshot(with_output=False))
         self._kept(live)
         self.capacity.release()
         return True
@@ -406,7 +416,8 @@ class Admission:
             beside = parent.execution
             loop = beside.loop if beside is not None else None
             runs = self._runs(live.scope)
-            self._executor.start(self._port(live), runnable, runs, loop=loop, parent=beside)
+            with self._observer.within(*live.key):
+                self._executor.start(self._port(live), runnable, runs, loop=loop, parent=beside)
         except BaseException as error:
             self._refuse(live, error)
             raise
@@ -454,13 +465,15 @@ class Admission:
                 self._store, live.scope, spec, max_bytes=self._options.max_parts_bytes
             ),
             on_release=self.capacity.release,
+            observer=self._observer,
             may_begin=self._turns.may_begin(live),
         )
 
     def _execute(self, live: LiveRun, start: Start) -> None:
         live.start = start
         runs = self._runs(live.scope)
-        self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
+        with self._observer.within(*live.key):
+            self._executor.start(self._port(live), start.runnable, runs, loop=start.loop)
 
     # --- the way back
 
@@ -479,6 +492,7 @@ class Admission:
         """The run was admitted, and cannot be executed."""
         live.refuse(error)
         self.completer.refused(live)
+        self._observer.run_withdrawn(*live.key)
         self._kept(live)
         self.capacity.release()
         self.sessions.leave(live)

@@ -15,6 +15,8 @@ from pullcord.engine.log.numbered import UNBOUNDED as UNBOUNDED
 from pullcord.engine.log.record import Record
 from pullcord.engine.notices import Notice as Notice
 from pullcord.engine.notices import Notices
+from pullcord.engine.observer import Observer as Observer
+from pullcord.engine.observer import SilentObserver as SilentObserver
 from pullcord.engine.shares import Share as Share
 from pullcord.engine.shares import Spent as Spent
 from pullcord.engine.sharing import Asked, Sharing
@@ -342,41 +344,3 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Ends everything that can be ended."""
-
-
-class Observer(Protocol):
-    """Receives what operators count and read. Quick, and never raises."""
-
-    def run_started(self, run: Run) -> None:
-        """A run was admitted."""
-
-    def run_ended(self, run: Run) -> None:
-        """A run has its terminal event."""
-
-    def run_refused(self, reason: str) -> None:
-        """A run was not admitted."""
-
-    def run_abandoned(self, run: Run, stack: str) -> None:
-        """A run did not stop in time; `stack` is where its thread is, if known."""
-
-    def loop_stalled(self, run_id: str, seconds: float, stack: str) -> None:
-        """A run blocks its event loop; `run_id` is empty where it is not known whose code does."""
-
-
-class SilentObserver:
-    """Does nothing."""
-
-    def run_started(self, run: Run) -> None:
-        """Nothing."""
-
-    def run_ended(self, run: Run) -> None:
-        """Nothing."""
-
-    def run_refused(self, reason: str) -> None:
-        """Nothing."""
-
-    def run_abandoned(self, run: Run, stack: str) -> None:
-        """Nothing."""
-
-    def loop_stalled(self, run_id: str, seconds: float, stack: str) -> None:
-        """Nothing."""

@@ -19,7 +19,7 @@ class Up(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[UpFrame, _Mapping]]] = ...) -> None: ...
 
 class UpFrame(_message.Message):
-    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "texts", "killed")
+    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "texts", "killed", "model_called")
     READY_FIELD_NUMBER: _ClassVar[int]
     SAID_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class UpFrame(_message.Message):
     TAKEN_BACK_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     KILLED_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CALLED_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     said: Said
     used: Used
@@ -58,7 +59,8 @@ class UpFrame(_message.Message):
     taken_back: int
     texts: Texts
     killed: Killed
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., killed: _Optional[_Union[Killed, _Mapping]] = ...) -> None: ...
+    model_called: ModelCalled
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., killed: _Optional[_Union[Killed, _Mapping]] = ..., model_called: _Optional[_Union[ModelCalled, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("version", "offers")
@@ -161,6 +163,26 @@ class KilledProcess(_message.Message):
     name: str
     command: str
     def __init__(self, pid: _Optional[int] = ..., name: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
+
+class ModelCalled(_message.Message):
+    __slots__ = ("run", "model", "provider", "seconds", "first_after", "usage", "finish_reason", "error_type")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_AFTER_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    run: int
+    model: str
+    provider: str
+    seconds: float
+    first_after: float
+    usage: _run_pb2.Usage
+    finish_reason: _run_pb2.FinishReason
+    error_type: str
+    def __init__(self, run: _Optional[int] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., seconds: _Optional[float] = ..., first_after: _Optional[float] = ..., usage: _Optional[_Union[_run_pb2.Usage, _Mapping]] = ..., finish_reason: _Optional[_Union[_run_pb2.FinishReason, str]] = ..., error_type: _Optional[str] = ...) -> None: ...
 
 class Ended(_message.Message):
     __slots__ = ("run", "error", "is_cancel", "left")
@@ -299,6 +321,19 @@ class Decision(_message.Message):
     answer: str
     note: str
     def __init__(self, tool_call_id: _Optional[str] = ..., approved: _Optional[bool] = ..., answer: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+
+class Trailer(_message.Message):
+    __slots__ = ("trace",)
+    class TraceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    trace: _containers.ScalarMap[str, str]
+    def __init__(self, trace: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Down(_message.Message):
     __slots__ = ("frames",)

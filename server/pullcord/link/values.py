@@ -13,6 +13,7 @@ from pullcord.link import frames_pb2 as pb
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import InvalidArgument, PullcordError, ServerFault, Violation
 from pullcord.run.events import Payload, Source, SourceKind
+from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
 from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
@@ -20,7 +21,7 @@ from pullcord.run.scope import Scope
 from pullcord.run.takes import NOTHING, Takes
 from pullcord.run.usage import Limits
 from pullcord.v1 import run_pb2
-from pullcord.wire.enums import DISCONNECT_POLICY, SESSION_POLICY
+from pullcord.wire.enums import DISCONNECT_POLICY, FINISH_REASON, SESSION_POLICY
 from pullcord.wire.event import fill_body, fill_source, payload_of, source_of
 from pullcord.wire.message import fill_messages, fill_parts, messages_of, parts_of
 from pullcord.wire.run import (
@@ -280,3 +281,27 @@ def question(scope: Scope) -> pb.UpFrame:
     frame = pb.UpFrame()
     frame.ask.tenant, frame.ask.owner = scope
     return frame
+
+
+def fill_model_called(message: pb.ModelCalled, call: ModelCall) -> None:
+    """Writes a call of a model into a message that has its run."""
+    message.model, message.provider = call.model, call.provider
+    message.seconds, message.error_type = call.seconds, call.error_type
+    if call.first_after is not None:
+        message.first_after = call.first_after
+    fill_usage(message.usage, call.usage)
+    if call.finish_reason is not None:
+        message.finish_reason = FINISH_REASON.numbers[call.finish_reason]
+
+
+def model_call_of(message: pb.ModelCalled) -> ModelCall:
+    """Reads a call of a model."""
+    return ModelCall(
+        message.model,
+        message.provider,
+        message.seconds,
+        message.first_after if message.HasField("first_after") else None,
+        usage_of(message.usage),
+        FINISH_REASON.find(message.finish_reason),
+        message.error_type,
+    )

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +41,8 @@ from pullcord.run.context import RunContext
 from pullcord.run.errors import PublicError
 from pullcord.run.events import UsageUpdated
 from pullcord.run.finish import FinishReason
+from pullcord.run.model_call import ModelCall
+from pullcord.run.plain import class_name
 from pullcord.run.record import Decision
 from pullcord.run.redaction import redacted
 from pullcord.run.usage import Usage
@@ -171,11 +174,13 @@ async def _ask(
     kept: object = None
     end: Finished | None = None
     begun = False
+    began_at, first_at, failed_by = monotonic(), 0.0, ""
     try:
         meter.sent(request)
         async with aclosing(model.stream(request)) as chunks:
             async for chunk in chunks:
-                begun = True
+                if not begun:
+                    begun, first_at = True, monotonic()
                 match chunk:
                     case Text(piece):
                         text.append(piece)
@@ -196,12 +201,24 @@ async def _ask(
                         known = isinstance(reason, FinishReason)
                         end = chunk if known else Finished(*(finish_reason(reason) or _NO_REASON))
                         break
-    except ModelError:
-        if not begun:
+    except Exception as error:
+        failed_by = class_name(error)
+        if isinstance(error, ModelError) and not begun:
             meter.refused()
         raise
     finally:
         meter.end()
+        ctx.model_called(
+            ModelCall(
+                str(model.id),
+                str(getattr(model, "provider", "")),
+                monotonic() - began_at,
+                first_at - began_at if begun else None,
+                meter.counted,
+                None if end is None else end.reason,
+                "" if ctx.cancel_token.cancelled else failed_by,
+            )
+        )
     if end is None:
         raise ModelError(f"the model {model.id!r} ended its answer without Finished")
     ctx.emit(UsageUpdated(ctx.usage))

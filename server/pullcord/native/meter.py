@@ -34,6 +34,11 @@ class Meter:
         self._is_settled = False
         """Whether the provider has reported all that was counted."""
 
+    @property
+    def counted(self) -> Usage:
+        """What was counted for the call so far."""
+        return replace(self._counted, estimated=not self._is_settled)
+
     def sent(self, request: ModelRequest) -> None:
         """The request goes out."""
         tokens = _size(request) // _CHARACTERS_A_TOKEN

@@ -29,6 +29,7 @@ from pullcord.run.events import (
 )
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Message, Part
+from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, Run
 from pullcord.run.resumed import Resumed
 from pullcord.run.scope import LOCAL, Scope
@@ -212,6 +213,14 @@ class RunContext:
         Raises TypeError for what is no FinishReason.
         """
         self._sink.set_finish_reason(reason)
+
+    def model_called(self, call: ModelCall) -> None:
+        """Tells the operator's traces and metrics of a call of a model that has just ended.
+
+        Agents do so by themselves. Never raises for a run that must stop: the call was made. Raises
+        TypeError for a field of another type.
+        """
+        self._sink.model_called(call)
 
     @property
     def usage(self) -> Usage:

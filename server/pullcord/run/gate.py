@@ -24,6 +24,7 @@ from pullcord.run.events import (
 )
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Given
+from pullcord.run.model_call import ModelCall
 from pullcord.run.plain import class_name, cut, plain, text
 from pullcord.run.readers import (
     DEFAULT,
@@ -94,6 +95,11 @@ def usage(value: object) -> Usage:
 def tool_call(value: object) -> ToolCall:
     """A tool call, cut so that a ledger of them fits a message."""
     return copied(value, ToolCall, "tool_call")
+
+
+def model_call(value: object) -> ModelCall:
+    """A call of a model that has ended."""
+    return copied(value, ModelCall, "call")
 
 
 def asked_calls(values: object) -> tuple[ToolCall, ...]:

@@ -16,6 +16,7 @@ from pullcord.run.events import Payload, RunError, Source, ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
+from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.resumed import Resumed
 from pullcord.run.scope import Scope
@@ -125,6 +126,9 @@ class RunPort(Protocol):
 
     def tool_ended(self, call: ToolCall) -> None:
         """Replaces the ledger's entry of the same id."""
+
+    def model_called(self, call: ModelCall) -> None:
+        """A call of a model has ended, just now, however it ended."""
 
     def processes_killed(self, killed: Sequence[KilledProcess]) -> None:
         """Processes that the run's code had started were killed, by its stop or at its end."""

@@ -23,6 +23,7 @@ from pullcord.run.events import (
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import MAX_KILLED
 from pullcord.run.message import MAX_MEDIA_TYPE, Message, Part, Role
+from pullcord.run.model_call import ModelCall
 from pullcord.run.plain import class_name, cut, plain, text, unreadable
 from pullcord.run.record import (
     MAX_REASON_LENGTH,
@@ -320,6 +321,15 @@ READERS: Mapping[type[Any], Mapping[str, Reader]] = {
         "estimated": _bool,
         "steps": _STEPS,
         "tool_calls": _STEPS,
+    },
+    ModelCall: {
+        "model": _cut_at(MAX_ID),
+        "provider": _cut_at(MAX_ID),
+        "seconds": _TIME,
+        "first_after": _or_none(_TIME),
+        "usage": _total,
+        "finish_reason": _or_none(_member_of(FinishReason)),
+        "error_type": _cut_at(events.MAX_ERROR_TYPE),
     },
     RunError: {
         "type": _cut_at(events.MAX_ERROR_TYPE),

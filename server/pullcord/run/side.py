@@ -20,6 +20,7 @@ from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import ContentDelta, Payload, ReasoningDelta, Source, ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Message, Part
+from pullcord.run.model_call import ModelCall
 from pullcord.run.port import RunPort
 from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
@@ -158,6 +159,10 @@ class RunSide:
     def set_finish_reason(self, reason: FinishReason) -> None:
         """How the model's last answer ended. Raises TypeError for what is no FinishReason."""
         self._port.set_finish_reason(gate.finish_reason(reason))
+
+    def model_called(self, call: ModelCall) -> None:
+        """A call of a model has ended, just now, however it ended."""
+        self._port.model_called(gate.model_call(call))
 
     # --- usage and limits, mirrored here because a whole tree lives in one process
 

@@ -13,6 +13,7 @@ from pullcord.run.command import Command, ProcessResult
 from pullcord.run.events import Payload, Source, ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import Message, Part
+from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, Run
 from pullcord.run.usage import Limits, Usage
 
@@ -61,6 +62,9 @@ class Sink(Protocol):
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
         """Replaces the run's result."""
+
+    def model_called(self, call: ModelCall) -> None:
+        """A call of a model has ended, just now, however it ended."""
 
     def use(self, usage: Usage) -> None:
         """Adds to the usage, and stops the run if that reaches a limit."""

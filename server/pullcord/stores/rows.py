@@ -13,6 +13,7 @@ from math import isnan, nan
 from pullcord.engine.live.carried import TimeLeft
 from pullcord.engine.log.record import Record
 from pullcord.engine.ports import CancelRequest, Entry, Pause
+from pullcord.link import frames_pb2
 from pullcord.run.events import ContentDelta, ReasoningDelta, RunContinued, RunPaused
 from pullcord.run.message import PartBounds
 from pullcord.run.record import Run, RunSpec
@@ -123,14 +124,17 @@ def pause_of(question: int, continuation: bytes | None, paused: bytes | None) ->
     if continuation is None or paused is None:
         return None
     left = (None if isnan(one) else one for one in _LEFT.unpack_from(paused))
-    return Pause(question, continuation, stored_run(paused[_LEFT.size :]), TimeLeft(*left))
+    run = paused[_LEFT.size :]
+    trace = dict(frames_pb2.Trailer.FromString(run).trace)
+    return Pause(question, continuation, stored_run(run), TimeLeft(*left), trace)
 
 
 def _as_paused(pause: Pause) -> bytes:
-    """How long it may wait, and the run."""
+    """How long it may wait, the run, and its trace."""
     left = (pause.left.pause, pause.left.timeout, pause.left.deadline)
     packed = _LEFT.pack(*(nan if one is None else one for one in left))
-    return packed + run_bytes(pause.run)
+    trailer = frames_pb2.Trailer(trace=pause.trace)
+    return packed + run_bytes(pause.run) + trailer.SerializeToString()
 
 
 def stop_bytes(request: CancelRequest) -> bytes:

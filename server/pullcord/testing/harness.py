@@ -11,7 +11,7 @@ from typing import Any
 from pullcord.engine.clock import Clock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import RunStore
+from pullcord.engine.ports import RunStore, SilentObserver
 from pullcord.executors.frames import frames
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.record import Run
@@ -19,7 +19,7 @@ from pullcord.stores.memory import MemoryStore
 from pullcord.testing.clock import ManualClock
 
 
-class RecordingObserver:
+class RecordingObserver(SilentObserver):
     """An Observer that remembers its calls, and lets a test wait for them."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import contextvars
 import itertools
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -159,7 +159,7 @@ class Host:
             self._ports[start.run] = port
         try:
             if expected is not None:
-                expected.context.run(begin, expected.runnable, loop=expected.loop)
+                expected.context.run(_begin_traced, start.trace, begin, expected)
             elif self._catalog is not None:
                 with _trace(start.trace):
                     begin(self._catalog.find(spec.runnable))
@@ -196,6 +196,14 @@ class Host:
         frame.stalled.seconds = seconds
         frame.stalled.stack = stack[-8192:]
         self._link.outbox.put(None, frame)
+
+
+def _begin_traced(
+    carrier: Mapping[str, str], begin: Callable[..., object], expected: _Expected
+) -> None:
+    """Begins a child, in the context of the code that has started it."""
+    with _trace(carrier):
+        begin(expected.runnable, loop=expected.loop)
 
 
 def _trace(carrier: Mapping[str, str]) -> AbstractContextManager[Any]:

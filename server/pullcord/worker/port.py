@@ -9,13 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.values import data_bytes, decisions_of, fill_happened, fill_offer, question
+from pullcord.link.values import (
+    data_bytes,
+    decisions_of,
+    fill_happened,
+    fill_model_called,
+    fill_offer,
+    question,
+)
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, Source, ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
+from pullcord.run.model_call import ModelCall
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.resumed import Resumed
@@ -116,6 +124,13 @@ class LinkPort:
         frame = pb.UpFrame()
         frame.tool_ended.run = self.number
         fill_tool_call(frame.tool_ended.call, call)
+        self._outbox.put(self, frame)
+
+    def model_called(self, call: ModelCall) -> None:
+        """A call of a model has ended, just now."""
+        frame = pb.UpFrame()
+        frame.model_called.run = self.number
+        fill_model_called(frame.model_called, call)
         self._outbox.put(self, frame)
 
     def processes_killed(self, killed: Sequence[KilledProcess]) -> None:

@@ -3,8 +3,8 @@
 Values only. When a run is carried from one process to another is decided elsewhere.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pullcord.engine.log.record import Record
 from pullcord.run.events import ToolCall
@@ -43,6 +43,8 @@ class Pause:
     """The run as it paused. Its output is what its code has said it to be, not its text."""
     left: TimeLeft = TimeLeft()
     """When it was handed to the store."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """What carries the run's trace, such as `traceparent`; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ back, once the store has it. The run's executor, its parent and its children lea
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -136,6 +136,8 @@ class LiveRun:
         self._deciding = 0
         self.start: Start | None = None
         """How it was started; its code is executed so, also when it goes on. None: as a child."""
+        self.trace: Mapping[str, str] = {}
+        """What carries its trace to a process that goes on with it; empty: it has none."""
         self.rests = False
         """Whether it waits for a decision without any code, and so without an executor."""
         self._end_callbacks: list[Callable[[], None]] = []
@@ -283,7 +285,7 @@ class LiveRun:
                 return None
             run = replace(self.snapshot(with_output=False), output=self.machine.output or "")
             left = self.machine.time_left(self.now())
-            return Pause(asked.sequence, asked.continuation, run, left)
+            return Pause(asked.sequence, asked.continuation, run, left, self.trace)
 
     def attach(self, execution: Execution) -> None:
         """Attaches the execution that stops are delivered to."""

@@ -11,17 +11,21 @@ from typing import Any
 from pullcord.engine.live import effects as do
 from pullcord.engine.live.live import LiveRun
 from pullcord.engine.live.question import Question
+from pullcord.engine.observer import Observer
 from pullcord.run.cancel import Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
     Payload,
     Progress,
     Source,
+    StepCompleted,
+    StepStarted,
     ToolCall,
 )
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import KilledProcess, names_of
 from pullcord.run.message import Given
+from pullcord.run.model_call import ModelCall
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
 from pullcord.run.resumed import Resumed
@@ -44,6 +48,7 @@ class LivePort:
         start_child: StartChild,
         history: Callable[[], list[Run]],
         on_release: Callable[[], None],
+        observer: Observer,
         may_begin: Callable[[], bool] | None = None,
     ) -> None:
         """`on_release` is called when the code holds no thread and no task any more. `may_begin` is
@@ -55,6 +60,7 @@ class LivePort:
         self._start_child = start_child
         self._history = history
         self._on_release = on_release
+        self._observer = observer
         self._may_begin = may_begin
 
     @property
@@ -105,6 +111,8 @@ class LivePort:
         """Adds any other event."""
         self._note(payload, source)
         self._live.lineage.say(payload, source)
+        if isinstance(payload, StepCompleted) and source is not None:
+            self._observer.step_ended(*self._live.key, source.path[1:], payload)
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds an event of the remote run that does this run's work."""
@@ -137,6 +145,10 @@ class LivePort:
         call = replace(call, end_time=self._live.now().time)
         self._live.act(lambda _: self._machine.tool_ended(call))
 
+    def model_called(self, call: ModelCall) -> None:
+        """A call of a model has ended, just now."""
+        self._observer.model_called(*self._live.key, call)
+
     def processes_killed(self, killed: Sequence[KilledProcess]) -> None:
         """Says so in an event; the run bears their names from now on, and so do its parents."""
         self._live.act(lambda _: self._machine.processes_killed(killed))
@@ -154,6 +166,8 @@ class LivePort:
     def begin(self, payload: Payload, source: Source | None) -> None:
         """Adds the event that something begins; raises RunCancelledError if the run must stop."""
         self._live.begin(lambda _: self._machine.begin(payload, source))
+        if isinstance(payload, StepStarted) and source is not None:
+            self._observer.step_began(*self._live.key, source.path[1:], payload)
 
     def tool_started(self, call: ToolCall) -> ToolCall:
         """Enters a call into the ledger; returns it with its time."""
@@ -252,6 +266,7 @@ class LivePort:
                 start_child=self._start_child,
                 history=self._history,
                 on_release=self._on_release,
+                observer=self._observer,
                 may_begin=self._may_begin,
             )
 

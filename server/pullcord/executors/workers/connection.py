@@ -19,7 +19,14 @@ from pullcord.executors.workers.launcher import Worker
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, head
 from pullcord.link.large import start_frame
-from pullcord.link.values import data_bytes, fill_resumed, fill_spec, happened_of, stop_frame
+from pullcord.link.values import (
+    data_bytes,
+    fill_resumed,
+    fill_spec,
+    happened_of,
+    model_call_of,
+    stop_frame,
+)
 from pullcord.run.cancel import Cancellation
 from pullcord.run.killed import KilledProcess
 from pullcord.run.port import Failure
@@ -255,6 +262,9 @@ class Connection:
             [KilledProcess(one.pid, one.name, one.command) for one in killed.processes]
         )
 
+    def _model_called(self, execution: RemoteExecution, called: pb.ModelCalled) -> None:
+        execution.port.model_called(model_call_of(called))
+
     def _tool_ended(self, execution: RemoteExecution, ended: pb.ToolEnded) -> None:
         execution.port.tool_ended(tool_call_of(ended.call))
 
@@ -338,6 +348,7 @@ _OF_RUN: dict[str, Callable[[Connection, RemoteExecution, Any], None]] = {
     "output": Connection._output,
     "killed": Connection._killed,
     "tool_ended": Connection._tool_ended,
+    "model_called": Connection._model_called,
     "delivered": Connection._delivered,
     "stuck": Connection._stuck,
     "released": Connection._released,

@@ -1,0 +1,31 @@
+"""One call of a language model, as operators count and trace it: a frozen value.
+
+It has no word that the model was told or said.
+"""
+
+from dataclasses import dataclass
+
+from pullcord.run.finish import FinishReason
+from pullcord.run.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A call that has ended. Times are seconds, and none is a time of day: the machine on which the
+    call was made may have another one."""
+
+    model: str
+    """The provider's name of it, as its author has given it."""
+    provider: str = ""
+    """Such as `openai`; empty: not known."""
+    seconds: float = 0.0
+    """From the request to the end of the answer."""
+    first_after: float | None = None
+    """From the request to the first piece of the answer; None: none came."""
+    usage: Usage = Usage()
+    """What was counted for it."""
+    finish_reason: FinishReason | None = None
+    """How the answer ended; None: it did not."""
+    error_type: str = ""
+    """The class of the error by which it failed; empty: it did not fail, and without a
+    `finish_reason` it was interrupted."""
