@@ -4,6 +4,7 @@
 skipped in words; with CI=true it is a failure. What a target does is each client's own Makefile's.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -37,11 +38,16 @@ def is_ci() -> bool:
 
 
 def make(language: str, target: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Makes a target of a client's Makefile; its words go where `options` of subprocess say."""
+    """Makes a target of a client's Makefile; its words go where `options` of subprocess say.
+
+    One at a time for each client: two that build in one folder would tread on each other.
+    """
     command = ["make", "--no-print-directory", "-C", str(CLIENTS / language), target]
     # What the make above us was told (its targets, its variables) is not meant for this one.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(command, check=False, text=True, env=environment, **options)
+    with (CLIENTS / language / "Makefile").open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return subprocess.run(command, check=False, text=True, env=environment, **options)
 
 
 def main() -> None:
