@@ -200,7 +200,7 @@ def test_events_can_be_yielded(engine: Engine) -> None:
     ]
 
 
-@pytest.mark.parametrize("wrong", [7, b"bytes", object(), [1], RunCompleted("forged")], ids=repr)
+@pytest.mark.parametrize("wrong", [7, b"bytes", object(), [1], RunCompleted("forged")])
 def test_a_wrong_yield_fails_the_run(engine: Engine, wrong: Any) -> None:
     """What is neither text nor an event of an author's fails the run, and says what would do."""
 
