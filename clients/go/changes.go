@@ -68,7 +68,7 @@ func (c *RunClient) watchRunsOnce(
 ) (bool, error) {
 	line, leave := context.WithCancel(c.outgoing(open))
 	defer leave()
-	call, err := c.stub.WatchRuns(line, asked)
+	call, err := c.stub.WatchRuns(line, of(c.whose, asked))
 	if err != nil {
 		return false, err
 	}

@@ -46,6 +46,8 @@ type RunClient struct {
 	channel  *grpc.ClientConn
 	stub     pullcordv1.RunServiceClient
 	settings settings
+	whose    whose
+	isShared bool            // the channel is another client's
 	open     context.Context // ends with Close
 	close    context.CancelFunc
 }
@@ -69,12 +71,16 @@ func NewRunClient(target string, options ...ClientOption) (*RunClient, error) {
 		return nil, err
 	}
 	open, end := context.WithCancel(context.Background())
-	return &RunClient{channel, pullcordv1.NewRunServiceClient(channel), s, open, end}, nil
+	stub := pullcordv1.NewRunServiceClient(channel)
+	return &RunClient{channel: channel, stub: stub, settings: s, open: open, close: end}, nil
 }
 
 // Close ends every stream and closes the channel. Runs go on as their disconnect policy says.
 func (c *RunClient) Close() error {
 	c.close()
+	if c.isShared {
+		return nil
+	}
 	return c.channel.Close()
 }
 
@@ -237,7 +243,7 @@ func call[Request, Response any](
 		limited, cancel = context.WithTimeout(limited, timeout)
 		defer cancel()
 	}
-	response, err := method(limited, request)
+	response, err := method(limited, of(c.whose, request))
 	if err == nil {
 		return response, nil
 	}

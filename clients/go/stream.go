@@ -135,7 +135,7 @@ func (s *RunStream) connect() {
 		s.receive = receiver(call, err)
 	} else {
 		request := &pullcordv1.WatchRunRequest{RunId: s.RunID, AfterSequence: after}
-		call, err := s.client.stub.WatchRun(ctx, request)
+		call, err := s.client.stub.WatchRun(ctx, of(s.client.whose, request))
 		s.receive = receiver(call, err)
 	}
 }

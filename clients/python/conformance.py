@@ -82,6 +82,9 @@ class Blocking:
             except StopAsyncIteration:
                 return
 
+    def of(self, *whose: str) -> "Blocking":
+        return Blocking(self._face.of(*whose), self._runner)
+
     def watch_runs(self, *args: Any) -> "Blocking":
         return Blocking(self._face.watch_runs(*args), self._runner)
 
@@ -127,9 +130,15 @@ class Driver:
         spec = _spec(request)
         return self._follow(self._client.run(**spec, timeout=request.get("timeout")))
 
+    def _of(self, said: Any) -> Any:
+        """The client for the runs of whom a request names, be it JSON or a message."""
+        field = said.get if isinstance(said, dict) else lambda name, _: getattr(said, name)
+        tenant, owner = field("tenant", ""), field("owner", "")
+        return self._client.of(tenant, owner) if tenant or owner else self._client
+
     def watch(self, request: Request) -> Request:
         return self._follow(
-            self._client.watch(
+            self._of(request).watch(
                 request["run_id"],
                 request.get("after_sequence", 0),
                 timeout=request.get("timeout"),
@@ -142,7 +151,7 @@ class Driver:
 
     def watch_runs(self, request: Request) -> Request:
         asked = _decoded(v1.WatchRunsRequest, request["request"])
-        changes = self._client.watch_runs(_filter(asked), asked.after)
+        changes = self._of(asked).watch_runs(_filter(asked), asked.after)
         self._streams.append((changes, iter(changes)))
         return {"stream": len(self._streams) - 1}
 
@@ -161,21 +170,23 @@ class Driver:
         return _message(run_message(self._client.start(**_spec(request))))
 
     def wait(self, request: Request) -> Request:
-        return _message(run_message(self._client.wait(request["run_id"], request.get("timeout"))))
+        return _message(
+            run_message(self._of(request).wait(request["run_id"], request.get("timeout")))
+        )
 
     def get(self, request: Request) -> Request:
-        return _message(run_message(self._client.get(request["run_id"])))
+        return _message(run_message(self._of(request).get(request["run_id"])))
 
     def list(self, request: Request) -> Request:
         asked = _decoded(v1.ListRunsRequest, request["request"])
         states = frozenset(map(enums.RUN_STATE.read, asked.states))
         page = {"page_size": asked.page_size} if asked.page_size else {}
-        runs = self._client.list(_filter(asked, states=states), **page)
+        runs = self._of(asked).list(_filter(asked, states=states), **page)
         return _messages(map(run_message, runs))
 
     def cancel(self, request: Request) -> Request:
         asked = _decoded(v1.CancelRunRequest, request["request"])
-        receipt = self._client.cancel(
+        receipt = self._of(asked).cancel(
             asked.run_id,
             asked.reason,
             mode=enums.CANCEL_MODE.read(asked.mode),
@@ -189,7 +200,7 @@ class Driver:
     def cancel_many(self, request: Request) -> Request:
         asked = _decoded(v1.CancelRunsRequest, request["request"])
         most = {"max_affected": asked.max_affected} if asked.max_affected else {}
-        results = self._client.cancel_many(
+        results = self._of(asked).cancel_many(
             _filter(asked),
             asked.reason,
             mode=enums.CANCEL_MODE.read(asked.mode),
@@ -204,11 +215,11 @@ class Driver:
             Decision(d.tool_call_id, d.approved, d.answer if d.HasField("answer") else None, d.note)
             for d in asked.decisions
         ]
-        return _message(run_message(self._client.continue_run(asked.run_id, decisions)))
+        return _message(run_message(self._of(asked).continue_run(asked.run_id, decisions)))
 
     def erase(self, request: Request) -> Request:
         asked = _decoded(v1.EraseRunsRequest, request["request"])
-        erased = self._client.erase(
+        erased = self._of(asked).erase(
             user_id=asked.user_id, session_id=asked.session_id, validate_only=asked.validate_only
         )
         return _message(erased_message(erased))

@@ -12,7 +12,7 @@ from tests.client.scripted import RUN_ID, Script, whole_run
 
 VERBS = {
     *("run", "watch", "start", "wait", "get", "list", "runnables"),
-    *("continue_run", "cancel", "cancel_many", "erase", "on_behalf_of", "open", "close"),
+    *("continue_run", "cancel", "cancel_many", "erase", "of", "on_behalf_of", "open", "close"),
     *("watch_runs", "create_run_token"),
 }
 

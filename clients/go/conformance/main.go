@@ -53,6 +53,8 @@ type request struct {
 	Spec             []byte            `json:"spec"`
 	Request          []byte            `json:"request"`
 	RunID            string            `json:"run_id"`
+	Tenant           string            `json:"tenant"`
+	Owner            string            `json:"owner"`
 	AfterSequence    int64             `json:"after_sequence"`
 	Timeout          *float64          `json:"timeout"`
 	Stream           int               `json:"stream"`
@@ -82,11 +84,15 @@ func (d *driver) do(ctx context.Context, asked *request) (answer, error) {
 	if d.client == nil && asked.Op != "connect" {
 		return nil, errors.New("connect first")
 	}
+	client := d.client
+	if asked.Tenant != "" || asked.Owner != "" {
+		client = client.Of(asked.Tenant, asked.Owner)
+	}
 	switch asked.Op {
 	case "connect":
 		return d.connect(asked)
 	case "run", "watch":
-		return d.open(ctx, asked)
+		return d.open(ctx, client, asked)
 	case "watch_runs":
 		return d.watchRuns(ctx, asked)
 	case "next":
@@ -105,11 +111,11 @@ func (d *driver) do(ctx context.Context, asked *request) (answer, error) {
 		return ask(ctx, asked.Spec, &pullcordv1.RunSpec{}, d.client.Start)
 	case "wait":
 		if asked.Timeout == nil {
-			return message(d.client.Wait(ctx, asked.RunID))
+			return message(client.Wait(ctx, asked.RunID))
 		}
-		return message(d.client.WaitFor(ctx, asked.RunID, seconds(*asked.Timeout)))
+		return message(client.WaitFor(ctx, asked.RunID, seconds(*asked.Timeout)))
 	case "get":
-		return message(d.client.Get(ctx, asked.RunID))
+		return message(client.Get(ctx, asked.RunID))
 	case "list":
 		return d.list(ctx, asked)
 	case "cancel":
@@ -165,7 +171,7 @@ func (d *driver) close() {
 	}
 }
 
-func (d *driver) open(ctx context.Context, asked *request) (answer, error) {
+func (d *driver) open(ctx context.Context, client *pullcord.RunClient, asked *request) (answer, error) {
 	spec := &pullcordv1.RunSpec{}
 	if err := proto.Unmarshal(asked.Spec, spec); err != nil {
 		return nil, err
@@ -177,9 +183,9 @@ func (d *driver) open(ctx context.Context, asked *request) (answer, error) {
 		ctx, opened.cancel = context.WithCancel(ctx)
 	}
 	if asked.Op == "run" {
-		opened.RunStream = d.client.Run(ctx, spec)
+		opened.RunStream = client.Run(ctx, spec)
 	} else {
-		opened.RunStream = d.client.Watch(ctx, asked.RunID, asked.AfterSequence)
+		opened.RunStream = client.Watch(ctx, asked.RunID, asked.AfterSequence)
 	}
 	d.opened++
 	d.streams[d.opened] = opened

@@ -71,7 +71,7 @@ public final class Driver {
             case "run" -> opened(client.run(spec(request), time(request, "timeout")));
             case "watch" -> {
                 long after = request.has("after_sequence") ? after(request) : 0;
-                yield opened(client.watch(runId(request), after, time(request, "timeout")));
+                yield opened(of(request).watch(runId(request), after, time(request, "timeout")));
             }
             case "watch_runs" -> {
                 lists.put(
@@ -94,8 +94,8 @@ public final class Driver {
                 yield new JsonObject();
             }
             case "start" -> one(client.start(spec(request)));
-            case "wait" -> one(client.waitFor(runId(request), time(request, "timeout")));
-            case "get" -> one(client.get(runId(request)));
+            case "wait" -> one(of(request).waitFor(runId(request), time(request, "timeout")));
+            case "get" -> one(of(request).get(runId(request)));
             case "list" -> many(client.list(message(request, ListRunsRequest.parser())).toList());
             case "cancel" -> one(client.cancel(message(request, CancelRunRequest.parser())));
             case "cancel_many" ->
@@ -223,6 +223,17 @@ public final class Driver {
 
     private RunStream stream(JsonObject request) {
         return streams.get(number(request));
+    }
+
+    /** The client for the runs of whom a request names. */
+    private RunClient of(JsonObject request) {
+        return request.has("tenant") || request.has("owner")
+                ? client.of(text(request, "tenant"), text(request, "owner"))
+                : client;
+    }
+
+    private static String text(JsonObject request, String name) {
+        return request.has(name) ? request.get(name).getAsString() : "";
     }
 
     private static int number(JsonObject request) {

@@ -18,7 +18,11 @@ use crate::errors::{PullcordError, from_status};
 use crate::resume::Pace;
 use crate::stream::Events;
 use crate::v1::run_service_client::RunServiceClient;
-use crate::v1::{RunRequest, RunSpec, WatchRunRequest, WatchRunsRequest, WatchRunsResponse};
+use crate::v1::{
+    CancelRunRequest, CancelRunsRequest, ContinueRunRequest, CreateRunTokenRequest,
+    EraseRunsRequest, GetRunRequest, ListRunsRequest, RunRequest, RunSpec, WaitRunRequest,
+    WatchRunRequest, WatchRunsRequest, WatchRunsResponse,
+};
 
 /// Where a client calls unless it is told.
 pub const DEFAULT_TARGET: &str = "127.0.0.1:50051";
@@ -109,7 +113,37 @@ pub(crate) struct Calls {
     stub: Stub,
     metadata: MetadataMap,
     token: Option<Token>,
+    /// A tenant and an owner, whose runs are meant; empty: not said.
+    whose: (String, String),
 }
+
+/// A request that can say whose run is meant.
+pub(crate) trait Whose {
+    fn whose(&mut self) -> [&mut String; 2];
+}
+
+macro_rules! whose {
+    ($($request:ty),*) => {
+        $(impl Whose for $request {
+            fn whose(&mut self) -> [&mut String; 2] {
+                [&mut self.tenant, &mut self.owner]
+            }
+        })*
+    };
+}
+
+whose!(
+    CancelRunRequest,
+    CancelRunsRequest,
+    ContinueRunRequest,
+    CreateRunTokenRequest,
+    EraseRunsRequest,
+    GetRunRequest,
+    ListRunsRequest,
+    WaitRunRequest,
+    WatchRunRequest,
+    WatchRunsRequest
+);
 
 impl Calls {
     /// A line that is made with the first call, and again whenever it was lost.
@@ -120,7 +154,28 @@ impl Calls {
             token,
             stub: RunServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_SIZE),
             metadata: metadata(options)?,
+            whose: Default::default(),
         })
+    }
+
+    /// The same line, for somebody's runs.
+    pub(crate) fn for_runs_of(mut self, tenant: String, owner: String) -> Self {
+        self.whose = (tenant, owner);
+        self
+    }
+
+    /// The request with what it does not say itself of whose run is meant.
+    pub(crate) fn of<M: Whose>(&self, mut request: M) -> M {
+        for (field, said) in request
+            .whose()
+            .into_iter()
+            .zip([&self.whose.0, &self.whose.1])
+        {
+            if field.is_empty() {
+                field.clone_from(said);
+            }
+        }
+        request
     }
 
     /// The same line, from somebody else.
@@ -204,7 +259,7 @@ impl Calls {
             after_sequence,
             ..Default::default()
         };
-        let request = self.request(message, limit);
+        let request = self.request(self.of(message), limit);
         let responses = self.stub.clone().watch_run(request).await?.into_inner();
         let events = responses.map_ok(|response| response.event.unwrap_or_default());
         Ok(events.boxed())
@@ -214,7 +269,7 @@ impl Calls {
         &self,
         message: WatchRunsRequest,
     ) -> Result<Streaming<WatchRunsResponse>, Status> {
-        let request = self.request(message, None);
+        let request = self.request(self.of(message), None);
         Ok(self.stub.clone().watch_runs(request).await?.into_inner())
     }
 }

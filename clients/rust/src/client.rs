@@ -62,6 +62,17 @@ impl RunClient {
         }
     }
 
+    /// The same client for the runs of one owner, and of one tenant, for a caller that may see the runs of
+    /// several, which may have the same ids. Empty: the caller's own, else any that it may see. What a
+    /// request says itself stands.
+    #[must_use]
+    pub fn of(&self, tenant: impl Into<String>, owner: impl Into<String>) -> Self {
+        Self {
+            calls: self.calls.clone().for_runs_of(tenant.into(), owner.into()),
+            pace: self.pace,
+        }
+    }
+
     // --- starting and following
 
     /// Starts a run and follows it.
@@ -129,11 +140,12 @@ impl RunClient {
                 ..Default::default()
             };
             let limit = left.map(|left| left + CALL_TIMEOUT);
-            let answer = self
-                .calls
-                .call(request, &run_id, limit, |mut stub, request| async move {
-                    stub.wait_run(request).await
-                });
+            let answer = self.calls.call(
+                self.calls.of(request),
+                &run_id,
+                limit,
+                |mut stub, request| async move { stub.wait_run(request).await },
+            );
             match answer.await {
                 Ok(response) => return Ok(response.run.unwrap_or_default()),
                 Err(error) => {
@@ -157,9 +169,11 @@ impl RunClient {
             ..Default::default()
         };
         self.calls
-            .ask(request, &run_id, |mut stub, request| async move {
-                stub.get_run(request).await
-            })
+            .ask(
+                self.calls.of(request),
+                &run_id,
+                |mut stub, request| async move { stub.get_run(request).await },
+            )
             .await
             .map(|response| response.run.unwrap_or_default())
     }
@@ -187,7 +201,7 @@ impl RunClient {
 
     async fn page(&self, request: ListRunsRequest) -> Result<ListRunsResponse, PullcordError> {
         self.calls
-            .ask(request, "", |mut stub, request| async move {
+            .ask(self.calls.of(request), "", |mut stub, request| async move {
                 stub.list_runs(request).await
             })
             .await
@@ -238,9 +252,11 @@ impl RunClient {
             ..Default::default()
         };
         self.calls
-            .ask(request, &run_id, |mut stub, request| async move {
-                stub.continue_run(request).await
-            })
+            .ask(
+                self.calls.of(request),
+                &run_id,
+                |mut stub, request| async move { stub.continue_run(request).await },
+            )
             .await
             .map(|response| response.run.unwrap_or_default())
     }
@@ -277,7 +293,7 @@ impl RunClient {
         let limit = CALL_TIMEOUT.saturating_add(wait.unwrap_or_default());
         self.calls
             .call(
-                request,
+                self.calls.of(request),
                 &run_id,
                 Some(limit),
                 |mut stub, request| async move { stub.cancel_run(request).await },
@@ -294,7 +310,7 @@ impl RunClient {
         request: CancelRunsRequest,
     ) -> Result<CancelRunsResponse, PullcordError> {
         self.calls
-            .ask(request, "", |mut stub, request| async move {
+            .ask(self.calls.of(request), "", |mut stub, request| async move {
                 stub.cancel_runs(request).await
             })
             .await
@@ -310,7 +326,7 @@ impl RunClient {
         request: EraseRunsRequest,
     ) -> Result<EraseRunsResponse, PullcordError> {
         self.calls
-            .ask(request, "", |mut stub, request| async move {
+            .ask(self.calls.of(request), "", |mut stub, request| async move {
                 stub.erase_runs(request).await
             })
             .await
@@ -326,9 +342,11 @@ impl RunClient {
     ) -> Result<CreateRunTokenResponse, PullcordError> {
         let run_id = request.run_id.clone();
         self.calls
-            .ask(request, &run_id, |mut stub, request| async move {
-                stub.create_run_token(request).await
-            })
+            .ask(
+                self.calls.of(request),
+                &run_id,
+                |mut stub, request| async move { stub.create_run_token(request).await },
+            )
             .await
     }
 }

@@ -55,6 +55,8 @@ interface Request {
   readonly spec?: string;
   readonly request?: string;
   readonly run_id?: string;
+  readonly tenant?: string;
+  readonly owner?: string;
   readonly after_sequence?: number;
   readonly stream?: number;
   /** Seconds. */
@@ -98,9 +100,11 @@ export class Driver {
     },
     run: ({ spec, timeout }) =>
       this.#follow(this.#client.run(read(RunSpecSchema, spec), { timeoutMs: inMs(timeout) })),
-    watch: ({ run_id = "", after_sequence = 0, timeout }) =>
+    watch: ({ run_id = "", after_sequence = 0, timeout, tenant, owner }) =>
       this.#follow(
         this.#client.watch(run_id, {
+          tenant,
+          owner,
           afterSequence: BigInt(after_sequence),
           timeoutMs: inMs(timeout),
         }),
@@ -121,9 +125,13 @@ export class Driver {
     },
     start: async ({ spec }) =>
       message(RunSchema, await this.#client.start(read(RunSpecSchema, spec))),
-    wait: async ({ run_id = "", timeout }) =>
-      message(RunSchema, await this.#client.wait(run_id, { timeoutMs: inMs(timeout) })),
-    get: async ({ run_id = "" }) => message(RunSchema, await this.#client.get(run_id)),
+    wait: async ({ run_id = "", timeout, tenant, owner }) =>
+      message(
+        RunSchema,
+        await this.#client.wait(run_id, { timeoutMs: inMs(timeout), tenant, owner }),
+      ),
+    get: async ({ run_id = "", tenant, owner }) =>
+      message(RunSchema, await this.#client.get(run_id, { tenant, owner })),
     list: async ({ request }) => {
       const messages: string[] = [];
       for await (const run of this.#client.list(read(ListRunsRequestSchema, request))) {

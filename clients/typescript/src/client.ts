@@ -124,11 +124,12 @@ export class RunClient {
     const resume = new Resume(runId, this.#pace, { timeoutMs });
     const tied = this.#tied(options);
     const { signal } = tied;
+    const named = { runId, ...whoseOf(options) };
     let left = timeoutMs === undefined ? undefined : Math.ceil(timeoutMs);
     try {
       for (;;) {
         try {
-          return await this.#waitOnce(runId, left, signal);
+          return await this.#waitOnce(named, left, signal);
         } catch (reason) {
           signal.throwIfAborted();
           await pause(resume.lost(errorOf(reason, runId)), signal);
@@ -140,8 +141,13 @@ export class RunClient {
     }
   }
 
-  async #waitOnce(runId: string, left: number | undefined, signal: AbortSignal): Promise<Run> {
-    const request = left === undefined ? { runId } : { runId, timeout: durationFromMs(left) };
+  async #waitOnce(
+    named: Whose & { runId: string },
+    left: number | undefined,
+    signal: AbortSignal,
+  ): Promise<Run> {
+    const { runId } = named;
+    const request = left === undefined ? named : { ...named, timeout: durationFromMs(left) };
     const limit = left === undefined ? Infinity : left + CALL_TIMEOUT_MS;
     const answer = this.#call({ signal }, (rpc, call) => rpc.waitRun(request, call), runId, limit);
     return present((await answer).run);

@@ -42,12 +42,14 @@ export interface WhoseOptions {
 
 export interface GetOptions extends CallOptions, WhoseOptions {}
 
-export interface WaitOptions extends CallOptions {
+export interface TimeOptions extends CallOptions {
   /** From the call on, over all connections. Undefined: as long as it takes. */
   readonly timeoutMs?: number | undefined;
 }
 
-export interface FollowOptions extends WaitOptions {
+export interface WaitOptions extends TimeOptions, WhoseOptions {}
+
+export interface FollowOptions extends TimeOptions {
   /** Whether heartbeats are shown, too. */
   readonly heartbeats?: boolean | undefined;
 }

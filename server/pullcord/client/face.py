@@ -117,6 +117,17 @@ class Face(ABC, Generic[StreamT, ChannelT]):
         other._fixed = (*(e for e in self._fixed if e[0] != entry[0]), entry)
         return other
 
+    def of(self, tenant: str = "", owner: str = "") -> Self:
+        """The same client for the runs of one tenant and owner; it shares the connection.
+
+        For a caller that may see the runs of several, two of which may have the same id. Empty:
+        the caller's own, else any that it may see.
+        """
+        other = copy.copy(self)
+        other._owns_channel = False
+        other._whose = {"tenant": tenant, "owner": owner}
+        return other
+
     def run(
         self,
         runnable: str,

@@ -47,7 +47,11 @@ impl Driver {
         if op == "connect" {
             return self.connect(request);
         }
-        let client = self.client.clone().ok_or("not connected")?;
+        let mut client = self.client.clone().ok_or("not connected")?;
+        let whose = |key| request.text(key).unwrap_or_default();
+        if ["tenant", "owner"].iter().any(|key| !whose(key).is_empty()) {
+            client = client.of(whose("tenant"), whose("owner"));
+        }
         Ok(match op.as_str() {
             "run" => self.follow(client.run_with(request.message("spec")?, request.options())),
             "watch" => {
@@ -91,8 +95,12 @@ impl Driver {
             "cancel_many" => message(&client.cancel_many(request.message("request")?).await?),
             "continue_run" => {
                 let ContinueRunRequest {
-                    run_id, decisions, ..
+                    run_id,
+                    decisions,
+                    tenant,
+                    owner,
                 } = request.message("request")?;
+                let client = client.of(tenant, owner);
                 message(&client.continue_run(run_id, decisions).await?)
             }
             "erase" => message(&client.erase(request.message("request")?).await?),

@@ -60,6 +60,8 @@ public final class RunClient implements AutoCloseable {
     private final ManagedChannel channel;
     private final RunServiceBlockingStub stub;
     private final Pace pace;
+    private final Whose whose;
+    private final Optional<RunClient> shared;
     private final Set<Presence> present = ConcurrentHashMap.newKeySet();
     private volatile boolean closed;
 
@@ -67,6 +69,16 @@ public final class RunClient implements AutoCloseable {
         this.channel = channel;
         this.stub = RunServiceGrpc.newBlockingStub(channel);
         this.pace = pace;
+        this.whose = Whose.ANYBODY;
+        this.shared = Optional.empty();
+    }
+
+    private RunClient(RunClient shared, Whose whose) {
+        this.channel = shared.channel;
+        this.stub = shared.stub;
+        this.pace = shared.pace;
+        this.whose = whose;
+        this.shared = Optional.of(shared);
     }
 
     /** A client on a line that is not encrypted; for all else there is {@link #builder}. */
@@ -79,12 +91,24 @@ public final class RunClient implements AutoCloseable {
         return new RunClientBuilder();
     }
 
+    /**
+     * {@return the same client for the runs of one owner, and of one tenant} For a caller that may
+     * see the runs of several, which may have the same ids. Empty: the caller's own, else any that
+     * it may see. What a request says itself stands. It shares the connection; closing it ends its
+     * own streams.
+     */
+    public RunClient of(String tenant, String owner) {
+        return new RunClient(this, new Whose(tenant, owner));
+    }
+
     /** Ends every stream and closes the channel. Runs go on as their disconnect policy says. */
     @Override
     public void close() {
         closed = true;
         present.forEach(Presence::leave);
-        channel.shutdownNow();
+        if (shared.isEmpty()) {
+            channel.shutdownNow();
+        }
     }
 
     // --- starting and following
@@ -176,7 +200,7 @@ public final class RunClient implements AutoCloseable {
     /** {@return a run as it is now} */
     public Run get(String runId) {
         GetRunRequest request = GetRunRequest.newBuilder().setRunId(runId).build();
-        return call(runId, stub -> stub.getRun(request).getRun());
+        return call(runId, stub -> stub.getRun(whose.of(request)).getRun());
     }
 
     /** {@return all runs, the newest first, without input and output, fetched page by page} */
@@ -215,7 +239,7 @@ public final class RunClient implements AutoCloseable {
                 Resume.watching("", pace, Optional.empty(), 0),
                 attend(new Presence()),
                 request.getAfter(),
-                after -> stub.watchRuns(request.toBuilder().setAfter(after).build()));
+                after -> stub.watchRuns(whose.of(request).toBuilder().setAfter(after).build()));
     }
 
     /** {@return what can be run, in order of name} */
@@ -232,7 +256,7 @@ public final class RunClient implements AutoCloseable {
      * @throws PullcordError.RunNotPaused it does not wait, also because somebody else has decided
      */
     public Run continueRun(ContinueRunRequest request) {
-        return call(request.getRunId(), stub -> stub.continueRun(request).getRun());
+        return call(request.getRunId(), stub -> stub.continueRun(whose.of(request)).getRun());
     }
 
     // --- stopping
@@ -246,12 +270,13 @@ public final class RunClient implements AutoCloseable {
     public CancelRunResponse cancel(CancelRunRequest request) {
         com.google.protobuf.Duration wait = request.getWait();
         Duration limit = CALL_TIMEOUT.plusSeconds(wait.getSeconds()).plusNanos(wait.getNanos());
-        return call(request.getRunId(), Optional.of(limit), stub -> stub.cancelRun(request));
+        return call(
+                request.getRunId(), Optional.of(limit), stub -> stub.cancelRun(whose.of(request)));
     }
 
     /** Stops every live run that the filter matches, by session, user, runnable and labels. */
     public CancelRunsResponse cancelMany(CancelRunsRequest request) {
-        return call("", stub -> stub.cancelRuns(request));
+        return call("", stub -> stub.cancelRuns(whose.of(request)));
     }
 
     /**
@@ -259,18 +284,18 @@ public final class RunClient implements AutoCloseable {
      * owner; at least one is needed. Live runs stay, and are named.
      */
     public EraseRunsResponse erase(EraseRunsRequest request) {
-        return call("", stub -> stub.eraseRuns(request));
+        return call("", stub -> stub.eraseRuns(whose.of(request)));
     }
 
     /** A short-lived token with which a web page may see one run, and stop it, and nothing else. */
     public CreateRunTokenResponse createRunToken(CreateRunTokenRequest request) {
-        return call(request.getRunId(), stub -> stub.createRunToken(request));
+        return call(request.getRunId(), stub -> stub.createRunToken(whose.of(request)));
     }
 
     // --- calling
 
     private Optional<ListRunsResponse> page(ListRunsRequest request) {
-        return Optional.of(call("", stub -> stub.listRuns(request)));
+        return Optional.of(call("", stub -> stub.listRuns(whose.of(request))));
     }
 
     private <T> T call(String runId, Function<RunServiceBlockingStub, T> method) {
@@ -292,7 +317,7 @@ public final class RunClient implements AutoCloseable {
         return call(
                 runId,
                 length.map(CALL_TIMEOUT::plus),
-                stub -> stub.waitRun(request.build()).getRun());
+                stub -> stub.waitRun(whose.of(request.build())).getRun());
     }
 
     private RunStream follow(Resume resume, Function<Resume, Iterator<RunEvent>> connect) {
@@ -316,7 +341,8 @@ public final class RunClient implements AutoCloseable {
                         .setRunId(resume.runId())
                         .setAfterSequence(resume.afterSequence())
                         .build();
-        return map(within(resume.opening()).watchRun(request), WatchRunResponse::getEvent);
+        return map(
+                within(resume.opening()).watchRun(whose.of(request)), WatchRunResponse::getEvent);
     }
 
     private RunServiceBlockingStub within(Optional<Duration> limit) {
@@ -326,6 +352,7 @@ public final class RunClient implements AutoCloseable {
 
     private Presence attend(Presence presence) {
         present.add(presence);
+        shared.ifPresent(client -> client.attend(presence));
         if (closed) {
             forget(presence);
             throw new IllegalStateException("the client is closed");
@@ -335,6 +362,7 @@ public final class RunClient implements AutoCloseable {
 
     void forget(Presence presence) {
         present.remove(presence);
+        shared.ifPresent(client -> client.forget(presence));
     }
 
     private static RunSpec withRunId(RunSpec spec) {
