@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pullcord.run.record import RunFilter as RunFilter
     from pullcord.run.record import RunSpec as RunSpec
     from pullcord.run.record import SessionPolicy as SessionPolicy
+    from pullcord.run.resources import Resources as Resources
     from pullcord.run.state import RunState as RunState
     from pullcord.run.team import TeamRunEvent as TeamRunEvent
     from pullcord.run.usage import Limits as Limits
@@ -103,6 +104,7 @@ _HOMES = {
     "PydanticAgent": "pullcord.adapters.foreign.pydantic_ai",
     "Receipt": "pullcord.run.record",
     "RemoteRunnable": "pullcord.adapters.remote",
+    "Resources": "pullcord.run.resources",
     "Role": "pullcord.run.message",
     "Router": "pullcord.workflow",
     "Run": "pullcord.run.record",
@@ -177,6 +179,7 @@ __all__ = [
     "PydanticAgent",
     "Receipt",
     "RemoteRunnable",
+    "Resources",
     "Role",
     "Router",
     "Run",

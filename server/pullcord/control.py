@@ -68,6 +68,8 @@ class ControlServer(RunServer):
             target=target,
             workers=workers,
             spares=settings.spares,
+            pool_workers=settings.pool_workers,
+            max_pool_workers=settings.max_pool_workers,
             max_processes=settings.max_processes,
             isolate_all=settings.isolation == "process",
             threads=settings.engine.workers,

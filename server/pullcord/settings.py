@@ -184,6 +184,12 @@ class Settings(BaseSettings):
     """`process`: every run has a process for itself. Unset: where its runnable says so."""
     spares: int = Field(1, ge=0, le=64)
     """Warm processes kept ready for runs that have one for themselves; each takes memory."""
+    pool_workers: int = Field(1, ge=0, le=256)
+    """Warm workers for each set of resources that runnables ask for, such as
+    Resources(cpu=2, gpu=1); each executes one run at a time."""
+    max_pool_workers: int = Field(4, ge=1, le=4096)
+    """Workers of each such set at once. Those beyond `pool_workers` are started while runs wait,
+    and end when none does; further runs wait, PENDING."""
     max_processes: int = Field(64, ge=1, le=4096)
     """Worker processes alive at once. A run that needs one more waits, PENDING."""
     max_silence: float = Field(60.0, gt=0, le=86400)
@@ -312,6 +318,11 @@ class Settings(BaseSettings):
             )
         if self.http_public_url and not self.http:
             raise ValueError(f"{PREFIX}HTTP_PUBLIC_URL: goes with {PREFIX}HTTP only")
+        if self.pool_workers > self.max_pool_workers:
+            raise ValueError(
+                f"{PREFIX}POOL_WORKERS: must be at most {PREFIX}MAX_POOL_WORKERS, which is "
+                f"{self.max_pool_workers}"
+            )
         if self.worker_command and self.max_worker_memory is not None:
             raise ValueError(
                 f"{PREFIX}MAX_WORKER_MEMORY: cannot be held with {PREFIX}WORKER_COMMAND, whose "

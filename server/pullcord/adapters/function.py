@@ -13,6 +13,7 @@ from typing import Any, overload
 
 from pullcord.run.context import RunContext
 from pullcord.run.events import Payload, SourceKind
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Isolation, checked_isolation, slug
 from pullcord.run.takes import Takes
 
@@ -32,12 +33,13 @@ class FunctionRunnable:
         description: str | None = None,
         *,
         isolation: Isolation | None = None,
+        resources: Resources | None = None,
         offers: Mapping[str, Any] | None = None,
     ) -> None:
         """`offers` are further things that its parameters may name, or be annotated with.
 
-        Raises TypeError where the function needs a parameter that no run can give, and ValueError
-        where there is no such isolation.
+        Raises TypeError where the function needs a parameter that no run can give or the
+        resources are no Resources, and ValueError where there is no such isolation.
         """
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
@@ -49,6 +51,7 @@ class FunctionRunnable:
             function
         )
         self.isolation = checked_isolation(isolation, self.id)
+        self.resources = checked_resources(resources, self.id)
         self._offers = dict(offers or {})
         self._parameters = _parameters(function, self._offers)
         self.takes = _takes(set(self._parameters.values()))
@@ -83,7 +86,11 @@ def runnable(function: Callable[..., Any], /) -> FunctionRunnable: ...
 
 @overload
 def runnable(
-    *, id: str | None = None, description: str | None = None, isolation: Isolation | None = None
+    *,
+    id: str | None = None,
+    description: str | None = None,
+    isolation: Isolation | None = None,
+    resources: Resources | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionRunnable]: ...
 
 
@@ -94,15 +101,19 @@ def runnable(
     id: str | None = None,
     description: str | None = None,
     isolation: Isolation | None = None,
+    resources: Resources | None = None,
 ) -> Any:
     """Makes a function something that can be served: `@runnable` or `@runnable(id="counter")`.
 
     Without an id its name is made into one; without a description its docstring is it. With
-    `isolation="process"` each of its runs has a process for itself.
+    `isolation="process"` each of its runs has a process for itself. With `resources`, each waits,
+    PENDING, for a worker that has that room.
     """
     if function is not None:
         return FunctionRunnable(function)
-    return lambda decorated: FunctionRunnable(decorated, id, description, isolation=isolation)
+    return lambda decorated: FunctionRunnable(
+        decorated, id, description, isolation=isolation, resources=resources
+    )
 
 
 def _parameters(function: Callable[..., Any], more: Mapping[str, Any]) -> dict[str, str]:

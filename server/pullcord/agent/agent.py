@@ -20,6 +20,7 @@ from pullcord.native.structured import checked_schema, deliver
 from pullcord.native.tools import CallableTool, Tool, tools_by_name
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Isolation, checked_isolation, slug
 
 
@@ -46,6 +47,7 @@ class Agent(Native):
         max_model_calls: int | None = 50,
         max_same_failures: int | None = 3,
         isolation: Isolation | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """Describes the agent.
 
@@ -68,10 +70,12 @@ class Agent(Native):
             max_same_failures: after so many failures of one call with the same arguments and the
                 same error the run fails; None is no bound.
             isolation: "process" gives each run a process for itself; None: it shares one.
+            resources: the room that each run needs, such as Resources(cpu=2, gpu=1); it waits,
+                PENDING, for a worker that has it, where `pullcord serve` places it.
 
         Raises:
-            TypeError: the model is none, a function cannot be a tool, or the schema is no
-                pydantic model.
+            TypeError: the model is none, a function cannot be a tool, the schema is no
+                pydantic model, or the resources are no Resources.
             MissingExtra: there are MCP servers, and the extra `mcp` is not installed.
             ValueError: two tools or servers bear one name, no id can be made of the name, or a
                 bound or the isolation is wrong.
@@ -80,6 +84,7 @@ class Agent(Native):
         self.id = id or slug(name or "agent")
         self.description = description or ""
         self.isolation = checked_isolation(isolation, self.id)
+        self.resources = checked_resources(resources, self.id)
         self.model = checked_model(model, self.id)
         self.takes = takes_of(model)
         self.instructions = instructions or ()

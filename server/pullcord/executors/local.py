@@ -23,6 +23,7 @@ from pullcord.run.context import RunContext
 from pullcord.run.disclosure import Disclosure
 from pullcord.run.place import Place, Runs, at_work
 from pullcord.run.port import Execution, RunPort
+from pullcord.run.resources import resources_of
 from pullcord.run.runnable import Runnable
 from pullcord.run.side import RunSide
 
@@ -57,7 +58,7 @@ class LocalExecutor:
         `isolate_all`: the settings ask for it, whatever the runnables say.
         """
         self._isolate_all = isolate_all
-        self._isolation_is_settled = in_worker
+        self._isolation_is_settled = self._is_placed = in_worker
         self._alone = False
         self._disclosure = disclosure
         self._options = options
@@ -90,6 +91,13 @@ class LocalExecutor:
         Raises:
             ServerBusy: too many runs wait for a thread, or every loop is blocked.
         """
+        if not self._is_placed and resources_of(runnable) is not None:
+            self._is_placed = True  # said once
+            _log.warning(
+                "%s asks for resources, for which `pullcord serve` without --in-process has "
+                "workers; here its runs take what this process has",
+                port.spec.runnable,
+            )
         if not self._isolation_is_settled and (
             self._isolate_all or getattr(runnable, "isolation", None)
         ):

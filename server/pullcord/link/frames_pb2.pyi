@@ -77,14 +77,26 @@ class Unready(_message.Message):
     def __init__(self, words: _Optional[str] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("runnable", "is_async", "isolation")
+    __slots__ = ("runnable", "is_async", "isolation", "resources")
     RUNNABLE_FIELD_NUMBER: _ClassVar[int]
     IS_ASYNC_FIELD_NUMBER: _ClassVar[int]
     ISOLATION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     runnable: _runnable_pb2.Runnable
     is_async: bool
     isolation: str
-    def __init__(self, runnable: _Optional[_Union[_runnable_pb2.Runnable, _Mapping]] = ..., is_async: _Optional[bool] = ..., isolation: _Optional[str] = ...) -> None: ...
+    resources: Resources
+    def __init__(self, runnable: _Optional[_Union[_runnable_pb2.Runnable, _Mapping]] = ..., is_async: _Optional[bool] = ..., isolation: _Optional[str] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
+
+class Resources(_message.Message):
+    __slots__ = ("cpu", "memory", "gpu")
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    cpu: float
+    memory: int
+    gpu: float
+    def __init__(self, cpu: _Optional[float] = ..., memory: _Optional[int] = ..., gpu: _Optional[float] = ...) -> None: ...
 
 class Said(_message.Message):
     __slots__ = ("run", "text", "lengths", "source", "reasoning")

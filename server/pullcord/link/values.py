@@ -15,6 +15,7 @@ from pullcord.run.errors import InvalidArgument, PullcordError, ServerFault, Vio
 from pullcord.run.events import Payload, Source, SourceKind
 from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
+from pullcord.run.resources import Resources, resources_of
 from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
@@ -55,6 +56,8 @@ class Offer:
     takes: Takes = NOTHING
     isolation: str = ""
     """`process`: each run has a process for itself; empty: as the settings say."""
+    resources: Resources | None = None
+    """What each run needs of a machine; None: nothing in particular."""
 
     def execute(self, ctx: Any) -> None:
         """Never called: the code is in a worker."""
@@ -146,6 +149,10 @@ def fill_offer(message: pb.Offer, runnable: Runnable, info: RunnableInfo) -> Non
     message.runnable.CopyFrom(runnable_message(info))
     message.is_async = runnable.is_async
     message.isolation = getattr(runnable, "isolation", "") or ""
+    if (resources := resources_of(runnable)) is not None:
+        message.resources.cpu, message.resources.gpu = resources.cpu, resources.gpu
+        if resources.memory_bytes is not None:
+            message.resources.memory = resources.memory_bytes
 
 
 def offer_of(message: pb.Offer) -> Offer:
@@ -160,7 +167,13 @@ def offer_of(message: pb.Offer) -> Offer:
         takes=info.takes,
         is_async=message.is_async,
         isolation=message.isolation,
+        resources=_resources_of(message.resources) if message.HasField("resources") else None,
     )
+
+
+def _resources_of(message: pb.Resources) -> Resources:
+    memory = message.memory if message.HasField("memory") else None
+    return Resources(message.cpu, memory, message.gpu)
 
 
 # --- events

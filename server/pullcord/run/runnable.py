@@ -31,6 +31,7 @@ class Runnable(Protocol):
     is_async: bool
     """Whether `execute` is a coroutine function, for a run loop, or blocks, for a thread."""
     # It may have `takes`, a Takes: what it takes beside a text and data. Without, it takes nothing.
+    # It may have `isolation` and `resources`: where a run of it executes.
 
     def execute(self, ctx: RunContext) -> Coroutine[Any, Any, None] | None:
         """Executes one run: reads from `ctx`, writes to it, and returns when the run is done.

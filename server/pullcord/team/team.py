@@ -24,6 +24,7 @@ from pullcord.native.tools import Tool, tools_by_name
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.record import Run
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Isolation, Runnable, checked_isolation, slug
 from pullcord.run.state import RunState
 
@@ -50,6 +51,7 @@ class Team(Native):
         max_model_calls: int | None = 50,
         max_same_failures: int | None = 3,
         isolation: Isolation | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """Describes the team.
 
@@ -69,12 +71,14 @@ class Team(Native):
             max_model_calls: as for an Agent, of the leader's calls.
             max_same_failures: as for an Agent, of the leader's tool calls.
             isolation: as for an Agent; its members execute in the same process.
+            resources: as for an Agent; None: the most that one of its members needs.
 
         Raises:
             TypeError: a member cannot be run, the model is none, a function cannot be a tool, or
                 the schema is no pydantic model.
             ValueError: there are no members, two members or two tools bear one name, no id can be
-                made of the name, or a bound or the isolation is wrong.
+                made of the name, a bound or the isolation is wrong, or a member needs more
+                resources than were given.
         """
         self.name = name
         self.id = id or slug(name or "team")
@@ -87,6 +91,7 @@ class Team(Native):
         given = runnables(members, "members")
         if not given:
             raise ValueError(f"the team {self.id!r} has no members; give at least one")
+        self.resources = checked_resources(resources, self.id, given)
         self.members = tuple(member.id for member in given)
         self._members = {member.id: member for member in given}
         if len(self._members) < len(given):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, decide, in_order, nodes, planned
+from pullcord.workflow.nodes import Steps, decide, in_order, most_of, nodes, planned
 from pullcord.workflow.types import Made, Path
 
 
@@ -27,6 +27,7 @@ class Condition:
         self._evaluator = evaluator
         self._nodes = nodes(steps)
         self._otherwise = nodes(else_steps, "else_steps")
+        self.resources = most_of(self._nodes, self._otherwise)
 
     def planned(self, path: Path) -> Iterator[Path]:
         """Those of both ways."""

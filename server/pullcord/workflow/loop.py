@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, decide, nodes, planned, takes_of_first
+from pullcord.workflow.nodes import Steps, decide, most_of, nodes, planned, takes_of_first
 from pullcord.workflow.types import Made, Path, StepOutput
 
 
@@ -37,6 +37,7 @@ class Loop:
             raise ValueError("max_iterations is 1 or more")
         self.name = name or "Loop"
         self._nodes = nodes(steps)
+        self.resources = most_of(self._nodes)
         self.takes = takes_of_first(self._nodes)
         """What the first iteration takes, beside a text."""
         self._max_iterations = max_iterations

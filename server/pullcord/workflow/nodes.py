@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pullcord.adapters.offering import checked, several
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Runnable, slug
 from pullcord.run.takes import EVERYTHING, Takes
 from pullcord.workflow.flow import Flow
@@ -68,6 +69,11 @@ def takes_of_first(steps: dict[str, Node]) -> Takes:
     first = next(iter(steps.values()), None)
     takes: Takes = getattr(first, "takes", EVERYTHING)
     return takes
+
+
+def most_of(*groups: dict[str, Node]) -> Resources | None:
+    """The room that each of these steps has enough of; None where none says what it needs."""
+    return checked_resources(None, "", (node for steps in groups for node in steps.values()))
 
 
 def planned(steps: dict[str, Node], path: Path) -> Iterator[Path]:

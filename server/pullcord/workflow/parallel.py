@@ -9,7 +9,7 @@ from typing import Any
 
 from pullcord.run.runnable import Runnable
 from pullcord.workflow.flow import Flow, together
-from pullcord.workflow.nodes import Node, nodes, planned
+from pullcord.workflow.nodes import Node, most_of, nodes, planned
 from pullcord.workflow.types import Made, Path
 
 
@@ -22,6 +22,7 @@ class Parallel:
             raise ValueError("a Parallel has at least one step")
         self.name = name or "Parallel"
         self._nodes = nodes(steps)
+        self.resources = most_of(self._nodes)
 
     def planned(self, path: Path) -> Iterator[Path]:
         """Its steps'."""

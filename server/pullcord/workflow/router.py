@@ -8,7 +8,7 @@ from typing import Any
 
 from pullcord.run.runnable import slug
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, decide, in_order, nodes, planned
+from pullcord.workflow.nodes import Steps, decide, in_order, most_of, nodes, planned
 from pullcord.workflow.types import Made, Path
 
 
@@ -24,6 +24,7 @@ class Router:
         self.name = name or "Router"
         self._selector = selector
         self._nodes = nodes(choices, "choices")
+        self.resources = most_of(self._nodes)
         self._given = dict(zip(map(id, choices), self._nodes, strict=True))
 
     def planned(self, path: Path) -> Iterator[Path]:

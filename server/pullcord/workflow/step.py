@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pullcord.adapters.function import FunctionRunnable
 from pullcord.adapters.offering import checked
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Runnable, takes_of
 from pullcord.run.state import RunState
 from pullcord.workflow.flow import Flow, StepFailed
@@ -30,6 +31,7 @@ class Step:
         retries: int = 0,
         retry_delay: float = 1.0,
         on_error: Literal["fail", "skip"] = "fail",
+        resources: Resources | None = None,
     ) -> None:
         """Describes the step.
 
@@ -41,9 +43,12 @@ class Step:
             retries: how often a failed run is tried again.
             retry_delay: seconds before the first of them; doubled for each that follows.
             on_error: what happens to the workflow when the last one fails. A cancel is no error.
+            resources: the room that it needs; the workflow's runs wait for a worker that has it.
+                None: what its runnable needs.
 
         Raises:
-            ValueError: not exactly one runnable was given, or a number is negative.
+            ValueError: not exactly one runnable was given, a number is negative, or the runnable
+                needs more resources than were given.
             TypeError: it cannot be run.
         """
         offered = {"executor": executor, "agent": agent, "team": team, "workflow": workflow}
@@ -58,6 +63,7 @@ class Step:
         """What its runnable takes, beside a text."""
         self.description = description
         self.name = name or _name_of(self._executor)
+        self.resources = checked_resources(resources, self.name, [self._executor])
         self.id = "" if name else str(getattr(self._executor, "id", ""))
         """Empty: it is made of the name."""
         self._retries = retries

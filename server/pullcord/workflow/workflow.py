@@ -7,6 +7,7 @@ steps, each with its state and what it made, also where the run was stopped.
 from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Isolation, checked_isolation, slug
 from pullcord.workflow.flow import Flow
 from pullcord.workflow.nodes import Steps, in_order, nodes, takes_of_first
@@ -27,6 +28,7 @@ class Workflow(Native):
         id: str | None = None,
         description: str | None = None,
         isolation: Isolation | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """Describes the workflow.
 
@@ -36,11 +38,12 @@ class Workflow(Native):
             id: what callers name it by.
             description: what it is, for callers.
             isolation: as for an Agent; its steps execute in the same process.
+            resources: as for an Agent; None: the most that one of its steps needs.
 
         Raises:
             TypeError: a step is nothing that can be run.
-            ValueError: there are no steps, no id can be made of the name, or there is no
-                such isolation.
+            ValueError: there are no steps, no id can be made of the name, there is no such
+                isolation, or a step needs more resources than were given.
         """
         if not steps:
             raise ValueError("a workflow has at least one step")
@@ -49,6 +52,7 @@ class Workflow(Native):
         self.description = description or ""
         self.isolation = checked_isolation(isolation, self.id)
         self._nodes = nodes(steps)
+        self.resources = checked_resources(resources, self.id, self._nodes.values())
         self.members = tuple(self._nodes)
         self.takes = takes_of_first(self._nodes)
 

@@ -24,8 +24,12 @@ from pullcord.link.greeting import CONNECT, SECRET
 from pullcord.link.relay import Ended, Pace, Relay
 from pullcord.link.session import SessionTorn
 from pullcord.run.killed import KilledProcess
+from pullcord.run.resources import Resources
 
 _log = logging.getLogger("pullcord.workers")
+
+CPU, MEMORY, GPU = "PULLCORD_WORKER_CPU", "PULLCORD_WORKER_MEMORY", "PULLCORD_WORKER_GPU"
+"""The variables with the room that the worker's runs need; empty: nothing in particular."""
 
 _REST = 2.0
 """Seconds that the link of a command that has ended has for what is still on its way; and those
@@ -180,7 +184,10 @@ class CommandLauncher:
             host = socket.gethostname()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def start(self) -> CommandWorker:
+    def check(self, resources: Resources) -> None:
+        """What there is, the command knows: it finds the resources in its environment."""
+
+    def start(self, resources: Resources | None = None) -> CommandWorker:
         """Starts the command; its worker connects when it is ready to."""
         assert self._reception is not None
         ours, theirs = socket.socketpair()
@@ -192,7 +199,7 @@ class CommandLauncher:
                 self._command,
                 ours,
                 pass_fds=(),
-                variables={CONNECT: self.address, SECRET: str(ticket)},
+                variables={CONNECT: self.address, SECRET: str(ticket)} | _variables(resources),
             )
         except BaseException:
             self._reception.forget(ticket)
@@ -208,6 +215,18 @@ class CommandLauncher:
         if self._reception is not None:
             self._reception.close()
         self._guardian.close()
+
+
+def _variables(resources: Resources | None) -> dict[str, str]:
+    """What the command finds of them. Empty ones, so that none comes from the environment here."""
+    found: dict[str, int | float | None] = {CPU: None, MEMORY: None, GPU: None}
+    if resources is not None:
+        found |= {CPU: resources.cpu, MEMORY: resources.memory_bytes, GPU: resources.gpu}
+    return {name: "" if value is None else _plain(value) for name, value in found.items()}
+
+
+def _plain(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _is_readable(fd: int, timeout: float | None, *others: int) -> bool:

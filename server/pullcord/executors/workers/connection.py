@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.executors.workers.kinds import Kind
 from pullcord.executors.workers.launcher import Worker
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer, head
@@ -61,14 +62,16 @@ class Connection:
         pool: "WorkerExecutor",
         process: Worker,
         *,
-        exclusive: bool,
+        kind: Kind,
         on_output: Callable[[str, int, bytes], None],
     ) -> None:
-        """`exclusive`: it executes one tree of runs, and ends with that."""
+        """`kind`: which runs may be assigned to it."""
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self.process = process
-        self.exclusive = exclusive
+        self.kind = kind
+        self.exclusive = kind.exclusive
+        """Whether it executes one tree of runs, and ends with that."""
         self._on_output = on_output
         self.runs: dict[int, RemoteExecution] = {}
         """By assignment; also those whose run is over while their code still holds something."""

@@ -56,8 +56,8 @@ class RemoteExecution:
         """Whether its run waits on elsewhere, and its code is being stopped."""
         self.is_abandoned = False
         """Whether its run has ended without it."""
-        self.is_alone = pool.is_alone(offer)
-        """Whether it has a process for itself, with its children."""
+        self.kind = pool.kind_of(offer)
+        """Of the workers that it may be given to."""
 
     # --- what the engine calls
 
@@ -78,7 +78,7 @@ class RemoteExecution:
     @property
     def kill_after(self) -> float | None:
         """How long after an interrupt `kill` comes, in seconds; None: it shares its process."""
-        return KILL_AFTER if self.is_alone else None
+        return KILL_AFTER if self.kind.exclusive else None
 
     def kill(self) -> None:
         """Kills the process that the run has for itself."""

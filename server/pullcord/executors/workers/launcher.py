@@ -6,6 +6,11 @@ import socket
 from typing import Protocol
 
 from pullcord.run.killed import KilledProcess
+from pullcord.run.resources import Resources
+
+
+class CannotGive(Exception):
+    """No worker of this launcher has such room; the message says what is too much."""
 
 
 class Worker(Protocol):
@@ -61,8 +66,11 @@ class Launcher(Protocol):
     def open(self) -> None:
         """Makes ready to start them."""
 
-    def start(self) -> Worker:
-        """Starts one. Blocks for some milliseconds, so not on an event loop.
+    def check(self, resources: Resources) -> None:
+        """Raises CannotGive where no worker will ever have that room. Quick."""
+
+    def start(self, resources: Resources | None = None) -> Worker:
+        """Starts one, with this room. Blocks for some milliseconds, so not on an event loop.
 
         Raises OSError if the system gives no more processes or descriptors.
         """

@@ -16,6 +16,10 @@ class WorkerOptions:
     """Shared workers."""
     spares: int = 0
     """Warm workers that wait for runs which have a process for themselves."""
+    pool_workers: int = 1
+    """Warm workers for each set of resources that runnables ask for."""
+    max_pool_workers: int = 4
+    """Workers of each set at once, while runs wait for them."""
     max_processes: int = 64
     """Workers alive at once; a run that needs another waits, PENDING."""
     isolate_all: bool = False

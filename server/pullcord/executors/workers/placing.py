@@ -1,7 +1,7 @@
 """Which worker a run is given to, and the runs that wait for one.
 
 A run goes to the worker with the fewest runs among those that are quick; a run that has a process
-for itself to a spare. How many workers there are is for `staffing`.
+for itself, or needs resources, to one without a run. How many workers there are is for `staffing`.
 """
 
 import itertools
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
+from pullcord.executors.workers.kinds import SHARED, Kind
 from pullcord.executors.workers.staffing import Staff
 from pullcord.link.values import PinnedOffer
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
@@ -33,8 +34,8 @@ class Placing:
         self._pool = pool
         self._staff = staff
         self._numbers = itertools.count(1)
-        self.waiting: dict[bool, dict[RemoteExecution, None]] = {False: {}, True: {}}
-        """Runs without a worker, in their order: those that share one, and those that do not."""
+        self.waiting: dict[Kind, dict[RemoteExecution, None]] = {SHARED: {}}
+        """Runs without a worker, in their order, by what they need."""
 
     def place(self, execution: RemoteExecution) -> None:
         """Gives a run to a worker, as soon as one takes it; a child to that of its parent."""
@@ -54,13 +55,13 @@ class Placing:
 
     def wait(self, execution: RemoteExecution) -> None:
         """It waits for a worker, behind others."""
-        self.waiting[execution.is_alone][execution] = None
+        self.waiting.setdefault(execution.kind, {})[execution] = None
 
     def assign(self) -> None:
         """Gives waiting runs to workers, as far as there are any."""
         left = _TURN
-        for exclusive, waiting in self.waiting.items():
-            while waiting and left and (connection := self._pick(exclusive)) is not None:
+        for kind, waiting in list(self.waiting.items()):
+            while waiting and left and (connection := self._pick(kind)) is not None:
                 if connection.is_full:  # once it has read that, the pool comes here again
                     break
                 execution = next(iter(waiting))
@@ -72,18 +73,17 @@ class Placing:
         elif any(self.waiting.values()):
             self._staff.fill()
 
-    def _pick(self, exclusive: bool) -> Connection | None:
-        if exclusive:
-            for connection in self._staff.connections:
-                if connection.exclusive and connection.takes_runs and not connection.runs:
-                    self._pool.loop_soon(self._staff.fill)  # a new spare
-                    return connection
-            return None
-        free = self._staff.free()
+    def _pick(self, kind: Kind) -> Connection | None:
+        free = self._staff.free(kind)
+        if kind.takes_one:
+            idle = next((c for c in free if not c.runs), None)
+            if idle is not None and kind.exclusive:
+                self._pool.loop_soon(self._staff.fill)  # a new spare
+            return idle
         quick = [c for c in free if not self._staff.is_slow(c)]
         if not quick and free and self._staff.can_grow():
-            if not self._staff.coming(exclusive=False):
-                self._staff.spawn(exclusive=False)
+            if not self._staff.coming(SHARED):
+                self._staff.spawn(SHARED)
             return None  # the fresh one is about to take it
         return min(quick or free, key=lambda c: len(c.runs), default=None)
 
@@ -94,7 +94,8 @@ class Placing:
 
     def forget(self, execution: RemoteExecution) -> None:
         """It no longer waits for a worker."""
-        self.waiting[execution.is_alone].pop(execution, None)
+        if (waiting := self.waiting.get(execution.kind)) is not None:
+            waiting.pop(execution, None)
 
     def move(self, connection: Connection) -> None:
         """Runs that have not begun on this worker go to another, and those that can wait for a

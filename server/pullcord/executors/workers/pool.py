@@ -22,7 +22,8 @@ from pullcord.engine.ports import Observer
 from pullcord.executors.workers.answers import Answers, Host
 from pullcord.executors.workers.connection import Connection
 from pullcord.executors.workers.execution import RemoteExecution
-from pullcord.executors.workers.launcher import Launcher
+from pullcord.executors.workers.kinds import SHARED, Kind
+from pullcord.executors.workers.launcher import CannotGive, Launcher
 from pullcord.executors.workers.options import Listener, WorkerOptions
 from pullcord.executors.workers.placing import Placing
 from pullcord.executors.workers.staffing import Staff
@@ -31,6 +32,7 @@ from pullcord.link.values import VERSION, Offer, PinnedOffer, offer_of
 from pullcord.run.errors import ServerBusy
 from pullcord.run.killed import KilledProcess
 from pullcord.run.port import RunPort
+from pullcord.run.runnable import full_name
 
 _log = logging.getLogger("pullcord.workers")
 
@@ -142,7 +144,7 @@ class WorkerExecutor:
     def _count_in(self, execution: RemoteExecution) -> None:
         """Sync runs hold threads: too many are refused here, before a worker is asked."""
         options = self._options
-        if execution.is_alone or execution.offer.is_async:
+        if execution.kind.takes_one or execution.offer.is_async:
             return
         with self._counting:
             if self._sync_runs >= options.workers * (options.threads + options.queue):
@@ -162,10 +164,11 @@ class WorkerExecutor:
         """Never: no loop of a run is in this process."""
         return False
 
-    def is_alone(self, offer: Offer) -> bool:
-        """Whether runs of this have a process for themselves; a child is where its parent is."""
-        isolated = self._options.isolate_all or offer.isolation == "process"
-        return isolated and not isinstance(offer, PinnedOffer)
+    def kind_of(self, offer: Offer) -> Kind:
+        """The kind of workers that execute runs of this; a child is where its parent is."""
+        if isinstance(offer, PinnedOffer):
+            return SHARED
+        return Kind(self._options.isolate_all or offer.isolation == "process", offer.resources)
 
     def loop_soon(self, call: Callable[[], None]) -> None:
         """Makes a call in the next turn of the loop."""
@@ -203,10 +206,14 @@ class WorkerExecutor:
             if other.ready and other.generation < connection.generation:
                 self.retire(other, "its files have changed")
         offers = [offer_of(message) for message in ready.offers]
-        self.staff.isolates = any(offer.isolation for offer in offers)
+        try:
+            self.staff.expect({self.kind_of(offer): full_name(offer) for offer in offers})
+        except CannotGive as error:
+            self.became_unready(connection, str(error))
+            return
         self._listener.offered(offers)
         if connection.exclusive:
-            self.staff.restarts[True].reset()
+            self.staff.restarts[connection.kind].reset()
         self.look_at_health()
         self.placing.assign()
         self.staff.fill()
@@ -214,15 +221,15 @@ class WorkerExecutor:
     def became_unready(self, connection: Connection, words: str) -> None:
         """A worker could not import what it must serve."""
         # A failure, or a module that cannot be imported would be imported all the time.
-        self.staff.restarts[connection.exclusive].failed(0.0)
+        self.staff.restarts[connection.kind].failed(0.0)
         self._listener.unready(words)
         self.retire(connection, "it has nothing to serve")
         self.look_at_health()
 
     def look_at_health(self) -> None:
         """Runs cannot be executed while workers fail one after the other and none takes runs."""
-        shared, exclusive = self.staff.restarts[False], self.staff.restarts[True]
-        able = not exclusive.is_looping and (not shared.is_looping or bool(self.staff.free()))
+        looping = {kind for kind, restarts in self.staff.restarts.items() if restarts.is_looping}
+        able = looping <= {SHARED} and (not looping or bool(self.staff.free()))
         if able is not self._is_healthy:
             self._is_healthy = able
             self._listener.healthy(able)
@@ -243,13 +250,16 @@ class WorkerExecutor:
         elif connection.exclusive:
             if _is_done(connection):
                 self.retire(connection, "its run has ended")
-        elif not connection.runs and self.staff.is_one_too_many(connection):
-            self.retire(connection, "others are enough")
+        elif not connection.runs:
+            if connection.kind.takes_one:
+                self.placing.assign()
+            if not connection.runs and self.staff.is_one_too_many(connection):
+                self.retire(connection, "others are enough")
 
     def run_lingers(self, connection: Connection) -> None:
         """A run of this worker has ended, and left something at work that does not end."""
         lingering = sum(1 for execution in connection.runs.values() if execution.ended)
-        if connection.exclusive:
+        if connection.kind.takes_one:
             self.retire(connection, "its run has ended")
         elif lingering >= _MOST_LINGERING:
             self.retire(connection, "it harbours code that does not stop")
@@ -350,7 +360,7 @@ class WorkerExecutor:
         # A process that its run has for itself is replaced by nothing: only its import can loop.
         if not (connection.exclusive and connection.used):
             lived = time.monotonic() - connection.started_at
-            self.staff.restarts[connection.exclusive].failed(lived)
+            self.staff.restarts[connection.kind].failed(lived)
             self.look_at_health()
 
 

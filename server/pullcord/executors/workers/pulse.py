@@ -121,14 +121,22 @@ class Pulse:
             )
 
     def _weigh_now_and_then(self, connections: "Iterable[Connection]") -> None:
-        most = self._options.max_memory
         self._beat += 1
-        if most is None or self._beat % _WEIGH_EVERY:
+        if self._beat % _WEIGH_EVERY:
             return
         for connection in connections:
-            if (held := connection.process.resident()) > most:
+            most, why = self._most(connection)
+            if most is not None and (held := connection.process.resident()) > most:
                 words = f"it held {in_words(held)} of memory, and may hold {in_words(most)}"
-                self._pool.kill(connection, f"{words} (PULLCORD_MAX_WORKER_MEMORY)")
+                self._pool.kill(connection, f"{words} ({why})")
+
+    def _most(self, connection: "Connection") -> tuple[int | None, str]:
+        """The memory that a worker may hold, and what says so."""
+        most, resources = self._options.max_memory, connection.kind.resources
+        asked = None if resources is None else resources.memory_bytes
+        if asked is not None and (most is None or asked < most):
+            return asked, "resources.memory of its runnable"
+        return most, "PULLCORD_MAX_WORKER_MEMORY"
 
     def ponged(self, connection: "Connection", number: int) -> None:
         """An answer has come."""
@@ -141,7 +149,7 @@ class Pulse:
         """An answer took so long, or is due for so long already."""
         was_slow = beats.contention.found
         beats.contention.answered(after, beats.share)
-        if connection.exclusive:
+        if connection.kind.takes_one:
             return
         if beats.contention.found is not was_slow:
             self._pool.staff.pace_changed()

@@ -7,6 +7,11 @@ from pathlib import Path
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def is_known() -> bool:
+    """Whether the system tells how much memory a process holds."""
+    return Path("/proc/self/statm").exists()
+
+
 def resident(pid: int) -> int:
     """Bytes of a process that are in memory now; 0 where the system does not tell."""
     try:
