@@ -56,7 +56,7 @@ def test_a_starved_loop_is_not_called_blocked(
     idle = threading.Event()
     watched.loop.submit(lambda loop: idle.set())
     assert idle.wait(30)
-    while not watched.loop._is_starved():  # it has not come to rest yet
+    while not watched.loop._is_at_rest():  # it has not come to rest yet
         threading.Event().wait(0.001)
     # Nothing gets through to the loop, which waits: so it is while it cannot have the interpreter.
     with monkeypatch.context() as patch:
@@ -65,6 +65,21 @@ def test_a_starved_loop_is_not_called_blocked(
             watched.clock.advance(STALL_AFTER / 4)
     assert not watched.loop.is_stalled
     assert watched.stalls == []
+
+
+def test_a_loop_at_rest_is_left_alone(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watching a loop whose runs all wait does not wake it."""
+    idle = threading.Event()
+    watched.loop.submit(lambda loop: idle.set())
+    assert idle.wait(30)
+    while not watched.loop._is_at_rest():
+        threading.Event().wait(0.001)
+    woken: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.loop.loop, "call_soon_threadsafe", woken.append)
+        for _ in range(8):
+            watched.clock.advance(STALL_AFTER / 4)
+    assert woken == []
 
 
 def test_runs_that_have_not_begun_leave_a_blocked_loop() -> None:

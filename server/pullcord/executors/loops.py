@@ -135,7 +135,7 @@ class RunLoop:
                 self._timer = None
                 return
             waited = now - self._asked if self._asked else 0.0
-            late = waited >= self._stall_after / 2 and not self._is_starved()
+            late = waited >= self._stall_after / 2 and not self._is_at_rest()
             if late and self._waiting:
                 moved = list(self._waiting.values())
                 self._waiting.clear()
@@ -144,7 +144,7 @@ class RunLoop:
             report = late and waited >= self._stall_after and not self._reported
             if report:
                 self.is_stalled = self._reported = True
-            ask = not self._asked
+            ask = not self._asked and not self._is_at_rest()
             if ask:
                 self._asked = now
             self._timer = self._clock.call_later(self._stall_after / 4, self._watch)
@@ -161,8 +161,9 @@ class RunLoop:
             if task is not None and task in self._unwanted:
                 self.interrupt(task)  # it was told to stop before it was known to block
 
-    def _is_starved(self) -> bool:
-        """Whether no run blocks the loop: it waits for the interpreter, as others compute."""
+    def _is_at_rest(self) -> bool:
+        """Whether no run blocks the loop: it waits for events, or for the interpreter, as others
+        compute."""
         frame = frame_of(self._thread.ident)
         return frame is not None and frame.f_globals.get("__name__") == selectors.__name__
 

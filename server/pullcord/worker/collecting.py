@@ -6,9 +6,10 @@ blocks would block the link, and every stop with it. Here they run in this threa
 
 import gc
 import threading
+from time import sleep
 
-_EVERY = 0.05
-"""Seconds between two looks at what there is to collect."""
+_SOON, _LATER = 0.05, 0.2
+"""Seconds until the next look at what there is to collect: while objects are made fast, or not."""
 _YOUNG, _OLDER = 10_000, 10
 """Objects made, and younger collections done, after which the next generation is collected."""
 
@@ -20,10 +21,11 @@ def collect_aside() -> None:
 
 
 def _run() -> None:
-    pause = threading.Event()
+    wait = _SOON
     while True:
-        pause.wait(_EVERY)
+        sleep(wait)
         young, middle, old = gc.get_count()
+        wait = _SOON if young * _LATER > _YOUNG * wait else _LATER
         if old > _OLDER:
             gc.collect()
         elif middle > _OLDER:

@@ -35,10 +35,12 @@ _AT_ONCE = 3
 """Items that are sent at once after an idle moment; those that follow wait for one another."""
 _MOST = 4096
 """Items not sent yet, from which on who puts in another sends them."""
-_LOOK = 0.1
+_LOOK = 0.5
 """Seconds after which the flusher looks by itself whether something was left unsent."""
+_AGAIN = 0.1
+"""Seconds until it tries again what has failed."""
 _ATTEMPTS = 50
-"""Failures in a row to send what there is, with a look between two, until the worker ends."""
+"""Failures in a row to send what there is until the worker ends."""
 _LONG = 4096
 """Characters of a text that is sent at once."""
 _CHUNK = 256 * 1024
@@ -124,7 +126,7 @@ class Outbox:
         failures = 0
         while failures < _ATTEMPTS:
             try:
-                self._bell.acquire(timeout=_LOOK)
+                self._bell.acquire(timeout=_AGAIN if failures else _LOOK)
                 wait = self._flushed_at + _SOON - monotonic()
                 if wait > 0:
                     sleep(wait)

@@ -95,3 +95,22 @@ def test_where_every_worker_seems_slow_there_are_no_more_of_them_than_help(
     assert len(served.workers()) == 3
     for run_id in held:
         client.cancel(run_id)
+
+
+@pytest.mark.parametrize(
+    ("answers", "share", "may"),
+    [
+        pytest.param([(0.0003, 0.0)] * 5, 0.0, False, id="idle"),
+        pytest.param([(0.0003, 0.0)] * 5, 0.5, True, id="at work"),
+        pytest.param([(0.034, 1.0)] * 5, 0.0, True, id="it was late"),
+        pytest.param([(0.034, 1.0)] + [(0.0, 0.0)] * 5, 0.0, False, id="that is long ago"),
+    ],
+)
+def test_a_worker_that_hardly_works_need_not_be_asked_often(
+    answers: list[tuple[float, float]], share: float, may: bool
+) -> None:
+    """Only a worker that uses the processor, or was late lately, can be late by itself."""
+    contention = Contention(5)
+    for answer in answers:
+        contention.answered(*answer)
+    assert contention.may_be_late(share) is may

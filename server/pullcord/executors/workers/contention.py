@@ -23,6 +23,10 @@ class Contention:
         self.found = False
         """Whether its threads contend."""
 
+    def may_be_late(self, share: float) -> bool:
+        """Whether a worker that uses this share of a processor can be late by itself, or was."""
+        return share >= _BUSY or any(self._late)
+
     def answered(self, after: float, share: float) -> None:
         """An answer took so many seconds; the worker used that share of a processor meanwhile."""
         late = self._late

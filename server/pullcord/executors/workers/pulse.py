@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("pullcord.workers")
 
 _EVERY = 0.2
-"""Seconds between two pings."""
+"""Seconds between two beats."""
 _LATE = 0.02
 """Seconds by which our own loop may be late for its measurements to count."""
 
 
+_IDLE_EVERY = 5
+"""Beats between two pings of a worker that could not be late by itself."""
 _WEIGH_EVERY = 5
 """Beats between two looks at the memory that workers hold."""
 
@@ -85,10 +87,7 @@ class Pulse:
                     self._heard(connection, beats, silent)
                 if on_time and silent > self._options.silence:
                     self._silent(connection, silent)
-                if len(beats.sent) < 64:
-                    self._number += 1
-                    beats.sent[self._number] = now
-                    connection.send(pb.DownFrame(ping=self._number))
+                self._ask(connection, beats, now)
             self._pool.staff.trim()
             self._weigh_now_and_then(alive)
 
@@ -100,6 +99,23 @@ class Pulse:
         elif was_cut:
             self._pool.has_room()  # it takes runs again
         return beats.is_cut
+
+    def _ask(self, connection: "Connection", beats: _Beats, now: float) -> None:
+        """Pings a worker. Each ping wakes both processes, so one that is hardly at work, and keeps
+        no run waiting, gets few."""
+        contention = beats.contention
+        if (
+            contention.may_be_late(beats.share)
+            or beats.sent
+            or self._beat % _IDLE_EVERY == 0
+            or any(not execution.begun for execution in connection.runs.values())
+        ):
+            if len(beats.sent) < 64:
+                self._number += 1
+                beats.sent[self._number] = now
+                connection.send(pb.DownFrame(ping=self._number))
+        else:
+            contention.answered(0.0, beats.share)
 
     def _silent(self, connection: "Connection", seconds: float) -> None:
         options = self._options
