@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pullcord.adapters.foreign.agno import AgnoTeam as AgnoTeam
     from pullcord.adapters.foreign.agno import AgnoWorkflow as AgnoWorkflow
     from pullcord.adapters.foreign.langgraph import LangGraphAgent as LangGraphAgent
+    from pullcord.adapters.foreign.llama_index import LlamaIndexWorkflow as LlamaIndexWorkflow
     from pullcord.adapters.foreign.openai_agents import OpenAIAgentsAgent as OpenAIAgentsAgent
     from pullcord.adapters.foreign.pydantic_ai import PydanticAgent as PydanticAgent
     from pullcord.adapters.function import runnable as runnable
@@ -88,6 +89,7 @@ _HOMES = {
     "FileToken": "pullcord.client",
     "Gemini": "pullcord.models.google",
     "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
+    "LlamaIndexWorkflow": "pullcord.adapters.foreign.llama_index",
     "Limits": "pullcord.run.usage",
     "Loop": "pullcord.workflow",
     "McpServer": "pullcord.agent",
@@ -137,6 +139,7 @@ _MODULES = {"errors", "events"}
 _EXTRAS = {
     "pullcord.adapters.foreign.agno": "agno",
     "pullcord.adapters.foreign.langgraph": "langgraph",
+    "pullcord.adapters.foreign.llama_index": "llama-index",
     "pullcord.adapters.foreign.openai_agents": "openai-agents",
     "pullcord.adapters.foreign.pydantic_ai": "pydantic-ai",
     "pullcord.models.anthropic": "anthropic",
@@ -164,6 +167,7 @@ __all__ = [
     "Gemini",
     "LangGraphAgent",
     "Limits",
+    "LlamaIndexWorkflow",
     "Loop",
     "McpServer",
     "Message",

@@ -18,6 +18,7 @@ _EXTRAS = {
     "langgraph": "langgraph",
     "openai": "openai",
     "pydantic_ai": "pydantic-ai",
+    "workflows": "llama-index",
 }
 """By the module that an author imports from a framework or a provider, the extra that has it."""
 

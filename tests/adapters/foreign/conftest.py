@@ -11,7 +11,7 @@ from tests.transports.conftest import serve
 
 __all__ = ["serve"]
 
-KINDS = ("pydantic_ai", "langgraph", "agno", "openai_agents")
+KINDS = ("pydantic_ai", "langgraph", "agno", "openai_agents", "llama_index")
 
 
 @pytest.fixture(params=KINDS)

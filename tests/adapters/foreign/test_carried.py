@@ -8,13 +8,24 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
-from pullcord import AgnoAgent, LangGraphAgent, OpenAIAgentsAgent, PydanticAgent
+from pullcord import (
+    AgnoAgent,
+    LangGraphAgent,
+    LlamaIndexWorkflow,
+    OpenAIAgentsAgent,
+    PydanticAgent,
+)
 from pullcord.engine.clock import ThreadClock
 from pullcord.run.events import ToolCallState
 from pullcord.run.record import Decision
 from pullcord.run.state import RunState
 
-from tests.adapters.foreign.kinds import agno_kind, openai_agents_kind, pydantic_ai_kind
+from tests.adapters.foreign.kinds import (
+    agno_kind,
+    llama_index_kind,
+    openai_agents_kind,
+    pydantic_ai_kind,
+)
 from tests.adapters.foreign.test_contract import pytestmark
 from tests.engine.driving import ended
 from tests.engine.processes import Process
@@ -44,6 +55,10 @@ def agno_agent(model: OpenAIServer) -> Any:
     return AgnoAgent(agno_kind.agent(model.base_url, approved=[pay]), id="helper")
 
 
+def llama_index_workflow(model: OpenAIServer) -> Any:
+    return LlamaIndexWorkflow(llama_index_kind.agent(model.base_url, approved=[pay]), id="helper")
+
+
 def look() -> str:
     """Looks."""
     return "seen"
@@ -65,7 +80,7 @@ def processes(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("decision", [Decision("p1", approved=True), Decision("p1", note="no")])
-@pytest.mark.parametrize("make", [openai_agent, pydantic_agent, agno_agent])
+@pytest.mark.parametrize("make", [openai_agent, pydantic_agent, agno_agent, llama_index_workflow])
 def test_a_foreign_run_goes_on_from_what_its_framework_writes_down(
     model: OpenAIServer, processes: Any, make: Any, decision: Decision
 ) -> None:

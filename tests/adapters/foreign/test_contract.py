@@ -79,7 +79,7 @@ def stop(served: Served, stream: Stream, **request: Any) -> Any:
 def test_an_agent_answers(kind: Any, model: OpenAIServer, serve: Serve) -> None:
     """Its text streams in pieces, and the provider's usage is the run's."""
     model.script("It is sunny today")
-    stream = serve(kind.agent(model.base_url)).run("helper", "how is it?")
+    stream = serve(kind.agent(model.base_url)).run(kind.served, "how is it?")
     end = ended(stream, "run_completed")
     assert (end.output, stream.text()) == ("It is sunny today", "It is sunny today")
     assert sum(kind_of(event) == "content_delta" for event in stream.events) >= 1
@@ -101,7 +101,7 @@ def test_its_tools_are_in_the_ledger(kind: Any, model: OpenAIServer, serve: Serv
 
     model.script(Call("look", {"city": "Rome"}, "a"), Call("listen", {"city": "Bonn"}, "b"))
     model.script("Nice")
-    stream = serve(kind.agent(model.base_url, tools=[look, listen])).run("helper", "?")
+    stream = serve(kind.agent(model.base_url, tools=[look, listen])).run(kind.served, "?")
     end = ended(stream, "run_completed")
     assert end.output == "Nice"
     calls = {call.tool_call_id: call for call in end.tool_calls}
@@ -120,7 +120,7 @@ def test_structured_output_becomes_data(kind: Any, model: OpenAIServer, serve: S
     agent = kind.agent(model.base_url, schema=Weather)
     for step in kind.structured(answer):
         model.script(step)
-    end = ended(serve(agent).run("helper", "?"), "run_completed")
+    end = ended(serve(agent).run(kind.served, "?"), "run_completed")
     assert dict(end.output_data) == answer
 
 
@@ -129,7 +129,7 @@ def test_a_provider_that_refuses_fails_the_run(
 ) -> None:
     """The framework's own error says why."""
     model.script(Refuse(400, "no such model here"))
-    end = ended(serve(kind.agent(model.base_url)).run("helper", "?"), "run_failed")
+    end = ended(serve(kind.agent(model.base_url)).run(kind.served, "?"), "run_failed")
     assert "no such model here" in end.error.message
     assert end.usage.output_tokens == 0
 
@@ -145,7 +145,7 @@ def test_text_that_came_before_a_failure_is_kept(
 
     model.script("Let me see", Call("look"))
     model.script(Refuse(400, "too many words"))
-    end = ended(serve(kind.agent(model.base_url, tools=[look])).run("helper", "?"), "run_failed")
+    end = ended(serve(kind.agent(model.base_url, tools=[look])).run(kind.served, "?"), "run_failed")
     assert end.output == "Let me see"
     assert ledger(end) == [("look", Tools.TOOL_CALL_STATE_COMPLETED)]
 
@@ -157,7 +157,7 @@ def test_a_stop_while_the_model_speaks(kind: Any, model: OpenAIServer, serve: Se
     """It ends at once, keeps the text, counts the tokens by estimate, and closes the connection."""
     model.script(Pace(0.005))
     served = serve(kind.agent(model.base_url))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     stream.until("content_delta")
     end = stop(served, stream)
     assert connections(model) == 0
@@ -172,7 +172,7 @@ def test_a_stop_while_the_model_is_silent(kind: Any, model: OpenAIServer, serve:
     """The connection is closed although nothing arrives on it."""
     model.script("Once upon a time", Silence())
     served = serve(kind.agent(model.base_url))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     while stream.text() != "Once upon a time":
         stream.until("content_delta")
     end = stop(served, stream)
@@ -187,7 +187,7 @@ def test_a_stop_before_the_model_answers_at_all(
     """Not even headers have come; the connection is closed, and the call counts."""
     model.script(Hang())
     served = serve(kind.agent(model.base_url))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     stream.next()
     exchange = model.exchange(0)
     end = stop(served, stream)
@@ -200,7 +200,7 @@ def test_a_deadline_stops_a_silent_model(kind: Any, model: OpenAIServer, serve: 
     """A caller's deadline ends the run a little before it, cause DEADLINE, with its text."""
     model.script("So far", Silence())
     served = serve(kind.agent(model.base_url))
-    end = ended(served.run("helper", "?", timeout=3.0), "run_cancelled")
+    end = ended(served.run(kind.served, "?", timeout=3.0), "run_cancelled")
     assert end.cancellation.cause == Cause.CANCEL_CAUSE_DEADLINE
     assert end.output == "So far"
     assert connections(model) == 0
@@ -213,7 +213,7 @@ def test_a_budget_of_tokens_stops_a_model_that_speaks(
     model.script(Pace(0.001))
     limits = run_pb2.Limits(max_tokens=40)
     end = ended(
-        serve(kind.agent(model.base_url)).run("helper", "?", limits=limits), "run_cancelled"
+        serve(kind.agent(model.base_url)).run(kind.served, "?", limits=limits), "run_cancelled"
     )
     assert end.cancellation.cause == Cause.CANCEL_CAUSE_BUDGET
     assert end.cancellation.limit == "max_tokens"
@@ -237,7 +237,7 @@ def test_a_budget_of_tool_calls_lets_no_more_begin(
     model.script(Call("look", {"city": "Bonn"}, "b"))
     served = serve(kind.agent(model.base_url, tools=[look]))
     limits = run_pb2.Limits(max_tool_calls=1)
-    end = ended(served.run("helper", "?", limits=limits), "run_cancelled")
+    end = ended(served.run(kind.served, "?", limits=limits), "run_cancelled")
     assert end.cancellation.limit == "max_tool_calls"
     assert seen == ["Rome"]
     assert len(model.exchanges) == 2
@@ -260,7 +260,7 @@ def test_a_graceful_stop_lets_an_async_tool_finish(
 
     model.script(Call("save"))
     served = serve(kind.agent(model.base_url, tools=[save]))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     stream.until("tool_call_started")
     begun.wait()
     assert served.cancel(stream.events[0].run_id, reason="enough").outcome == (
@@ -290,7 +290,7 @@ def test_an_immediate_stop_interrupts_an_async_tool(
 
     model.script("Let me save it", Call("save"))
     served = serve(kind.agent(model.base_url, tools=[save]))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     stream.until("tool_call_started")
     begun.wait()
     end = stop(served, stream, mode=Mode.CANCEL_MODE_IMMEDIATE)
@@ -313,7 +313,7 @@ def test_a_graceful_stop_lets_a_sync_tool_finish(
 
     model.script(Call("save"))
     served = serve(kind.agent(model.base_url, tools=[save]))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     stream.until("tool_call_started")
     begun.wait()
     served.cancel(stream.events[0].run_id, reason="enough")
@@ -337,7 +337,7 @@ def test_a_sync_tool_that_an_immediate_stop_leaves_is_unknown(
 
     model.script(Call("save"))
     served = serve(kind.agent(model.base_url, tools=[save]))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     stream.until("tool_call_started")
     begun.wait()
     try:
@@ -408,7 +408,7 @@ def paused(kind: Any, model: OpenAIServer, serve: Serve) -> tuple[Served, Stream
     model.script(Call("pay", {"to": "Ann"}, "p1"))
     model.script("Done")
     served = serve(kind.agent(model.base_url, approved=[pay]))
-    stream = served.run("helper", "?")
+    stream = served.run(kind.served, "?")
     call = stream.until("run_paused").run_paused.tool_calls[0]
     assert (call.tool_call_id, call.tool_name) == ("p1", "pay")
     assert "Ann" in call.arguments
@@ -458,13 +458,13 @@ def test_the_next_turn_knows_what_a_stopped_one_had_said(
     model.script("The secret word is plum", Silence())
     model.script("It was plum")
     served = serve(kind.agent(model.base_url))
-    stream = served.run("helper", "tell me", session_id="s1")
+    stream = served.run(kind.served, "tell me", session_id="s1")
     while not stream.text().endswith("plum"):
         stream.until("content_delta")
     stop(served, stream)
-    assert ended(served.run("helper", "what was it?", session_id="s1"), "run_completed").output == (
-        "It was plum"
-    )
+    assert ended(
+        served.run(kind.served, "what was it?", session_id="s1"), "run_completed"
+    ).output == ("It was plum")
     said = str(model.exchange(1).body["messages"])
     assert "tell me" in said
     assert "The secret word is plum" in said
@@ -486,11 +486,11 @@ def test_the_next_turn_after_a_stop_in_a_tool_is_one_that_providers_take(
     model.script("Saving", Call("save", {}, "s1"))
     model.script("I had begun to save")
     served = serve(kind.agent(model.base_url, tools=[save]))
-    stream = served.run("helper", "save it", session_id="s1")
+    stream = served.run(kind.served, "save it", session_id="s1")
     stream.until("tool_call_started")
     begun.wait()
     stop(served, stream, mode=Mode.CANCEL_MODE_IMMEDIATE)
-    served.run("helper", "and?", session_id="s1").end()
+    served.run(kind.served, "and?", session_id="s1").end()
     messages = model.exchange(1).body["messages"]
     asked = [c["id"] for m in messages for c in m.get("tool_calls") or ()]
     answered = [m["tool_call_id"] for m in messages if m["role"] == "tool"]
@@ -513,7 +513,7 @@ def test_a_conversation_of_the_caller_s_is_told(
     ]
     note = run_pb2.Part(data=b"the plum is ripe", media_type="text/plain", name="note.txt")
     served = serve(kind.agent(model.base_url))
-    ended(served.run("helper", "and this?", messages=told, parts=[note]), "run_completed")
+    ended(served.run(kind.served, "and this?", messages=told, parts=[note]), "run_completed")
     messages = model.exchange(0).body["messages"]
     assert messages[0]["role"] in ("system", "developer")
     assert [m["role"] for m in messages[1:]] == ["user", "assistant", "user"]
@@ -545,9 +545,9 @@ def test_a_file_that_it_cannot_take_is_refused_before_the_run_begins(
 ) -> None:
     """By the name of its field, and with what is taken instead; no model is asked."""
     served = serve(kind.agent(model.base_url))
-    refused = refusal(lambda: served.start("helper", "and this?", **FILES[field]))
+    refused = refusal(lambda: served.start(kind.served, "and this?", **FILES[field]))
     assert refused.fields == [field]
-    assert "agents/helper takes" in refused.bad_request.field_violations[0].description
+    assert f"{kind.served} takes" in refused.bad_request.field_violations[0].description
     assert model.exchanges == []
     assert not served.list().runs
 
@@ -556,8 +556,8 @@ def test_many_runs_of_one_object_do_not_meet(kind: Any, model: OpenAIServer, ser
     """One object serves several runs at a time; a stop of one is none of the others."""
     model.script("first", Silence())
     served = serve(kind.agent(model.base_url))
-    first = served.run("helper", "?")
+    first = served.run(kind.served, "?")
     first.until("content_delta")
     model.script("second")
-    assert ended(served.run("helper", "?"), "run_completed").output == "second"
+    assert ended(served.run(kind.served, "?"), "run_completed").output == "second"
     assert stop(served, first).output == "first"

@@ -9,7 +9,7 @@ from pullcord.adapters.foreign.recognition import foreign
 from pullcord.run.runnable import full_name
 from pullcord.server import RunServer
 
-FRAMEWORKS = ("agents", "agno", "langchain_core", "langgraph", "pydantic_ai")
+FRAMEWORKS = ("agents", "agno", "langchain_core", "langgraph", "pydantic_ai", "workflows")
 
 
 def test_serving_imports_no_framework() -> None:
@@ -28,7 +28,7 @@ def test_serving_imports_no_framework() -> None:
 def test_a_bare_object_is_served_by_its_name(kind: Any) -> None:
     """`RunServer(agents=[…])` takes it as it is."""
     server = RunServer(agents=[kind.agent("http://127.0.0.1:1/v1")])
-    assert [info.name for info in server.catalog.all()] == ["agents/helper"]
+    assert [info.name for info in server.catalog.all()] == [kind.served]
 
 
 def test_a_nameless_object_is_called_as_one_says() -> None:

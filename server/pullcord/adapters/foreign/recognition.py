@@ -27,13 +27,14 @@ _ADAPTERS: Mapping[tuple[str, str], _Adapter] = {
     ("agno.team.team", "Team"): _Adapter(f"{_HERE}.agno", "AgnoTeam"),
     ("agno.workflow.workflow", "Workflow"): _Adapter(f"{_HERE}.agno", "AgnoWorkflow"),
     ("agents.agent", "AgentBase"): _Adapter(f"{_HERE}.openai_agents", "OpenAIAgentsAgent"),
+    ("workflows.workflow", "Workflow"): _Adapter(f"{_HERE}.llama_index", "LlamaIndexWorkflow"),
 }
 """By module and qualified name of a class. Private places, so tests hold them."""
 
 _NOT_YET = {
     ("langgraph.graph.state", "StateGraph"): "a StateGraph is not runnable; serve graph.compile()",
 }
-_COMMON = {"agents": "agents.version"}
+_COMMON = {"agents": "agents.version", "workflows": "workflows.handler"}
 """Packages whose names a user's own may bear, and a module that only the framework's has."""
 
 

@@ -14,6 +14,7 @@ from tests.adapters.foreign.kinds import base
 from tests.openai_server import Say
 
 name = "agno"
+served = "agents/helper"
 outer = "teams/helper"
 gives_member_runs = True
 

@@ -23,6 +23,8 @@ class Kind(Protocol):
     """One framework."""
 
     name: str
+    served: str
+    """What the object `agent` is served as."""
     outer: str
     """What the object `with_sub_agent` is served as."""
     gives_member_runs: bool

@@ -13,7 +13,7 @@ from tests.adapters.foreign.kinds import base
 from tests.openai_server import Call
 
 name = "langgraph"
-outer = "helper"
+served = outer = "agents/helper"
 gives_member_runs = True
 
 

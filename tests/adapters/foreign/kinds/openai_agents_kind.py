@@ -11,7 +11,7 @@ from tests.adapters.foreign.kinds import base
 from tests.openai_server import Say
 
 name = "openai-agents"
-outer = "helper"
+served = outer = "agents/helper"
 gives_member_runs = False
 
 

@@ -12,7 +12,7 @@ from tests.adapters.foreign.kinds import base
 from tests.openai_server import Call
 
 name = "pydantic-ai"
-outer = "helper"
+served = outer = "agents/helper"
 gives_member_runs = False
 
 
