@@ -49,7 +49,7 @@ class Watch:
         self._agent = ""
 
     async def ticked(self, tick: Any) -> None:
-        """A turn of the workflow's loop; raises once the run stops if what follows must not begin."""
+        """A turn of the workflow's loop; if nothing may follow, this raises once the run stops."""
         if tick.type == "add_event":
             if not self._passes(tick.event):
                 await self.stop.wait()
