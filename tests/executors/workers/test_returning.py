@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from pullcord.control import ControlServer
 from pullcord.engine.options import EngineOptions
-from pullcord.run.events import ContentDelta, Event, RunCompleted
+from pullcord.executors.processes import is_alive
+from pullcord.run.cancel import CancelMode, CancelOutcome
+from pullcord.run.events import ContentDelta, Event, RunCancelled, RunCompleted, RunFailed
+from pullcord.run.state import RunState
 from pullcord.settings import Settings
 
 from tests.executors.workers.conftest import Served
@@ -59,7 +62,7 @@ async def never_stops(input: str, ctx: RunContext):
 server = RunServer(agents=[tells, floods, holds, waits, never_stops])
 """
 WORKER = shlex.join([sys.executable, "-m", "pullcord", "worker", "app.py:server"])
-LEASE = 2.0
+LEASE = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def served(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             worker_command=f"{WORKER} --connect 127.0.0.1:{network.port}",
             worker_listen=f"127.0.0.1:{network.target}",
             worker_lease=LEASE,
-            engine=EngineOptions(abandon_after=0.3),
+            engine=EngineOptions(workers=1, abandon_after=0.3),
         )
         server = ControlServer("app.py:server", settings)
         served = Served(server, server.start())
@@ -123,21 +126,18 @@ def has_spoken(watch: Watch) -> bool:
     return bool(watch.text)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_cuts_below_the_lease_lose_and_double_nothing(
-    served: Served, network: Network, seed: int
-) -> None:
+def test_cuts_below_the_lease_lose_and_double_nothing(served: Served, network: Network) -> None:
     """In the middle of streams, heard by both ends or by none; each run has one end."""
-    chance = random.Random(seed)
+    chance = random.Random(1)
     before = network.connections
     watches = [Watch(served, "agents/tells", str(chance.randrange(200, 400))) for _ in range(4)]
-    for _ in range(8):
+    for _ in range(12):
         until(lambda: any(map(has_spoken, watches)))
         network.cut()
         time.sleep(chance.uniform(0.0, 0.3))  # between two faults, and no proof of anything
     flood = Watch(served, "agents/floods")
     network.swallow()
-    time.sleep(LEASE / 2)
+    time.sleep(1.0)
     network.restore()
     for watch in [*watches, flood]:
         end = watch.end()
@@ -147,3 +147,71 @@ def test_cuts_below_the_lease_lose_and_double_nothing(
         assert shown == list(range(len(shown)))
     assert len(flood.text) == 28 * 65536
     assert network.connections > before + 4
+
+
+def cut(served: Served, network: Network) -> None:
+    """Cuts the link, and waits until the server has seen that."""
+    network.cut(for_good=True)
+    until(lambda: all(c.process.is_cut for c in served.server._pool.connections()))
+
+
+def test_while_the_link_is_cut_stops_are_answered_and_starts_wait(
+    served: Served, network: Network
+) -> None:
+    """A GRACEFUL stop is recorded, and delivered once the worker is back; nothing ends before. A
+    run that is started meanwhile is PENDING, and begins then."""
+    first = Watch(served, "agents/waits")
+    until(lambda: has_spoken(first))
+    cut(served, network)
+    receipt = served.client.cancel(first.run_id, "enough")
+    assert receipt.outcome is CancelOutcome.REQUESTED
+    second = Watch(served, "agents/tells", "3")
+    assert served.client.get(first.run_id).state is RunState.CANCELLING
+    assert served.client.get(second.run_id).state is RunState.PENDING
+    assert sum(len(c.runs) for c in served.server._pool.connections()) == 1
+    network.restore()
+    end = first.end()
+    assert isinstance(end, RunCancelled)
+    assert not end.abandoned
+    assert second.end().output == "0 1 2 "
+
+
+def test_beyond_the_lease_runs_end_once_and_the_rest_moves(
+    served: Served, network: Network
+) -> None:
+    """A partition that no end is told of: what was said stays; what had not begun is executed by
+    another worker; a further link of the old one is refused."""
+    holds, tells = Watch(served, "agents/waits"), Watch(served, "agents/tells", "100000")
+    until(lambda: has_spoken(holds) and has_spoken(tells))
+    queued = Watch(served, "agents/floods")  # behind `holds`, which has the only thread
+    until(lambda: any(len(c.runs) == 3 for c in served.server._pool.connections()))
+    network.swallow()
+    for watch in (holds, tells):
+        end = watch.end()
+        assert isinstance(end, RunFailed)
+        assert end.error.type == "WorkerDied"
+        assert end.error.message.endswith(f"lost its link for {LEASE:g} s")
+        assert end.output == watch.text
+    network.restore()
+    assert len(queued.end().output) == 28 * 65536
+    until(lambda: not is_alive(int(holds.text)))
+
+
+def test_an_immediate_stop_does_not_wait_for_the_link(served: Served, network: Network) -> None:
+    """The run ends without its code after `abandon_after`, as on every silent worker; the worker,
+    whose only run it was, is not taken back, and ends."""
+    watch = Watch(served, "agents/never-stops")
+    until(lambda: has_spoken(watch))
+    cut(served, network)
+    served.client.cancel(watch.run_id, mode=CancelMode.IMMEDIATE)
+    end = watch.end()
+    assert isinstance(end, RunCancelled)
+    assert end.abandoned
+    assert end.output == watch.text
+    network.restore()
+    until(lambda: not is_alive(int(watch.text)))
+
+
+def test_a_worker_that_holds_its_interpreter_keeps_its_link(served: Served) -> None:
+    """For longer than its lease: it is slow, and no partition."""
+    assert Watch(served, "agents/holds", str(LEASE * 1.5)).end().output.endswith(" and again")

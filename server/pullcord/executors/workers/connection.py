@@ -236,7 +236,9 @@ class Connection:
         elif kind == "unready":
             self._pool.became_unready(self, part.words)
         elif kind == "stalled":
-            self._pool.stalled(part.run_id, part.seconds, part.stack)
+            ids = {execution.port.run_id for execution in self.runs.values()}
+            run_id = part.run_id if part.run_id in ids else ""
+            self._pool.stalled(run_id, part.seconds, part.stack)
 
     def _said(self, execution: RemoteExecution, said: pb.Said) -> None:
         source = source_of(said.source) if said.HasField("source") else None
