@@ -121,7 +121,7 @@ def test_workers_end_with_their_server(folder: Path) -> None:
         address = second.until("\n").split()[-1]
         with RunClient(address) as client:
             lost = client.get("old")
-        assert (lost.state, lost.output) == (RunState.FAILED, str(pid))
+        assert lost.state is RunState.FAILED
         assert lost.cancellation is not None
         assert lost.cancellation.cause is CancelCause.LOST
         pid = pid_of_run(address, "new")
