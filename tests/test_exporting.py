@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 from pullcord.client import RunClient
+from pullcord.run.errors import RunNotFound
 from pullcord.run.state import RunState
 from pullcord.v1.run_service_pb2 import StartRunRequest
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
@@ -25,6 +26,7 @@ from tests.cli.commands import Command, call
 from tests.collector import Collector, collecting
 from tests.steady import PATIENCE
 
+OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
 MONITORING = Path(__file__).parent.parent / "deploy" / "monitoring"
 NEEDS_A_STORE = {
     "StoreDown",
@@ -35,7 +37,9 @@ NEEDS_A_STORE = {
 
 APP = """
 import time
-from pullcord import RunContext, RunServer, runnable
+from pullcord import Agent, RunContext, RunServer, runnable
+from pullcord.models.base import Finished, Model, Text
+from pullcord.run.finish import FinishReason
 
 @runnable
 def quick(ctx: RunContext):
@@ -53,7 +57,14 @@ def slow(ctx: RunContext):
     yield "begun"
     ctx.cancel_token.wait(600)
 
-server = RunServer(agents=[quick, failing, slow])
+class Short(Model):
+    id = "short"
+
+    async def stream(self, request):
+        yield Text("so")
+        yield Finished(FinishReason.STOP)
+
+server = RunServer(agents=[quick, failing, slow, Agent(id="asks", model=Short())])
 """
 
 
@@ -71,6 +82,7 @@ def scraped(port: int) -> str:
 def play(client: RunClient) -> Any:
     """One run of each end, and one that is live as long as its stream, which is returned."""
     assert client.wait(client.start("agents/quick").run_id, PATIENCE).state is RunState.COMPLETED
+    assert client.wait(client.start("agents/asks").run_id, PATIENCE).state is RunState.COMPLETED
     assert client.wait(client.start("agents/failing").run_id, PATIENCE).state is RunState.FAILED
     stopped = client.run("agents/slow")
     next(e for e in stopped if getattr(e.payload, "text", ""))
@@ -118,8 +130,11 @@ def served(tmp_path: Path) -> Iterator[tuple[RunClient, int]]:
 
 
 def test_a_scraper_sees_runs_by_how_they_stand_and_ended(served: tuple[RunClient, int]) -> None:
+    """And the calls, by how they ended. All that it sees is in the table of docs/operations.md."""
     client, port = served
     stream = play(client)
+    with pytest.raises(RunNotFound):
+        client.get("unknown")
     text = scraped(port)
 
     def value(name: str, **labels: str) -> float:
@@ -132,7 +147,7 @@ def test_a_scraper_sees_runs_by_how_they_stand_and_ended(served: tuple[RunClient
         assert found, f"no {name} {labels} in {text}"
         return sum(found)
 
-    assert value("pullcord_runs_started_total") == 4
+    assert value("pullcord_runs_started_total") == 5
     ended = "pullcord_runs_ended_total"
     assert value(ended, runnable="agents/quick", state="completed") == 1
     assert value(ended, runnable="agents/failing", state="failed") == 1
@@ -142,7 +157,15 @@ def test_a_scraper_sees_runs_by_how_they_stand_and_ended(served: tuple[RunClient
     assert value("pullcord_tool_calls_total", state="completed") == 1
     assert value("pullcord_cancel_duration_seconds_count") == 1
     assert 0 < value("pullcord_capacity_used") < 1
+    assert value("pullcord_rpc_duration_seconds_count", rpc="StartRun", code="OK") == 3
+    assert value("pullcord_rpc_duration_seconds_count", rpc="Run", code="OK") == 2
+    assert value("pullcord_rpc_duration_seconds_count", rpc="GetRun", code="NOT_FOUND") == 1
+    assert value("pullcord_run_first_output_duration_seconds_count", runnable="agents/quick") == 1
+    assert value("pullcord_model_duration_seconds_count", model="short", state="completed") == 1
+    assert value("pullcord_watch_lag") == 0
     stream.close()
+    shown = set(re.findall(r"^# TYPE (pullcord_\w+) ", text, re.MULTILINE))
+    assert not shown - set(re.findall(r"`(pullcord_\w+)`", OPERATIONS.read_text()))
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -221,7 +244,8 @@ def test_every_query_of_the_dashboard_has_an_answer(
             whole = re.sub(r" (>|<|==) (bool )?[0-9.]+$", "", query)  # an alert is silent when well
             if asked(prometheus, whole):
                 del left[name]
-        client.wait(client.start("agents/quick").run_id, PATIENCE)
+        for name in ("agents/quick", "agents/asks"):
+            client.wait(client.start(name).run_id, PATIENCE)
     stream.close()
 
 

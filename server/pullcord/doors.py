@@ -178,6 +178,7 @@ class CountingObserver:
         self.step_began = within.step_began
         self.step_ended = within.step_ended
         self.model_called = within.model_called
+        self.run_spoke = within.run_spoke
         self.run_refused = within.run_refused
         self.run_abandoned = within.run_abandoned
         self.loop_stalled = within.loop_stalled

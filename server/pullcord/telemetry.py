@@ -67,6 +67,18 @@ class Telemetry:
             "From a run's admission to the beginning of its code, of runs whose code began",
             explicit_bucket_boundaries_advisory=_LONG_SECONDS,
         )
+        self._first = meter.create_histogram(
+            "pullcord.run.first.output.duration",
+            "s",
+            "From a run's admission to the first text that it made, of runs that made any",
+            explicit_bucket_boundaries_advisory=_LONG_SECONDS,
+        )
+        self._model = meter.create_histogram(
+            "pullcord.model.duration",
+            "s",
+            "How long calls of models took, by how they ended",
+            explicit_bucket_boundaries_advisory=_LONG_SECONDS,
+        )
         self._tokens = meter.create_counter(
             "pullcord.tokens", "{token}", "Tokens of ended runs, without those of their children"
         )
@@ -120,12 +132,18 @@ class Telemetry:
 
     def model_called(self, scope: Scope, run_id: str, call: ModelCall) -> None:
         """A call of a model has ended."""
+        ended = "failed" if call.error_type else "completed" if call.finish_reason else "stopped"
+        self._model.record(call.seconds, {"model": call.model, "state": ended})
         self._spans.add_model_call(scope, run_id, call)
 
     def run_started(self, run: Run) -> None:
         """A run was admitted."""
         self._started.add(1, self._kind(run))
         self._log.debug("run started", run_id=run.run_id, runnable=run.runnable)
+
+    def run_spoke(self, run: Run, first_text_time: float) -> None:
+        """When a run that has ended made its first text."""
+        self._first.record(first_text_time - run.create_time, {"runnable": run.runnable})
 
     def run_ended(self, run: Run) -> None:
         """A run has its terminal event."""
@@ -270,6 +288,12 @@ def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
         "pullcord.watchers",
         gauge(lambda now: now.remains().watchers),
         description="Streams that follow a live run",
+    )
+    meter.create_observable_gauge(
+        "pullcord.watch.lag",
+        gauge(lambda now: now.watch_lag()),
+        "{event}",
+        "Events of a live run that its slowest watcher has not been sent; the most of all runs",
     )
 
 

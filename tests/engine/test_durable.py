@@ -86,7 +86,8 @@ def test_no_event_is_shown_above_what_is_reserved(both: tuple[Engine, Door]) -> 
     seen = watcher.take()
     assert 0 < seen[-1].sequence <= RESERVED
     run = engine.get("r")
-    assert (run.output, run.last_sequence) == ("", 1), "the deltas are one record, above the bound"
+    assert run.last_sequence == seen[-1].sequence, "most deltas are one record, above the bound"
+    assert len(run.output) < RESERVED
     ready = threading.Event()
     assert watcher.arm(ready.set), "there is nothing to take"
     door.open()

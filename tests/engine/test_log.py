@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pullcord.engine.log import numbered
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import MAX_MESSAGE_CHARS, Record
 from pullcord.engine.log.watch import Watcher
@@ -18,6 +19,7 @@ from pullcord.run.events import (
     RunCompleted,
     RunError,
     RunPaused,
+    RunStarted,
     Snapshot,
     Source,
     SourceKind,
@@ -482,3 +484,23 @@ def test_a_fenced_log_shows_nothing_and_all_of_it_afterwards() -> None:
     assert not watcher.arm(woken.set)
     assert watcher.take()
     assert watcher.ended
+
+
+def test_the_first_text_has_the_time_at_which_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if nobody reads and much comes after it; nothing is known once it has been trimmed."""
+    now = 1.0
+    monkeypatch.setattr(numbered, "time", lambda: now)
+    log = make_log()
+    log.append(RunStarted("agents/a"))
+    assert log.first_text_time() == 0
+    now = 2.0
+    log.write("a")
+    now = 3.0
+    log.write("b")
+    log.append(Custom("later"))
+    assert log.first_text_time() == 2
+    small = make_log(max_records=2)
+    for _ in range(5):
+        small.append(Custom("x"))
+    small.write("a")
+    assert small.first_text_time() == 0

@@ -248,3 +248,20 @@ def test_who_waits_for_the_end_is_told_once(
     assert "broken waiter" in caplog.text
     cancel(engine)
     assert calls == ["first", "second", "late"]
+
+
+def test_lag_is_that_of_the_slowest_watcher(engine: Engine) -> None:
+    """Events that it has not taken yet; who has left, or keeps up, does not count."""
+    gate = Gate()
+    engine.start(Script(*[say("a")] * 10, gate), spec(on_disconnect=DisconnectPolicy.CONTINUE))
+    gate.wait_reached()
+    assert engine.watch_lag() == 0
+    slow, quick = engine.watch("r"), engine.watch("r")
+    quick.take()
+    assert quick.after_sequence == slow.after_sequence + 11
+    assert engine.watch_lag() == 11
+    slow.close()
+    assert engine.watch_lag() == 0
+    quick.close()
+    gate.open()
+    freed(engine)

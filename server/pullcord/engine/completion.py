@@ -240,12 +240,15 @@ class Completer:
 
     def _let_go(self, item: _Item) -> None:
         # Others see the end last: they may at once start what it has made room for.
+        run = item.end.ended.run
         steps: list[Callable[[], None]] = [
             partial(self._on_kept, item.live),
-            partial(self._observer.run_ended, item.end.ended.run),
+            partial(self._observer.run_ended, run),
             partial(self._on_done, item.live),
             item.live.kept,
         ]
+        if first := item.end.log.first_text_time():
+            steps.insert(1, partial(self._observer.run_spoke, run, first))
         with self._changed:
             self.held -= 1
         for step in steps:

@@ -401,6 +401,10 @@ class Engine:
         found = Counter((run.spec.runnable, run.state) for run in runs)
         return Counter({key: count for key, count in found.items() if not key[1].is_terminal})
 
+    def watch_lag(self) -> int:
+        """How many events the watcher that is farthest behind has not taken."""
+        return max((run.watch_lag() for run in self._directory.all_here()), default=0)
+
     @property
     def occupied(self) -> int:
         """Runs that hold capacity: live ones, and abandoned ones still at work."""

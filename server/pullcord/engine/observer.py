@@ -40,6 +40,9 @@ class Observer(Protocol):
     def run_ended(self, run: Run) -> None:
         """A run has its terminal event."""
 
+    def run_spoke(self, run: Run, first_text_time: float) -> None:
+        """When a run that has ended made its first text, if it made any and that is still known."""
+
     def run_handed_over(self, run: Run) -> None:
         """A run goes on in another process; this one hears nothing more of it."""
 
@@ -80,6 +83,9 @@ class SilentObserver:
         """Nothing."""
 
     def run_ended(self, run: Run) -> None:
+        """Nothing."""
+
+    def run_spoke(self, run: Run, first_text_time: float) -> None:
         """Nothing."""
 
     def run_handed_over(self, run: Run) -> None:

@@ -7,7 +7,7 @@ the verbs' and the engine's business; and no connection is known: a transport br
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -20,6 +20,7 @@ from pullcord.service.lanes import Lane
 from pullcord.service.rosters import ListFollowing, Notice
 from pullcord.service.verbs import SMALL_DATA, Verbs
 from pullcord.transports.encoding import Encoder
+from pullcord.transports.measuring import Rpcs
 from pullcord.v1 import run_pb2
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire import requests
@@ -35,6 +36,8 @@ from pullcord.wire.run import (
     runnable_message,
 )
 from pullcord.wire.spec import parse_spec
+
+T = TypeVar("T")
 
 SERVICE = v1.DESCRIPTOR.services_by_name["RunService"].full_name
 
@@ -85,6 +88,7 @@ class Answering:
         self._encoder = encoder
         self._max_input_bytes = max_input_bytes
         self._parts = parts
+        self._rpcs = Rpcs()
         unary: dict[str, Unary] = {
             "StartRun": self._start_run,
             "WaitRun": self._wait_run,
@@ -98,16 +102,30 @@ class Answering:
             "CreateRunToken": self._create_run_token,
         }
         self.unary: Mapping[str, Unary] = {
-            name: partial(self._counted, rpc, name in _STOPS) for name, rpc in unary.items()
+            name: partial(self._counted, name, rpc) for name, rpc in unary.items()
         }
         """By their names in the service."""
-        self.streams: Mapping[str, Opening] = {"Run": self._run, "WatchRun": self._watch_run}
+        streams: dict[str, Opening] = {"Run": self._run, "WatchRun": self._watch_run}
+        self.streams: Mapping[str, Opening] = {
+            name: partial(self._measured, name, rpc) for name, rpc in streams.items()
+        }
         """Likewise."""
-        self.lists: Mapping[str, ListOpening] = {"WatchRuns": self._watch_runs}
+        self.lists: Mapping[str, ListOpening] = {
+            "WatchRuns": partial(self._measured, "WatchRuns", self._watch_runs)
+        }
         """Likewise."""
 
-    async def _counted(self, rpc: Unary, is_stop: bool, call: Call, data: bytes) -> bytes:
-        with self._verbs.under_way(call.caller, is_stop=is_stop):
+    async def _counted(self, name: str, rpc: Unary, call: Call, data: bytes) -> bytes:
+        with (
+            self._rpcs.measured(name),
+            self._verbs.under_way(call.caller, is_stop=name in _STOPS),
+        ):
+            return await rpc(call, data)
+
+    async def _measured(
+        self, name: str, rpc: Callable[[Call, bytes], Awaitable[T]], call: Call, data: bytes
+    ) -> T:
+        with self._rpcs.measured(name):
             return await rpc(call, data)
 
     # --- streams

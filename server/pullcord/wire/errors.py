@@ -209,6 +209,12 @@ def reason_of(error: PullcordError) -> str:
     return _REASONS.get(type(error), "INTERNAL")
 
 
+def code_of(error: PullcordError) -> str:
+    """The name of the code of the status that it becomes, such as `NOT_FOUND`."""
+    code: grpc.StatusCode = TABLE[reason_of(error)].code
+    return code.name
+
+
 def told_of(error: PullcordError) -> Told:
     """The details of an error that a status carries beside its code and reason."""
     told: Told = TABLE[reason_of(error)].tell(error)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
+from weakref import WeakSet
 
 from pullcord.engine.aside import each
 from pullcord.engine.clock import Clock
@@ -140,6 +141,7 @@ class LiveRun:
         """What carries its trace to a process that goes on with it; empty: it has none."""
         self.rests = False
         """Whether it waits for a decision without any code, and so without an executor."""
+        self._watchers: WeakSet[Watcher] | None = None
         self._end_callbacks: list[Callable[[], None]] = []
         self._own_callbacks: list[Callable[[], None]] = []
 
@@ -226,7 +228,7 @@ class LiveRun:
         """
         if not is_guest:
             self.presence.come()
-        return Watcher(
+        watcher = Watcher(
             self.run_id,
             self.log,
             after_sequence,
@@ -234,6 +236,18 @@ class LiveRun:
             _nothing if is_guest else self.presence.leave,
             lambda: self.machine.usage,
         )
+        with self.lock:
+            self._watchers = self._watchers or WeakSet()
+            self._watchers.add(watcher)
+        return watcher
+
+    def watch_lag(self) -> int:
+        """How many events the watcher that is farthest behind has not taken; 0: nobody watches."""
+        if self._watchers is None:
+            return 0
+        with self.lock:
+            places = [one.after_sequence for one in self._watchers if one.is_open]
+        return max(0, self.log.made - min(places)) if places else 0
 
     # --- the life of a run
 

@@ -29,6 +29,8 @@ _log = logging.getLogger("pullcord.log")
 
 _SEAL_AT = 4096
 """Unnumbered deltas after which the producer numbers them itself."""
+_LOOK = 256
+"""Records among which the first delta is looked for."""
 P = TypeVar("P", bound=Payload)
 
 
@@ -59,6 +61,7 @@ class EventLog:
         self._kept.last_sequence = after_sequence
         self._is_fenced = is_fenced
         self._has_left = False
+        self._seal_at = 1  # the first delta gets its number and its time at once
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "EventLog":
@@ -102,7 +105,7 @@ class EventLog:
         # one of the two always sees the other.
         if self._waiting:
             self._ring()
-        elif len(pending) >= _SEAL_AT or len(text) > LONG:
+        elif len(pending) >= self._seal_at or len(text) > LONG:
             self.seal()
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
@@ -110,7 +113,7 @@ class EventLog:
         self._pending.append((text, source, reasoning))
         if self._waiting:
             self._ring()
-        elif len(self._pending) >= _SEAL_AT or len(text) > LONG:
+        elif len(self._pending) >= self._seal_at or len(text) > LONG:
             self.seal()
 
     def extend(
@@ -177,6 +180,7 @@ class EventLog:
 
     def seal(self) -> int:
         """Numbers what was written so far; returns the last number."""
+        self._seal_at = _SEAL_AT
         with self._lock:
             self._seal()
             return self._kept.last_sequence
@@ -264,6 +268,19 @@ class EventLog:
         with self._lock:
             self._seal()
             return self._kept.records[self._kept.after(after_sequence) :]
+
+    def first_text_time(self) -> float:
+        """When the first delta came, whoever it is of; 0: none has, or it is not kept any more."""
+        with self._lock:
+            if self._kept.first_sequence() > 1:
+                return 0.0
+            first = itertools.islice(self._kept.records, _LOOK)
+            return next((r.create_time for r in first if r.payload is None), 0.0)
+
+    @property
+    def made(self) -> int:
+        """The number of events so far, roughly."""
+        return self._kept.last_sequence + len(self._pending)
 
     def show(self, visible: int) -> None:
         """Events up to this number may be shown from now on."""

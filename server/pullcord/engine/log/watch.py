@@ -86,6 +86,11 @@ class Watcher:
         """The log, if its run has ended: this watcher may be the only one who holds it still."""
         return self._log if self._log.closed else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not left."""
+        return self._on_close is not None
+
     def disarm(self) -> None:
         """Takes back `arm`."""
         if self._armed is not None:
