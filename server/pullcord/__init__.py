@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pullcord.adapters.foreign.agent_framework import AgentFrameworkAgent as AgentFrameworkAgent
     from pullcord.adapters.foreign.agno import AgnoAgent as AgnoAgent
     from pullcord.adapters.foreign.agno import AgnoTeam as AgnoTeam
     from pullcord.adapters.foreign.agno import AgnoWorkflow as AgnoWorkflow
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agent": "pullcord.agent",
+    "AgentFrameworkAgent": "pullcord.adapters.foreign.agent_framework",
     "AgnoAgent": "pullcord.adapters.foreign.agno",
     "AgnoTeam": "pullcord.adapters.foreign.agno",
     "AgnoWorkflow": "pullcord.adapters.foreign.agno",
@@ -137,6 +139,7 @@ _HOMES = {
 }
 _MODULES = {"errors", "events"}
 _EXTRAS = {
+    "pullcord.adapters.foreign.agent_framework": "agent-framework",
     "pullcord.adapters.foreign.agno": "agno",
     "pullcord.adapters.foreign.langgraph": "langgraph",
     "pullcord.adapters.foreign.llama_index": "llama-index",
@@ -150,6 +153,7 @@ _EXTRAS = {
 
 __all__ = [
     "Agent",
+    "AgentFrameworkAgent",
     "AgnoAgent",
     "AgnoTeam",
     "AgnoWorkflow",

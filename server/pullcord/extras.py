@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 _EXTRAS = {
+    "agent_framework": "agent-framework",
     "agents": "openai-agents",
     "agno": "agno",
     "anthropic": "anthropic",

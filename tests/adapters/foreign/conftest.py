@@ -11,7 +11,14 @@ from tests.transports.conftest import serve
 
 __all__ = ["serve"]
 
-KINDS = ("pydantic_ai", "langgraph", "agno", "openai_agents", "llama_index")
+KINDS = (
+    "pydantic_ai",
+    "langgraph",
+    "agno",
+    "openai_agents",
+    "llama_index",
+    "agent_framework",
+)
 
 
 @pytest.fixture(params=KINDS)

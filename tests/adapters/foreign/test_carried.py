@@ -9,6 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 from pullcord import (
+    AgentFrameworkAgent,
     AgnoAgent,
     LangGraphAgent,
     LlamaIndexWorkflow,
@@ -21,6 +22,7 @@ from pullcord.run.record import Decision
 from pullcord.run.state import RunState
 
 from tests.adapters.foreign.kinds import (
+    agent_framework_kind,
     agno_kind,
     llama_index_kind,
     openai_agents_kind,
@@ -59,6 +61,11 @@ def llama_index_workflow(model: OpenAIServer) -> Any:
     return LlamaIndexWorkflow(llama_index_kind.agent(model.base_url, approved=[pay]), id="helper")
 
 
+def agent_framework_agent(model: OpenAIServer) -> Any:
+    given = agent_framework_kind.agent(model.base_url, tools=[look], approved=[pay])
+    return AgentFrameworkAgent(given, id="helper")
+
+
 def look() -> str:
     """Looks."""
     return "seen"
@@ -80,7 +87,10 @@ def processes(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("decision", [Decision("p1", approved=True), Decision("p1", note="no")])
-@pytest.mark.parametrize("make", [openai_agent, pydantic_agent, agno_agent, llama_index_workflow])
+@pytest.mark.parametrize(
+    "make",
+    [openai_agent, pydantic_agent, agno_agent, llama_index_workflow, agent_framework_agent],
+)
 def test_a_foreign_run_goes_on_from_what_its_framework_writes_down(
     model: OpenAIServer, processes: Any, make: Any, decision: Decision
 ) -> None:
@@ -116,6 +126,22 @@ def test_calls_beside_the_one_that_waits_keep_it_in_its_process(
     first = processes(pydantic_agent(model))
     first.start(runnable="agents/helper", input="Buy it")
     assert not first.paused().survives
+
+
+def test_calls_that_were_held_back_go_on_as_well(model: OpenAIServer, processes: Any) -> None:
+    """Agent Framework executes nothing of a turn that waits, so such a pause survives."""
+    model.script(Call("look", {}, id="l1"), Call("pay", {"amount": 3}, id="p1"))
+    model.script("done")
+    first = processes(agent_framework_agent(model))
+    first.start(runnable="agents/helper", input="Buy it")
+    assert first.paused().survives
+    first.rests()
+    second = processes(agent_framework_agent(model))
+    second.engine.continue_run("r", [Decision("p1", note="no")])
+    run = ended(second.engine)
+    assert (run.state, run.error) == (RunState.COMPLETED, None)
+    states = {call.tool_call_id: call.state for call in run.tool_calls}
+    assert states == {"l1": ToolCallState.COMPLETED, "p1": ToolCallState.DECLINED}
 
 
 class Elsewhere(InMemorySaver):

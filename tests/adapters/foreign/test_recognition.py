@@ -9,7 +9,15 @@ from pullcord.adapters.foreign.recognition import foreign
 from pullcord.run.runnable import full_name
 from pullcord.server import RunServer
 
-FRAMEWORKS = ("agents", "agno", "langchain_core", "langgraph", "pydantic_ai", "workflows")
+FRAMEWORKS = (
+    "agent_framework",
+    "agents",
+    "agno",
+    "langchain_core",
+    "langgraph",
+    "pydantic_ai",
+    "workflows",
+)
 
 
 def test_serving_imports_no_framework() -> None:

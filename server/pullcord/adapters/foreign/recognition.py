@@ -27,6 +27,9 @@ _ADAPTERS: Mapping[tuple[str, str], _Adapter] = {
     ("agno.team.team", "Team"): _Adapter(f"{_HERE}.agno", "AgnoTeam"),
     ("agno.workflow.workflow", "Workflow"): _Adapter(f"{_HERE}.agno", "AgnoWorkflow"),
     ("agents.agent", "AgentBase"): _Adapter(f"{_HERE}.openai_agents", "OpenAIAgentsAgent"),
+    ("agent_framework._agents", "Agent"): _Adapter(
+        f"{_HERE}.agent_framework", "AgentFrameworkAgent"
+    ),
     ("workflows.workflow", "Workflow"): _Adapter(f"{_HERE}.llama_index", "LlamaIndexWorkflow"),
 }
 """By module and qualified name of a class. Private places, so tests hold them."""
