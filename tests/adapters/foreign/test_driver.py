@@ -13,7 +13,8 @@ from pullcord.run.usage import Usage
 from pullcord.v1 import run_pb2
 
 from tests.adapters.foreign.test_contract import ended, stop
-from tests.transports.harness import Mode, Serve, Signal, kind_of
+from tests.steady import PATIENCE
+from tests.transports.harness import TERMINAL, Mode, Outcome, Serve, Signal, kind_of, seconds
 
 Tools = run_pb2.ToolCallState
 
@@ -136,6 +137,67 @@ def test_tools_at_work_beside_each_other_may_all_finish(serve: Serve) -> None:
     end = stop(served, stream)
     assert [(c.tool_name, c.result) for c in end.tool_calls] == [("a", "one"), ("b", "two")]
     assert refused == [False]
+
+
+def test_a_tool_that_waits_for_a_child_s_model_holds_up_no_stop(serve: Serve) -> None:
+    """Of several calls, a GRACEFUL stop lets those finish that do not wait: also one of the child's
+    own child. What waits has INTERRUPTED in the ledger."""
+    go_on = Signal()
+
+    async def play(report: Report) -> None:
+        report.tool_started("1", "ask", is_async=True)
+        report.tool_started("2", "save", is_async=True)
+        member = report.child_started("m1", "member", "member", within="1")
+        report.tool_started("3", "ask-further", is_async=True, source=member)
+        expert = report.child_started("m2", "expert", "expert", parent=member)
+        report.model_began("m2", source=expert)
+        report.tool_started("4", "look", is_async=True, source=expert)
+        await go_on.come()
+        report.tool_ended("2", "saved")
+        await asyncio.sleep(0)
+        report.tool_ended("4", "seen", source=expert)
+        await asyncio.Event().wait()
+
+    served = serve(Framework(play))
+    stream = served.run("play")
+    for _ in range(4):
+        stream.until("tool_call_started")
+    receipt = served.cancel(stream.events[0].run_id, reason="enough")
+    assert receipt.outcome == Outcome.CANCEL_OUTCOME_REQUESTED
+    go_on.set()
+    end = stop(served, stream, grace_period=seconds(PATIENCE))
+    assert {call.tool_name: call.state for call in end.tool_calls} == {
+        "ask": Tools.TOOL_CALL_STATE_INTERRUPTED,
+        "save": Tools.TOOL_CALL_STATE_COMPLETED,
+        "ask-further": Tools.TOOL_CALL_STATE_INTERRUPTED,
+        "look": Tools.TOOL_CALL_STATE_COMPLETED,
+    }
+    ends = [e for e in stream.events if kind_of(e) in TERMINAL]
+    assert [e.source.name for e in ends] == ["expert", "member", ""]
+
+
+def test_a_tool_whose_child_has_its_answer_may_finish(serve: Serve) -> None:
+    """Once no model is at work, the tool's own code is, and a GRACEFUL stop lets it finish."""
+    go_on = Signal()
+
+    async def play(report: Report) -> None:
+        report.tool_started("1", "ask", is_async=True)
+        member = report.child_started("m1", "member", "member")
+        report.model_began("m1", source=member)
+        report.model_ended(Usage(1, 1), "m1")
+        report.child_ended("m1", "because")
+        report.text("go")
+        await go_on.come()
+        report.tool_ended("1", "noted down")
+        await asyncio.Event().wait()
+
+    served = serve(Framework(play))
+    stream = served.run("play")
+    stream.until("content_delta")
+    served.cancel(stream.events[0].run_id, reason="enough")
+    go_on.set()
+    (call,) = stop(served, stream).tool_calls
+    assert (call.state, call.result) == (Tools.TOOL_CALL_STATE_COMPLETED, "noted down")
 
 
 def test_a_framework_that_cancels_itself_has_failed(serve: Serve) -> None:

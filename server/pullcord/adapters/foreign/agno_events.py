@@ -135,14 +135,15 @@ class Events:
 
     def _tool_started(self, tool: Any, source: Source | None) -> None:
         name = tool.tool_name or "tool"
-        is_async = True if name.startswith(_DELEGATION) else self._async_tools.get(name)
+        delegates = name.startswith(_DELEGATION)
         self._report.tool_started(
             tool.tool_call_id or name,
             name,
             tool.tool_args or {},
-            is_async=is_async,
+            is_async=True if delegates else self._async_tools.get(name),
             source=source,
             has_begun=True,
+            holds=not delegates,
         )
 
     def _tool_ended(self, tool: Any, event: str, source: Source | None) -> None:

@@ -4,18 +4,14 @@ Text, steps and custom events come as parts of the stream. Model calls and tool 
 callbacks, which are awaited before they begin, wherever in the graph that is.
 """
 
-import asyncio
-import concurrent.futures
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
-from pullcord.run.errors import RunCancelledError
-from pullcord.run.events import Source, SourceKind, ToolCallState
+from pullcord.run.events import Source, ToolCallState
 from pullcord.run.usage import Usage
 
 
@@ -33,8 +29,9 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         self._speaks = speaks
         self._tools, self._tool_nodes = _tools_of(graph)
         self._calls: dict[Any, tuple[str, Source | None]] = {}
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._loop = OwnLoop()
+        self._waiting: dict[str, str] = {}
+        """By task, the tool call that it executes; "" if it executes several."""
         self.values: Any = None
         """The state as it was last told."""
 
@@ -98,7 +95,8 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         run_id = f"{self._run_id}:{task}"
         known = self._report.child(run_id)
         if known is None and name is not None:
-            return self._report.child_started(run_id, name, name, SourceKind.AGENT)
+            within = self._waiting.get(task, "")
+            return self._report.child_started(run_id, name, name, within=within)
         return known
 
     # --- callbacks; those of sync nodes come in other threads
@@ -109,12 +107,14 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         """A model is about to be asked."""
         told = metadata or {}
         said = "\n".join(str(message.text) for batch in messages for message in batch)
-        await self._begin(
+        ns = tuple(_namespace(told)[:-1])
+        await self._loop.begin(
             lambda: self._report.model_began(
                 str(run_id),
                 said=said,
                 model=told.get("ls_model_name") or "",
                 provider=told.get("ls_provider") or "",
+                source=self._child(ns, told.get("lc_agent_name")),
             )
         )
 
@@ -130,12 +130,12 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
             self._report.finish_reason(reason)
             self._report.model_ended(_usage(used) if used else None, str(run_id))
 
-        self._in_loop(report)
+        self._loop.do(report)
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
         """A model could not answer; a cancel is none of its errors."""
         if isinstance(error, Exception):
-            self._in_loop(lambda: self._report.model_failed(str(run_id)))
+            self._loop.do(lambda: self._report.model_failed(str(run_id)))
 
     async def on_tool_start(
         self,
@@ -150,18 +150,21 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
     ) -> None:
         """A tool is about to be called."""
         name = str((serialized or {}).get("name", "tool"))
-        ns = str((metadata or {}).get("checkpoint_ns", "")).split("|")[:-1]
+        *ns, own = _namespace(metadata or {})
         arguments = inputs if inputs is not None else input_str
         id = tool_call_id or str(run_id)
 
         def begin() -> bool:
             source = self._child(tuple(ns))
             self._calls[run_id] = (id, source)
+            if source is None:
+                _, _, task = own.partition(":")
+                self._waiting[task] = "" if task in self._waiting else id
             return self._report.tool_started(
                 id, name, arguments, is_async=self._tools.get(name), source=source
             )
 
-        await self._begin(begin)
+        await self._loop.begin(begin)
 
     def on_tool_end(self, output: Any, *, run_id: Any, **_: Any) -> None:
         """A tool has returned."""
@@ -182,27 +185,7 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
             id, source = self._calls.pop(run_id, ("", None))
             self._report.tool_ended(id, text_of(result), state, source=source)
 
-        self._in_loop(report)
-
-    async def _begin(self, begin: Callable[[], bool]) -> None:
-        """Returns if it may begin. Otherwise it waits for the interrupt.
-
-        In the thread of a sync node this is called on a loop that was made for it alone.
-        """
-        if threading.get_ident() == self._thread:
-            if not begin():
-                await self._report.never()
-            return
-        may: concurrent.futures.Future[bool] = concurrent.futures.Future()
-        self._loop.call_soon_threadsafe(lambda: may.set_result(begin()))
-        if not await asyncio.wrap_future(may):
-            raise RunCancelledError("the run must stop: nothing more begins")
-
-    def _in_loop(self, report: Callable[[], None]) -> None:
-        if threading.get_ident() == self._thread:
-            report()
-        else:
-            self._loop.call_soon_threadsafe(report)
+        self._loop.do(report)
 
 
 def _tools_of(graph: Any) -> tuple[dict[str, bool], frozenset[str]]:
@@ -217,6 +200,13 @@ def _tools_of(graph: Any) -> tuple[dict[str, bool], frozenset[str]]:
             for name, tool in found.items():
                 tools[name] = getattr(tool, "coroutine", None) is not None
     return tools, frozenset(nodes)
+
+
+def _namespace(metadata: Any) -> list[str]:
+    """Where something happens: a segment for each task around it, the innermost last."""
+    # `checkpoint_ns` is the outer one's where a graph is called by a tool.
+    ns = metadata.get("langgraph_checkpoint_ns") or metadata.get("checkpoint_ns") or ""
+    return str(ns).split("|")
 
 
 def _reasoning(message: Any) -> str:

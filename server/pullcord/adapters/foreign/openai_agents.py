@@ -1,7 +1,7 @@
 """Agents of the OpenAI Agents SDK, served as they are.
 
-Hooks, added to each run, are awaited before every model call and every tool call; so none begins
-once the run must stop. Text comes as raw events. What an agent is, is not known here.
+How a run of one begins, pauses and goes on. What it does is watched by `openai_agents_watch`, and
+what an agent is, is not known here.
 """
 
 import inspect
@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import agents.tool
-from agents import RunConfig, RunHooks, Runner
+from agents import RunConfig, Runner
 from agents import RunState as SDKState
 
 from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
+from pullcord.adapters.foreign.openai_agents_watch import Hooks, watch_within
+from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import TEXT, Turn, history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
@@ -24,11 +25,6 @@ from pullcord.run.record import Decision
 from pullcord.run.resumed import Resumed
 from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
-from pullcord.run.usage import Usage
-
-_SYNC_MARK: str | None = getattr(agents.tool, "_SYNC_FUNCTION_TOOL_MARKER", None)
-"""The attribute by which the SDK knows its sync tools; None: this version has none."""
-_CALL = "agent"
 
 
 class OpenAIAgentsAgent(ForeignRunnable):
@@ -86,7 +82,8 @@ class OpenAIAgentsAgent(ForeignRunnable):
 
     async def follow(self, ctx: RunContext, report: Report) -> None:
         """Reads one run; see the class it fills."""
-        hooks = _Hooks(report)
+        hooks = Hooks(report, OwnLoop(), ctx.run_id)
+        watch_within(hooks)
         context = await _made(self._context, ctx)
         session = await _made(self._session, ctx)
         options = {**self._options, "session": session, "hooks": hooks}
@@ -173,93 +170,3 @@ def _decide(state: Any, waiting: Sequence[Any], decisions: Sequence[Decision]) -
             state.approve(item)
         else:
             state.reject(item, rejection_message=answer or "(empty)")
-
-
-class _Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not checked
-    """Reports what one run does, and keeps calls from beginning once it must stop."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._counted = Usage()
-
-    def take(self, event: Any) -> None:
-        """Reports an event of the stream."""
-        report = self._report
-        if event.type == "agent_updated_stream_event":
-            report.custom("agent_updated", {"agent": name_of(event.new_agent)})
-            return
-        if event.type != "raw_response_event":
-            return
-        data = event.data
-        match data.type:
-            case "response.output_text.delta" | "response.refusal.delta":
-                report.text(data.delta, call=_CALL)
-            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
-                report.reasoning(data.delta, call=_CALL)
-            case "response.function_call_arguments.delta":
-                report.requested(data.delta, call=_CALL)
-            case "response.incomplete":
-                details = data.response.incomplete_details
-                report.finish_reason(getattr(details, "reason", None))
-
-    def counted(self, total: Any) -> None:
-        """So much was used and counted before the run paused in another process."""
-        self._counted = _usage(total)
-
-    def count_the_rest(self, total: Any) -> None:
-        """Agents that are tools of this one were not seen here."""
-        missing = _usage(total) - self._counted
-        if missing.input_tokens > 0 or missing.output_tokens > 0:
-            self._report.used(missing)
-
-    # --- what the SDK awaits
-
-    async def on_llm_start(
-        self, context: Any, agent: Any, system_prompt: str | None, input_items: Any
-    ) -> None:
-        """A model is about to be asked."""
-        model = getattr(agent.model, "model", agent.model)
-        said = "\n".join((system_prompt or "", *(text_of(item) for item in input_items)))
-        named = model if isinstance(model, str) else ""
-        if not self._report.model_began(_CALL, said=said, model=named, provider="openai"):
-            await self._report.never()
-
-    async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
-        """A model's answer has ended. Many servers do not report usage unless they are asked."""
-        used = _usage(response.usage)
-        self._counted += used
-        self._report.model_ended(used if used.total_tokens else None, _CALL)
-
-    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
-        """A tool is about to be called."""
-        arguments = getattr(context, "tool_arguments", "")
-        if not self._report.tool_started(
-            _id(context, tool), tool.name, arguments, is_async=_is_async(tool)
-        ):
-            await self._report.never()
-
-    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-        """A tool has returned."""
-        self._report.tool_ended(_id(context, tool), result)
-
-
-def _id(context: Any, tool: Any) -> str:
-    return getattr(context, "tool_call_id", None) or str(tool.name)
-
-
-def _is_async(tool: Any) -> bool | None:
-    if getattr(tool, "_is_agent_tool", False):
-        return True
-    invoke = getattr(tool, "on_invoke_tool", None)
-    if invoke is None or _SYNC_MARK is None:
-        return None
-    return not getattr(invoke, _SYNC_MARK, False)
-
-
-def _usage(used: Any) -> Usage:
-    return Usage(
-        input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens,
-        reasoning_tokens=getattr(used.output_tokens_details, "reasoning_tokens", 0) or 0,
-        cached_tokens=getattr(used.input_tokens_details, "cached_tokens", 0) or 0,
-    )

@@ -6,33 +6,26 @@ framework's task is interrupted instead, where it waits next.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from pullcord.adapters.foreign.children import Children
 from pullcord.adapters.foreign.metering import Metering
+from pullcord.adapters.foreign.tool_calls import ToolCalls, key_of
 from pullcord.adapters.foreign.values import data_of, text_of
 from pullcord.models.reading.values import reason
 from pullcord.run.context import RunContext
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
-    ContentDelta,
     Custom,
     ReasoningDelta,
-    RunCancelled,
-    RunCompleted,
     RunError,
-    RunFailed,
-    RunStarted,
     Source,
     SourceKind,
     StepCompleted,
     StepStarted,
     ToolCall,
-    ToolCallCompleted,
-    ToolCallStarted,
     ToolCallState,
     UsageUpdated,
 )
@@ -41,29 +34,12 @@ from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
 
-@dataclass(slots=True)
-class _Open:
-    """A tool call that has not ended."""
-
-    call: ToolCall
-    source: Source | None
-    is_async: bool | None
-    """Whether it unwinds when it is cancelled; None: unknown."""
-
-
-@dataclass(slots=True)
-class _Child:
-    """A run of the framework's own, such as a member's, that has not ended."""
-
-    source: Source
-    text: list[str]
-
-
 class Report:
     """One foreign run's report. All methods are called on the run's event loop.
 
     Invariants, whatever the framework does:
-     1. A critical part is held exactly while tool calls are open, unless the stop came before them.
+     1. A critical part is held exactly while tool calls are open that wait for no child's model,
+        unless the stop came before them.
      2. After `close` no call is open that is known to have unwound, and no child is live.
      3. Once `halt` is set, only what ends is added.
     """
@@ -72,8 +48,8 @@ class Report:
         self._ctx = ctx
         self._own_id = own_id
         self._written: list[str] = []
-        self._open: dict[tuple[str, str], _Open] = {}
-        self._children: dict[str, _Child] = {}
+        self._calls = ToolCalls(ctx)
+        self._children = Children(ctx, own_id)
         self._critical = ExitStack()
         self._is_critical = False
         self.interrupt: Callable[[], None] = _nothing
@@ -122,7 +98,7 @@ class Report:
                 self._written.append(text)
                 self._ctx.write(text)
             else:
-                self._told_by_child(source, text)
+                self._children.said(source, text)
             self._metering.received(call, text)
 
         self._do(act)
@@ -151,17 +127,35 @@ class Report:
     # --- model calls
 
     def model_began(
-        self, call: str = "", *, said: str = "", model: str = "", provider: str = ""
+        self,
+        call: str = "",
+        *,
+        said: str = "",
+        model: str = "",
+        provider: str = "",
+        source: Source | None = None,
     ) -> bool:
-        """A model is asked; `said` is what it reads, as far as that is known.
+        """A model is asked; `said` is what it reads, as far as that is known. `source`: by a child.
 
         False: the run must stop, so the model should not be asked.
         """
         try:
-            return self._may_begin(lambda: self._metering.began(call, said, model, provider))
+            may = self._may_begin(lambda: self._metering.began(call, said, model, provider))
         except Exception as error:  # nobody knows the price that a limit depends on
             self.fail(error)
             return False
+        # Also if it may not begin: what waits for it then waits in vain.
+        self._wait_for_model(call, source)
+        return may
+
+    def _wait_for_model(self, call: str, source: Source | None) -> None:
+        if source is not None:
+            self._calls.wait_for_model(call, self._children.calls_above(source))
+            self._hold()
+
+    def _wait_no_longer(self, call: str) -> None:
+        self._calls.wait_no_longer(call)
+        self._hold()
 
     def _may_begin(self, count: Callable[[], object]) -> bool:
         """Counts what begins; whether it may. A stop that lets tools finish lets nothing begin."""
@@ -175,10 +169,17 @@ class Report:
             self._ctx.emit(UsageUpdated(self._ctx.usage))
 
         self._do(act)
+        self._wait_no_longer(call)
 
     def model_failed(self, call: str = "") -> None:
         """A model could not answer, or broke off."""
         self._do_always(lambda: self._metering.failed(call))
+        self._wait_no_longer(call)
+
+    def model_interrupted(self, call: str = "") -> None:
+        """The code that had asked a model has left it, or must."""
+        self._do_always(lambda: self._metering.ended(call, None))
+        self._wait_no_longer(call)
 
     def used(self, usage: Usage) -> None:
         """Usage that no model call of this report had."""
@@ -200,6 +201,7 @@ class Report:
         is_async: bool | None = None,
         source: Source | None = None,
         has_begun: bool = False,
+        holds: bool = True,
     ) -> bool:
         """A tool call begins. False: the run must stop, so it should not, and nothing is entered.
 
@@ -210,16 +212,15 @@ class Report:
             is_async: whether its code unwinds when it is cancelled; None: unknown.
             source: the child whose call it is; None: the run itself.
             has_begun: it begins, whatever this returns, so it is entered in any case.
+            holds: whether a GRACEFUL stop lets it finish. Not so for a call of the framework's own
+                that only waits for child runs.
         """
         one = Usage(tool_calls=1)
         may = self._may_begin(lambda: self._ctx.use(one, begun=has_begun))
-        if may and not self._is_critical:
-            may = self._do(lambda: self._critical.enter_context(self._ctx.critical()))
-            self._is_critical = may
+        if may and holds:
+            may = self._enter_critical()
         if may or has_begun:
-            call = ToolCall(id, name, text_of(arguments), start_time=time.time())
-            self._ctx.relay(ToolCallStarted(call), source=source)
-            self._open[_key(id, source)] = _Open(call, source, is_async)
+            self._calls.started(ToolCall(id, name, text_of(arguments)), source, is_async, holds)
         return may
 
     def tool_ended(
@@ -231,15 +232,8 @@ class Report:
         source: Source | None = None,
     ) -> None:
         """A tool call has ended; nothing happens if it is not open."""
-        open = self._open.pop(_key(id, source), None)
-        if open is None:
-            return
-        text = text_of(result)
-        if state is ToolCallState.FAILED:
-            text = self._ctx.reported_result(text)
-        self._tell_end(open, state, text)
-        if not self._open:
-            self._do_always(self._leave_critical)
+        self._calls.ended(key_of(id, source), state, text_of(result))
+        self._hold()
 
     def _do_always(self, act: Callable[[], object]) -> None:
         try:
@@ -247,14 +241,23 @@ class Report:
         except RunCancelledError as stop:
             self._halt(stop)
 
+    def _hold(self) -> None:
+        """Enters or leaves the critical part, after a call or a child has begun or ended."""
+        if self._calls.hold:
+            self._enter_critical()
+        else:
+            self._do_always(self._leave_critical)
+
+    def _enter_critical(self) -> bool:
+        if not self._is_critical:
+            enter = self._critical.enter_context
+            self._is_critical = self._do(lambda: enter(self._ctx.critical()))
+        return self._is_critical
+
     def _leave_critical(self) -> None:
         if self._is_critical:
             self._is_critical = False
             self._critical.pop_all().close()
-
-    def _tell_end(self, open: _Open, state: ToolCallState, result: str) -> None:
-        call = replace(open.call, state=state, result=result, end_time=time.time())
-        self._ctx.relay(ToolCallCompleted(call), source=open.source)
 
     def error(self, error: Any) -> RunError:
         """What callers may read of an error: an exception, or words of the framework's."""
@@ -267,11 +270,14 @@ class Report:
     ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls. `continuation`: from what
         another execution can go on, if it can."""
+        self._do_always(self._leave_critical)  # what is open waits for the decision, too
         try:
-            return await self._ctx.ask(question, calls, continuation=continuation)
+            decisions = await self._ctx.ask(question, calls, continuation=continuation)
         except RunCancelledError as stop:
             self._halt(stop)
             await self.never()
+        self._hold()
+        return decisions
 
     # --- steps, children, and events of the framework's own
 
@@ -303,36 +309,28 @@ class Report:
         name: str,
         kind: SourceKind = SourceKind.AGENT,
         parent: Source | None = None,
+        *,
+        within: str = "",
     ) -> Source:
-        """A run within this run begins; the source of what it makes."""
-        if (known := self._children.get(run_id)) is not None:
-            return known.source
-        path = (*(parent.path if parent is not None else (self._own_id,)), id)
-        source = Source(kind, id, name, run_id, path)
-        self._children[run_id] = _Child(source, [])
-        above = parent.run_id if parent is not None else self._ctx.run_id
-        started = RunStarted(f"{kind.value}s/{id}", self._ctx.session_id, above)
-        self._ctx.relay(started, source=source)
-        return source
+        """A run within this run begins; the source of what it makes. `within` is the tool call of
+        its parent that waits for it; if it is not given, the only one that is open."""
+        if (known := self._children.source(run_id)) is not None:
+            return known
+        key = key_of(within, parent) if within else self._calls.only_one(parent)
+        return self._children.started(run_id, id, name, kind, parent, key)
 
     def child(self, run_id: str) -> Source | None:
         """The source of a child that has not ended."""
-        child = self._children.get(run_id)
-        return None if child is None else child.source
+        return self._children.source(run_id)
 
     def child_ended(self, run_id: str, output: str = "", error: RunError | None = None) -> None:
         """A run within this run has ended."""
-        child = self._children.pop(run_id, None)
-        if child is None:
-            return
-        output = output or "".join(child.text)
-        end = RunCompleted(output) if error is None else RunFailed(error, output)
-        self._ctx.relay(end, source=child.source)
+        self._children.ended(run_id, output, error)
 
-    def _told_by_child(self, source: Source, text: str) -> None:
-        if (child := self._children.get(source.run_id)) is not None:
-            child.text.append(text)
-        self._ctx.relay(ContentDelta(text), source=source)
+    def child_cancelled(self, run_id: str) -> None:
+        """A run within this run was interrupted, and so were the async tools that it had begun."""
+        self._calls.child_interrupted(run_id)
+        self._children.cancelled(run_id)
 
     def custom(self, name: str, data: Mapping[str, Any], source: Source | None = None) -> None:
         """An event that only the framework knows the meaning of."""
@@ -363,36 +361,14 @@ class Report:
         self._ctx.set_output(None, data)
 
     def close(self) -> None:
-        """The framework's run is over: closes what it has left open. Never raises.
-
-        An async call that was cancelled has unwound. The thread of a sync one may still be at work,
-        so it stays open here, and the engine enters it as UNKNOWN.
-        """
+        """The framework's run is over: closes what it has left open. Never raises."""
         self._metering.close()
         is_stopped = self._ctx.cancel_token.cancelled or self.halt is not None
         state = ToolCallState.INTERRUPTED if is_stopped else ToolCallState.FAILED
-        for open in self._open.values():
-            if open.is_async:
-                self._tell_end(open, state, "")
-        self._open.clear()
-        for run_id in list(self._children):
-            self._close_child(run_id)
+        self._calls.close(state)
+        self._children.close()
         with suppress(RunCancelledError):
             self._leave_critical()
-
-    def _close_child(self, run_id: str) -> None:
-        child = self._children.pop(run_id)
-        cancellation = self._ctx.cancel_token.cancellation
-        output = "".join(child.text)
-        if cancellation is not None:
-            self._ctx.relay(RunCancelled(cancellation, output), source=child.source)
-        else:
-            error = RunError("RunEnded", "its parent ended before it did")
-            self._ctx.relay(RunFailed(error, output), source=child.source)
-
-
-def _key(id: str, source: Source | None) -> tuple[str, str]:
-    return (source.run_id if source is not None else "", id)
 
 
 def _nothing() -> None:

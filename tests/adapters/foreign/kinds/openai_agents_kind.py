@@ -12,7 +12,7 @@ from tests.openai_server import Say
 
 name = "openai-agents"
 served = outer = "agents/helper"
-gives_member_runs = False
+gives_member_runs = True
 
 
 def _made(name: str, base_url: str, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from tests.openai_server import Call
 
 name = "pydantic-ai"
 served = outer = "agents/helper"
-gives_member_runs = False
+gives_member_runs = True
 
 
 def model_at(base_url: str) -> OpenAIChatModel:
