@@ -22,8 +22,8 @@ _BILLION = 1_000_000_000  # dividing ints rounds once, so that a written number 
 
 def set_time(target: Timestamp, seconds: float) -> None:
     """Writes seconds since the epoch, to the nearest nanosecond."""
-    whole = int(seconds // 1)
-    nanos = round((seconds - whole) * 1e9)
+    whole = math.floor(seconds)
+    nanos = int((seconds - whole) * 1e9 + 0.5)
     if nanos == 1_000_000_000:
         whole, nanos = whole + 1, 0
     target.seconds = whole
