@@ -8,6 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pullcord.client import RunClient, RunStream
+from pullcord.executors.workers import process
 from pullcord.run.cancel import CancelMode, StopStage
 from pullcord.run.errors import RunNotPaused
 from pullcord.run.events import (
@@ -344,6 +345,34 @@ def test_code_that_does_not_stop_is_killed_with_its_worker(serve: ServeApp) -> N
     assert client.get(beside.run_id).state is RunState.RUNNING
     client.cancel(beside.run_id, mode=CancelMode.IMMEDIATE)
     until(lambda: old not in served.workers())
+    served.freed()
+
+
+def test_a_killed_run_does_not_wait_until_its_process_is_taken_down(
+    serve: ServeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was killed executes nothing more, so its run ends at once, with all that it had said."""
+    served = serve(APP)
+    before = {served.worker()}
+    still_there: list[int] = []
+
+    def exit_of(_: object) -> int:
+        readable, written = os.pipe()
+        still_there.append(written)
+        return readable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_exit_of", exit_of)
+        stream = speaking(served.client, "agents/alone", "c")
+        served.client.cancel(stream.run_id, "enough", mode=CancelMode.IMMEDIATE)
+        *_, end = stream
+    assert isinstance(end.payload, RunCancelled)
+    assert end.payload.stage is StopStage.KILL
+    assert end.payload.output == "alone"
+    assert served.workers() != before  # nothing has told that it is gone
+    for written in still_there:
+        os.close(written)
+    until(lambda: served.workers() == before)
     served.freed()
 
 

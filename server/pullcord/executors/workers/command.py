@@ -79,6 +79,11 @@ class CommandWorker:
         """Whether it was there, and may be out of reach now."""
         return self._connected and self._relay.is_cut
 
+    @property
+    def stops_at_once(self) -> bool:
+        """Never: it ends by the cut of its link, and what it has said may be on the way."""
+        return False
+
     def _returned(self, seconds: float) -> None:
         self._observer.link_returned(self.pid, seconds)
 

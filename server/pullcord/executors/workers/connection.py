@@ -312,6 +312,15 @@ class Connection:
 
     # --- the end
 
+    def hear_out(self) -> None:
+        """It was killed and says nothing more: what is in the socket is read, then its runs end."""
+        if self._dead:
+            return  # that ends them as well
+        if self._read():
+            self._loop.call_soon(self.hear_out)
+        elif words := self._pool.how_killed(self):
+            self._pool.bury_runs(self, words)
+
     def _died(self) -> None:
         """Its process has ended; what is still in the socket is read before anybody is told."""
         if not self._dead:

@@ -40,6 +40,11 @@ class Worker(Protocol):
     def is_cut(self) -> bool:
         """Whether it is out of reach for now: it is given no runs, and its silence says nothing."""
 
+    @property
+    def stops_at_once(self) -> bool:
+        """Whether nothing of it runs once `kill` has returned: what it has said is in the socket
+        by then, though it is gone only later."""
+
     def resident(self) -> int:
         """Bytes of memory that it holds; 0 if that is not known."""
 

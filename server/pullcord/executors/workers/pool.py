@@ -281,6 +281,8 @@ class WorkerExecutor:
             connection.retiring = connection.retiring or reason
             self._killed.add(connection)
             self._name_killed(connection, connection.process.kill())
+            if connection.process.stops_at_once and not self.staff.closing:
+                self.loop_soon(connection.hear_out)
 
     def how_killed(self, connection: Connection) -> str:
         """How a dead worker died, if that is known before it is reaped; empty: it is not."""
@@ -322,13 +324,9 @@ class WorkerExecutor:
     def died(self, connection: Connection, words: str) -> None:
         """A worker is dead, and everything that it has said was read."""
         self.staff.connections.discard(connection)
-        reason = self._reasons.pop(connection, "")
+        words = self.bury_runs(connection, words)
+        self._reasons.pop(connection, None)
         self._killed.discard(connection)
-        words = f"the worker process {words}" + (f": {reason}" if reason else "")
-        # Children first, so that a parent's stream has their end before its own.
-        runs = deque(sorted(connection.runs.values(), key=lambda run: -run.number))
-        connection.runs.clear()
-        self._bury(connection, runs, words)
         if self.staff.closing:
             return
         if not connection.ready and not connection.retiring:
@@ -336,6 +334,16 @@ class WorkerExecutor:
         if not connection.retiring:
             self._crashed(connection, words)
         self.staff.fill()
+
+    def bury_runs(self, connection: Connection, words: str) -> str:
+        """Ends or moves the runs of a worker that executes nothing more; returns why, in full."""
+        reason = self._reasons.get(connection, "")
+        words = f"the worker process {words}" + (f": {reason}" if reason else "")
+        # Children first, so that a parent's stream has their end before its own.
+        runs = deque(sorted(connection.runs.values(), key=lambda run: -run.number))
+        connection.runs.clear()
+        self._bury(connection, runs, words)
+        return words
 
     def _bury(self, connection: Connection, runs: deque[RemoteExecution], words: str) -> None:
         """Ends or moves the runs of a dead worker; thousands would keep the loop: some a turn."""
