@@ -109,6 +109,17 @@ def test_what_is_not_passed_on_is_bounded_and_pings_are_answered() -> None:
     assert there.arrived == there.said
 
 
+def test_a_piece_that_comes_twice_is_dropped() -> None:
+    """Wherever that may come of."""
+    there, back = pair()
+    connect(there, back)
+    there.say(b"once")
+    settle(there, back)
+    there.sink.receive(struct.pack("<BIQQ", 1, 4, 1, 0) + b"once")
+    settle(there, back)
+    assert there.arrived == b"once"
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [

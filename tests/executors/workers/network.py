@@ -19,9 +19,8 @@ class Network:
         """Where the server must listen."""
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
-        self._passes = threading.Event()
-        self._passes.set()
-        self._refuses = False
+        self._swallowed: set[socket.socket] = set()
+        self._refuses = self._swallows = False
         self.connections = 0
         """How many have been made."""
         threading.Thread(target=self._accept, daemon=True).start()
@@ -41,14 +40,16 @@ class Network:
                         continue
                     self.connections += 1
                     self._open += [here, there]
+                    if self._swallows:
+                        self._swallowed |= {here, there}
                 for one, other in ((here, there), (there, here)):
                     threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(65536):
-                self._passes.wait()
-                other.sendall(data)
+                if one not in self._swallowed:
+                    other.sendall(data)
         for sock in (one, other):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -62,13 +63,15 @@ class Network:
                     sock.shutdown(socket.SHUT_RDWR)
 
     def swallow(self) -> None:
-        """Passes nothing on any more, and tells nobody, until `restore`."""
-        self._passes.clear()
+        """Whatever the connections say from now on is lost, and nobody is told; so with further
+        ones, until `restore`."""
+        with self._lock:
+            self._swallows = True
+            self._swallowed |= set(self._open)
 
     def restore(self) -> None:
-        """Passes on again."""
-        self._refuses = False
-        self._passes.set()
+        """Passes further connections on again."""
+        self._refuses = self._swallows = False
 
     def close(self) -> None:
         self.restore()

@@ -136,8 +136,8 @@ def test_cuts_below_the_lease_lose_and_double_nothing(served: Served, network: N
         network.cut()
         time.sleep(chance.uniform(0.0, 0.3))  # between two faults, and no proof of anything
     flood = Watch(served, "agents/floods")
+    until(lambda: has_spoken(flood))
     network.swallow()
-    time.sleep(1.0)
     network.restore()
     for watch in [*watches, flood]:
         end = watch.end()
@@ -197,6 +197,11 @@ def test_beyond_the_lease_runs_end_once_and_the_rest_moves(
     until(lambda: not is_alive(int(holds.text)))
 
 
+def test_a_worker_that_holds_its_interpreter_keeps_its_link(served: Served) -> None:
+    """For longer than its lease: it is slow, and no partition."""
+    assert Watch(served, "agents/holds", str(LEASE * 1.5)).end().output.endswith(" and again")
+
+
 def test_an_immediate_stop_does_not_wait_for_the_link(served: Served, network: Network) -> None:
     """The run ends without its code after `abandon_after`, as on every silent worker; the worker,
     whose only run it was, is not taken back, and ends."""
@@ -210,8 +215,3 @@ def test_an_immediate_stop_does_not_wait_for_the_link(served: Served, network: N
     assert end.output == watch.text
     network.restore()
     until(lambda: not is_alive(int(watch.text)))
-
-
-def test_a_worker_that_holds_its_interpreter_keeps_its_link(served: Served) -> None:
-    """For longer than its lease: it is slow, and no partition."""
-    assert Watch(served, "agents/holds", str(LEASE * 1.5)).end().output.endswith(" and again")
