@@ -271,6 +271,7 @@ class LinkPort:
             frame.ended.is_cancel = failure.is_cancel
             fill_error(frame.ended.error, failure.error)
         self._outbox.put(self, frame)
+        self._outbox.flush()  # somebody may wait for just this, however much went out before it
 
 
 class LinkChild:

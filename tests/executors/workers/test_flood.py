@@ -4,14 +4,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer
 from pullcord.run.cancel import CancelMode
 from pullcord.run.events import Custom
+from pullcord.run.record import RunSpec
+from pullcord.run.scope import LOCAL
 from pullcord.worker.outbox import _MOST, Outbox
+from pullcord.worker.port import LinkPort
 
 from tests.executors.workers.conftest import ServeApp
 
@@ -156,3 +159,16 @@ def test_a_thread_that_flushes_is_not_kept_by_others(read: Read) -> None:
         outbox.write(own, "mine")
     outbox.flush()
     assert 1 <= busy.writes < 20
+
+
+def test_the_end_of_a_run_is_sent_at_once(read: Read) -> None:
+    """It waits for no other items, however many its worker has just sent."""
+    busy = Busy(read.ours)
+    outbox = Outbox(busy)  # type: ignore[arg-type]  # as much of a socket as it needs
+    link: Any = SimpleNamespace(outbox=outbox)
+    run = LinkPort(cast(Any, None), link, 1, LOCAL, RunSpec("agents/a", "", run_id="r"), None)
+    outbox.pending = True  # as if the flusher were about to send: nobody else hastens then
+    run.write("the last word")
+    assert busy.writes == 0
+    run.ended(None)
+    assert busy.writes == 1
