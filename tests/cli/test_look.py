@@ -35,7 +35,30 @@ def test_ps_shows_live_runs(address: str, client: RunClient, session: str) -> No
     done = call("ps", "--session", session, "--state", "completed", "--json", address=address)
     assert json.loads(done.stdout)["state"] == "RUN_STATE_COMPLETED"
     client.cancel(live, wait=30)
-    assert call("ps", "--session", session, address=address).stdout == "No runs.\n"
+    none = call("ps", "--session", session, address=address).stdout
+    assert none == "No live runs; --all lists those that have ended.\n"
+    assert call("ps", "-A", "--user", session, address=address).stdout == "No runs.\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["ps", "ps --watch", "cancel-many --yes", "cancel-many --dry-run"]
+)
+def test_an_unknown_runnable_is_named(address: str, command: str) -> None:
+    """A command that finds no run of it says that there is none of that name, and which one may
+    have been meant; as JSON, the API's reason."""
+    args = [*command.split(), "--runnable", "agents/sya", "--address", address]
+    done = CliRunner().invoke(app, args)
+    assert done.exit_code == 3
+    assert "unknown runnable 'agents/sya'; did you mean 'agents/say'?" in done.output
+    done = CliRunner().invoke(app, [*args, "--json"])
+    assert (done.exit_code, "RUNNABLE_NOT_FOUND" in done.output) == (3, True)
+
+
+def test_an_id_alone_is_no_runnable_of_a_filter(address: str) -> None:
+    """Its full name is suggested."""
+    done = CliRunner().invoke(app, ["ps", "--runnable", "say", "--address", address])
+    assert done.exit_code == 3
+    assert "did you mean 'agents/say'?" in done.output
 
 
 def test_ps_shows_what_is_beneath_a_run(address: str, client: RunClient, session: str) -> None:

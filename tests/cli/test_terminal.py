@@ -111,6 +111,16 @@ def test_what_the_terminal_shows_in_the_end(address: str) -> None:
     assert "●" not in "".join(shown)
 
 
+def test_a_refused_run_leaves_nothing_but_the_refusal(address: str) -> None:
+    """Neither its status line nor its tree stays, which would say that it waits."""
+    args = ("run", "workflows/sheet", "x", "--session", "s", "--retry-of", "unknown")
+    with Command(*args, address=address, terminal=True) as command:
+        code, seen, _ = command.end()
+    assert code == 2
+    (line,) = _screen(seen)
+    assert line.startswith("pullcord: --retry-of: names run 'unknown'")
+
+
 def _shows(row: str) -> Callable[[str], bool]:
     return lambda seen: any(row in line for line in _screen(seen))
 

@@ -4,18 +4,20 @@ A whole id is never looked up first; only if there is no such run, the server's 
 """
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
-from pullcord.cli.exits import wrong_usage
+from pullcord.cli.exits import Exit, wrong_usage
 from pullcord.cli.options import connection
+from pullcord.cli.output import plain
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
-from pullcord.run.errors import PullcordError, RunNotFound
-from pullcord.run.record import RunFilter
+from pullcord.run.errors import PullcordError, RunnableNotFound, RunNotFound
+from pullcord.run.record import RunFilter, is_runnable_name
 
 T = TypeVar("T")
 
@@ -60,6 +62,26 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
         spelt |= {one: one, one.partition("/")[2]: one}
     like = [spelt[one] for one in difflib.get_close_matches(name.lower(), spelt, n=1)]
     return f"; did you mean {like[0]!r}?" if like else ""
+
+
+def unknown_runnable(name: str, on_offer: Iterable[str], as_json: bool) -> NoReturn:
+    """Ends the command: there is no such runnable, and this is what may have been meant."""
+    if as_json:
+        raise RunnableNotFound(name)
+    meant = did_you_mean(name, on_offer)
+    is_name = is_runnable_name(name)
+    shaped = "" if meant or is_name else "; it must look like agents/ID, teams/ID or workflows/ID"
+    known = f"{'' if meant else ';'} `pullcord runnables` lists what is served"
+    words = f"unknown runnable {plain(repr(name))}{meant}{shaped}{known}"
+    print(f"pullcord: {words}", file=sys.stderr)
+    raise typer.Exit(Exit.NOT_FOUND if meant or is_name else Exit.USAGE)
+
+
+def check_served(client: RunClient, name: str, as_json: bool) -> None:
+    """Ends the command if no run can be of this runnable, since the server serves none of that
+    name; for a command that has found no run. An empty name is none."""
+    if name and name not in (known := [info.name for info in client.runnables()]):
+        unknown_runnable(name, known, as_json)
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -5,9 +5,10 @@ import itertools
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from pullcord.cli.exits import exit_of, refusals
-from pullcord.cli.ids import RunId, with_run
+from pullcord.cli.ids import RunId, check_served, with_run
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -30,7 +31,7 @@ from pullcord.cli.output import (
 )
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
-from pullcord.run.record import Run, RunFilter
+from pullcord.run.record import Run, RunFilter, is_runnable_name
 from pullcord.run.runnable import RunnableInfo
 from pullcord.run.state import RunState
 from pullcord.v1 import runnable_pb2
@@ -69,10 +70,16 @@ def ps(
         _watch(matching, frozenset(state or ()), address, as_json)
         return
     with refusals(as_json), RunClient(**connection(address)) as client:
+        if runnable and not as_json and not is_runnable_name(runnable):
+            check_served(client, runnable, as_json)
         runs = list(itertools.islice(client.list(matching, page_size=min(most, 1000)), most))
+        if not runs:
+            check_served(client, runnable, as_json)
     if as_json:
         for run in runs:
             print_json(run_message(run))
+    elif not runs and states == live:
+        console().print(Text("No live runs; --all lists those that have ended.", "dim"))
     else:
         print_runs(runs, console())
 
@@ -84,6 +91,7 @@ def _watch(matching: RunFilter, states: frozenset[RunState], address: str, as_js
         contextlib.suppress(KeyboardInterrupt),
         RunClient(**connection(address)) as client,
     ):
+        check_served(client, matching.runnable, as_json)
         for change in client.watch_runs(matching):
             if change.run is None or (states and change.run.state not in states):
                 continue

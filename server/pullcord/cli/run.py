@@ -6,15 +6,14 @@ How a run is then shown is `follow`'s.
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from pullcord.cli.attach import named, parts_of
 from pullcord.cli.exits import Exit, refusals, wrong_usage
 from pullcord.cli.follow import Follower
-from pullcord.cli.ids import LEAST, RunId, complete_runnable, did_you_mean, the_one
+from pullcord.cli.ids import LEAST, RunId, complete_runnable, the_one, unknown_runnable
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -26,7 +25,7 @@ from pullcord.cli.options import (
     duration,
     labels_of,
 )
-from pullcord.cli.output import plain, print_json
+from pullcord.cli.output import print_json
 from pullcord.cli.screen import Status, choose_view
 from pullcord.cli.tree import Tree
 from pullcord.client import AsyncRunClient, RunClient
@@ -170,7 +169,7 @@ def _start(address: str, runnable: str, text: str, options: SpecOptions, as_json
         except (RunnableNotFound, InvalidArgument):
             known = [info.name for info in client.runnables()]
             if runnable not in known and not as_json:
-                _unknown(runnable, known, as_json)
+                unknown_runnable(runnable, known, as_json)
             raise
     if as_json:
         print_json(run_message(started))
@@ -192,7 +191,7 @@ async def _run(
         on_offer = {info.name: info for info in await client.runnables()}
         # What is no name at all is refused in the server's words where a program reads them.
         if runnable not in on_offer and (is_runnable_name(runnable) or not as_json):
-            _unknown(runnable, on_offer, as_json)
+            unknown_runnable(runnable, on_offer, as_json)
         tree = Tree(runnable)
         if runnable in on_offer:
             tree.expect(on_offer[runnable].members)
@@ -216,19 +215,6 @@ async def _run(
                 address_option(address),
             )
             return await follower.follow()
-
-
-def _unknown(runnable: str, on_offer: Iterable[str], as_json: bool) -> NoReturn:
-    """Ends the command: there is no such runnable, and this is what may have been meant."""
-    meant = did_you_mean(runnable, on_offer)
-    is_name = is_runnable_name(runnable)
-    if as_json:
-        raise RunnableNotFound(runnable)
-    shaped = "" if meant or is_name else "; it must look like agents/ID, teams/ID or workflows/ID"
-    known = f"{'' if meant else ';'} `pullcord runnables` lists what is served"
-    words = f"unknown runnable {plain(repr(runnable))}{meant}{shaped}{known}"
-    print(f"pullcord: {words}", file=sys.stderr)
-    raise typer.Exit(Exit.NOT_FOUND if meant or is_name else Exit.USAGE)
 
 
 async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:

@@ -315,7 +315,7 @@ class ScreenView:
         self._closed = True
         try:
             self._end_line()
-            if status.tree:
+            if status.tree and status.start_time:  # a refused run has no tree
                 below = rows(status.tree, status.now(), self._console.width)
                 name = Text(plain(status.tree.root.name), "bold")
                 self._console.print(Text("\n").join([*self._space(), name, *below]))

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from pullcord.cli.exits import Exit, refusals, tell, wrong_usage
-from pullcord.cli.ids import RunIds, with_run
+from pullcord.cli.ids import RunIds, check_served, with_run
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -135,12 +135,17 @@ def cancel_many(
     with refusals(as_json), RunClient(**connection(address)) as client:
         if dry_run or not yes:
             found = client.cancel_many(matching, validate_only=True, max_affected=most)
+            if not found:
+                check_served(client, runnable, as_json)
             _show(found, as_json)
             if dry_run or not found:
                 return
             if not typer.confirm(f"Stop {count(len(found), 'run')}?", err=True):
                 raise typer.Exit(Exit.COMPLETED)
-        _show(client.cancel_many(matching, reason, mode=mode_of(now), max_affected=most), as_json)
+        found = client.cancel_many(matching, reason, mode=mode_of(now), max_affected=most)
+        if not found:
+            check_served(client, runnable, as_json)
+        _show(found, as_json)
 
 
 def _show(results: tuple[CancelResult, ...], as_json: bool) -> None:
