@@ -1,11 +1,13 @@
 """HTTP over TLS: HTTP/2, so that watched runs do not use up a browser's connections, and
 certificates that change."""
 
+import contextlib
 import json
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import h2.connection
 import h2.events
 import pytest
 from pullcord import RunServer
+from pullcord.transports.http.options import HttpOptions
 
 from tests.identity.callers import Authority
 from tests.steady import PATIENCE
@@ -141,28 +144,84 @@ def test_a_refused_body_does_not_hold_up_its_connection(
     line.close()
 
 
-def test_a_request_that_stays_half_sent_is_closed(authority: Authority) -> None:
-    """Half of the headers, over HTTP/1.1 and over HTTP/2: the connection counts as idle."""
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+HALF = b"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82"
+"""A frame of headers that promises more of them."""
+WHOLE = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.fixture
+def raw(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, bytes], ssl.SSLSocket]]:
+    """Connects to a server that waits shortly for headers and takes three connections."""
+    impatient = partial(HttpOptions, header_time=0.5)
+    monkeypatch.setattr("pullcord.transports.http.options.HttpOptions", impatient)
     certificate, key = authority.issue("server")
     settings = make_settings(
-        http="127.0.0.1:0", tls_certificate=certificate, tls_key=key, max_idle=1
+        http="127.0.0.1:0", tls_certificate=certificate, tls_key=key, max_connections=3
     )
-    waiter, _ = make_waiter()
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-    # A frame of headers that promises more of them.
-    half = preface + b"\x00\x00\x01\x01" + b"\x00" + b"\x00\x00\x00\x01" + b"\x82"
-    server = RunServer([waiter], settings=settings)
-    with server:
+    server = RunServer([make_waiter()[0]], settings=settings)
+    with server, contextlib.ExitStack() as stack:
         host, _, port = server.http_url.removeprefix("https://").rpartition(":")
-        for protocol, sent in (("http/1.1", b"GET / HTTP/1.1\r\nhost: x\r\nx"), ("h2", half)):
+
+        def connect(protocol: str, sent: bytes) -> ssl.SSLSocket:
             context = ssl.create_default_context(cafile=authority.path)
             context.set_alpn_protocols([protocol])
-            raw = socket.create_connection((host, int(port)), timeout=PATIENCE)
-            with context.wrap_socket(raw, server_hostname=host) as line:
-                assert line.selected_alpn_protocol() == protocol
-                line.sendall(sent)
-                while line.recv(65536):
-                    pass  # settings, and a word of farewell
+            opened = socket.create_connection((host, int(port)), timeout=PATIENCE)
+            line = stack.enter_context(context.wrap_socket(opened, server_hostname=host))
+            line.sendall(sent)
+            return line
+
+        yield connect
+
+
+def _closed(line: ssl.SSLSocket) -> bytes:
+    """What came before the server hung up."""
+    got = b""
+    with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+        while data := line.recv(65536):
+            got += data
+    return got
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sent"),
+    [
+        ("http/1.1", b""),
+        ("http/1.1", WHOLE + WHOLE[:-2]),
+        ("h2", PREFACE + HALF),
+        ("h2", PREFACE + HALF[:5]),
+    ],
+)
+def test_a_request_that_stays_half_sent_is_closed(
+    raw: Callable[[str, bytes], ssl.SSLSocket], protocol: str, sent: bytes
+) -> None:
+    """Nothing at all, half of a second request, headers that are to go on, and half a frame."""
+    assert _closed(raw(protocol, sent)).count(b"200 ") == sent.count(WHOLE)
+
+
+def test_half_a_request_is_closed_while_another_is_under_way(
+    raw: Callable[[str, bytes], ssl.SSLSocket],
+) -> None:
+    """A stream that lives does not make a connection with half a request live longer."""
+    begun = h2.connection.H2Connection()
+    begun.initiate_connection()
+    headers = {":method": "POST", ":path": "/v1/runs/x/cancel", ":scheme": "https"}
+    begun.send_headers(1, [*headers.items(), (":authority", "127.0.0.1")])
+    _closed(raw("h2", begun.data_to_send() + HALF[:8] + b"\x03" + HALF[9:]))
+
+
+def test_connections_over_tls_are_bounded(raw: Callable[[str, bytes], ssl.SSLSocket]) -> None:
+    """One above the bound is closed at once, and one that leaves makes room."""
+    lines = [raw("http/1.1", WHOLE) for _ in range(3)]
+    for line in lines:
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+    assert _closed(raw("http/1.1", b"")) == b""
+    for line in lines:
+        assert line.fileno() != -1
+        line.sendall(WHOLE)
+        assert line.recv(65536)
 
 
 def test_a_certificate_that_changes_is_shown_to_new_connections(

@@ -10,18 +10,18 @@ import logging
 import socket
 import ssl
 
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Config
 
 from pullcord.identity.changes import Changes
 from pullcord.transports.http.app import App
 from pullcord.transports.http.options import HttpOptions
+from pullcord.transports.http.secure_reading import Connections
 from pullcord.transports.tls import TlsFiles, check
 
 _log = logging.getLogger("pullcord.http")
 _LOOK = 1.0
 """Seconds between two looks at the certificate's files."""
+_BACKLOG = 2048
 _STREAMS = 1000
 """Requests that one connection has open at a time; its client keeps further ones waiting."""
 
@@ -34,7 +34,6 @@ class SecureServer:
     ) -> None:
         """Raises TlsError."""
         check(files)
-        self._app = app
         self._socket = opened
         self._files = files
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -46,31 +45,33 @@ class SecureServer:
         self._config.include_server_header = self._config.include_date_header = False
         self._config.keep_alive_timeout = options.max_idle
         self._config.keep_alive_max_requests = 2**31
-        self._config.ssl_handshake_timeout = options.header_time
+        self._handshake = options.header_time
         self._config.h2_max_concurrent_streams = _STREAMS
         self._config.h2_max_header_list_size = options.max_header
         self._config.h11_max_incomplete_size = options.max_header
-        self._stop = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._connections = Connections(app, self._config, options)
+        self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Serves."""
-        served = worker_serve(
-            ASGIWrapper(self._app),  # type: ignore[arg-type]  # its own names for the same shapes
-            self._config,
-            sockets=Sockets([self._socket], [], []),
-            shutdown_trigger=self._stop.wait,
+        self._server = await asyncio.start_server(
+            self._connections.serve,
+            sock=self._socket,
+            backlog=_BACKLOG,
+            ssl=self._context,
+            ssl_handshake_timeout=self._handshake,
         )
-        self._tasks = [asyncio.create_task(served), asyncio.create_task(self._watch_files())]
+        self._watching = asyncio.create_task(self._watch_files())
 
     async def stop(self, grace: float) -> None:
         """Refuses new requests now, and ends those under way after `grace` seconds."""
-        self._config.graceful_timeout = max(0.1, grace)
-        self._stop.set()
-        if self._tasks:
-            serving, watching = self._tasks
-            watching.cancel()
-            await asyncio.gather(serving, watching, return_exceptions=True)
+        if self._server is None or self._watching is None:
+            return
+        self._watching.cancel()
+        self._server.close()
+        await self._connections.end(max(0.1, grace))
+        await asyncio.gather(self._watching, return_exceptions=True)
 
     async def _watch_files(self) -> None:
         files = self._files
