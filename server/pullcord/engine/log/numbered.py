@@ -26,6 +26,8 @@ LONG = 256
 """A longer delta takes the long way, and is numbered at once."""
 _OVERHEAD = 200
 """Bytes that a record takes beside its text, roughly."""
+_COPIED = 16 * 1024
+"""Characters of merged deltas beside which a reader is given no others."""
 UNBOUNDED = 1 << 62
 """The `visible` of a log whose events are all shown."""
 Item = str | tuple[str, Source | None, bool]
@@ -239,6 +241,9 @@ class Numbered:
     def read(self, position: int, after_sequence: int, limit: int) -> tuple[list[Record], int]:
         """At most `limit` messages from a position on, deltas merged, and the next position.
 
+        Merged deltas are a copy of the reader's own. A large one comes alone, so that a reader that
+        stands still holds no more than one.
+
         Raises:
             Trimmed: events after `after_sequence` are no longer kept.
         """
@@ -255,7 +260,9 @@ class Numbered:
             raise Trimmed(resume_at)
         end = self._end()
         found: list[Record] = []
-        while index < end and len(found) < limit:
+        copied = 0
+        while index < end and len(found) < limit and copied < _COPIED:
+            begun = index
             first = records[index]
             if first.sequence - first.count < after_sequence:
                 first = first.after(after_sequence)
@@ -265,6 +272,10 @@ class Numbered:
                 run.append(records[index])
                 chars += len(records[index].text)
                 index += 1
+            if len(run) > 1 or first is not records[begun]:
+                copied += chars
+                if found and copied >= _COPIED:
+                    return found, begun + self._trimmed
             found.append(first if len(run) == 1 else merged(run))
         return found, index + self._trimmed
 
