@@ -23,7 +23,7 @@ from pullcord.transports.grpc.outgoing import Outgoing
 from pullcord.transports.grpc.service import RunService
 
 _NO_LIMIT = 2**31 - 1
-_PENDING = 20_000
+_PENDING = 6_000
 """Calls that have arrived and that nobody has begun to handle."""
 _SOCKET = 0o660
 """The mode of a Unix socket: a process that may write to it may do everything."""
