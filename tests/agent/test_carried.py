@@ -193,23 +193,3 @@ def test_a_leaders_members_are_not_forgotten(serve: Next) -> None:
     assert run.output_data is not None
     members = dict(run.output_data)["members"]
     assert [entry["output"] for entry in members] == ["helped", "helped again"]
-
-
-def test_a_members_pause_stays_with_its_process(serve: Next) -> None:
-    """Its parent's code waits for it. It says so, and is continued by its own run as ever."""
-    done.clear()
-    delegate = {"delegate_to_member": '{"member_id": "payer", "task": "pay"}'}
-    leader = Scripted(calls("delegate_to_member", **delegate), [Text("all done")])
-    payer = Agent(
-        name="payer",
-        model=Scripted(calls("pay", pay='{"amount": 4}'), [Text("paid it")]),
-        tools=[pay],
-    )
-    only = serve(Team(name="t", id="t", members=[payer], model=leader))
-    only.start(runnable="agents/t", input="Go")
-    asked = only.paused()
-    assert not asked.survives
-    assert asked.tool_calls[0].run_id != "r"
-    only.engine.continue_run(asked.tool_calls[0].run_id, yes("pay-id"))
-    assert ended(only.engine).output == "all done"
-    assert done == ["paid 4"]

@@ -18,6 +18,8 @@ from pullcord.models.offline import OfflineModel
 from pullcord.run.events import ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.usage import Usage
+from pullcord.team import Team
+from pullcord.workflow import Loop, Parallel, Workflow
 
 
 @runnable
@@ -89,4 +91,39 @@ async def unsure(ctx: RunContext) -> None:
     await ctx.ask("Well?", [ToolCall("c", "guess")])
 
 
-server = RunServer(agents=[story, say, count, helper, stops, buyer, unsure])
+class Leader(Model):
+    """Hands the purchase to its member, and then says what it was told."""
+
+    id = "leader"
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
+        """Tells how many messages it was shown."""
+        last = request.messages[-1]
+        if isinstance(last, ToolMessage):
+            yield Text(f"[{last.text}], led by {len(request.messages)}")
+            yield Finished(FinishReason.STOP)
+            return
+        yield Text("Buyer, go. ")
+        task = '{"member_id": "buyer", "task": "a bus"}'
+        yield ToolRequest("call-0", "delegate_to_member", task)
+        yield Finished(FinishReason.TOOL_CALLS)
+
+
+buyers = Team(name="Buyers", members=[buyer], model=Leader())
+
+
+@runnable
+def note(input: str) -> str:
+    """Writes down in a file that it was called."""
+    with pathlib.Path("noted").open("a") as file:
+        file.write(f"{input}\n")
+    return f"noted {input}"
+
+
+trip = Workflow(name="Trip", steps=[note, Loop([buyers], max_iterations=1), note])
+doubtful = Workflow(name="Doubtful", steps=[Parallel(buyer, story)])
+server = RunServer(
+    agents=[story, say, count, helper, stops, buyer, unsure],
+    teams=[buyers],
+    workflows=[trip, doubtful],
+)

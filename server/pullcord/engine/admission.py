@@ -18,9 +18,11 @@ from pullcord.engine.completion import Completer
 from pullcord.engine.directory import Directory, RunHandle
 from pullcord.engine.history import history_of, must_be_turn
 from pullcord.engine.journal import Journal
-from pullcord.engine.live.child import ChildHandle
+from pullcord.engine.live.child import ChildHandle, EndedChild
+from pullcord.engine.live.lineage import Kin
 from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.live.port import LivePort
+from pullcord.engine.live.tree import hold, waits, whole
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
     UNBOUNDED,
@@ -31,7 +33,6 @@ from pullcord.engine.ports import (
     EndedRun,
     Executor,
     Observer,
-    Pause,
     RunStore,
     Terms,
     Waiting,
@@ -40,12 +41,13 @@ from pullcord.engine.replicas import Replicas
 from pullcord.engine.sessions import Sessions
 from pullcord.engine.start import Start, margin
 from pullcord.engine.turns import Turns
-from pullcord.run.cancel import Cancellation
+from pullcord.run.cancel import ELSEWHERE, Cancellation
 from pullcord.run.errors import (
     InvalidArgument,
     PullcordError,
     RunCancelledError,
     RunExists,
+    RunNotFound,
     ServerBusy,
     StoreUnavailable,
     Violation,
@@ -295,6 +297,7 @@ class Admission:
             self._announce(live, None, waiting.place)
         else:
             self._take_up(live, waiting, carried)
+        failure: Exception | None = None
         try:
             start = live.start = Start(find(spec.runnable))
             if terms.parent_run_id:  # which had begun, and is lost
@@ -308,11 +311,15 @@ class Admission:
             else:
                 self._take_turn(live, start, asks=self._store.durable and not terms.begins)
         except Exception as error:
-            live.fail(error)
-            if carried is None:
-                self.capacity.release()
+            failure = error
         live.presence.start_lease()
         self.completer.started(live)
+        if carried is not None and carried.pause.children:
+            self._take_up_children(live, waiting)
+        if failure is not None:
+            live.fail(failure)
+            if carried is None:
+                self.capacity.release()
 
     def _until_deadline(self, waiting: Waiting) -> float | None:
         if waiting.carried is not None:
@@ -336,14 +343,69 @@ class Admission:
         if self.journal is not None:
             self.journal.add(live, after=carried.pause.sequence)
 
-    def _go_on(self, live: LiveRun) -> None:
-        """Somebody has decided about a run that has no code any more: it is executed anew."""
-        with live.lock:
-            if live.state.is_terminal or live.start is None:
-                return
-            live.rests = False  # its executor gives the capacity back
+    def _take_up_children(self, root: LiveRun, waiting: Waiting) -> None:
+        """The children of a run that was taken up wait on here, too, and theirs."""
+        parents: list[LiveRun] = []
+        self._take_up_beneath(root, waiting, parents)
+        hold(root)
+        for parent in reversed(parents):  # the lowest first: it says what its own parent waits for
+            if parent.departed:
+                parent.wake()
+
+    def _take_up_beneath(self, parent: LiveRun, waiting: Waiting, parents: list[LiveRun]) -> None:
+        """Adds to the runs that wait for children, each before its own."""
+        parents.append(parent)
+        parent.departed.update((run.run_id, run) for run in waiting.ended)
+        for one in waiting.children:
+            if (live := self._take_up_child(parent, one)) is not None and one.children:
+                self._take_up_beneath(live, one, parents)
+
+    def _take_up_child(self, parent: LiveRun | None, waiting: Waiting) -> LiveRun | None:
+        """A child waits on here; None: its parent has ended meanwhile, and so has it."""
+        carried = waiting.carried
+        assert carried is not None
+        live = self._live_run(
+            waiting.scope,
+            waiting.spec,
+            waiting.terms,
+            parent,
+            None if parent is None else carried.pause.source,
+            reserved=waiting.reserved,
+            create_time=waiting.create_time,
+        )
+        self.capacity.take(for_child=True)
         try:
-            self._execute(live, live.start)
+            self._take_up(live, waiting, carried)
+        except PullcordError:
+            for one in (waiting, *waiting.children):
+                self._take_up_child(None, one)
+            return None
+        self.completer.started(live)
+        if parent is None:
+            live.parent_ended()
+        return live
+
+    def _go_on(self, live: LiveRun) -> None:
+        """A run that has no code any more goes on, because somebody has decided about it, or about
+        a child: it is executed anew, a child beside its parent's code. If that is gone as well, it
+        comes first, and starts the child again."""
+        parent = live.lineage.parent
+        with live.lock:
+            beside, start = live.beside, live.start
+            if live.state.is_terminal or not live.rests:
+                return
+            if parent is None and start is None:
+                return
+            if parent is None or beside is not None:
+                live.rests = False  # its executor gives the capacity back
+        if parent is not None and beside is None:
+            parent.wake()
+            return
+        try:
+            if beside is not None:
+                beside()
+            elif start is not None:
+                self._execute(live, start)
         except ServerBusy:
             live.rests = True
             self.again(partial(self._go_on, live), _SOON)
@@ -352,12 +414,17 @@ class Admission:
             live.fail(error)
 
     def can_put_down(self, live: LiveRun) -> bool:
-        """Whether a paused run can be continued by a process to come."""
-        pause = live.pause() if self.journal is not None else None
-        return pause is not None and self._is_stored(live, pause)
+        """Whether a run that waits can be continued by a process to come, and so all of its
+        tree."""
+        root = live.lineage.root
+        return waits(root) and all(map(self._is_stored, whole(root)))
 
-    def _is_stored(self, live: LiveRun, pause: Pause) -> bool:
-        return self.journal is not None and self.journal.has(live, pause.sequence)
+    def _is_stored(self, live: Kin) -> bool:
+        assert isinstance(live, LiveRun)
+        pause = live.pause() if self.journal is not None else None
+        if self.journal is None or pause is None:
+            return False
+        return self.journal.has(live, pause.sequence, live.machine.standing)
 
     def again(self, call: Callable[[], None], after: float) -> None:
         """Makes a call after so many seconds, in a thread that may block; again if it raises."""
@@ -366,17 +433,33 @@ class Admission:
     def put_down(self, live: LiveRun, *, fenced: bool = False) -> bool:
         """Lets go of a run that waits for its turn or for a decision: it goes on in a process to
         come, if the store outlives this one. Whether it does. `fenced`: this one has no runs."""
+        if live.is_put_down:  # with its parent
+            return True
         if not fenced and self._turns.give_up(live):
             live.put_down()
-        elif self.can_put_down(live) and live.lay_down(fenced=fenced):
-            self.sessions.leave(live)
-        else:
+            self._let_go(live)
+            return True
+        if not self.can_put_down(live):
             return False
+        root = live.lineage.root
+        assert isinstance(root, LiveRun)
+        runs = list(whole(root))
+        executions = root.lay_down(fenced=fenced)
+        if executions is None:
+            return False
+        for run in runs:
+            assert isinstance(run, LiveRun)
+            self.sessions.leave(run)
+            self._let_go(run)
+        for execution in executions:  # last: nothing that its code says now is written
+            execution.stop(ELSEWHERE, 0.0)
+        return True
+
+    def _let_go(self, live: LiveRun) -> None:
         self.completer.refused(live)
         self._observer.run_handed_over(live.snapshot(with_output=False))
         self._kept(live)
         self.capacity.release()
-        return True
 
     # --- a start of a run's own code
 
@@ -387,12 +470,15 @@ class Admission:
         info: RunnableInfo,
         given: Given,
         path: tuple[str, ...],
+        again: str = "",
     ) -> Child:
         """Starts a child, also in a server that drains: its parent was admitted.
 
         Its run_id is new, so that no other start or early cancel can be meant: the store hears of
-        it when it ends.
+        it when it ends. `again`: this one, which waits without code, goes on, or has ended.
         """
+        if again:
+            return self._start_again(parent, runnable, again)
         above = parent.spec
         spec = RunSpec(
             info.name,
@@ -413,15 +499,34 @@ class Admission:
         self._take_room(for_child=True)
         self._announce(live, terms)
         try:
-            beside = parent.execution
-            loop = beside.loop if beside is not None else None
-            runs = self._runs(live.scope)
-            with self._observer.within(*live.key):
-                self._executor.start(self._port(live), runnable, runs, loop=loop, parent=beside)
+            self._execute_beside(parent, live, runnable)
         except BaseException as error:
             self._refuse(live, error)
             raise
         self.completer.started(live)
+        return ChildHandle(live, parent)
+
+    def _execute_beside(self, parent: LiveRun, live: LiveRun, runnable: Runnable) -> None:
+        beside = parent.execution
+        loop = beside.loop if beside is not None else None
+        runs = self._runs(live.scope)
+        with self._observer.within(*live.key):
+            self._executor.start(self._port(live), runnable, runs, loop=loop, parent=beside)
+
+    def _start_again(self, parent: LiveRun, runnable: Runnable, run_id: str) -> Child:
+        """A child of a run that is executed anew is executed as soon as somebody has decided."""
+        if (ended := parent.departed.get(run_id)) is not None:
+            return EndedChild(ended)
+        live = self._directory.here(parent.scope, run_id)
+        if live is None or live.lineage.parent is not parent:
+            if (ended := parent.departed.get(run_id)) is not None:  # just now
+                return EndedChild(ended)
+            raise RunNotFound(run_id)
+        with live.lock:
+            live.beside = partial(self._execute_beside, parent, live, runnable)
+            goes_on = live.rests and live.machine.resumed is not None
+        if goes_on:
+            self._go_on(live)
         return ChildHandle(live, parent)
 
     # --- what all live runs need

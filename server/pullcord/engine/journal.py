@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from pullcord.engine.live.facts import Standing
 from pullcord.engine.live.live import Key, LiveRun
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import Entry, RunStore, Terms, Written
@@ -59,6 +60,7 @@ class _Book:
         "queued",
         "records",
         "reserved",
+        "stood",
     )
 
     def __init__(
@@ -77,6 +79,8 @@ class _Book:
         self.block_since = 0.0
         self.nbytes = self.records = 0
         """What the store keeps of its events, roughly."""
+        self.stood: Standing | None = None
+        """What the run has handed over last, of that which the store has."""
         self.full_since: float | None = None
         """Since when events have been trimmed that the store does not have."""
 
@@ -158,10 +162,13 @@ class Journal:
         with self._written:
             return self._written.wait_for(is_written, timeout)
 
-    def has(self, live: LiveRun, sequence: int) -> bool:
-        """Whether this event is the last one that the store has of the run."""
+    def has(self, live: LiveRun, sequence: int, standing: Standing | None) -> bool:
+        """Whether this event is the last one that the store has of the run, which has this handed
+        over, as the store knows."""
         book = self._books.get(live.key)
-        return book is not None and book.opens is None and book.after == sequence
+        if book is None or book.opens is not None or book.after != sequence:
+            return False
+        return standing is None or book.stood is standing or live.rests
 
     def backlog(self) -> tuple[int, float]:
         """The bytes of live runs' events that the store does not have, roughly, and when the oldest
@@ -253,7 +260,11 @@ class Journal:
         )
         records, text = live.log.since(book.after, _ENTRY_BYTES, from_here=too_much, wake=book.ring)
         reserve = book.reserve(live.log.last_sequence)
-        if not records and reserve == book.reserved and book.opens is None:
+        last = records[-1].sequence if records else book.after
+        stands = live.machine.standing
+        if stands is None or not stands.holds or stands is book.stood or stands.sequence != last:
+            stands = None
+        if not records and reserve == book.reserved and book.opens is None and stands is None:
             return None
         after, base = book.after, None
         if text is not None:
@@ -261,7 +272,7 @@ class Journal:
             run = live.snapshot(with_output=False)
             base = replace(run, output=text, last_sequence=after)
         waits = any(isinstance(r.payload, RunPaused) and r.source is None for r in records)
-        pause = live.pause() if waits else None
+        pause = live.pause() if waits or stands is not None else None
         return Entry(live.scope, live.spec, records, after, reserve, base, pause, book.opens)
 
     def _apply(self, book: _Book, entry: Entry, answer: Written | None) -> None:
@@ -276,6 +287,9 @@ class Journal:
         book.records += len(entry.records)
         book.opens = None
         book.full_since = None
+        stands = live.machine.standing
+        if entry.pause is not None and stands is not None and stands.is_of(entry.pause):
+            book.stood = stands
         book.after, book.reserved = answer.last_sequence, answer.reserved
         if answer.reserved > live.log.visible:
             live.log.show(answer.reserved)

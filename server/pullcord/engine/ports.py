@@ -134,7 +134,11 @@ class Waiting:
     place: int = 0
     """As for `Admitted`."""
     carried: Carried | None = None
-    """Set if it waits for a decision."""
+    """Set if it waits for a decision, or for children that do."""
+    children: "tuple[Waiting, ...]" = ()
+    """The children that it waits for."""
+    ended: tuple[Run, ...] = ()
+    """Those of them that were stopped while no process had the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Up(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[UpFrame, _Mapping]]] = ...) -> None: ...
 
 class UpFrame(_message.Message):
-    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "texts", "killed", "model_called")
+    __slots__ = ("ready", "said", "used", "emitted", "relayed", "output", "tool_ended", "ask", "delivered", "stuck", "ended", "pong", "stalled", "unready", "closed", "released", "taken_back", "hands_over", "texts", "killed", "model_called")
     READY_FIELD_NUMBER: _ClassVar[int]
     SAID_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class UpFrame(_message.Message):
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     TAKEN_BACK_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OVER_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     KILLED_FIELD_NUMBER: _ClassVar[int]
     MODEL_CALLED_FIELD_NUMBER: _ClassVar[int]
@@ -57,10 +58,11 @@ class UpFrame(_message.Message):
     closed: int
     released: int
     taken_back: int
+    hands_over: HandsOver
     texts: Texts
     killed: Killed
     model_called: ModelCalled
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., killed: _Optional[_Union[Killed, _Mapping]] = ..., model_called: _Optional[_Union[ModelCalled, _Mapping]] = ...) -> None: ...
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., used: _Optional[_Union[Used, _Mapping]] = ..., emitted: _Optional[_Union[Happened, _Mapping]] = ..., relayed: _Optional[_Union[Happened, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., tool_ended: _Optional[_Union[ToolEnded, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., delivered: _Optional[int] = ..., stuck: _Optional[int] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., pong: _Optional[int] = ..., stalled: _Optional[_Union[Stalled, _Mapping]] = ..., unready: _Optional[_Union[Unready, _Mapping]] = ..., closed: _Optional[int] = ..., released: _Optional[int] = ..., taken_back: _Optional[int] = ..., hands_over: _Optional[_Union[HandsOver, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., killed: _Optional[_Union[Killed, _Mapping]] = ..., model_called: _Optional[_Union[ModelCalled, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("version", "offers")
@@ -259,17 +261,35 @@ class Ask(_message.Message):
     def __init__(self, id: _Optional[int] = ..., run: _Optional[int] = ..., began: _Optional[bool] = ..., settle: _Optional[bool] = ..., stop: _Optional[_Union[_cancel_pb2.Cancellation, _Mapping]] = ..., begin: _Optional[_Union[Happened, _Mapping]] = ..., tool_started: _Optional[_Union[_run_pb2.ToolCall, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., start_child: _Optional[_Union[StartChild, _Mapping]] = ..., history: _Optional[int] = ..., follow_run: _Optional[_Union[FollowRun, _Mapping]] = ..., get: _Optional[str] = ..., wait: _Optional[str] = ..., take: _Optional[int] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., continue_run: _Optional[_Union[Continue, _Mapping]] = ..., tenant: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Pause(_message.Message):
-    __slots__ = ("question", "calls", "continuation")
+    __slots__ = ("question", "calls", "continuation", "above")
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CALLS_FIELD_NUMBER: _ClassVar[int]
     CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    ABOVE_FIELD_NUMBER: _ClassVar[int]
     question: str
     calls: _containers.RepeatedCompositeFieldContainer[_run_pb2.ToolCall]
     continuation: bytes
-    def __init__(self, question: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., continuation: _Optional[bytes] = ...) -> None: ...
+    above: _containers.RepeatedCompositeFieldContainer[HandedOver]
+    def __init__(self, question: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[_run_pb2.ToolCall, _Mapping]]] = ..., continuation: _Optional[bytes] = ..., above: _Optional[_Iterable[_Union[HandedOver, _Mapping]]] = ...) -> None: ...
+
+class HandedOver(_message.Message):
+    __slots__ = ("continuation", "children")
+    CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    continuation: bytes
+    children: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, continuation: _Optional[bytes] = ..., children: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HandsOver(_message.Message):
+    __slots__ = ("run", "handed")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    HANDED_FIELD_NUMBER: _ClassVar[int]
+    run: int
+    handed: _containers.RepeatedCompositeFieldContainer[HandedOver]
+    def __init__(self, run: _Optional[int] = ..., handed: _Optional[_Iterable[_Union[HandedOver, _Mapping]]] = ...) -> None: ...
 
 class StartChild(_message.Message):
-    __slots__ = ("key", "offer", "input", "data", "path", "parts", "messages")
+    __slots__ = ("key", "offer", "input", "data", "path", "parts", "messages", "again")
     KEY_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +297,7 @@ class StartChild(_message.Message):
     PATH_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     key: int
     offer: Offer
     input: str
@@ -284,7 +305,8 @@ class StartChild(_message.Message):
     path: _containers.RepeatedScalarFieldContainer[str]
     parts: _containers.RepeatedCompositeFieldContainer[_run_pb2.Part]
     messages: _containers.RepeatedCompositeFieldContainer[_run_pb2.Message]
-    def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., input: _Optional[str] = ..., data: _Optional[bytes] = ..., path: _Optional[_Iterable[str]] = ..., parts: _Optional[_Iterable[_Union[_run_pb2.Part, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[_run_pb2.Message, _Mapping]]] = ...) -> None: ...
+    again: str
+    def __init__(self, key: _Optional[int] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., input: _Optional[str] = ..., data: _Optional[bytes] = ..., path: _Optional[_Iterable[str]] = ..., parts: _Optional[_Iterable[_Union[_run_pb2.Part, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[_run_pb2.Message, _Mapping]]] = ..., again: _Optional[str] = ...) -> None: ...
 
 class FollowRun(_message.Message):
     __slots__ = ("key", "offer", "spec", "parent_run_id", "data")
@@ -335,7 +357,7 @@ class Decision(_message.Message):
     def __init__(self, tool_call_id: _Optional[str] = ..., approved: _Optional[bool] = ..., answer: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
 
 class Trailer(_message.Message):
-    __slots__ = ("trace",)
+    __slots__ = ("trace", "children", "source")
     class TraceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -344,8 +366,12 @@ class Trailer(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TRACE_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     trace: _containers.ScalarMap[str, str]
-    def __init__(self, trace: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    children: _containers.RepeatedScalarFieldContainer[str]
+    source: _event_pb2.Source
+    def __init__(self, trace: _Optional[_Mapping[str, str]] = ..., children: _Optional[_Iterable[str]] = ..., source: _Optional[_Union[_event_pb2.Source, _Mapping]] = ...) -> None: ...
 
 class Down(_message.Message):
     __slots__ = ("frames",)

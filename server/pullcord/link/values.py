@@ -16,7 +16,7 @@ from pullcord.run.events import Payload, Source, SourceKind
 from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, DisconnectPolicy, RunSpec
 from pullcord.run.resources import Resources, resources_of
-from pullcord.run.resumed import Resumed
+from pullcord.run.resumed import HandedOver, Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.takes import NOTHING, Takes
@@ -246,6 +246,17 @@ def resumed_of(message: pb.Resumed) -> Resumed:
     """Reads it."""
     decisions = decisions_of(message.decisions)
     return Resumed(message.continuation, decisions, usage_of(message.usage))
+
+
+def fill_handed(message: pb.HandedOver, handed: HandedOver) -> None:
+    """Writes what a run that waits for children can go on from."""
+    message.continuation = handed.continuation
+    message.children.extend(handed.children)
+
+
+def handed_of(messages: Iterable[pb.HandedOver]) -> list[HandedOver]:
+    """Reads them."""
+    return [HandedOver(m.continuation, tuple(m.children)) for m in messages]
 
 
 # --- refusals

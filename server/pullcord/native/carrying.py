@@ -10,7 +10,7 @@ the loop's business; when a run is carried, the engine's.
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -49,11 +49,16 @@ class Turn:
     """All that the run has used."""
     extra: Any = None
     """The rest of the run's state; JSON."""
+    results: Mapping[str, str] = field(default_factory=dict)
+    """What came of those that are done, by their ids in the ledger."""
+    children: Mapping[str, str] = field(default_factory=dict)
+    """The child runs that the others wait for: run_ids by ids in the ledger."""
 
 
 def dumped(turn: Turn, model: Model, tools: Mapping[str, CallableTool]) -> bytes | None:
     """The turn as bytes; None: it holds what only its process can hold."""
-    asked = {request.name for id, request in turn.wanted if id in turn.asked}
+    open = (*turn.asked, *turn.children)
+    asked = {request.name for id, request in turn.wanted if id in open}
     state = {
         "form": _FORM,
         "model": _model(model),
@@ -63,6 +68,8 @@ def dumped(turn: Turn, model: Model, tools: Mapping[str, CallableTool]) -> bytes
         "model_calls": turn.model_calls,
         "ledger_ids": list(turn.ledger_ids),
         "extra": turn.extra,
+        "results": dict(turn.results),
+        "children": dict(turn.children),
         "tools": {name: _looks(tools[name]) for name in sorted(asked)},
     }
     try:
@@ -100,6 +107,8 @@ def loaded(data: bytes, model: Model, tools: Mapping[str, CallableTool]) -> Turn
         state["model_calls"],
         tuple(state["ledger_ids"]),
         state["extra"],
+        state.get("results", {}),
+        state.get("children", {}),
     )
 
 

@@ -8,7 +8,7 @@ known here.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -36,6 +36,7 @@ from pullcord.native.endings import Answer, OnCutOff, check_end
 from pullcord.native.meter import Meter
 from pullcord.native.structured import complaint
 from pullcord.native.tools import CallableTool
+from pullcord.native.waiting import OpenCall, OpenTurn, at_work
 from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.context import RunContext
 from pullcord.run.errors import PublicError
@@ -120,7 +121,8 @@ async def converse(
         turn = loaded(resumed.continuation, model, tools)
         ledger_ids, calls = _LedgerIds(turn.ledger_ids), turn.model_calls
         decisions = by_call(turn.asked, resumed.decisions)
-        results = await _call_tools(ctx, tools, turn.wanted, decisions, repetitions)
+        opened = OpenTurn(ctx, turn, model, tools, extra)
+        results = await _call_tools(ctx, tools, turn, opened, decisions, repetitions)
         said = (*turn.said, *results)
     while True:
         if calls == options.max_model_calls:
@@ -147,11 +149,13 @@ async def converse(
         wanted = tuple((ledger_ids.make(request), request) for request in requests)
         said = (*said, answer)
         decisions = {}
+        turn = Turn(said, wanted, (), calls, ledger_ids.taken)
         if asked := to_be_asked_about(tools, wanted):
             ids = tuple(call.tool_call_id for call in asked)
-            turn = Turn(said, wanted, ids, calls, ledger_ids.taken, extra())
-            decisions = await decisions_on(ctx, asked, dumped(turn, model, tools))
-        results = await _call_tools(ctx, tools, wanted, decisions, repetitions)
+            waits = replace(turn, asked=ids, extra=extra())
+            decisions = await decisions_on(ctx, asked, dumped(waits, model, tools))
+        opened = OpenTurn(ctx, turn, model, tools, extra)
+        results = await _call_tools(ctx, tools, turn, opened, decisions, repetitions)
         said = (*said, *results)
 
 
@@ -228,11 +232,13 @@ async def _ask(
 async def _call_tools(
     ctx: RunContext,
     tools: Mapping[str, CallableTool],
-    wanted: Iterable[tuple[str, ToolRequest]],
+    turn: Turn,
+    opened: OpenTurn,
     decisions: Mapping[str, Decision],
     repetitions: Repetitions,
 ) -> list[ToolMessage]:
-    """Calls all of them at the same time; the results are in the order of the requests.
+    """Makes all calls of a turn at the same time that are not done; the results are in the order of
+    the requests.
 
     Somebody has decided about those that need it.
 
@@ -241,8 +247,18 @@ async def _call_tools(
     them all, and waits for them.
     """
     calls = [
-        _call_tool(ctx, tools, request, ledger_id, decisions.get(ledger_id), repetitions)
-        for ledger_id, request in wanted
+        _made(
+            ctx,
+            tools,
+            request,
+            OpenCall(id, turn.children.get(id, "")),
+            opened,
+            decisions,
+            repetitions,
+        )
+        if id not in turn.results
+        else _known(ToolMessage(request.id, turn.results[id]))
+        for id, request in turn.wanted
     ]
     results = await asyncio.gather(*calls, return_exceptions=True)
     messages: list[ToolMessage] = []
@@ -254,11 +270,30 @@ async def _call_tools(
     return messages
 
 
+async def _known(result: ToolMessage) -> ToolMessage:
+    return result
+
+
+async def _made(
+    ctx: RunContext,
+    tools: Mapping[str, CallableTool],
+    request: ToolRequest,
+    call: OpenCall,
+    opened: OpenTurn,
+    decisions: Mapping[str, Decision],
+    repetitions: Repetitions,
+) -> ToolMessage:
+    with at_work(opened, call):
+        result = await _call_tool(ctx, tools, request, call, decisions.get(call.id), repetitions)
+    opened.ended(call, result.text)
+    return result
+
+
 async def _call_tool(
     ctx: RunContext,
     tools: Mapping[str, CallableTool],
     request: ToolRequest,
-    ledger_id: str,
+    call: OpenCall,
     decision: Decision | None,
     repetitions: Repetitions,
 ) -> ToolMessage:
@@ -266,11 +301,12 @@ async def _call_tool(
     if decision is not None and (instead := answer_of(decision)) is not None:
         return ToolMessage(request.id, instead or "(empty)")
     try:
-        with ctx.tool_call(ledger_id, request.name, request.arguments) as returned:
+        arguments, again = request.arguments, bool(call.again)
+        with ctx.tool_call(call.id, request.name, arguments, again=again) as returned:
             tool = tools.get(request.name)
             if tool is None:
                 raise UnknownTool(f"there is no tool {request.name!r}")
-            text = await result_of(tool, ctx, request.arguments, approved=decision is not None)
+            text = await result_of(tool, ctx, arguments, approved=decision is not None)
             returned(text)
         repetitions.succeeded(request)
     except Exception as error:

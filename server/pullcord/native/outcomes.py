@@ -4,7 +4,7 @@ A bounded list: each entry has a state and an output, in the order in which they
 What the entries are called, and when they change, is for those to say who keep them.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from pullcord.run.events import RunError
@@ -29,11 +29,13 @@ class Outcomes:
         self._dropped = 0
 
     @classmethod
-    def of(cls, name: str, data: Mapping[str, Any], key: str) -> "Outcomes":
-        """Those that `data` returned; each entry's key is its field `key`."""
+    def of(
+        cls, name: str, data: Mapping[str, Any], key: Callable[[Mapping[str, Any]], Hashable]
+    ) -> "Outcomes":
+        """Those that `data` returned; `key` is given an entry, and returns its key."""
         made = cls(name)
         for entry in data[name]:
-            made._put(entry[key], dict(entry))
+            made._put(key(entry), dict(entry))
         made._dropped = data.get("dropped", 0)
         return made
 

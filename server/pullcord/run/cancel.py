@@ -94,6 +94,12 @@ class Cancellation:
         return replace(self, cause=CancelCause.PARENT)
 
 
+ELSEWHERE = Cancellation(
+    CancelCause.SHUTDOWN, reason="the run goes on elsewhere", mode=CancelMode.IMMEDIATE
+)
+"""Delivered to code whose run waits on without it. The run itself is not stopped."""
+
+
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
     """A cancel as it is requested."""

@@ -33,7 +33,7 @@ from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, Run
 from pullcord.run.resumed import Resumed
 from pullcord.run.scope import LOCAL, Scope
-from pullcord.run.sink import Child, Sink
+from pullcord.run.sink import Child, HandOver, Sink
 from pullcord.run.usage import Limits, Usage
 
 if TYPE_CHECKING:
@@ -290,18 +290,37 @@ class RunContext:
         path: tuple[str, ...] = (),
         parts: Sequence[Part] = (),
         messages: Sequence[Message] = (),
+        again: str = "",
     ) -> Child:
         """Starts another runnable as a child run, and returns at once.
 
         Its events join this run's stream, with their own `source`; its usage and tool calls count
         here too. A cancel of this run reaches it; its own cancel ends it alone. `path` names the
         steps between the two. `parts` and `messages` are this run's only if they are passed on.
+        `again` is the run_id of a child that was started by an execution which is gone: that one
+        goes on, with its numbers and from its own continuation, or has ended.
 
         Raises:
             RunCancelledError: this run must stop.
             PullcordError: it was refused, such as InvalidArgument or ServerBusy.
         """
-        return self._sink.start(runnable, input, data, path, tuple(parts), tuple(messages))
+        several = tuple(parts), tuple(messages)
+        return self._sink.start(runnable, input, data, path, *several, again)
+
+    def can_go_on(self, hand_over: HandOver) -> None:
+        """Lets the wait for children outlive the process, if they wait for decisions themselves.
+
+        `hand_over` is called whenever a child asks, in any thread: it returns the continuation and
+        the run_ids of all the children that are waited for, or None if more than that wait is at
+        work just now. If the process is gone when a decision comes, the run is executed anew, finds
+        the continuation in `resumed`, and starts each of these children `again`.
+        """
+        self._sink.can_go_on(hand_over)
+
+    def waits_again(self) -> None:
+        """Says that the code only waits for children again, after it has done something else while
+        one of them may have been waiting for a decision."""
+        self._sink.waits_again()
 
     async def ask(
         self,
@@ -426,20 +445,22 @@ class RunContext:
 
     @contextmanager
     def tool_call(
-        self, tool_call_id: str, tool_name: str, arguments: str = ""
+        self, tool_call_id: str, tool_name: str, arguments: str = "", *, again: bool = False
     ) -> Iterator[Callable[[str], None]]:
         """`with ctx.tool_call(...) as returned:` does a tool call, and enters it into the ledger.
 
         Call `returned(text)` with the result. If an exception leaves the block, the call is FAILED;
         if a cancel does, it is INTERRUPTED. Raises like `use` if the run's limit of tool calls is
-        reached, before anything is done.
+        reached, before anything is done. `again`: it began in an execution that is gone.
         """
         result: list[str] = []
         state, text = ToolCallState.COMPLETED, ""
         with self.critical():
-            # Raises if the run must stop: no call begins, not even beside one that may finish.
-            with self._counting(Usage(tool_calls=1)):
-                call = self._sink.tool_started(ToolCall(tool_call_id, tool_name, arguments))
+            call = ToolCall(tool_call_id, tool_name, arguments)
+            if not again:
+                # Raises if the run must stop: no call begins, not even beside one that may finish.
+                with self._counting(Usage(tool_calls=1)):
+                    call = self._sink.tool_started(call)
             try:
                 yield lambda text: result.append(plain.text(text, "result"))
             except Exception as error:

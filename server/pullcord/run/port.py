@@ -18,7 +18,7 @@ from pullcord.run.killed import KilledProcess
 from pullcord.run.message import Given
 from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, Run, RunSpec
-from pullcord.run.resumed import Resumed
+from pullcord.run.resumed import HandedOver, Resumed
 from pullcord.run.scope import Scope
 from pullcord.run.usage import Usage
 
@@ -133,6 +133,10 @@ class RunPort(Protocol):
     def processes_killed(self, killed: Sequence[KilledProcess]) -> None:
         """Processes that the run's code had started were killed, by its stop or at its end."""
 
+    def hands_over(self, handed: Sequence[HandedOver]) -> None:
+        """The code only waits for children again; so do those of all its parents, the nearest
+        first."""
+
     # --- what the engine answers
 
     def settle(self) -> None:
@@ -148,11 +152,16 @@ class RunPort(Protocol):
         """Enters a call into the ledger. Raises RunCancelledError if the run must stop."""
 
     def ask(
-        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+        self,
+        question: str,
+        calls: Sequence[ToolCall],
+        continuation: bytes | None,
+        above: Sequence[HandedOver] = (),
     ) -> Awaitable[tuple[Decision, ...]]:
         """Pauses the run until somebody has decided about these calls.
 
-        `continuation`: from what another execution can go on; None: none can.
+        `continuation`: from what another execution can go on; None: none can. `above`: the same of
+        all its parents, the nearest first.
         """
 
     def start(
@@ -161,10 +170,12 @@ class RunPort(Protocol):
         info: "RunnableInfo",
         given: Given,
         path: tuple[str, ...],
+        again: str = "",
     ) -> "Child":
         """Starts a child run. Raises RunCancelledError if the run must stop.
 
-        `info` describes the runnable, which itself is only executed.
+        `info` describes the runnable, which itself is only executed. `again`: this child of an
+        execution that is gone goes on instead.
         """
 
     def history(self) -> list[Run]:

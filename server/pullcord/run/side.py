@@ -24,8 +24,9 @@ from pullcord.run.model_call import ModelCall
 from pullcord.run.port import RunPort
 from pullcord.run.readers import Bounds
 from pullcord.run.record import Decision, Run
+from pullcord.run.resumed import HandedOver
 from pullcord.run.runnable import Runnable
-from pullcord.run.sink import Child
+from pullcord.run.sink import Child, HandOver
 from pullcord.run.usage import Limits, Usage
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -67,6 +68,9 @@ class RunSide:
         self._counting = threading.Lock()
         self._usage = port.resumed.usage if port.resumed is not None else Usage()
         self._limits = port.spec.limits
+        self._hand_over: HandOver = _nothing
+        self._asking = 0
+        """Children, at any depth, that wait for a decision, as far as is known here."""
         self.on_told: Callable[[], None] = _nothing
         """Called in the run's own task or thread just before RunCancelledError is raised there."""
 
@@ -221,11 +225,51 @@ class RunSide:
         """Pauses the run until somebody has decided about these calls."""
         question = gate.question(question)
         asked = gate.asked_calls(calls)
+        continuation = gate.continuation(continuation)
+        above: Sequence[HandedOver] = ()
+        if continuation is not None and self._parent is not None:
+            above = self._parent._handed_over() or ()
+        self._count_asking(1)
         try:
-            return await self._port.ask(question, asked, gate.continuation(continuation))
+            return await self._port.ask(question, asked, continuation, above)
         except RunCancelledError:
             self.check()
             raise
+        finally:
+            self._count_asking(-1)
+
+    # --- what could go on elsewhere, while it waits for children that wait for a decision
+
+    def can_go_on(self, hand_over: HandOver) -> None:
+        """What is asked for a continuation when a child asks for a decision."""
+        self._hand_over = hand_over
+
+    def waits_again(self) -> None:
+        """The code only waits for children again, some of which may wait for a decision."""
+        if self._asking and (handed := self._handed_over()):
+            self._port.hands_over(handed)
+
+    def _handed_over(self) -> list[HandedOver] | None:
+        """The continuations of this run and its parents; None: one of them has none now."""
+        handed: list[HandedOver] = []
+        side: RunSide | None = self
+        while side is not None:
+            try:
+                own = side._hand_over()
+            except Exception:  # it is at work in another thread, and so it has none
+                return None
+            if own is None:
+                return None
+            handed.append(own)
+            side = side._parent
+        return handed
+
+    def _count_asking(self, more: int) -> None:
+        side = self._parent
+        while side is not None:
+            with side._counting:
+                side._asking += more
+            side = side._parent
 
     def start(
         self,
@@ -235,15 +279,21 @@ class RunSide:
         path: tuple[str, ...],
         parts: Sequence[Part],
         messages: Sequence[Message],
+        again: str,
     ) -> Child:
-        """Starts a child run."""
+        """Starts a child run; `again`: goes on with this one, whose code is gone."""
         self.token.raise_if_cancelled()
-        return self._port.start(
+        child = self._port.start(
             runnable,
             gate.described(runnable),
             gate.given(input, data, parts, messages),
             gate.path(path),
+            again,
         )
+        if again:  # it may still wait for a decision, without any code
+            with self._counting:
+                self._asking += 1
+        return child
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking function in a thread."""

@@ -15,11 +15,17 @@ from pullcord.run.finish import FinishReason
 from pullcord.run.message import Message, Part
 from pullcord.run.model_call import ModelCall
 from pullcord.run.record import Decision, Run
+from pullcord.run.resumed import HandedOver
 from pullcord.run.usage import Limits, Usage
 
 if TYPE_CHECKING:
     from pullcord.run.disclosure import Errors
     from pullcord.run.runnable import Runnable
+
+
+HandOver = Callable[[], HandedOver | None]
+"""What another execution could go on from now; None: there is nothing, since more than the wait for
+children is at work. Any thread calls."""
 
 
 class Child(Protocol):
@@ -110,8 +116,15 @@ class Sink(Protocol):
         path: tuple[str, ...],
         parts: Sequence[Part],
         messages: Sequence[Message],
+        again: str,
     ) -> Child:
-        """Starts a child run."""
+        """Starts a child run; `again`: goes on with this one, whose code is gone."""
+
+    def can_go_on(self, hand_over: "HandOver") -> None:
+        """What is asked for a continuation when a child asks for a decision."""
+
+    def waits_again(self) -> None:
+        """The code only waits for children again, some of which may wait for a decision."""
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking function in a worker thread."""

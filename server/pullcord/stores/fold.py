@@ -4,14 +4,16 @@ Used where the process that executed it cannot be asked: it is gone, or another 
 reads the events; nothing here knows a table.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from pullcord.engine.live.ledger import Ledger
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import CancelRequest, Carried, EndedRun, Pause, Terms
+from pullcord.engine.ports import CancelRequest, Carried, EndedRun, Pause, Terms, Waiting
+from pullcord.engine.sharing import Key
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, StopStage
 from pullcord.run.events import (
     CancelRequested,
@@ -107,13 +109,64 @@ def lost(left: Left, now: float, options: EngineOptions) -> tuple[EndedRun, Reco
 def carried(left: Left, pause: Pause, elapsed: float) -> Carried | None:
     """What a process that is gone had asked last in the run; None: something came after it."""
     asks = left.records[-1] if left.records else None
-    if asks is None or asks.sequence != pause.sequence or not isinstance(asks.payload, RunPaused):
+    if asks is None or asks.sequence != pause.sequence:
         return None
     texts = [record.text for record in left.records if record.is_content]
     if left.base is not None:
         texts.insert(0, left.base.output)
-    asked = asks.payload
-    return Carried(pause, asked.question, asked.tool_calls, elapsed, left.records, "".join(texts))
+    question = ""
+    calls: tuple[ToolCall, ...] = ()
+    if not pause.children:
+        if not isinstance(asks.payload, RunPaused):
+            return None
+        question, calls = asks.payload.question, asks.payload.tool_calls
+    return Carried(pause, question, calls, elapsed, left.records, "".join(texts))
+
+
+def trees(
+    found: Iterable[Waiting], ended: Mapping[Key, Run] = MappingProxyType({})
+) -> tuple[list[Waiting], list[Waiting]]:
+    """The runs that wait, those of a tree within its root; and those that can only be lost, because
+    something of their tree was at work. `ended`: children that were stopped while they waited in
+    the store only."""
+    all_found = {(one.scope, one.spec.run_id): one for one in found}
+    taken: set[Key] = set()
+
+    def whole(key: Key) -> Waiting | None:
+        one = all_found.get(key)
+        if one is None or one.carried is None or not one.carried.pause.children:
+            return one
+        children, gone = [], []
+        for run_id in one.carried.pause.children:
+            if (run := ended.get((one.scope, run_id))) is not None:
+                gone.append(run)
+                continue
+            child = whole((one.scope, run_id))
+            if child is None or child.terms.parent_run_id != one.spec.run_id:
+                return None
+            children.append(child)
+        return replace(one, children=tuple(children), ended=tuple(gone))
+
+    def take(one: Waiting) -> None:
+        taken.add((one.scope, one.spec.run_id))
+        for child in one.children:
+            take(child)
+
+    kept = []
+    for key, one in all_found.items():
+        if one.carried is not None and one.terms.parent_run_id:
+            continue  # with its root, or not at all
+        if (root := whole(key)) is not None:
+            kept.append(root)
+            take(root)
+    return kept, [one for key, one in all_found.items() if key not in taken]
+
+
+def whole_trees(waiting: Iterable[Waiting]) -> Iterator[Waiting]:
+    """These and their children, at any depth."""
+    for one in waiting:
+        yield one
+        yield from whole_trees(one.children)
 
 
 def ended_log(ended: EndedRun, records: Iterable[Record]) -> EventLog:

@@ -9,6 +9,7 @@ import struct
 from array import array
 from dataclasses import dataclass
 from math import isnan, nan
+from typing import NamedTuple
 
 from pullcord.engine.live.carried import TimeLeft
 from pullcord.engine.log.record import Record
@@ -18,7 +19,7 @@ from pullcord.run.events import ContentDelta, ReasoningDelta, RunContinued, RunP
 from pullcord.run.message import PartBounds
 from pullcord.run.record import Run, RunSpec
 from pullcord.v1 import cancel_pb2, run_pb2, run_service_pb2
-from pullcord.wire.event import event_of, response_bytes
+from pullcord.wire.event import event_of, fill_source, response_bytes, source_of
 from pullcord.wire.run import cancellation_of, fill_cancellation, run_message, run_of
 from pullcord.wire.spec import parse_spec, spec_message
 
@@ -103,19 +104,34 @@ def stored_run(data: bytes) -> Run:
     return run_of(run_pb2.Run.FromString(data))
 
 
-def pause_columns(entry: Entry) -> tuple[int, bytes | None, bytes | None] | None:
-    """The number of the event by which the run waits after these records, the continuation, and the
-    run as it paused; 0: it goes on. None: they say nothing of that."""
+class PauseColumns(NamedTuple):
+    """What a store keeps of the wait of a run beside its events."""
+
+    question: int
+    """The number of the event by which it waits; 0: it goes on."""
+    continuation: bytes | None
+    paused: bytes | None
+    """The run as it paused, and how long it may wait."""
+    is_asked: bool
+    """Whether the run itself is PAUSED; otherwise it goes on, or waits for its children."""
+
+
+def pause_columns(entry: Entry) -> PauseColumns | None:
+    """What becomes of a run's wait by these records. None: they say nothing of that."""
+    pause = entry.pause
+    if pause is not None and pause.children:
+        last = entry.records[-1].sequence if entry.records else entry.after
+        if pause.sequence == last:
+            return PauseColumns(last, pause.continuation, _as_paused(pause), False)
     for record in reversed(entry.records):
         if record.payload is None or record.source is not None:  # nearly all of them
             continue
         if isinstance(record.payload, RunContinued):
-            return 0, None, None
+            return PauseColumns(0, None, None, False)
         if isinstance(record.payload, RunPaused):
-            pause = entry.pause
             if pause is None or pause.sequence != record.sequence:
-                return record.sequence, None, None
-            return record.sequence, pause.continuation, _as_paused(pause)
+                return PauseColumns(record.sequence, None, None, True)
+            return PauseColumns(record.sequence, pause.continuation, _as_paused(pause), True)
     return None
 
 
@@ -125,15 +141,25 @@ def pause_of(question: int, continuation: bytes | None, paused: bytes | None) ->
         return None
     left = (None if isnan(one) else one for one in _LEFT.unpack_from(paused))
     run = paused[_LEFT.size :]
-    trace = dict(frames_pb2.Trailer.FromString(run).trace)
-    return Pause(question, continuation, stored_run(run), TimeLeft(*left), trace)
+    more = frames_pb2.Trailer.FromString(run)
+    return Pause(
+        question,
+        continuation,
+        stored_run(run),
+        TimeLeft(*left),
+        dict(more.trace),
+        tuple(more.children),
+        source_of(more.source) if more.HasField("source") else None,
+    )
 
 
 def _as_paused(pause: Pause) -> bytes:
-    """How long it may wait, the run, and its trace."""
+    """How long it may wait, the run, and what else is known of it."""
     left = (pause.left.pause, pause.left.timeout, pause.left.deadline)
     packed = _LEFT.pack(*(nan if one is None else one for one in left))
-    trailer = frames_pb2.Trailer(trace=pause.trace)
+    trailer = frames_pb2.Trailer(trace=pause.trace, children=pause.children)
+    if pause.source is not None:
+        fill_source(trailer.source, pause.source)
     return packed + run_bytes(pause.run) + trailer.SerializeToString()
 
 

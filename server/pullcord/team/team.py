@@ -7,6 +7,7 @@ team's run is its leader's text, and as data the list of what its members made.
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from operator import itemgetter
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from pullcord.native.loop import LoopOptions, converse
 from pullcord.native.outcomes import Outcomes
 from pullcord.native.structured import checked_schema, deliver
 from pullcord.native.tools import Tool, tools_by_name
+from pullcord.native.waiting import again, waiting_for
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
 from pullcord.run.record import Run
@@ -121,7 +123,7 @@ class Team(Native):
         if ctx.resumed is None:
             return Outcomes("members")
         turn = loaded(ctx.resumed.continuation, self.model, self.tools)
-        return Outcomes.of("members", turn.extra, "run_id")
+        return Outcomes.of("members", turn.extra, itemgetter("run_id"))
 
     def _introduction(self) -> str:
         about = (f"{m.id}: {m.description or m.name or m.id}" for m in self._members.values())
@@ -152,10 +154,11 @@ _outcomes: ContextVar[Outcomes] = ContextVar("outcomes")
 async def _hand_over(ctx: RunContext, member: Runnable, task: str) -> Run:
     """Has a member do its work; what it made is kept, whatever becomes of the team."""
     outcomes = _outcomes.get()
-    child = ctx.start(member, task)
+    child = ctx.start(member, task, again=again())
     outcomes.begin(child.run_id, {"member": member.id}, child.run_id)
     try:
-        return await child.wait()
+        with waiting_for(child.run_id):
+            return await child.wait()
     finally:
         outcomes.keep(child.run_id, {"member": member.id}, child.snapshot())
         ctx.set_output(None, outcomes.data())

@@ -12,12 +12,13 @@ from pullcord.link import frames_pb2 as pb
 from pullcord.link.values import (
     data_bytes,
     decisions_of,
+    fill_handed,
     fill_happened,
     fill_model_called,
     fill_offer,
     question,
 )
-from pullcord.run.cancel import CancelCause, Cancellation
+from pullcord.run.cancel import ELSEWHERE, CancelCause, Cancellation
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import Payload, Source, ToolCall
 from pullcord.run.finish import FinishReason
@@ -26,7 +27,7 @@ from pullcord.run.message import Given
 from pullcord.run.model_call import ModelCall
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
-from pullcord.run.resumed import Resumed
+from pullcord.run.resumed import HandedOver, Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.sink import Child
@@ -168,13 +169,19 @@ class LinkPort:
         return tool_call_of(self._link.ask(self, frame).call)
 
     async def ask(
-        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+        self,
+        question: str,
+        calls: Sequence[ToolCall],
+        continuation: bytes | None,
+        above: Sequence[HandedOver] = (),
     ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
         frame = pb.UpFrame()
         frame.ask.pause.question = question
         if continuation is not None and len(continuation) <= self._host.max_continuation:
             frame.ask.pause.continuation = continuation
+            for handed in above if self._fits(above) else ():
+                fill_handed(frame.ask.pause.above.add(), handed)
         for call in calls:
             fill_tool_call(frame.ask.pause.calls.add(), call)
         try:
@@ -186,12 +193,25 @@ class LinkPort:
             raise
         return decisions_of(answer.decisions.decisions)
 
+    def _fits(self, handed: Sequence[HandedOver]) -> bool:
+        return all(len(one.continuation) <= self._host.max_continuation for one in handed)
+
+    def hands_over(self, handed: Sequence[HandedOver]) -> None:
+        """The code only waits for children again; so do those of all its parents."""
+        if self._fits(handed):
+            frame = pb.UpFrame()
+            frame.hands_over.run = self.number
+            for one in handed:
+                fill_handed(frame.hands_over.handed.add(), one)
+            self._outbox.put(self, frame)
+
     def start(
         self,
         runnable: Runnable,
         info: RunnableInfo,
         given: Given,
         path: tuple[str, ...],
+        again: str = "",
     ) -> Child:
         """Starts a child run, beside this one. Raises RunCancelledError if the run must stop."""
         loop = self.execution.loop if self.execution is not None else None
@@ -199,6 +219,7 @@ class LinkPort:
         frame = pb.UpFrame()
         child = frame.ask.start_child
         child.key = key
+        child.again = again
         fill_offer(child.offer, runnable, info)
         child.input = given.input
         if (serialized := data_bytes(given.data)) is not None:
@@ -301,8 +322,12 @@ class LinkChild:
         try:
             answer = await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            if self._parent.cancellation is None:  # else the child is stopped already
+            stop = self._parent.cancellation
+            if stop is None:  # else the child is stopped already
                 self._stop()
+            elif (stop.cause, stop.reason) == (ELSEWHERE.cause, ELSEWHERE.reason):
+                waiting.cancel()  # both wait on without their code
+                raise
             while not waiting.done():
                 try:
                     await asyncio.wait([waiting])

@@ -4,10 +4,11 @@ A value. The flow decides whether its steps may begin, and keeps their results.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, decide, in_order, most_of, nodes, planned
+from pullcord.workflow.nodes import Steps, decide, decide_once, in_order, most_of, nodes, planned
 from pullcord.workflow.types import Made, Path
 
 
@@ -37,9 +38,13 @@ class Condition:
     async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Asks, and does what follows from the answer."""
         with flow.group(path, self.name) as made:
-            holds = self._evaluator
-            if callable(holds):
-                holds = await decide(flow, holds, flow.given(previous))
+            holds = await decide_once(flow, path, partial(self._holds, flow, previous))
             taken = self._nodes if holds else self._otherwise
             made.append(await in_order(flow, taken, path, previous))
         return made[0]
+
+    async def _holds(self, flow: Flow, previous: Made) -> bool:
+        holds = self._evaluator
+        if callable(holds):
+            holds = await decide(flow, holds, flow.given(previous))
+        return bool(holds)

@@ -14,9 +14,11 @@ from pullcord.native.outcomes import Outcomes
 from pullcord.run.context import RunContext
 from pullcord.run.errors import PublicError
 from pullcord.run.events import RunError, Source, SourceKind, StepCompleted, StepStarted
+from pullcord.run.resumed import HandedOver
 from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
+from pullcord.workflow.place import Place
 from pullcord.workflow.types import Made, Path, StepInput, StepOutput
 
 
@@ -37,10 +39,36 @@ class Flow:
         self._contents: dict[str, str] = {}
         self._data: dict[str, Mapping[str, Any]] = {}
         self._outcomes = Outcomes("steps")
-        for path in planned:
-            self._outcomes.expect(path, _about(path))
+        paths = list(planned)
+        self.place = Place(paths)
+        """Where the run is among its nodes."""
         self._latest = ""
-        self.tell("")
+        if ctx.resumed is not None:
+            self._go_on(self.place.load(ctx.resumed.continuation))
+        else:
+            for path in paths:
+                self._outcomes.expect(path, _about(path))
+            self.tell("")
+        ctx.can_go_on(self._handed_over)
+
+    def _handed_over(self) -> HandedOver | None:
+        """From what another execution can go on; None: something is at work beside the steps that
+        are waited for."""
+        if not self.place.only_waits:
+            return None
+        more = {
+            "contents": dict(self._contents),
+            "data": {key: dict(data) for key, data in self._data.items()},
+            "outcomes": self._outcomes.data(),
+            "latest": self._latest,
+        }
+        data = self.place.dumped(more)
+        return None if data is None else HandedOver(data, self.place.children)
+
+    def _go_on(self, more: Mapping[str, Any]) -> None:
+        self._contents, self._data = dict(more["contents"]), dict(more["data"])
+        self._latest = more["latest"]
+        self._outcomes = Outcomes.of("steps", more["outcomes"], _path_of)
 
     def given(self, previous: Made) -> StepInput:
         """The input of the next step."""
@@ -59,14 +87,22 @@ class Flow:
         self.ctx.set_output(output, self._outcomes.data())
 
     async def step(
-        self, runnable: Runnable, given: Made, path: Path, name: str, attempt: int = 0
+        self,
+        runnable: Runnable,
+        given: Made,
+        path: Path,
+        name: str,
+        attempt: int = 0,
+        again: str = "",
     ) -> StepOutput:
-        """Does a step as a child run; its result is kept, however this run ends.
+        """Does a step as a child run; its result is kept, however this run ends. `again`: the child
+        run that it waited for in an execution that is gone.
 
         Raises RunCancelledError or CancelledError if the run must stop.
         """
-        started = StepStarted(path[-1], name, attempt)
-        self.ctx.begin(started, source=self._source(path, name), counts=Usage(steps=1))
+        if not again:
+            started = StepStarted(path[-1], name, attempt)
+            self.ctx.begin(started, source=self._source(path, name), counts=Usage(steps=1))
         output = StepOutput(state=RunState.CANCELLED)
         try:
             child = self.ctx.start(
@@ -76,12 +112,15 @@ class Flow:
                 path=path,
                 parts=self.ctx.parts if given.is_own_input else (),
                 messages=self.ctx.messages if given.is_own_input else (),
+                again=again,
             )
             self._outcomes.begin(path, _about(path), child.run_id)
             self.tell(self._latest)
+            self.place.waits(path, child.run_id, attempt or 1)
             try:
                 await child.wait()
             finally:
+                self.place.works(path)
                 run = child.snapshot()
                 self._outcomes.keep(path, _about(path), run)
                 made = Made.of(run, runnable)
@@ -101,7 +140,8 @@ class Flow:
     @contextmanager
     def group(self, path: Path, name: str) -> Iterator[list[Made]]:
         """Steps that make one: `with flow.group(…) as made:`, to which that is appended."""
-        self.ctx.begin(StepStarted(path[-1], name), source=self._source(path, name))
+        if self.place.begins(path):
+            self.ctx.begin(StepStarted(path[-1], name), source=self._source(path, name))
         made: list[Made] = []
         output = StepOutput(state=RunState.CANCELLED)
         try:
@@ -132,6 +172,10 @@ class Flow:
 
 def _about(path: Path) -> dict[str, str]:
     return {"path": "/".join(path)}
+
+
+def _path_of(entry: Mapping[str, Any]) -> Path:
+    return tuple(entry["path"].split("/"))
 
 
 async def together(work: Iterable[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:

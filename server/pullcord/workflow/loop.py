@@ -4,10 +4,20 @@ A value. The flow decides whether its steps may begin, and keeps their results.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, decide, most_of, nodes, planned, takes_of_first
+from pullcord.workflow.nodes import (
+    Steps,
+    decide,
+    decide_once,
+    do,
+    most_of,
+    nodes,
+    planned,
+    takes_of_first,
+)
 from pullcord.workflow.types import Made, Path, StepOutput
 
 
@@ -51,11 +61,16 @@ class Loop:
         """Iterates."""
         with flow.group(path, self.name) as made:
             for iteration in range(1, self._max_iterations + 1):
+                place = (*path, str(iteration))
                 outputs: list[StepOutput] = []
                 for id, node in self._nodes.items():
-                    previous = await node.do(flow, (*path, str(iteration), id), previous)
+                    previous = await do(flow, node, (*place, id), previous)
                     outputs.append(StepOutput(previous.content, data=previous.data))
-                if self._end_condition and await decide(flow, self._end_condition, outputs):
+                if await decide_once(flow, place, partial(self._ends, flow, outputs)):
                     break
             made.append(previous)
         return previous
+
+    async def _ends(self, flow: Flow, outputs: list[StepOutput]) -> bool:
+        function = self._end_condition
+        return function is not None and bool(await decide(flow, function, outputs))

@@ -4,7 +4,7 @@ Only Step is known here, because a plain runnable becomes one.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
 from pullcord.adapters.offering import checked, several
@@ -60,8 +60,17 @@ def nodes(steps: "Steps", where: str = "steps") -> dict[str, Node]:
 async def in_order(flow: Flow, steps: dict[str, Node], path: Path, previous: Made) -> Made:
     """Does one after the other, each with what the one before made."""
     for id, node in steps.items():
-        previous = await node.do(flow, (*path, id), previous)
+        previous = await do(flow, node, (*path, id), previous)
     return previous
+
+
+async def do(flow: Flow, node: Node, path: Path, previous: Made) -> Made:
+    """Does a node, unless it was done in an execution that is gone."""
+    made = flow.place.made(path)
+    if made is None:
+        made = await node.do(flow, path, previous)
+        flow.place.done(path, made)
+    return made
 
 
 def takes_of_first(steps: dict[str, Node]) -> Takes:
@@ -80,6 +89,17 @@ def planned(steps: dict[str, Node], path: Path) -> Iterator[Path]:
     """The steps of these that are known before anything is decided."""
     for id, node in steps.items():
         yield from node.planned((*path, id))
+
+
+async def decide_once(
+    flow: Flow, path: Path, decide: Callable[[], Coroutine[Any, Any, Any]]
+) -> Any:
+    """What is decided at a node, JSON; once, whatever execution does it."""
+    is_decided, decision = flow.place.decision(path)
+    if not is_decided:
+        decision = await decide()
+        flow.place.decided(path, decision)
+    return decision
 
 
 async def decide(flow: Flow, function: Callable[..., Any], *args: Any) -> Any:

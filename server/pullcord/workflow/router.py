@@ -4,11 +4,12 @@ A value. The flow decides whether its steps may begin, and keeps their results.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from pullcord.run.runnable import slug
 from pullcord.workflow.flow import Flow
-from pullcord.workflow.nodes import Steps, decide, in_order, most_of, nodes, planned
+from pullcord.workflow.nodes import Steps, decide, decide_once, in_order, most_of, nodes, planned
 from pullcord.workflow.types import Made, Path
 
 
@@ -34,11 +35,15 @@ class Router:
     async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Asks, and does what was chosen."""
         with flow.group(path, self.name) as made:
-            chosen = await decide(flow, self._selector, flow.given(previous))
-            several = chosen if isinstance(chosen, list | tuple) else [chosen]
-            taken = {key: self._nodes[key] for key in map(self._key, several)}
+            keys = await decide_once(flow, path, partial(self._chosen, flow, previous))
+            taken = {key: self._nodes[key] for key in keys}
             made.append(await in_order(flow, taken, path, previous))
         return made[0]
+
+    async def _chosen(self, flow: Flow, previous: Made) -> list[str]:
+        chosen = await decide(flow, self._selector, flow.given(previous))
+        several = chosen if isinstance(chosen, list | tuple) else [chosen]
+        return list(map(self._key, several))
 
     def _key(self, chosen: Any) -> str:
         key = self._given.get(id(chosen))

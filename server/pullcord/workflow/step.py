@@ -76,10 +76,12 @@ class Step:
 
     async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
         """Runs it, and again where it fails and may be tried again."""
-        for attempt in range(1, self._retries + 2):
+        again, first = flow.place.again(path)
+        for attempt in range(first, self._retries + 2):
             runnable = self._runnable(flow.given(previous))
             shown = attempt if self._retries else 0
-            output = await flow.step(runnable, previous, path, self.name, shown)
+            output = await flow.step(runnable, previous, path, self.name, shown, again)
+            again = ""
             if output.state is not RunState.FAILED:
                 return Made(output.content, output.data)
             if attempt <= self._retries:

@@ -8,9 +8,9 @@ import pytest
 from pullcord.engine.clock import ThreadClock
 from pullcord.engine.log.record import Record
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import LOCAL, Entry, Pause
+from pullcord.engine.ports import LOCAL, CancelRequest, Entry, Pause
 from pullcord.engine.sharing import Asked
-from pullcord.run.cancel import CancelCause
+from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.errors import RunNotPaused, StoreUnavailable
 from pullcord.run.events import Event, Gap, RunPaused, RunStarted, ToolCall, ToolCallState
 from pullcord.run.record import Decision, Run, RunSpec, SessionPolicy
@@ -19,7 +19,7 @@ from pullcord.run.usage import Limits
 from pullcord.stores.postgres import PostgresStore
 
 from tests.postgres import Database
-from tests.stores.postgres.two import Replica, paid, replica, until
+from tests.stores.postgres.two import QUICK, Replica, paid, replica, until
 
 YES, NO = [Decision("c1", approved=True)], [Decision("c1", note="no")]
 
@@ -79,6 +79,83 @@ async def test_a_paused_run_outlives_its_replica(empty: Database) -> None:
         with pytest.raises(RunNotPaused):
             await a.client.continue_run("r", YES)
         assert paid == ["r"]
+
+
+RESTS = """
+select 1 from run where run_id = $1 and continuation is not null and question = last_seq
+"""
+
+
+async def waiting(at: Replica, database: Database, run_id: str) -> list[str]:
+    """Starts a workflow there; its steps that wait, once the store has all of it."""
+    await at.client.start("workflows/trip", "1", run_id=run_id)
+    steps = []
+    async for event in at.client.watch(run_id):
+        if isinstance(event.payload, RunPaused):
+            steps.append(event.payload.tool_calls[0].run_id)
+            if len(steps) == 2:
+                assert event.payload.survives
+                break
+    for one in (run_id, *steps):
+        await until(database, RESTS, one)
+    return steps
+
+
+async def test_a_tree_outlives_its_replica(empty: Database) -> None:
+    """A replica is taken for dead while two steps of a workflow wait: all of it is at another one,
+    where each step is decided, and the rest is done, once. Who watched at the first replica sees
+    the end that the other one made."""
+    paid.clear()
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        one, two = await waiting(a, empty, "r")
+        watcher = asyncio.create_task(every(a.client.watch("r")))
+        with a.frozen():
+            await until(empty, TAKEN_UP, two)
+            await b.client.continue_run(two, YES)
+            assert (await b.client.wait(two)).output == "May I? anew"
+            assert (await b.client.get("r")).state is RunState.RUNNING
+            await b.client.continue_run(one, YES)
+            run = await b.client.wait("r")
+        assert (run.state, sorted(paid)) == (RunState.COMPLETED, sorted([one, two]))
+        assert run.output_data is not None
+        assert [step["state"] for step in dict(run.output_data)["steps"]] == ["completed"] * 4
+        for run_id in ("r", one, two):
+            whole = await every(b.client.watch(run_id))
+            assert [e.sequence for e in whole] == list(range(1, len(whole) + 1))
+        assert (await watcher)[-1] == (await every(b.client.watch("r")))[-1]
+
+
+async def test_a_tree_that_nobody_has_can_be_stopped(empty: Database) -> None:
+    """While no replica is there, a step that is cancelled ends, and the workflow learns of it from
+    whoever takes it up; a cancel of the whole ends every run of it."""
+    paid.clear()
+    clock = ThreadClock()
+    async with replica(empty.address) as a:
+        left, stays = await waiting(a, empty, "partly")
+        gone = await waiting(a, empty, "gone")
+    stop = CancelRequest(Cancellation(reason="not this one"))
+    with contextlib.closing(PostgresStore(empty.address, clock, EngineOptions(), QUICK)) as nobody:
+        for run_id in ("partly", left, stays, "gone", *gone):
+            await until(
+                empty, "select 1 from run where run_id = $1 and incarnation is null", run_id
+            )
+        for run_id in (left, "gone"):
+            nobody.request_stop(LOCAL, run_id, stop, before_start=False)
+        for run_id in (left, "gone", *gone):
+            await until(empty, "select 1 from run where run_id = $1 and state = 6", run_id)
+        (cancelled,) = [nobody.find(LOCAL, run_id) for run_id in gone[:1]]
+        assert cancelled is not None
+        assert cancelled.run.cancellation is not None
+        assert cancelled.run.cancellation.cause is CancelCause.PARENT
+    clock.close()
+    async with replica(empty.address) as b:
+        await until(empty, TAKEN_UP, stays)
+        await b.client.continue_run(stays, YES)
+        run = await b.client.wait("partly")
+        assert (run.state, paid) == (RunState.COMPLETED, [stays])
+        assert run.output_data is not None
+        states = [step["state"] for step in dict(run.output_data)["steps"]]
+        assert sorted(states) == ["cancelled", "completed", "completed", "completed"]
 
 
 async def test_a_replica_that_stops_hands_its_paused_runs_over(empty: Database) -> None:

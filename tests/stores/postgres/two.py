@@ -14,6 +14,7 @@ from pullcord.settings import Settings
 from pullcord.stores.postgres import PostgresStore
 from pullcord.stores.postgres.connections import Address
 from pullcord.stores.postgres.membership import Lease
+from pullcord.workflow import Parallel, Workflow
 
 from tests.postgres import Database
 
@@ -79,6 +80,16 @@ async def pays(input: str, ctx: RunContext):
     yield "anew" if ctx.resumed else "here"
 
 
+@runnable(id="closes")
+async def closes(input: str, ctx: RunContext):
+    """Says that all is over."""
+    yield "over"
+
+
+trip = Workflow(id="trip", steps=[words, Parallel(pays, pays), closes])
+"""Two of its steps wait for a decision at the same time."""
+
+
 paid: list[str] = []
 """The runs whose payment was made, once for each time."""
 
@@ -112,7 +123,8 @@ async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Repli
         return stores[0]
 
     settings = Settings(listen="127.0.0.1:0", workers=1, engine=EngineOptions(grace_period=1.0))
-    server = RunServer([words, talk, stubborn, counts, asks, pays], settings=settings, store=make)
+    agents = [words, talk, stubborn, counts, asks, pays]
+    server = RunServer(agents, workflows=[trip], settings=settings, store=make)
     at = await asyncio.to_thread(server.start)
     try:
         async with AsyncRunClient(at) as client:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pullcord.engine.log.record import Record
-from pullcord.run.events import ToolCall
+from pullcord.run.events import Source, ToolCall
 from pullcord.run.record import Run
 
 
@@ -45,11 +45,17 @@ class Pause:
     """When it was handed to the store."""
     trace: Mapping[str, str] = field(default_factory=dict)
     """What carries the run's trace, such as `traceparent`; empty: it has none."""
+    children: tuple[str, ...] = ()
+    """Set for a run that asks nothing itself: the run_ids of the children that it waits for. Then
+    `sequence` is that of the last event before its code had nothing to do but wait."""
+    source: Source | None = None
+    """Who the run is in its parent's stream; None: it has no parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A paused run whose process is gone, as its store has it. Nothing came after the pause."""
+    """A paused run whose process is gone, or one that waits for such children, as its store has it.
+    Nothing came after the pause."""
 
     pause: Pause
     question: str

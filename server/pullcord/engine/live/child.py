@@ -35,6 +35,8 @@ class ChildHandle:
         try:
             await ended.wait()
         except asyncio.CancelledError:
+            if self._parent.rests:  # both wait on without their code
+                raise
             if self._parent.cancellation is None:  # else the child is stopped already
                 cancellation = Cancellation(CancelCause.PARENT, reason="what waited for it stopped")
                 self._live.cancel(CancelRequest(cancellation))
@@ -48,6 +50,22 @@ class ChildHandle:
             if stop is not None:
                 raise RunCancelledError(stop.reason or f"cancelled: {stop.cause}")
         return run
+
+
+class EndedChild:
+    """A child that had ended when the code of its parent, executed anew, asked for it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.run_id = run.run_id
+
+    def snapshot(self) -> Run:
+        """The child as it ended."""
+        return self._run
+
+    async def wait(self) -> Run:
+        """The child as it ended."""
+        return self._run
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Callable[[], None]:

@@ -4,9 +4,10 @@ The machine changes them, by its rules; nothing is decided here.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pullcord.engine.live.carried import Pause
 from pullcord.engine.live.effects import Moment, Timers
 from pullcord.engine.live.ledger import Ledger
 from pullcord.engine.live.pausing import Pausing
@@ -28,6 +29,24 @@ from pullcord.run.resumed import Resumed
 from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
+
+
+@dataclass(slots=True)
+class Standing:
+    """A run whose code only waits for its children, and has handed over from what another execution
+    can go on."""
+
+    continuation: bytes
+    children: tuple[str, ...]
+    """The run_ids of all the children that it waits for."""
+    sequence: int
+    """Of the last event of the run when it handed this over."""
+    holds: bool = False
+    """Whether its whole tree waits so, and the store is to have this."""
+
+    def is_of(self, pause: Pause) -> bool:
+        """Whether the store has this if it has that."""
+        return (self.sequence, self.children) == (pause.sequence, pause.children)
 
 
 class RunFacts:
@@ -53,6 +72,8 @@ class RunFacts:
         """How often it was given to another executor before it began."""
         self.resumed: Resumed | None = None
         """What its code goes on from; None: it has begun here, or it waits."""
+        self.standing: Standing | None = None
+        """What its code has handed over while it waits for children; it may be out of date."""
         self.usage = Usage()
         self.output: str | None = None
         """What the run's code said its output is."""

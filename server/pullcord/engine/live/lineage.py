@@ -21,6 +21,8 @@ from pullcord.engine.log.log import EventLog
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import InvalidArgument, RunCancelledError, ServerBusy, Violation
 from pullcord.run.events import Payload, RunPaused, Source, ToolCall
+from pullcord.run.port import Execution
+from pullcord.run.record import Run
 from pullcord.run.usage import Usage
 
 
@@ -32,6 +34,8 @@ class Kin(Protocol):
     machine: RunMachine
     log: EventLog
     lineage: "Lineage"
+    execution: Execution | None
+    rests: bool
 
     def act(self, rule: Rule) -> None:
         """Asks the machine, and does what it decides."""
@@ -41,6 +45,25 @@ class Kin(Protocol):
 
     def parent_ended(self) -> None:
         """The parent has ended, and so must this."""
+
+    def wake(self) -> None:
+        """Executes the run anew, if it waits for children without code, and may go on."""
+
+    def child_ended(self, child: Run) -> None:
+        """A child has ended."""
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether a decision about it is being recorded."""
+
+    def rest(self, assignment: int) -> bool:
+        """Whether the run waits on without the execution of this assignment."""
+
+    def rest_alone(self) -> bool:
+        """The run waits on without its code, whatever becomes of the others of its tree."""
+
+    def put_down(self) -> None:
+        """The run waits on in its store, for another process."""
 
 
 class Lineage:

@@ -25,8 +25,10 @@ from weakref import WeakSet
 from pullcord.engine.aside import each
 from pullcord.engine.clock import Clock
 from pullcord.engine.live import effects as do
+from pullcord.engine.live import tree
 from pullcord.engine.live.alarms import Alarms
 from pullcord.engine.live.carried import Carried, Pause
+from pullcord.engine.live.facts import Standing
 from pullcord.engine.live.lineage import Kin, Lineage
 from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.live.presence import Presence
@@ -39,7 +41,7 @@ from pullcord.engine.log.record import Record
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.start import Start
-from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelRequest
+from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
     CancelRequested,
@@ -51,15 +53,13 @@ from pullcord.run.events import (
 )
 from pullcord.run.port import Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
+from pullcord.run.resumed import HandedOver
 from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.state import RunState
 
 _log = logging.getLogger("pullcord.live")
 
 
-_PUT_DOWN = Cancellation(
-    CancelCause.SHUTDOWN, reason="the run goes on elsewhere", mode=CancelMode.IMMEDIATE
-)
 Key = tuple[Scope, str]
 """What names a run in one process: whose it is, and its id."""
 
@@ -140,7 +140,14 @@ class LiveRun:
         self.trace: Mapping[str, str] = {}
         """What carries its trace to a process that goes on with it; empty: it has none."""
         self.rests = False
-        """Whether it waits for a decision without any code, and so without an executor."""
+        """Whether it waits, for a decision or for children, without any code and so without an
+        executor."""
+        self.is_put_down = False
+        """Whether it waits on in its store only."""
+        self.beside: Callable[[], None] | None = None
+        """Executes it beside its parent's code; None: that has not started it, or not again."""
+        self.departed: dict[str, Run] = {}
+        """Children that have ended and that its code, which is executed anew, may ask for."""
         self._watchers: WeakSet[Watcher] | None = None
         self._end_callbacks: list[Callable[[], None]] = []
         self._own_callbacks: list[Callable[[], None]] = []
@@ -270,36 +277,76 @@ class LiveRun:
 
         Raises what `enter` does; nothing was changed then.
         """
-        pause = carried.pause
-        asked = Question(
-            carried.question, carried.calls, pause.continuation, sequence=pause.sequence
+        pause, options = carried.pause, self._options
+        waits_for: Question | Standing = (
+            Question(carried.question, carried.calls, pause.continuation, sequence=pause.sequence)
+            if carried.calls
+            else Standing(pause.continuation, pause.children, pause.sequence)
         )
-        with self.lock:
-            enter()
+        with self.lineage.locked():
+            self.lineage.join(enter, options.max_runs_beneath, options.max_depth)
             self.rests = True
             self.log.take_up(carried.records, carried.content, pause.sequence)
             left = pause.left.after(carried.elapsed)
-            self._do_at_once(self.machine.take_up(pause.run, asked, left, self.now()))
+            self._do_at_once(self.machine.take_up(pause.run, waits_for, left, self.now()))
 
     def rest(self, assignment: int) -> bool:
         """Whether the run waits on without the execution of this assignment, which is gone or about
-        to go. Only a pause that was given a continuation does, and one of no child."""
+        to go. Only a pause that was given a continuation does, and a tree of nothing but such."""
         with self.lock:
-            if self.lineage.children() or not self.machine.rest(assignment):
+            if self.rests:
+                return True
+            if self.lineage.parent is None and not self.lineage.children():
+                return self.machine.assignment == assignment and self.rest_alone()
+        root = self.lineage.root
+        if self.machine.assignment != assignment or not tree.waits(root):
+            return False
+        return all(run.rest_alone() for run in list(tree.whole(root)))
+
+    def rest_alone(self) -> bool:
+        """The run waits on without its code, whatever becomes of the others of its tree."""
+        with self.lock:
+            if not self.rests and not self.machine.rest(self.machine.assignment):
                 return False
             self.rests = True
-            self.execution = None
+            self.execution = self.beside = None
             return True
 
     def pause(self) -> Pause | None:
         """What its store must have, so that the pause outlives this process; None: it cannot."""
         with self.lock:
-            asked = self.machine.question
-            if asked is None or asked.continuation is None:
+            machine = self.machine
+            asked, stands = machine.question, machine.standing
+            children: tuple[str, ...] = ()
+            if asked is not None:
+                if asked.continuation is None:
+                    return None
+                sequence, continuation = asked.sequence, asked.continuation
+            elif stands is not None and stands.holds and machine.state is RunState.RUNNING:
+                sequence, continuation = stands.sequence, stands.continuation
+                children = stands.children
+            else:
                 return None
-            run = replace(self.snapshot(with_output=False), output=self.machine.output or "")
-            left = self.machine.time_left(self.now())
-            return Pause(asked.sequence, asked.continuation, run, left, self.trace)
+            run = replace(self.snapshot(with_output=False), output=machine.output or "")
+            left, source = machine.time_left(self.now()), self.lineage.source
+            return Pause(sequence, continuation, run, left, self.trace, children, source)
+
+    def wake(self) -> None:
+        """Executes the run anew, if it waits for children without code, and one of them does not
+        wait any more."""
+        with self.lock:
+            if not self.rests or self.is_put_down or not self.machine.wake():
+                return
+        if self._go_on is not None:
+            self._go_on(self)
+
+    def child_ended(self, child: Run) -> None:
+        """A child has ended: if there is no code that waits for it, it must come to life."""
+        with self.lock:
+            if self.state.is_terminal or not (self.rests or self.machine.resumed):
+                return
+            self.departed[child.run_id] = child
+        self.wake()
 
     def attach(self, execution: Execution) -> None:
         """Attaches the execution that stops are delivered to."""
@@ -331,24 +378,31 @@ class LiveRun:
         self.fail(error)
         self.kept()
 
-    def lay_down(self, *, fenced: bool = False) -> bool:
-        """Lets go of a paused run and of its code, if it can be continued elsewhere and nobody is
-        deciding about it just now. `fenced`: the store refuses such a decision."""
-        with self.lock:
-            execution = self.execution
-            if (self._deciding and not fenced) or not (
-                self.rests or self.rest(self.machine.assignment)
-            ):
-                return False
-            self.put_down()
-        if execution is not None:
-            execution.stop(_PUT_DOWN, 0.0)
-        return True
+    def lay_down(self, *, fenced: bool = False) -> list[Execution] | None:
+        """Lets go of the tree of a run that waits, if it can be continued elsewhere and nobody is
+        deciding about it just now. Returns the executions of its code, which is of no use any more;
+        None: nothing was changed. `fenced`: the store refuses such a decision."""
+        root = self.lineage.root
+        with tree.locked(root) as runs:
+            if not fenced and any(run.is_deciding for run in runs):
+                return None
+            executions = [run.execution for run in runs if run.execution is not None]
+            if not (root.rests or root.rest(root.machine.assignment)):
+                return None
+            for run in runs:
+                run.put_down()
+        return executions
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether a decision about it is being recorded."""
+        return self._deciding > 0
 
     def put_down(self) -> None:
         """The run waits on in its store, for another process: nothing here stops it any more, or
         lets it go on."""
         with self.lock:
+            self.is_put_down = True
             self.machine.pausing.question = None
             self._on_end = lambda _: None
             self.presence.end()
@@ -501,6 +555,7 @@ class LiveRun:
                     sequence = self.lineage.say(payload, source)
                     if isinstance(payload, RunPaused) and (asked := self.machine.question):
                         asked.sequence = asked.sequence or sequence
+                        self._hand_over(payload, asked)
                 case do.Note(call, begins):
                     self.lineage.note(call, begins=begins)
                 case do.Arm():
@@ -515,6 +570,23 @@ class LiveRun:
                 case _:
                     after.append(effect)
         return after
+
+    def _hand_over(self, paused: RunPaused, asked: Question) -> None:
+        """Its parents stand with what they have handed over. All are locked."""
+        if asked.continuation is not None and (parent := self.lineage.parent) is not None:
+            tree.hand_over(parent, asked.above)
+            if paused.survives:
+                tree.hold(self.lineage.root)
+
+    def hands_over(self, handed: Sequence[HandedOver]) -> None:
+        """Its code only waits for children again, and so do those of its parents."""
+        root = self.lineage.root
+        with self.lineage.locked():
+            if self.machine.cancellation is not None or self.state.is_terminal:
+                return
+            tree.hand_over(self, handed)
+            if self.is_durable and tree.waits(root):
+                tree.hold(root)
 
     def _do_afterwards(self, effects: Sequence[do.Afterwards]) -> None:
         """Does all else, without a lock: an execution, a child or a caller may call back."""
@@ -564,6 +636,8 @@ class LiveRun:
             children = self.lineage.children()
             self._forget_code()
         self._call_all([lambda: self._on_end(self), self.lineage.leave, *callbacks])
+        if (parent := self.lineage.parent) is not None:
+            parent.child_ended(self.as_decided())
         each(children, lambda child: child.parent_ended())
 
     def _call_all(self, callbacks: Sequence[Callable[[], None]]) -> None:

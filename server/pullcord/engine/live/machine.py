@@ -30,7 +30,7 @@ from pullcord.engine.live.effects import (
     Stop,
     TimerName,
 )
-from pullcord.engine.live.facts import RunFacts
+from pullcord.engine.live.facts import RunFacts, Standing
 from pullcord.engine.live.question import Question, digest
 from pullcord.run.cancel import (
     CancelCause,
@@ -94,6 +94,7 @@ class RunMachine(RunFacts):
         if self.has_code or self.state.is_terminal or self._is_stale(assignment):
             return ()
         self.has_code = True
+        self.standing = None
         if self.state is not RunState.PENDING:  # it goes on
             return (Begin(self.deadline),)
         self.state = advance(self.state, Transition.START)
@@ -244,12 +245,23 @@ class RunMachine(RunFacts):
     def rest(self, assignment: int) -> bool:
         """Whether the run can wait on without the execution of this assignment, which is gone or
         about to go; then it does, and whatever that one still says is refused."""
-        if self._is_stale(assignment) or self.state is not RunState.PAUSED:
+        if self._is_stale(assignment):
             return False
-        if not self.pausing.rest():
+        stands = self.state is RunState.RUNNING and self.standing is not None
+        if not stands and not (self.state is RunState.PAUSED and self.pausing.rest()):
             return False
         self.assignment += 1
         self.has_code = False
+        self.resumed = None
+        return True
+
+    def wake(self) -> bool:
+        """Whether a run is to be executed anew that waited for children without any code: one of
+        them goes on, or has ended."""
+        stands = self.standing
+        if self.has_code or self.state is not RunState.RUNNING or stands is None:
+            return False
+        self.resumed = Resumed(stands.continuation, (), self.usage)
         return True
 
     def time_left(self, at: Moment) -> TimeLeft:
@@ -257,16 +269,23 @@ class RunMachine(RunFacts):
         ends = (self.pausing.ends, self.timeout_ends, self.caller_waits_until)
         return TimeLeft(*(None if end is None else end - at.monotonic for end in ends))
 
-    def take_up(self, run: Run, asked: Question, left: TimeLeft, at: Moment) -> Effects:
-        """A run whose process is gone waits on here, without code, for so long at most."""
-        self.state = RunState.PAUSED
+    def take_up(
+        self, run: Run, waits_for: Question | Standing, left: TimeLeft, at: Moment
+    ) -> Effects:
+        """A run whose process is gone waits on here, without code, for so long at most: for a
+        decision, or for its children."""
         self.create_time, self.start_time = run.create_time, run.start_time
         self.usage, self.progress = run.usage, run.progress
         self.output, self.output_data = run.output or None, run.output_data
         self.finish_reason, self.killed_processes = run.finish_reason, run.killed_processes
         for call in run.tool_calls:
             self.ledger.begin(call)
-        effects = self.pausing.take_up(asked, left.pause, at)
+        effects: Effects = ()
+        if isinstance(waits_for, Standing):
+            self.state, self.standing = RunState.RUNNING, waits_for
+        else:
+            self.state = RunState.PAUSED
+            effects = self.pausing.take_up(waits_for, left.pause, at)
         if left.timeout is None:
             return effects
         self.timeout_ends = self.deadline = at.monotonic + left.timeout

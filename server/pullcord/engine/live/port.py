@@ -11,6 +11,7 @@ from typing import Any
 from pullcord.engine.live import effects as do
 from pullcord.engine.live.live import LiveRun
 from pullcord.engine.live.question import Question
+from pullcord.engine.live.tree import would_wait
 from pullcord.engine.observer import Observer
 from pullcord.run.cancel import Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError
@@ -28,14 +29,14 @@ from pullcord.run.message import Given
 from pullcord.run.model_call import ModelCall
 from pullcord.run.port import Began, Execution, Failure
 from pullcord.run.record import Decision, Run, RunSpec
-from pullcord.run.resumed import Resumed
+from pullcord.run.resumed import HandedOver, Resumed
 from pullcord.run.runnable import Runnable, RunnableInfo
 from pullcord.run.scope import Scope
 from pullcord.run.sink import Child
 from pullcord.run.usage import Usage
 
 Data = Mapping[str, Any] | None
-StartChild = Callable[[LiveRun, Runnable, RunnableInfo, Given, tuple[str, ...]], Child]
+StartChild = Callable[[LiveRun, Runnable, RunnableInfo, Given, tuple[str, ...], str], Child]
 
 
 class LivePort:
@@ -143,6 +144,8 @@ class LivePort:
     def tool_ended(self, call: ToolCall) -> None:
         """Replaces the ledger's entry of the same id, unless the run has ended without it."""
         call = replace(call, end_time=self._live.now().time)
+        if not call.start_time and (began := self._machine.ledger.find(call)) is not None:
+            call = replace(call, start_time=began.start_time)  # by an execution that is gone
         self._live.act(lambda _: self._machine.tool_ended(call))
 
     def model_called(self, call: ModelCall) -> None:
@@ -176,10 +179,15 @@ class LivePort:
         return call
 
     async def ask(
-        self, question: str, calls: Sequence[ToolCall], continuation: bytes | None
+        self,
+        question: str,
+        calls: Sequence[ToolCall],
+        continuation: bytes | None,
+        above: Sequence[HandedOver] = (),
     ) -> tuple[Decision, ...]:
         """Pauses the run until somebody has decided about these calls."""
-        asked = Question(question, calls, self._if_carried(continuation))
+        above = above if self._fits(above) else ()
+        asked = Question(question, calls, self._if_carried(continuation), above=above)
         while (other := self._pause(asked)) is not None:
             await other.wait()
         try:
@@ -192,25 +200,36 @@ class LivePort:
         return decisions
 
     def _if_carried(self, continuation: bytes | None) -> bytes | None:
-        """The continuation, if another execution could go on from it: a child's has no parent's
-        code to go on with, and one that is too large is not kept."""
-        live = self._live
-        if continuation is None or live.lineage.parent is not None:
+        """The continuation, if another execution could go on from it: what is too large is not
+        kept."""
+        if continuation is None or len(continuation) > self._live.max_continuation:
             return None
-        return continuation if len(continuation) <= live.max_continuation else None
+        return continuation
+
+    def _fits(self, handed: Sequence[HandedOver]) -> bool:
+        return all(len(one.continuation) <= self._live.max_continuation for one in handed)
 
     def _pause(self, asked: Question) -> Question | None:
         """Asks, or returns the question that is asked already."""
         standing: Question | None = None
-        survives = asked.continuation is not None and self._live.is_durable
+        can = asked.continuation is not None and self._live.is_durable
 
         def pause(at: do.Moment) -> do.Effects:
             nonlocal standing
             standing = self._machine.question
-            return self._machine.ask(asked, at, survives=survives) if standing is None else ()
+            if standing is not None:
+                return ()
+            survives = can and would_wait(self._live, asked.above)
+            return self._machine.ask(asked, at, survives=survives)
 
         self._live.begin(pause)
         return standing
+
+    def hands_over(self, handed: Sequence[HandedOver]) -> None:
+        """The code only waits for children again; so do those of all its parents."""
+        live = self._live
+        if len(handed) == live.lineage.depth + 1 and self._fits(handed):
+            live.hands_over(handed)
 
     def start(
         self,
@@ -218,10 +237,11 @@ class LivePort:
         info: RunnableInfo,
         given: Given,
         path: tuple[str, ...],
+        again: str = "",
     ) -> Child:
         """Starts a child run, which is heard in this run's stream."""
         try:
-            return self._start_child(self._live, runnable, info, given, path)
+            return self._start_child(self._live, runnable, info, given, path, again)
         except RunCancelledError:
             self._live.lineage.refused()
             raise

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import ToolCall, ToolCallState
 from pullcord.run.record import MAX_DECISIONS, Decision
+from pullcord.run.resumed import HandedOver
 
 
 class Question:
@@ -24,14 +25,17 @@ class Question:
         continuation: bytes | None = None,
         *,
         sequence: int = 0,
+        above: Sequence[HandedOver] = (),
     ) -> None:
         """Raises ValueError for what nobody can decide: no calls, or two with one id.
 
-        `continuation`: from what another execution can go on, if this one is gone.
+        `continuation`: from what another execution can go on, if this one is gone. `above`: the
+        same of all parents, the nearest first.
         """
         self.words = words
         self.calls = tuple(calls)
         self.continuation = continuation
+        self.above = tuple(above)
         self.sequence = sequence
         """Of the event that asks; 0: it is not in the log yet."""
         if not 0 < len({call.tool_call_id for call in calls}) == len(calls) <= MAX_DECISIONS:

@@ -146,6 +146,15 @@ class EventLog:
         self._ring()
         return sequence
 
+    def hold(self, sequence: int) -> None:
+        """What comes after this event, which is the last one, is shown once the store has some of
+        that. Nothing if it is not the last one any more."""
+        with self._lock:
+            self._seal()
+            kept = self._kept
+            if kept.last_sequence == sequence != kept.held_at and not kept.closed:
+                kept.hold()
+
     def finish(self, make: Callable[[str], P]) -> P | None:
         """Adds the terminal event, which `make` makes of all content so far; None if it is in.
 

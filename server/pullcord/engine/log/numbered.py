@@ -198,10 +198,10 @@ class Numbered:
         return self._released
 
     def show(self, visible: int) -> None:
-        """Events up to this number may be shown from now on, or once nothing is held."""
+        """Events up to this number may be shown from now on; those that are held, afterwards."""
         if self.held_at:
             self._released = max(visible, self._released)
-            return
+            visible = max(self.visible, min(visible, self.held_at))
         self.visible = visible
         while self._hidden and self._hidden[0][0] <= visible:
             self._hidden.popleft()

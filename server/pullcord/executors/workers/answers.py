@@ -21,6 +21,7 @@ from pullcord.link.values import (
     decisions_of,
     fill_decisions,
     fill_refusal,
+    handed_of,
     happened_of,
     offer_of,
     spec_of,
@@ -209,10 +210,11 @@ class Answers:
         frame = pb.DownFrame(answer=answer)
         question, calls = pause.question, tool_calls_of(pause.calls)
         continuation = pause.continuation if pause.HasField("continuation") else None
+        above = handed_of(pause.above)
 
         async def ask() -> None:
             try:
-                decisions = await execution.port.ask(question, calls, continuation)
+                decisions = await execution.port.ask(question, calls, continuation, above)
                 frame.answer.decisions.SetInParent()
                 fill_decisions(frame.answer.decisions.decisions, decisions)
             except RunCancelledError:
@@ -235,8 +237,15 @@ class Answers:
         data = StructData(start.data) if start.HasField("data") else None
         parts, messages = parts_of(start.parts), messages_of(start.messages)
         given = Given(start.input, data, parts, messages)
-        child = execution.port.start(offer, info, given, tuple(start.path))
+        child = execution.port.start(offer, info, given, tuple(start.path), start.again)
         answer.run.run_id = child.run_id
+        if start.again:  # it may end before it is executed
+            here = self._host.find_here(child.run_id, scope=execution.port.scope)
+            forget = self._in_loop(lambda: self._forget(offer))
+            if here is None:
+                forget()
+            else:
+                here.on_end(forget)
         return True
 
     def _history(self, execution: RemoteExecution, after: int, answer: pb.Answer) -> bool:

@@ -24,6 +24,7 @@ from pullcord.link.values import (
     data_bytes,
     fill_resumed,
     fill_spec,
+    handed_of,
     happened_of,
     model_call_of,
     stop_frame,
@@ -270,6 +271,9 @@ class Connection:
     def _model_called(self, execution: RemoteExecution, called: pb.ModelCalled) -> None:
         execution.port.model_called(model_call_of(called))
 
+    def _hands_over(self, execution: RemoteExecution, handed: pb.HandsOver) -> None:
+        execution.port.hands_over(handed_of(handed.handed))
+
     def _tool_ended(self, execution: RemoteExecution, ended: pb.ToolEnded) -> None:
         execution.port.tool_ended(tool_call_of(ended.call))
 
@@ -363,6 +367,7 @@ _OF_RUN: dict[str, Callable[[Connection, RemoteExecution, Any], None]] = {
     "killed": Connection._killed,
     "tool_ended": Connection._tool_ended,
     "model_called": Connection._model_called,
+    "hands_over": Connection._hands_over,
     "delivered": Connection._delivered,
     "stuck": Connection._stuck,
     "released": Connection._released,

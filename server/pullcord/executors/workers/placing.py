@@ -13,14 +13,11 @@ from pullcord.executors.workers.execution import RemoteExecution
 from pullcord.executors.workers.kinds import SHARED, Kind
 from pullcord.executors.workers.staffing import Staff
 from pullcord.link.values import PinnedOffer
-from pullcord.run.cancel import CancelCause, Cancellation, CancelMode
+from pullcord.run.cancel import ELSEWHERE
 
 if TYPE_CHECKING:
     from pullcord.executors.workers.pool import WorkerExecutor
 
-_REPLACED = Cancellation(
-    CancelCause.SHUTDOWN, reason="the run goes on in another worker", mode=CancelMode.IMMEDIATE
-)
 _LEAVING = 2.0
 """Seconds that the code of such a run has to end."""
 _TURN = 64
@@ -103,7 +100,7 @@ class Placing:
         for execution in list(connection.runs.values()):
             if execution.begun and execution.rest():
                 execution.is_leaving = True
-                connection.stop(execution, _REPLACED, 0.0)
+                connection.stop(execution, ELSEWHERE, 0.0)
                 self._pool.loop_later(_LEAVING, partial(self._has_left, connection, execution))
                 continue
             if not execution.begun and not isinstance(execution.offer, PinnedOffer):

@@ -10,13 +10,13 @@ from functools import partial
 import asyncpg
 
 from pullcord.engine.log.record import Record
-from pullcord.engine.ports import Terms
+from pullcord.engine.ports import CancelRequest, Terms
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.scope import Scope
 from pullcord.stores.fold import Left, lost
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
-from pullcord.stores.postgres.core import STATES, Core, stop_in
+from pullcord.stores.postgres.core import STATES, Core, stop_columns, stop_in
 from pullcord.stores.postgres.reading import events
 from pullcord.stores.postgres.shares import spending, used_columns
 from pullcord.stores.postgres.writing import record_columns
@@ -28,13 +28,14 @@ _BATCH = 20
 """Runs that are looked at together: each with all its events."""
 
 _ORPHANS = f"""
-select {sql.LEFT}, {sql.CARRIED} as carried,
+select {sql.LEFT}, ({sql.RESTS} and (r.incarnation is not null or {sql.QUEUED})) as carried,
     extract(epoch from clock_timestamp())::double precision as now
 from run r left join replica p on p.incarnation = r.incarnation
 where {sql.LIVE} and not coalesce(p.alive, false)
-    and not (r.incarnation is null and (r.state = 1 or {sql.CARRIED}))
-order by r.id limit $1
+    and not {sql.QUEUED}
+order by r.parent_run_id = '', r.id limit $1
 """
+"""Children first: whoever takes up their parent finds them."""
 _DEAD = """
     not exists (select 1 from replica p where p.incarnation = $2 and p.alive)
 """
@@ -42,7 +43,7 @@ _REQUEUE = f"""
 with u as (
     update run r set incarnation = null
     where r.id = $1 and r.incarnation is not distinct from $2 and r.stop is null
-        and ((r.state = 1 and not r.begun) or {sql.CARRIED}) and {_DEAD}
+        and ((r.state = 1 and not r.begun) or {sql.RESTS}) and {_DEAD}
     returning r.id
 )
 select u.id, pg_notify('pc_queue', '') from u
@@ -69,6 +70,13 @@ select u.id, pg_notify('pc_end', u.id::text) from u
 """The end of a run whose process is dead, unless it has changed since it was composed."""
 
 
+_STOP_CHILDREN = """
+update run r set stop = $4, stop_grace = $5, stop_now = $6, state = 4
+where r.tenant = $1 and r.owner = $2 and r.parent_run_id = $3 and r.parent_run_id <> ''
+    and r.incarnation is null and r.state between 1 and 3 and r.stop is null
+"""
+
+
 async def reap(core: Core) -> int:
     """Ends or requeues the runs of the dead until there are none; how many that were."""
     reaped = 0
@@ -91,6 +99,10 @@ async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool
     ended, end = lost(left, row["now"], options)
     run, event = ended.run, event_row(ended.run.run_id, end)
     stop = stop_in(row)
+    if stop is not None:  # those that wait with it are stopped by the same
+        parent = CancelRequest(stop.cancellation.for_child(), stop.grace_period)
+        key = (left.scope.tenant, left.scope.owner, left.spec.run_id)
+        await connection.execute(_STOP_CHILDREN, *key, *stop_columns(parent))
     record, output = record_columns(run)
     written = await connection.fetchrow(
         _LOSE,

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +22,7 @@ from pullcord.run.events import TERMINAL_PAYLOADS
 from pullcord.run.record import Decision, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
 from pullcord.run.state import RunState
-from pullcord.stores.fold import carried, fold
+from pullcord.stores.fold import carried, fold, trees, whole_trees
 from pullcord.stores.mirror import Mirror
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
@@ -149,26 +149,77 @@ class Sharing:
         rows = await core.control.ask(
             lambda connection: connection.fetch(sql.CLAIM, core.incarnation, names, most)
         )
-        waiting = []
-        for row in rows:
-            left = left_of(row, [])
-            core.own[row["tenant"], row["owner"], row["run_id"]] = Own(row["id"], row["reserved"])
-            one = Waiting(
-                left.scope,
-                left.spec,
-                left.terms,
-                row["reserved"],
-                row["create_time"],
-                row["place"] or 0,
-            )
-            pause = pause_of(row["question"], row["continuation"], row["paused"])
-            if pause is not None:
-                found = await core.control.ask(partial(self._carried, row=row, pause=pause))
-                if found is None:
+        found: list[Waiting] = []
+        ended: dict[Key, Run] = {}
+        ids: dict[Key, int] = {}
+        while rows:
+            children: list[Key] = []
+            for row in rows:
+                one = await self._taken(row)
+                if one is None:
                     continue
-                one = replace(one, carried=found)
-            waiting.append(one)
+                found.append(one)
+                ids[one.scope, one.spec.run_id] = row["id"]
+                if one.carried is not None:
+                    children += ((one.scope, run_id) for run_id in one.carried.pause.children)
+            rows = []
+            if children:
+                rows, stopped = await core.control.ask(partial(self._children, keys=children))
+                ended |= stopped
+        waiting, lost = trees(found, ended)
+        if lost or any(one.ended for one in whole_trees(waiting)):
+            await core.control.ask(partial(self._settle, ids=ids, waiting=waiting, lost=lost))
         return waiting
+
+    async def _taken(self, row: asyncpg.Record) -> Waiting | None:
+        """A run that was claimed; None: it can only be lost."""
+        core, left = self._core, left_of(row, [])
+        core.own[row["tenant"], row["owner"], row["run_id"]] = Own(row["id"], row["reserved"])
+        one = Waiting(
+            left.scope,
+            left.spec,
+            left.terms,
+            row["reserved"],
+            row["create_time"],
+            row["place"] or 0,
+        )
+        pause = pause_of(row["question"], row["continuation"], row["paused"])
+        if pause is None:
+            return one
+        found = await core.control.ask(partial(self._carried, row=row, pause=pause))
+        return None if found is None else replace(one, carried=found)
+
+    async def _children(
+        self, connection: Connection, keys: Sequence[Key]
+    ) -> tuple[list[asyncpg.Record], dict[Key, Run]]:
+        """Claims the children of runs that were claimed; and those that were stopped before."""
+        columns = [list(c) for c in zip(*((*scope, id) for scope, id in keys), strict=True)]
+        rows = await connection.fetch(sql.CLAIM_CHILDREN, self._core.incarnation, *columns)
+        stopped = await connection.fetch(sql.STOPPED_CHILDREN, *columns)
+        ended = {
+            (Scope(row["tenant"], row["owner"]), row["run_id"]): ended_in(row).run
+            for row in stopped
+        }
+        return rows, ended
+
+    async def _settle(
+        self,
+        connection: Connection,
+        ids: Mapping[Key, int],
+        waiting: Sequence[Waiting],
+        lost: Sequence[Waiting],
+    ) -> None:
+        """What can only be lost is left to whoever reaps; what goes on at once is nobody else's."""
+        me = self._core.incarnation
+        for one in lost:
+            await connection.execute(sql.GIVE_UP, me, ids[one.scope, one.spec.run_id])
+        for root in waiting:
+            tree = list(whole_trees([root]))
+            if any(one.ended for one in tree):
+                above = [
+                    ids[one.scope, one.spec.run_id] for one in tree if one.children or one.ended
+                ]
+                await connection.execute(sql.MUST_GO_ON, me, above)
 
     async def _carried(
         self, connection: Connection, row: asyncpg.Record, pause: Pause

@@ -23,6 +23,17 @@ CARRIED = (
     "(r.state = 3 and r.continuation is not null and r.question = r.last_seq and r.stop is null)"
 )
 """It waits for a decision and can go on anywhere: nothing came after its pause."""
+STANDS = (
+    "(r.state = 2 and r.continuation is not null and r.question = r.last_seq and r.stop is null)"
+)
+"""It waits for children that do, and can go on anywhere as well, if they all can."""
+RESTS = f"({CARRIED} or {STANDS})"
+QUEUED = f"""
+(r.incarnation is null and (r.state = 1 or ({RESTS} and (r.parent_run_id = '' or exists (
+    select 1 from run p where p.tenant = r.tenant and p.owner = r.owner
+        and p.run_id = r.parent_run_id and p.state between 1 and 4)))))
+"""
+"""No process has it, and one may take it up; a child with its parent."""
 
 LEFT = (
     "r.id, r.tenant, r.owner, r.run_id, r.state, r.incarnation, r.begun, r.spec, r.policy,"
@@ -356,7 +367,7 @@ CLAIM = f"""
 with {FENCE},
 c as (
     select r.id from run r, f
-    where r.incarnation is null and (r.state = 1 or {CARRIED})
+    where r.incarnation is null and (r.state = 1 or (r.parent_run_id = '' and {RESTS}))
         and ($2::text[] is null or r.runnable = any($2))
     order by r.create_time limit $3::bigint for update of r skip locked
 )
@@ -364,6 +375,27 @@ update run r set incarnation = $1 from c where r.id = c.id
 returning {LEFT}, r.continuation, r.paused,
     extract(epoch from clock_timestamp() - r.paused_at)::double precision as elapsed
 """
+CLAIM_CHILDREN = f"""
+with {FENCE}
+update run r set incarnation = $1 from f, unnest($2::text[], $3::text[], $4::text[])
+    as c(tenant, owner, run_id)
+where r.tenant = c.tenant and r.owner = c.owner and r.run_id = c.run_id
+    and r.incarnation is null and {RESTS}
+returning {LEFT}, r.continuation, r.paused,
+    extract(epoch from clock_timestamp() - r.paused_at)::double precision as elapsed
+"""
+STOPPED_CHILDREN = """
+select r.tenant, r.owner, r.run_id, r.id, r.spec, r.record, r.output, r.deliver_time, r.decided
+from run r, unnest($1::text[], $2::text[], $3::text[]) as c(tenant, owner, run_id)
+where r.tenant = c.tenant and r.owner = c.owner and r.run_id = c.run_id and r.state = 6
+    and r.incarnation is null
+"""
+"""Children that were stopped while no process had them: their parents have done nothing since. Of
+one whose process was there, nobody knows what its parent has done by then."""
+MUST_GO_ON = """
+update run r set continuation = null, paused = null where r.id = any($2) and r.incarnation = $1
+"""
+"""Runs that go on without a decision, now: nobody else may."""
 GIVE_UP = """
 update run r set incarnation = null, continuation = null where r.id = $2 and r.incarnation = $1
 """

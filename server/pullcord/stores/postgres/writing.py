@@ -300,7 +300,7 @@ def _standing(entry: Entry) -> _Standing:
     columns = pause_columns(entry)
     if columns is None:
         return None, None, None, None
-    return STATES[RunState.PAUSED if columns[0] else RunState.RUNNING], *columns
+    return STATES[RunState.PAUSED if columns.is_asked else RunState.RUNNING], *columns[:3]
 
 
 def _event(id: int, run_id: str, record: Record) -> EventColumns:

@@ -36,7 +36,7 @@ from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.record import DisconnectPolicy, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
-from pullcord.stores.fold import Left, carried, lost
+from pullcord.stores.fold import Left, carried, lost, trees, whole_trees
 from pullcord.stores.rows import (
     EventRow,
     digest_of,
@@ -210,7 +210,7 @@ class SqliteStore:
                 db.execute(
                     "update run set question = ?, continuation = ?, paused = ?, paused_at = ?"
                     " where id = ?",
-                    (*pause, self._clock.time(), row.id),
+                    (*pause[:3], self._clock.time(), row.id),
                 )
             if entry.reserve > row.reserved:
                 row.reserved = entry.reserve
@@ -294,14 +294,17 @@ class SqliteStore:
     def recover(self) -> Sequence[Waiting]:
         """Ends the runs of earlier processes, and takes over those that had not begun."""
         taken = self._writer.ask(self._take_over, _LONG)
+        ids = {(one.scope, one.spec.run_id): id for id, one in taken}
         with self._readers.reading() as db:
-            waiting = [self._with_pause(db, one, id) for id, one in taken]
-        unread = [id for (id, _), one in zip(taken, waiting, strict=True) if one is None]
-        if unread:
-            self._writer.ask(lambda db: _give_up(db, unread))
+            found = [self._with_pause(db, one, id) for id, one in taken]
+        waiting, _ = trees(one for one in found if one is not None)
+        for one in whole_trees(waiting):
+            del ids[one.scope, one.spec.run_id]
+        if ids:
+            self._writer.ask(lambda db: _give_up(db, list(ids.values())))
         while self._lose_some():
             pass
-        return [one for one in waiting if one is not None]
+        return waiting
 
     def _lose_some(self) -> bool:
         """Ends some runs that had begun, or that were stopped before they had."""

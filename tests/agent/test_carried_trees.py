@@ -1,0 +1,300 @@
+"""Teams and workflows of which a member or a step waits: the whole tree outlives its process."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pullcord import RunContext, runnable
+from pullcord.agent import Agent
+from pullcord.engine.clock import ThreadClock
+from pullcord.models.base import Text, ToolMessage
+from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
+from pullcord.run.events import RunPaused, StepCompleted, StepStarted, ToolCallState
+from pullcord.run.record import Run, RunFilter
+from pullcord.run.state import RunState
+from pullcord.team import Team
+from pullcord.testing import nothing_left
+from pullcord.workflow import Condition, Loop, Parallel, Router, Step, Workflow
+
+from tests.agent.test_carried import Next, Scripted, calls, done, look, pay, yes
+from tests.engine.driving import ended, events
+from tests.engine.processes import Process
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Next]:
+    """Ends one process, and begins the next one, which serves this."""
+    made: list[Process] = []
+    done.clear()
+
+    def make(served: Any) -> Process:
+        if made:
+            made[-1].engine.close()
+        made.append(Process(tmp_path, ThreadClock(), {"agents/t": served}))
+        return made[-1]
+
+    with nothing_left():
+        yield make
+        made[-1].engine.close()
+
+
+def payer(*answers: Any, amount: int = 4, id: str = "payer") -> Agent:
+    """An agent that wants to pay, or goes on by these answers."""
+    first = answers or (calls("pay", pay=f'{{"amount": {amount}}}'),)
+    return Agent(name=id, model=Scripted(*first), tools=[pay])
+
+
+def delegate(member: str) -> str:
+    return f'{{"member_id": "{member}", "task": "work"}}'
+
+
+def waiting(process: Process, *, survive: int = 1) -> list[str]:
+    """The runs that wait, once as many do whose tree can be carried, and the store has it."""
+    asked: list[RunPaused] = []
+    with closing(process.engine.watch("r")) as watcher:
+        for event in watcher:
+            if isinstance(event.payload, RunPaused):
+                asked.append(event.payload)
+                if len(asked) == survive:
+                    break
+    assert process.engine.wait_idle(20)
+    return [one.tool_calls[0].run_id for one in asked]
+
+
+def tree(process: Process) -> dict[str, Run]:
+    """All runs by what they are of."""
+    page = process.engine.list_page(RunFilter(), 100)
+    return {run.runnable: run for run in page.runs}
+
+
+def numbered(process: Process, run_id: str) -> None:
+    """The events of a run are one row of numbers, with one end."""
+    seen = list(events(process.engine, run_id))
+    last = process.engine.get(run_id).last_sequence
+    assert [event.sequence for event in seen] == list(range(1, last + 1))
+    assert [event.sequence for event in seen if event.is_terminal and not event.source] == [last]
+
+
+class TestTeam:
+    def test_a_members_pause_outlives_its_process(self, serve: Next) -> None:
+        """The leader is told what its member made in the next process, behind all that it had said
+        before; what was done is not done again, and each run is one, with its numbers."""
+        turn = calls("look", "delegate_to_member", delegate_to_member=delegate("payer"))
+        leader = Scripted(calls("look"), [Text("I ask. "), *turn])
+        first = serve(Team(id="t", members=[payer()], model=leader, tools=[look]))
+        first.start(runnable="agents/t", input="Go")
+        asked = first.paused()
+        assert first.engine.wait_idle(20)  # its other call of the turn is done as well
+        member = asked.tool_calls[0].run_id
+        before = first.engine.get("r"), first.engine.get(member)
+        again = Scripted([Text("All is paid.")])
+        second = serve(Team(id="t", members=[payer([Text("paid it")])], model=again, tools=[look]))
+        assert (second.engine.get("r"), second.engine.get(member)) == before
+        assert second.paused() == asked
+        second.engine.continue_run(member, yes("pay-id"), "ann")
+        run, part = ended(second.engine), ended(second.engine, member)
+        assert (run.state, run.output) == (RunState.COMPLETED, "I ask. All is paid.")
+        assert (part.state, part.output, part.parent_run_id) == (RunState.COMPLETED, "paid it", "r")
+        assert done == ["looked", "looked", "paid 4"]
+        shown = again.asked[0].messages
+        asked_before = leader.asked[1].messages
+        assert shown[: len(asked_before)] == asked_before
+        assert shown[-2:] == (
+            ToolMessage("look-id", "seen"),
+            ToolMessage("delegate_to_member-id", "paid it"),
+        )
+        assert [(c.tool_call_id, c.state) for c in run.tool_calls] == [
+            ("look-id", ToolCallState.COMPLETED),
+            ("look-id-2", ToolCallState.COMPLETED),
+            ("delegate_to_member-id", ToolCallState.COMPLETED),
+            ("pay-id", ToolCallState.COMPLETED),
+        ]
+        assert all(call.start_time for call in run.tool_calls)
+        assert run.usage.tool_calls == 4
+        assert run.output_data is not None
+        (entry,) = dict(run.output_data)["members"]
+        assert (entry["run_id"], entry["output"]) == (member, "paid it")
+        for run_id in ("r", member):
+            numbered(second, run_id)
+
+    def test_a_member_that_is_cancelled_there_leaves_the_team(self, serve: Next) -> None:
+        """Its own cancel is its own, also in a process where nothing of the tree was at work: the
+        leader learns of it, and goes on."""
+        leader = Scripted(calls("delegate_to_member", delegate_to_member=delegate("payer")))
+        first = serve(Team(id="t", members=[payer()], model=leader))
+        first.start(runnable="agents/t", input="Go")
+        assert first.paused().survives
+        (member,) = waiting(first)
+        again = Scripted([Text("Without him, then.")])
+        second = serve(Team(id="t", members=[payer()], model=again))
+        second.engine.cancel(member, CancelRequest(Cancellation(reason="not him")))
+        assert ended(second.engine, member).state is RunState.CANCELLED
+        assert ended(second.engine).output == "Without him, then."
+        assert "stopped before its end: not him" in again.asked[0].messages[-1].text
+        assert done == []
+        numbered(second, "r")
+
+    def test_a_cancel_there_ends_all_of_it(self, serve: Next) -> None:
+        """The cancel of a tree that waits without code reaches every run of it at once."""
+        inner = Team(
+            id="inner",
+            members=[payer()],
+            model=Scripted(calls("delegate_to_member", delegate_to_member=delegate("payer"))),
+        )
+        leader = Scripted(calls("delegate_to_member", delegate_to_member=delegate("inner")))
+        first = serve(Team(id="t", members=[inner], model=leader))
+        first.start(runnable="agents/t", input="Go")
+        waiting(first)
+        second = serve(Team(id="t", members=[inner], model=leader))
+        assert len(tree(second)) == 3
+        second.engine.cancel("r", CancelRequest(Cancellation(reason="enough")))
+        ended(second.engine)
+        assert second.engine.wait_idle(20)
+        causes = {name: run.cancellation.cause for name, run in tree(second).items()}
+        assert causes == {
+            "agents/t": CancelCause.USER,
+            "teams/inner": CancelCause.PARENT,
+            "agents/payer": CancelCause.PARENT,
+        }
+        second.observer.wait_for(lambda _: second.engine.occupied == 0)
+
+
+@runnable(id="shout")
+def shout(input: str) -> str:
+    """Says it louder."""
+    done.append(f"shout {input}")
+    return input.upper()
+
+
+class TestWorkflow:
+    def test_the_steps_before_are_not_done_again(self, serve: Next) -> None:
+        """A step that waits, in whatever it is, goes on in the next process: what was made and
+        decided before it stands, and the rest comes after it."""
+
+        def made(*answers: Any) -> Workflow:
+            inner = Loop([shout, payer(*answers)], max_iterations=2, name="turns")
+            route = Router(_count("routed", "turns"), [inner, shout], name="route")
+            check = Condition(_count("checked", True), [route], name="check")
+            return Workflow(id="t", steps=[shout, check, Step("last", executor=shout)])
+
+        first = serve(made(calls("pay", pay='{"amount": 1}'), [Text("one")], *PAYS_TWICE))
+        first.start(runnable="agents/t", input="go")
+        (one,) = waiting(first)
+        first.engine.continue_run(one, yes("pay-id"))
+        (_, two) = waiting(first, survive=2)
+        assert done == ["shout go", "checked", "routed", "shout GO", "paid 1", "shout one"]
+        second = serve(made([Text("two")]))
+        second.engine.continue_run(two, yes("pay-id"))
+        run = ended(second.engine)
+        assert (run.state, run.output) == (RunState.COMPLETED, "TWO")
+        assert done[6:] == ["paid 2", "shout two"]
+        steps = dict(run.output_data)["steps"]
+        assert [(step["path"], step["output"]) for step in steps if step["output"]] == [
+            ("shout", "GO"),
+            ("check/route/turns/1/shout", "GO"),
+            ("check/route/turns/1/payer", "one"),
+            ("last", "TWO"),
+            ("check/route/turns/2/shout", "ONE"),
+            ("check/route/turns/2/payer", "two"),
+        ]
+        told = [event.payload for event in events(second.engine)]
+        begun = [one.step_id for one in told if isinstance(one, StepStarted)]
+        over = [one.step_id for one in told if isinstance(one, StepCompleted)]
+        assert sorted(begun) == sorted(over)
+        assert run.usage.steps == 6
+        numbered(second, "r")
+
+    def test_branches_that_all_wait_are_carried_together(self, serve: Next) -> None:
+        """Each is decided where it then is, in whatever process; one that goes on lets the others
+        wait, and when only those are left, they are carried again."""
+
+        def made(a: Any = (), b: Any = (), c: Any = ()) -> Workflow:
+            team = Team(
+                id="team",
+                members=[payer(*b, amount=2, id="b")],
+                model=Scripted(*c)
+                if c
+                else Scripted(calls("delegate_to_member", delegate_to_member=delegate("b"))),
+            )
+            both = Parallel(payer(*a, amount=1, id="a"), team)
+            return Workflow(id="t", steps=[both, shout])
+
+        first = serve(made())
+        first.start(runnable="agents/t", input="go")
+        waiting(first, survive=2)
+        runs = tree(first)
+        second = serve(made(a=([Text("a is paid")],)))
+        second.engine.continue_run(runs["agents/a"].run_id, yes("pay-id"))
+        assert ended(second.engine, runs["agents/a"].run_id).output == "a is paid"
+        assert second.engine.wait_idle(20)
+        assert tree(second)["agents/b"].state is RunState.PAUSED
+        third = serve(made(b=([Text("b is paid")],), c=([Text("so is c")],)))
+        third.engine.continue_run(runs["agents/b"].run_id, yes("pay-id"))
+        assert ended(third.engine).output == "A IS PAID\n\nSO IS C"
+        assert done == ["paid 1", "paid 2", "shout a is paid\n\nso is c"]
+        for run in tree(third).values():
+            numbered(third, run.run_id)
+
+    def test_what_works_beside_it_is_lost_with_it(self, serve: Next) -> None:
+        """While another branch is at work the pause does not survive, and it says so; once that is
+        done, it does."""
+        gate: list[Any] = []
+
+        @runnable(id="slow")
+        async def slow(ctx: RunContext) -> str:
+            import asyncio
+
+            opened = asyncio.Event()
+            gate.append((asyncio.get_running_loop(), opened))
+            await opened.wait()
+            return "slow"
+
+        def made(*answers: Any) -> Workflow:
+            return Workflow(id="t", steps=[Parallel(slow, payer(*answers)), shout])
+
+        first = serve(made())
+        first.start(runnable="agents/t", input="go")
+        asked = first.paused()
+        assert not asked.survives
+        second = serve(made())
+        run = ended(second.engine)
+        assert run.cancellation.cause is CancelCause.SHUTDOWN
+        assert done == []
+        gate.clear()
+        second.start("again", runnable="agents/t", input="go")
+        asked = second.paused("again")
+        while not gate:
+            pass
+        loop, opened = gate[0]
+        loop.call_soon_threadsafe(opened.set)
+        assert second.engine.wait_idle(20)
+        third = serve(made([Text("paid")]))
+        third.engine.continue_run(asked.tool_calls[0].run_id, yes("pay-id"))
+        assert ended(third.engine, "again").output == "SLOW\n\nPAID"
+
+    def test_a_workflow_that_has_changed_is_refused(self, serve: Next) -> None:
+        """With other steps the place of the one that waits is not known: the run fails in words."""
+        first = serve(Workflow(id="t", steps=[payer(), shout]))
+        first.start(runnable="agents/t", input="go")
+        (step,) = waiting(first)
+        second = serve(Workflow(id="t", steps=[payer([Text("?")])]))
+        second.engine.continue_run(step, yes("pay-id"))
+        run = ended(second.engine)
+        assert run.error is not None
+        assert run.error.type == "ContinuationRefused"
+        assert "steps of the workflow have changed" in run.error.message
+        assert ended(second.engine, step).state is RunState.CANCELLED
+        assert done == []
+
+
+PAYS_TWICE = (calls("pay", pay='{"amount": 2}'),)
+
+
+def _count(word: str, answer: Any) -> Any:
+    def decides(_: Any) -> Any:
+        done.append(word)
+        return answer
+
+    return decides
