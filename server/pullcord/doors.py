@@ -62,7 +62,7 @@ class Entrance:
         """Of the first listener; None: plaintext."""
 
     def _sink(self, settings: Settings, *, is_asked: bool) -> Callable[[bytes], object]:
-        """Where the audit log is written; nowhere if the server verifies nobody."""
+        """The writer of the audit log; it writes nothing if the server verifies nobody."""
         if settings.audit_log is None:
             return to_logging if is_asked else to_nobody
         try:
@@ -148,7 +148,7 @@ def _missing(encrypted: bool, knows_callers: bool) -> list[str]:
 
 
 def disclosure_of(settings: Settings, authenticator: Authenticator | None = None) -> Disclosure:
-    """How much callers see of errors: as set; unset, everything if the server verifies nobody."""
+    """The part of errors that callers see; unset: all of them if the server verifies nobody."""
     if settings.errors:
         return Disclosure(settings.errors)
     knows = (authenticator, settings.authenticator, settings.tokens, settings.client_ca)
@@ -162,12 +162,12 @@ def make_quotas(settings: Settings) -> Quotas:
 
 
 def counting(observer: Observer, quotas: Quotas) -> Observer:
-    """An observer that also tells the shares where runs end: their tenants have used more."""
+    """An observer that also reports ended runs to the quotas of their tenants."""
     return CountingObserver(observer, quotas)
 
 
 class CountingObserver:
-    """An Observer that also tells the shares of ended runs. Any thread may call."""
+    """An Observer that also reports ended runs to the quotas. Any thread may call."""
 
     def __init__(self, within: Observer, quotas: Quotas) -> None:
         self.run_entered = within.run_entered

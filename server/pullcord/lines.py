@@ -68,7 +68,7 @@ class LineWriter:
 
     @property
     def dropped(self) -> int:
-        """How many lines were not written: there was no room, or the descriptor refused them."""
+        """Lines that were not written: there was no room, or the descriptor refused them."""
         return self._dropped
 
     def write(self, data: bytes, source: object = None) -> None:

@@ -118,9 +118,9 @@ class RunServer:
         self._authenticator, self._policy = authenticator, policy
         self._quotas = make_quotas(self.settings)
         self.mtls_address = ""
-        """Where callers with client certificates are served, once they are."""
+        """The address for callers with client certificates, once it is served."""
         self.http_url = ""
-        """Where runs are served over HTTP, once they are."""
+        """The HTTP address, once it is served."""
         offered = {"agents": agents, "teams": teams, "workflows": workflows}
         self.catalog = Catalog(
             one for where, given in offered.items() for one in runnables(given, where)
@@ -152,7 +152,7 @@ class RunServer:
 
     @property
     def kept_in(self) -> str:
-        """What the store is called: `memory`, or its file."""
+        """The store's name: `memory`, or its file."""
         return self._parts.kept_in
 
     def serve(
@@ -314,7 +314,7 @@ class RunServer:
         return self._background.start()
 
     def drain(self) -> None:
-        """What the first signal does: drains in the background and then stops serving."""
+        """Does the same as the first signal: drains in the background and then stops serving."""
         if self._background is not None:
             self._background.stop()
 
@@ -418,7 +418,7 @@ class Parts:
         self._store = store
         self._engine: Engine | None = None
         self.kept_in = MEMORY
-        """What the store is called."""
+        """The store's name."""
 
     @property
     def engine(self) -> Engine:
@@ -464,7 +464,7 @@ class Parts:
 
 
 class _Background:
-    """A loop in a thread that serves until it is told to stop."""
+    """A loop in a thread that serves until it is stopped."""
 
     def __init__(
         self,

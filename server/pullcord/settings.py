@@ -1,4 +1,4 @@
-"""What an operator can set, read once from the environment (PULLCORD_…) or a .env file.
+"""The operator's settings, read once from the environment (PULLCORD_…) or a .env file.
 
 Every value is checked here, and a wrong one is refused by the name of its variable. Below the
 composition root there are only arguments.
@@ -63,7 +63,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """How a server listens, drains and bounds. Times are seconds.
+    """Settings for addresses, draining and bounds of a server. Times are seconds.
 
     The engine's bounds are set as PULLCORD_ENGINE__WORKERS=64 and so on, see EngineOptions.
     """

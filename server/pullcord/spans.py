@@ -34,7 +34,7 @@ Path = tuple[str, ...]
 
 @dataclass(slots=True)
 class _Open:
-    """What this process knows of the trace of a run that has not ended."""
+    """The spans of a run that has not ended."""
 
     span: trace.Span
     is_child: bool
@@ -93,7 +93,7 @@ class RunSpans:
         return carrier
 
     def within(self, scope: Scope, run_id: str) -> AbstractContextManager[object]:
-        """What is started in the block has the run's span as its parent."""
+        """A block in which everything that is started has the run's span as its parent."""
         open_ = self._open.get((scope, run_id))
         if open_ is None:
             return nullcontext()
@@ -211,7 +211,7 @@ class RunSpans:
         return trace.set_span_in_context(parent.steps.get(path, parent.span))
 
     def _close(self, run: Run, at: float) -> _Open | None:
-        """What holds for a run that ends, and for one that ends here only."""
+        """Does what is common to a run that ends and one that is handed over."""
         with self._lock:
             open_ = self._open.pop((run.scope, run.run_id), None)
         if open_ is None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 PREFIX = "PULLCORD_"
 CLIENTS = ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "CLIENT_CERT", "CLIENT_KEY")
-"""What the command line reads when it calls a server, without the prefix."""
+"""Variables that the command line reads when it calls a server, without the prefix."""
 OTHERS = (
     "PROBE",
     "PROBE_NAME",
@@ -21,7 +21,7 @@ OTHERS = (
     "WORKER_SECRET_FILE",
     "RUN",
 )
-"""What probes, workers and the programs of a run are given."""
+"""Variables for probes, workers and the programs of a run."""
 
 _OTHER_WORDS = {
     "HOST": "ADDRESS",

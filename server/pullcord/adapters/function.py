@@ -140,7 +140,7 @@ def _parameters(function: Callable[..., Any], more: Mapping[str, Any]) -> dict[s
 
 
 def _takes(offers: AbstractSet[str]) -> Takes:
-    """What a function with these parameters takes; with the context, it takes everything."""
+    """The inputs of a function with these parameters; with the context, it takes everything."""
     parts = "parts" in offers or "ctx" in offers
     files = ("*/*",) if parts else ()
     return Takes(parts, "messages" in offers or "ctx" in offers, files, files)

@@ -63,7 +63,7 @@ def runnables(given: Iterable[Any], where: str) -> list[Runnable]:
 
 
 def shown(given: Any) -> str:
-    """What was given, in a few words."""
+    """A short description of the object that was given."""
     if given is None:
         return "None"
     if isinstance(given, str):

@@ -123,7 +123,7 @@ class _ClientsRuns:
         """Those that have not ended."""
 
     async def offers(self) -> Sequence[RunnableInfo]:
-        """What can be run."""
+        """The runnables that the server serves."""
         return await self._client.runnables()
 
     async def events(self, wanted: Wanted) -> AsyncGenerator[Event, None]:

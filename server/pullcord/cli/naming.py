@@ -24,7 +24,7 @@ _NAMES = {
     "page_size": "--limit",
     "decisions": "--approve, --decline or --answer",
 }
-"""Where the option is named otherwise than the field."""
+"""Options whose names differ from those of their fields."""
 _PLACE = re.compile(r"((?:spec\.)?(?:limits\.)?[a-z_]+)(.*)", re.DOTALL)
 _KEY = re.compile(r"\['(.*)'\]", re.DOTALL)
 _WORDS = (

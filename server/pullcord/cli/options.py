@@ -137,7 +137,7 @@ def filter_of(
 
 
 def mode_of(now: bool) -> CancelMode:
-    """How to stop a run: `--now` is IMMEDIATE."""
+    """The mode of a stop: `--now` is IMMEDIATE."""
     return CancelMode.IMMEDIATE if now else CancelMode.GRACEFUL
 
 

@@ -109,7 +109,7 @@ def count(number: int, what: str) -> str:
 
 
 def progress_words(progress: Progress) -> str:
-    """How far something has come: `30 % (12 of 40), reading page 3`."""
+    """A progress in words: `30 % (12 of 40), reading page 3`."""
     words = _amount(progress.done)
     if progress.total:
         share = min(1.0, progress.done / progress.total)
@@ -198,7 +198,7 @@ _ENDINGS = {
 
 
 def ending(reason: FinishReason | None) -> str | None:
-    """How the model's answer ended, in words; None where it simply ended."""
+    """The end of the model's answer in words; None if it simply ended."""
     return None if reason is None else _ENDINGS.get(reason)
 
 
@@ -357,7 +357,7 @@ def print_change(run: Run, to: Console) -> None:
 
 
 def _progress(run: Run) -> str:
-    """How far a live run has come; of one that has ended, nobody asks."""
+    """The progress of a live run; empty for one that has ended."""
     live = run.progress is not None and not run.state.is_terminal
     return progress_words(run.progress) if live and run.progress is not None else ""
 
@@ -380,14 +380,14 @@ def _columns(cells: tuple[str, ...], widths: list[int], style: str = "") -> Text
 
 
 def _duration(run: Run, now: float) -> str:
-    """How long it has worked, or did; a dash if it has not begun."""
+    """The run's duration so far; a dash if it has not begun."""
     if not run.start_time:
         return "-"
     return seconds(max(0.0, (run.end_time or now) - run.start_time))
 
 
 def _with_children(runs: list[Run]) -> Iterator[tuple[int, Run]]:
-    """How deep a run stands among these, and the run: roots as given, children as they began.
+    """Each run with its depth among these: roots as given, children in the order they began.
 
     A run whose parent is not among them is a root.
     """

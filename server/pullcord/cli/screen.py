@@ -53,7 +53,7 @@ class Status:
     words: int = 0
     tokens: int = 0
     doing: str = ""
-    """How far the run says that it has come."""
+    """The run's own progress, in words."""
     hint: str = ""
     offline: bool = False
     """Whether the connection to the server is lost."""
@@ -90,7 +90,7 @@ class View(Protocol):
         """A line about the run."""
 
     def progress(self, where: str, words: str) -> None:
-        """How far the run, or what is at this path below it, has come."""
+        """The progress of the run, or of its child at this path."""
 
     def tick(self, status: Status) -> None:
         """Time has passed, or something has changed."""

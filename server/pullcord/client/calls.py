@@ -48,7 +48,7 @@ class SpecOptions(TypedDict, total=False):
     user_id: str
     limits: Limits
     input_data: Mapping[str, Any] | None
-    """What JSON can hold."""
+    """A value that JSON can hold."""
     on_disconnect: DisconnectPolicy | None
     lease: float | None
     """Seconds, with on_disconnect LEASE."""
@@ -57,7 +57,7 @@ class SpecOptions(TypedDict, total=False):
     parts: Sequence[Part]
     """The rest of the user's turn, after the input."""
     messages: Sequence[Message]
-    """What was said before this turn, in place of the session's own turns."""
+    """The messages before this turn; they replace the session's own turns."""
     retry_of: str
     """A run of the same session whose turn this one replaces."""
 

@@ -45,7 +45,7 @@ class Face(ABC, Generic[StreamT, ChannelT]):
     """A client of one server."""
 
     _grpc: ModuleType
-    """Where this face's channels are made: `grpc` or `grpc.aio`."""
+    """The module that makes this face's channels: `grpc` or `grpc.aio`."""
     _options: Options = ()
     """Channel options that this face needs."""
 

@@ -36,7 +36,7 @@ Result = RunCompleted | RunCancelled | RunFailed
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a broken stream is taken up again. Times are seconds."""
+    """The rules by which a broken stream is resumed. Times are seconds."""
 
     reconnect_for: float = 60.0
     """Without progress for so long, the client gives up. 0: it never reconnects."""
@@ -46,7 +46,7 @@ class Pace:
     """The longest wait of all."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] | None = None
-    """How the blocking client waits; None: so that `close` cuts it short."""
+    """The blocking client's wait; None: one that `close` cuts short."""
     random: Callable[[], float] = random.random
     """From 0 to 1: waits are between half their length and all of it, so that clients part ways."""
 

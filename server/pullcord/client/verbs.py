@@ -77,7 +77,7 @@ class RunChange:
     run: Run | None
     """The run as it is now, without input and output; None: none has changed."""
     position: str
-    """Where to go on, by `after`."""
+    """The point to resume from, by `after`."""
     caught_up: bool = False
     """All that was live has been shown, and only changes follow. Said once a connection."""
     missed: bool = False
@@ -94,7 +94,7 @@ class Page:
 
 
 class StreamCancelOptions(TypedDict, total=False):
-    """How a stream's run is stopped."""
+    """Options for stopping a stream's run."""
 
     mode: CancelMode
     """GRACEFUL unless set."""
@@ -105,7 +105,7 @@ class StreamCancelOptions(TypedDict, total=False):
 
 
 class CancelOptions(StreamCancelOptions, total=False):
-    """How a run is stopped."""
+    """Options for stopping a run."""
 
     before_start: bool
     """Whether a run that the server does not know yet is stopped when it comes."""
@@ -116,7 +116,7 @@ class CancelOptions(StreamCancelOptions, total=False):
 
 
 class CancelManyOptions(TypedDict, total=False):
-    """How many runs are stopped."""
+    """Options for stopping many runs."""
 
     mode: CancelMode
     """GRACEFUL unless set."""

@@ -63,7 +63,7 @@ class RunCommands:
         return RunningCommand(self, command, emit, {**env, **self.environment()})
 
     def environment(self) -> dict[str, str]:
-        """What a process must have in its environment to be killed when the run has ended."""
+        """Variables that mark a process to be killed when the run has ended."""
         with self._lock:
             self._mark = self._mark or uuid.uuid4().hex
         worker = os.environ.get(WORKER_MARK)
@@ -237,7 +237,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 class _Input:
-    """What is written to stdin."""
+    """The bytes that are written to stdin."""
 
     event = selectors.EVENT_WRITE
 
@@ -257,7 +257,7 @@ class _Input:
 
 
 class _Output:
-    """One stream of a command: what is kept, told as events, and handed over line by line."""
+    """One stream of a command: kept, sent as events, and handed over line by line."""
 
     event = selectors.EVENT_READ
 
@@ -281,7 +281,7 @@ class _Output:
 
     @property
     def has_untold(self) -> bool:
-        """Whether there is text that no event has told yet."""
+        """Whether there is text that no event has carried yet."""
         return bool(self._untold)
 
     def ready(self) -> bool:
@@ -306,12 +306,12 @@ class _Output:
             _hand_over(self._on_line, self._name, self._line)
 
     def kept(self) -> str:
-        """What is kept of it."""
+        """The part of the output that is kept."""
         data = bytes(self._head) + b"".join(self._tail)
         return data.decode("utf-8", "replace")
 
     def tell(self) -> bool:
-        """Makes an event of what no event has told yet; whether there was any."""
+        """Makes an event of the text that none has carried yet; whether there was any."""
         if not self._untold:
             return False
         told: dict[str, Any] = {"pid": self._pid, "stream": self._name}

@@ -85,7 +85,7 @@ class ThreadExecution:
         """Nothing: see `kill_after`."""
 
     def abandon(self) -> str:
-        """Where its thread is; nothing else can be done about it here."""
+        """The stack of its thread; nothing else can be done about it here."""
         return self._job.stack() if self._job is not None else ""
 
     def _execute(self) -> None:
@@ -176,7 +176,7 @@ class TaskExecution:
         """Nothing: see `kill_after`."""
 
     def abandon(self) -> str:
-        """Where the task waits; nothing else can be done about it here."""
+        """The stack of the waiting task; nothing else can be done about it here."""
         task = self._task
         if task is None:
             return ""
@@ -288,7 +288,7 @@ def _nothing() -> None:
 
 
 def _failure(side: RunSide, error: BaseException) -> Failure:
-    """How the code failed; the log says where."""
+    """The failure of the code; the log says where it was raised."""
     return Failure(side.errors.told(error), is_cancel(error))
 
 

@@ -1,4 +1,4 @@
-"""Where the threads of this process are just now. Nothing is decided here."""
+"""The current stacks of this process's threads. Nothing is decided here."""
 
 import gc
 import sys

@@ -1,4 +1,4 @@
-"""What a run's code leaves at work when it ends: callbacks of its cancel, tasks, processes.
+"""Work that outlives a run's code: callbacks of its cancel, tasks, processes.
 
 It has a moment to end by itself, is then cancelled, and ends with its run. What ignores that is
 reported and holds the run's capacity until it ends. Whether a run may end is not decided here.
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Leftovers:
-    """What one run's code has begun beside itself, from the first moment on.
+    """The work that one run's code starts beside itself, from the first moment on.
 
     1. `release` is called once, when nothing is left.
     2. `end` is called once: after `release`, or, with words about what is left, before it.

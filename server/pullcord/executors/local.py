@@ -158,7 +158,7 @@ class LocalExecutor:
         return task
 
     def _killer(self, port: RunPort, commands: RunCommands, *, is_root: bool) -> Callable[[], None]:
-        """What kills the processes that a run's code has left, and says so in the run's stream."""
+        """Kills the processes that a run's code has left, and says so in the run's stream."""
         strangers: frozenset[int] | None = None
         if self._alone and is_root:
             self._alone = False

@@ -101,7 +101,7 @@ def kill_tree(pid: int) -> list[KilledProcess]:
 
 
 def _shown(pid: int) -> KilledProcess:
-    """What is told of a process, before it is killed."""
+    """The details of a process that are reported before it is killed."""
     process = _PROC / str(pid)
     name = command = ""
     with contextlib.suppress(OSError):

@@ -61,7 +61,7 @@ class Job:
         return worker is None or worker.interrupt(self)
 
     def stack(self) -> str:
-        """Where the job's thread is now; empty if it is not at work."""
+        """The current stack of the job's thread; empty if it is not at work."""
         worker = self.thread
         frame = frame_of(worker.ident) if worker is not None else None
         return "".join(traceback.format_stack(frame)) if frame is not None else ""

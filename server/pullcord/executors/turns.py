@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """What waits, by owner. Adding and taking cost the same however many owners there are."""
+    """Waiting items, by owner. Adding and taking cost the same however many owners there are."""
 
     def __init__(self) -> None:
         # The owner whose turn is next comes first.

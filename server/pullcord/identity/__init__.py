@@ -1,1 +1,1 @@
-"""Who calls: how a credential becomes a verified caller. What it may do is decided elsewhere."""
+"""Turns a credential into a verified caller. What that caller may do is decided elsewhere."""

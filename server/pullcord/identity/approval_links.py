@@ -20,9 +20,9 @@ from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 
 PATH = "/v1/approvals"
-"""Where links lead on a server; the rest of it stands behind a slash."""
+"""The path of links on a server; the rest follows a slash."""
 ACTOR = "approval link"
-"""Who decided, in receipts, events and the audit log."""
+"""The actor of a decision by link, in receipts, events and the audit log."""
 _PREFIX = b"pullcord-approval."
 """What is signed begins so: no other signature of the key is taken for one."""
 _MAX_TOKEN = 2048
@@ -36,7 +36,7 @@ class LinkRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a link is for."""
+    """The run and the call that a link is for."""
 
     scope: Scope
     run_id: str
@@ -87,7 +87,7 @@ class ApprovalLinks:
         return f"{self._base}/{body}.{_signature(self._keys[0], body)}", float(expires_at)
 
     def read(self, token: str) -> Approval:
-        """What the last part of a link is for. Raises LinkRefused."""
+        """Reads the last part of a link. Raises LinkRefused."""
         body, _, signature = token.partition(".")
         if len(token) > _MAX_TOKEN or not token.isascii():
             raise LinkRefused

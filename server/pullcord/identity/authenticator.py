@@ -17,7 +17,7 @@ _BEARER = "bearer "
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a call carries to show who makes it."""
+    """The credentials that a call carries."""
 
     authorization: Sequence[str] = ()
     """The values of every `authorization` entry."""

@@ -25,7 +25,7 @@ class RulesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who is behind the ids that match a pattern."""
+    """The caller behind the ids that match a pattern."""
 
     pattern: str
     tenant: str

@@ -9,7 +9,7 @@ _LOOK_EVERY = 1.0
 
 
 class Changes:
-    """What some files looked like last. Used by one thread at a time."""
+    """The last known state of some files. Used by one thread at a time."""
 
     def __init__(self, paths: Sequence[Path], clock: Callable[[], float] = time.monotonic) -> None:
         self._paths = paths

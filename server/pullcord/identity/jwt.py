@@ -246,7 +246,7 @@ def _keys_of(data: bytes) -> Mapping[str, PyJWK]:
 
 
 def _loader(options: JwtOptions) -> Callable[[], bytes]:
-    """How the keys are had."""
+    """The source of the keys."""
     if options.keys and "://" not in options.keys:
         return Path(options.keys).read_bytes
 

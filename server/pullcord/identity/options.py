@@ -8,12 +8,12 @@ class JwtOptions:
     """Whose tokens are taken, and what in them says what. Without an issuer: none are."""
 
     issuer: str = ""
-    """What `iss` must be, such as `https://login.example.com/`. Its keys are found by
+    """The value that `iss` must have, such as `https://login.example.com/`. Its keys are found by
     `/.well-known/openid-configuration` there, unless `keys` says where they are."""
     audience: str = ""
-    """What `aud` must hold: the name under which this server is registered there. Required."""
+    """The value that `aud` must hold: the name under which this server is registered. Required."""
     keys: str = ""
-    """Where the keys are: a URL, or a file that is read again when it changes."""
+    """The keys' location: a URL, or a file that is read again when it changes."""
     tenant_claim: str = ""
     """The claim that names the tenant; unset: all callers are of tenant `default`."""
     grants_claim: str = "scope"
@@ -26,7 +26,7 @@ class JwtOptions:
     sign_in_scopes: str = "openid"
     """The scopes that a sign-in asks for, with blanks between them."""
     grants: str = "user"
-    """What every verified caller is granted besides, such as `user`; empty: nothing."""
+    """The grants that every verified caller has in addition, such as `user`; empty: none."""
     leeway: float = 30.0
     """Seconds that the provider's clock may differ from this one's."""
     refresh: float = 300.0

@@ -21,7 +21,7 @@ from pullcord.run.principal import Grants, Principal, Verb, Width
 from pullcord.run.scope import Scope
 
 PREFIX = "pullcord-run."
-"""What every such token begins with, so that no other credential is taken for one."""
+"""The prefix of every such token, so that no other credential is taken for one."""
 MIN_KEY = 32
 """Bytes."""
 _MAX_TOKEN = 2048

@@ -29,7 +29,7 @@ class Begun:
     """A sign-in that was begun. The browser keeps `state` and `verifier` until it comes back."""
 
     url: str
-    """Where to send the browser."""
+    """The address to which the browser is sent."""
     state: str
     verifier: str
 

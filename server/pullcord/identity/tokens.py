@@ -77,5 +77,5 @@ def read_tokens(text: str) -> Mapping[str, Principal]:
 
 
 def digest_of(token: str) -> str:
-    """What stands in the file for this token."""
+    """The digest that the file has for this token."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -19,18 +19,18 @@ from pullcord.run.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class SystemMessage:
-    """What the author tells the model about its task."""
+    """The author's instructions to the model."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the caller says."""
+    """The caller's turn."""
 
     text: str
     parts: tuple[Part, ...] = ()
-    """What goes with it: files, and text in between. Text alone is in `text`, never here."""
+    """The files that go with it, and text in between. Text alone is in `text`, never here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model said before, and the tools it asked for."""
+    """An earlier answer of the model, and the tools that it asked for."""
 
     text: str = ""
     tool_requests: tuple[ToolRequest, ...] = ()
@@ -57,7 +57,7 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """What a tool answered. Follows the AssistantMessage that asked for it."""
+    """A tool's answer. Follows the AssistantMessage that asked for it."""
 
     request_id: str
     text: str
@@ -83,7 +83,7 @@ class ModelRequest:
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
     output_schema: type[BaseModel] | None = None
-    """What the answer is to be, as JSON; a model that cannot be asked for that ignores it."""
+    """The type of the answer, as JSON; a model that does not support one ignores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Price:
                 raise ValueError(f"a price must be a number of dollars, at least 0, not {amount!r}")
 
     def of(self, usage: Usage) -> float:
-        """What these tokens cost."""
+        """The cost of these tokens."""
         cached = self.input if self.cached is None else self.cached
         fresh = usage.input_tokens - usage.cached_tokens
         dollars = fresh * self.input + usage.cached_tokens * cached
@@ -177,7 +177,7 @@ class Media:
     """Media types that a model takes, such as `image/png` or `image/*`; text it always takes."""
 
     data: tuple[str, ...] = ()
-    """As data."""
+    """Types that it takes as data."""
     uri: tuple[str, ...] = ()
     """By their address."""
 
@@ -202,7 +202,7 @@ class Model(ABC):
         """
 
     def cost(self, usage: Usage) -> float | None:
-        """What these tokens cost in US dollars; None where no price is known."""
+        """The cost of these tokens in US dollars; None if no price is known."""
         return None
 
     async def aclose(self) -> None:

@@ -35,7 +35,7 @@ def encoded(part: Part) -> str:
 
 
 def address(part: Part) -> str:
-    """Where the file is: its URI, or a `data:` address that holds it."""
+    """The file's address: its URI, or a `data:` address that holds it."""
     return part.uri if part.uri is not None else f"data:{part.kind};base64,{encoded(part)}"
 
 

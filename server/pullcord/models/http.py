@@ -242,7 +242,7 @@ class HttpClient(httpx2.AsyncClient):
     """An HTTP client which reads an error's body no longer than it is worth."""
 
     async def send(self, request: Any, **options: Any) -> Any:
-        """As the base; an answer that is an error comes with as much of its body as there is."""
+        """Extends the base: an error's answer comes with as much of its body as there is."""
         response = await super().send(request, **options)
         if not response.is_error:
             return response

@@ -133,7 +133,7 @@ def _prompt(request: ModelRequest) -> str:
 
 
 def _seen(request: ModelRequest) -> str:
-    """What came with the prompt, since a model that sees nothing can at least say so."""
+    """Names the prompt's files, since a model that sees nothing can at least do that."""
     last = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
     files = [part for part in (last.parts if last else ()) if part.text is None]
     if not files:
@@ -146,7 +146,7 @@ def _seen(request: ModelRequest) -> str:
 
 
 def _summary(members: Sequence[str], request: ModelRequest) -> str:
-    """What came back of the latest round: the answers stand at the end, in order."""
+    """The results of the latest round of calls: they are the last messages, in order."""
     answers = [message.text for message in request.messages if isinstance(message, ToolMessage)]
     told = zip(members, answers[-len(members) :], strict=False)
     told_words = ", ".join(f"{member} with {len(answer.split())} words" for member, answer in told)

@@ -1,4 +1,4 @@
-"""What tokens cost, by the price list of the genai-prices package.
+"""The cost of tokens, by the price list of the genai-prices package.
 
 No network and no prices of our own: where the package is not installed, or does not know the
 model, the cost is unknown, which is not 0.

@@ -1,4 +1,4 @@
-"""What agents, teams and workflows share: the in-process face, and the loop of a model with tools.
+"""Common to agents, teams and workflows: the in-process face, the loop of a model with tools.
 
 Nothing here is served by itself, and nothing here starts or stops a run: that is the engine's.
 """

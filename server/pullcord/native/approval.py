@@ -39,7 +39,7 @@ def by_call(ids: Iterable[str], decisions: Iterable[Decision]) -> dict[str, Deci
 
 
 def answer_of(decision: Decision) -> str | None:
-    """What the model is told instead of a result; None: the call is to be executed."""
+    """The text that the model gets instead of a result; None: the call must be executed."""
     if decision.answer is not None:
         return decision.answer
     if decision.approved:

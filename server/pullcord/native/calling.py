@@ -1,4 +1,4 @@
-"""How a tool's function may end: in any way, and its call ends once, with words for the model.
+"""A tool's function may end in any way; its call ends once, with words for the model.
 
 A run's own cancel is a cancel; whatever else a function raises is a failed call. When calls are
 made, and what the ledger keeps of them, is not decided here.
@@ -24,7 +24,7 @@ class RepeatedFailure(PublicError):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How the function ended: with a text, or by raising."""
+    """The end of the function: with a text, or by raising."""
 
     text: str = ""
     error: BaseException | None = None

@@ -44,7 +44,7 @@ class Turn:
     asked: tuple[str, ...]
     """The ids of those that somebody decides about, in the order of the question."""
     model_calls: int
-    """How often the model was asked."""
+    """The number of model calls."""
     ledger_ids: tuple[str, ...]
     """All that the run has used."""
     extra: Any = None

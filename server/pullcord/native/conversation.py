@@ -1,4 +1,4 @@
-"""What an agent tells its model before the first answer: instructions, earlier turns, the input.
+"""The messages before a model's first answer: instructions, earlier turns, the input.
 
 Values in, values out. An earlier turn that was stopped is part of the conversation like any other,
 with what it had made and a note that it was stopped.
@@ -113,7 +113,7 @@ def _is_said(given: Given) -> bool:
 
 
 def takes_of(model: Model) -> Takes:
-    """What an agent or a leader with this model takes."""
+    """The inputs that an agent or a leader with this model takes."""
     media: object = getattr(model, "media", None)
     data, uri = (media.data, media.uri) if isinstance(media, Media) else ((), ())
     return Takes(True, True, (*data, *TEXTUAL), tuple(uri))

@@ -1,4 +1,4 @@
-"""How a run ends or goes on, by the way its model's answer ended.
+"""Decides how a run ends or goes on, by the way its model's answer ended.
 
 One table of our own reasons, and the errors for those that fail a run. Asking the model and calling
 its tools are not done here.
@@ -12,7 +12,7 @@ from pullcord.run.errors import PublicError
 from pullcord.run.finish import FinishReason
 
 OnCutOff = Literal["complete", "fail"]
-"""How a run ends whose answer the limit of tokens cut off."""
+"""The end of a run whose answer the limit of tokens cut off."""
 
 
 class AnswerCutOff(PublicError):

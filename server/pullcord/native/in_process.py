@@ -27,7 +27,7 @@ from pullcord.run.workflow import WorkflowRunEvent
 
 
 class RunOptions(TypedDict, total=False):
-    """What may be said of a run beside its input."""
+    """Options of a run, beside its input."""
 
     input_data: Mapping[str, Any] | None
     run_id: str
@@ -37,13 +37,13 @@ class RunOptions(TypedDict, total=False):
     limits: Limits
     labels: Mapping[str, str]
     on_disconnect: DisconnectPolicy | None
-    """What leaving the stream early does; CANCEL if unset."""
+    """The effect of leaving the stream early; CANCEL if unset."""
     session_policy: SessionPolicy | None
-    """What it does when its session is busy with another run; None: they may overlap."""
+    """The rule if its session is busy with another run; None: they may overlap."""
     parts: Sequence[Part | str]
     """The rest of the user's turn, after the input: files, and more text."""
     messages: Sequence[Message]
-    """What was said before this turn, in place of the session's own turns."""
+    """The messages before this turn; they replace the session's own turns."""
     retry_of: str
     """A run of the same session whose turn this one replaces."""
 
@@ -153,7 +153,7 @@ class Native:
 
     @staticmethod
     async def acontinue_run(run_id: str, decisions: Iterable[Decision], *, actor: str = "") -> Run:
-        """As `continue_run`, which does not block either."""
+        """The same as `continue_run`, which does not block either."""
         return Native.continue_run(run_id, decisions, actor=actor)
 
     @staticmethod
@@ -165,7 +165,7 @@ class Native:
         grace_period: float | None = None,
         actor: str = "",
     ) -> bool:
-        """As `cancel_run`, which does not block either."""
+        """The same as `cancel_run`, which does not block either."""
         return Native.cancel_run(run_id, reason, mode=mode, grace_period=grace_period, actor=actor)
 
     def _spec(self, input: str, options: RunOptions) -> RunSpec:
@@ -289,7 +289,7 @@ def _output(last: _Told, spec: RunSpec) -> RunOutput:
 
 
 def _place() -> Place:
-    """Where the calling code's runs live, and the run that they become children of, if any."""
+    """The engine of the calling code's runs, and the run that becomes their parent, if any."""
     return at_work.get() or Place(place.default or local_engine(), "")
 
 
@@ -321,7 +321,7 @@ async def _until_ended(engine: Runs, run_id: str) -> None:
 
 
 def _names(names: type[StrEnum]) -> dict[type[object], StrEnum]:
-    """What the chunk of each payload is called, in the words of one kind of runnable."""
+    """The names of chunks by payload, for one kind of runnable."""
     said = names.__members__
     return {
         payload: said.get(member) or said[member.replace("run_", "workflow_")]

@@ -66,14 +66,14 @@ class LoopOptions:
     """The author's options for the loop."""
 
     on_cut_off: OnCutOff = "complete"
-    """How a run ends whose answer the limit of tokens cut off, if it has text."""
+    """The end of a run whose answer the limit of tokens cut off, if it has text."""
     max_model_calls: int | None = 50
     """More end the run CANCELLED, cause BUDGET, limit `max_steps`; None is no bound."""
     max_same_failures: int | None = 3
     """So many failures of one call, with one error, fail the run; None is no bound."""
 
     output_retries: int = 0
-    """How often the model is asked again whose answer does not fit the output schema."""
+    """The number of times that a model is asked again if its answer does not fit the schema."""
 
     def __post_init__(self) -> None:
         retries: Any = self.output_retries
@@ -89,7 +89,7 @@ class LoopOptions:
 
 
 def _nothing() -> None:
-    """What belongs to a run besides its conversation."""
+    """Returns None: nothing belongs to the run besides its conversation."""
 
 
 async def converse(

@@ -36,7 +36,7 @@ class Meter:
 
     @property
     def counted(self) -> Usage:
-        """What was counted for the call so far."""
+        """The usage that was counted for the call so far."""
         return replace(self._counted, estimated=not self._is_settled)
 
     def sent(self, request: ModelRequest) -> None:

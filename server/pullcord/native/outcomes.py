@@ -1,4 +1,4 @@
-"""What the runs beneath a team's or workflow's run came to, as data for its result.
+"""The results of a team's or workflow's children, as data for its own result.
 
 A bounded list: each entry has a state and an output, in the order in which they were first named.
 What the entries are called, and when they change, is for those to say who keep them.

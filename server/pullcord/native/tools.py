@@ -1,4 +1,4 @@
-"""Plain functions as tools: what a model is told of them, and how they are called.
+"""Plain functions as tools: their description for a model, and their calls.
 
 A function's name, docstring and type hints are all there is to write. When tools are called, and
 what becomes of one that raises, is not decided here.
@@ -32,7 +32,7 @@ class ToolFailed(Exception):
 
 
 class InvalidArguments(PublicError):
-    """The model gave arguments that do not fit the tool; the message tells it which."""
+    """The model gave arguments that do not fit the tool; the message names them."""
 
 
 class NotApproved(PublicError):
@@ -54,7 +54,7 @@ class CallableTool(Protocol):
 
     @property
     def name(self) -> str:
-        """What the model calls it by."""
+        """The tool's name for the model."""
 
     @property
     def definition(self) -> ToolDefinition:
@@ -104,7 +104,7 @@ class Tool:
 
     @property
     def name(self) -> str:
-        """What the model calls it by."""
+        """The tool's name for the model."""
         return self.definition.name
 
     def is_to_be_asked_about(self, arguments: str) -> bool:
@@ -199,7 +199,7 @@ def _schema(
 
 
 def explained(error: ValidationError, whole: str) -> str:
-    """What is wrong, and where, in words for a model or a caller; `whole` is what has no place."""
+    """Every error with its place, in words for a model or a caller; `whole` names the top level."""
     found = (
         f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False)

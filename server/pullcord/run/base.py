@@ -66,7 +66,7 @@ class RunOutputEvent:
     output_data: Mapping[str, Any] | None = None
     """The structured result, in the last chunk; None: there is none."""
     finish_reason: FinishReason | None = None
-    """How the model's last answer ended, in the last chunk; None: it had not, or there is none."""
+    """The end of the model's last answer, in the last chunk; None: there is none yet."""
     killed_processes: tuple[str, ...] = ()
     """Of a cancelled run: the names of programs that it had started and that had to be killed."""
 
@@ -88,6 +88,6 @@ class RunOutput:
     output_data: Mapping[str, Any] | None = None
     """The structured result; None: there is none, or the run ended before it was complete."""
     finish_reason: FinishReason | None = None
-    """How the model's last answer ended; None: it had not ended, or no model was asked."""
+    """The end of the model's last answer; None: it had not ended, or no model was asked."""
     killed_processes: tuple[str, ...] = ()
     """Of a cancelled run: the names of programs that it had started and that had to be killed."""

@@ -1,4 +1,4 @@
-"""Where an author's code raised, for the operator's log: classes, files and lines.
+"""The place at which an author's code raised, for the operator's log: classes, files and lines.
 
 Never the words of an exception, which may hold inputs and secrets, unless they are public and say
 all; and nothing for callers.

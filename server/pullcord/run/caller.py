@@ -21,9 +21,9 @@ class Caller:
     deadline: float | None = None
     """When the caller takes no answer any more, on time.monotonic's scale; None: it waits."""
     trace: Mapping[str, str] = field(default_factory=dict)
-    """What the caller's trace propagates, such as `traceparent`; empty: there is none."""
+    """The headers of the caller's trace, such as `traceparent`; empty: there is none."""
     principal: Principal = NOBODY_VERIFIED
-    """Who it was found to be."""
+    """The verified identity of the caller."""
 
     @property
     def time_left(self) -> float | None:
@@ -32,12 +32,12 @@ class Caller:
 
     @property
     def name(self) -> str:
-        """Who asked, as receipts and events say it: never a claim, if somebody was verified."""
+        """The actor's name in receipts and events: never a claim, if somebody was verified."""
         if self.principal.is_local:
             return self.claim or self.peer
         return self.principal.subject
 
     @property
     def unchecked_name(self) -> str:
-        """What a verified caller said of itself beside that; empty: nothing else."""
+        """The name that a verified caller claims in addition; empty: none."""
         return "" if self.principal.is_local or self.claim == self.name else self.claim

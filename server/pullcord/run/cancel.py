@@ -1,4 +1,4 @@
-"""What a cancel is, and the token that carries it into a run's code.
+"""Defines a cancel, and the token that carries it into a run's code.
 
 The token is the one mechanism that stops a run: everything that can stop one sets it, everything
 that can be stopped listens to it. Whether a run is cancelled, the engine decides.
@@ -22,7 +22,7 @@ Aside = Callable[[Callable[[], None]], None]
 
 
 class CancelMode(StrEnum):
-    """How a run is stopped."""
+    """The mode of a stop."""
 
     GRACEFUL = "graceful"
     """Interrupt models at once; let a tool call in flight finish, within the grace period."""
@@ -44,7 +44,7 @@ class CancelCause(StrEnum):
 
 
 class StopStage(StrEnum):
-    """How far a stop had to go until the run's code was at an end. In the order of severity."""
+    """The last stage that a stop needed to end the run's code. In the order of severity."""
 
     ASK = "ask"
     """The token is set, and async code is cancelled where it awaits, unless it is critical."""
@@ -57,7 +57,7 @@ class StopStage(StrEnum):
 
 
 class CancelOutcome(StrEnum):
-    """How far a cancel had got when it was answered."""
+    """The state of a cancel when it was answered."""
 
     REQUESTED = "requested"
     """The run is stopping."""
@@ -83,7 +83,7 @@ class Cancellation:
     accept_time: float = 0.0
     """Seconds since the epoch."""
     claimed_actor: str = ""
-    """What a verified actor said of itself, which nobody has checked; empty: nothing else."""
+    """The name that a verified actor claims, which nobody has checked; empty: none."""
 
     def hastened(self) -> "Cancellation":
         """The same stop, now IMMEDIATE."""
@@ -162,7 +162,7 @@ class CancelToken:
 
     @property
     def actor(self) -> str | None:
-        """Who asked."""
+        """The actor that asked."""
         return self._cancellation.actor if self._cancellation else None
 
     @property
@@ -172,7 +172,7 @@ class CancelToken:
 
     @property
     def mode(self) -> CancelMode | None:
-        """How it must stop."""
+        """The mode of the stop."""
         return self._cancellation.mode if self._cancellation else None
 
     def time_remaining(self) -> float | None:

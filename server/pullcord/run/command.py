@@ -26,9 +26,9 @@ class Command:
     """A list of the program and its arguments; with `shell` the text that a shell reads."""
     shell: bool = False
     input: str | bytes | None = None
-    """What it reads from stdin; None: nothing."""
+    """Its input on stdin; None: nothing."""
     cwd: str | Path | None = None
-    """Where it runs; None: where this process does."""
+    """Its working directory; None: that of this process."""
     env: Mapping[str, str] | None = None
     """All of its environment; None: that of this process."""
     on_line: OnLine | None = None
@@ -45,12 +45,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """What came of a command."""
+    """The result of a command."""
 
     exit_code: int
     """0: it succeeded; negative: the signal that ended it."""
     stdout: str
-    """What it wrote; of more than `max_output`, the beginning and the end."""
+    """Its output; of more than `max_output`, the beginning and the end."""
     stderr: str
     dropped: int = 0
     """Bytes of both that are missing in between."""
@@ -76,7 +76,7 @@ class Commands(Protocol):
         """A command that can be begun; its output goes to `emit`, too."""
 
     def environment(self) -> Mapping[str, str]:
-        """What a process must have in its environment to be killed when the run has ended."""
+        """Variables that mark a process to be killed when the run has ended."""
 
     def stop(self, mode: CancelMode) -> None:
         """SIGTERM or SIGKILL to every one at work. Never waits."""

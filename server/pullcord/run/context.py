@@ -89,9 +89,9 @@ class RunContext:
         self.parts = parts
         """The rest of the user's turn, after the input."""
         self.messages = messages
-        """What was said before this turn, if the caller brought that."""
+        """The messages before this turn, if the caller sent any."""
         self.resumed = resumed
-        """What this execution goes on from, if the run has paused in one that is gone. None: the
+        """The state to resume from, if the run has paused in an execution that is gone. None: the
         run begins, which is the only case for code that hands no `continuation` to `ask`."""
         self.session_id = session_id
         self.user_id = user_id
@@ -122,7 +122,7 @@ class RunContext:
 
     @property
     def input_data(self) -> Mapping[str, Any] | None:
-        """What the run was given as data, read when it is first asked for; None: nothing."""
+        """The run's input as data, parsed on first access; None: there is none."""
         data = self._input_data
         if isinstance(data, plain.UnreadData):
             data = self._input_data = data.plain()
@@ -224,7 +224,7 @@ class RunContext:
 
     @property
     def usage(self) -> Usage:
-        """What the run has used so far."""
+        """The run's usage so far."""
         return self._sink.usage()
 
     def use(self, usage: Usage, *, begun: bool = False) -> None:
@@ -254,7 +254,7 @@ class RunContext:
 
     @property
     def limits_left(self) -> Limits:
-        """What the run may still use, by its own limits and those of its parents.
+        """The usage that is left, by the run's own limits and those of its parents.
 
         `timeout` is the seconds until the run is stopped for lack of time.
         """
@@ -409,7 +409,7 @@ class RunContext:
         on_line: OnLine | None = None,
         max_output: int = MAX_OUTPUT,
     ) -> ProcessResult:
-        """As `run_process`, for sync code; `on_line` is called in this thread."""
+        """The same as `run_process`, for sync code; `on_line` is called in this thread."""
         wanted = Command(command, shell, input, cwd, env, on_line, max_output)
         return self._sink.run_process_sync(wanted)
 
@@ -429,7 +429,7 @@ class RunContext:
         return self._sink.history()
 
     def error(self, error: BaseException) -> RunError:
-        """What callers may read of an exception, for an event that says so; the log has the rest.
+        """The part of an exception that callers may read, for an event; the log has the rest.
 
         An error that leaves the run's code, or a `tool_call`, is read so without this.
         """

@@ -1,4 +1,4 @@
-"""How much of an error in an author's code callers may read; the operator's log has the rest.
+"""The part of an author's error that callers may read; the operator's log has the rest.
 
 One place for all that runs in a server: a run's own end, its tools, its steps, and what frameworks
 and remote runs report. The words that are hidden here never leave the process of the code.
@@ -13,7 +13,7 @@ from pullcord.run.redaction import redacted
 
 
 class Disclosure(StrEnum):
-    """How much callers see of errors. Secrets that are known by their shape, they never see."""
+    """The part of errors that callers see. They never see secrets that are known by their shape."""
 
     FULL = "full"
     """The class and the words."""

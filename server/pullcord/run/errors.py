@@ -25,7 +25,7 @@ class Violation:
     field: str
     """The field's path in the request, such as `spec.limits.timeout`; empty: the whole request."""
     description: str
-    """What is wrong, and what would be valid."""
+    """The error, and what would be valid."""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.description}" if self.field else self.description

@@ -42,7 +42,7 @@ class Source:
 
 
 class ToolCallState(StrEnum):
-    """How far a tool call got."""
+    """The state of a tool call."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -68,7 +68,7 @@ class ToolCall:
     arguments: str = ""
     """JSON text. Cut if it is long, but never while the call waits for a decision."""
     result: str = ""
-    """What it returned, the error's message, or the note if it was declined. Cut if it is long."""
+    """The result, the error's message, or the note if it was declined. Cut if it is long."""
     state: ToolCallState = ToolCallState.RUNNING
     start_time: float = 0.0
     end_time: float = 0.0
@@ -169,7 +169,7 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True)
 class UsageUpdated:
-    """What the whole run has used so far."""
+    """The usage of the whole run so far."""
 
     usage: Usage
 
@@ -229,14 +229,14 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work of the event's source has come; each replaces the one before it."""
+    """The progress of the event's source; each replaces the one before it."""
 
     done: float
     """In whatever unit the author counts."""
     total: float = 0.0
     """In the same unit; 0: not known."""
     note: str = ""
-    """What is being done, in words for people."""
+    """The current work, in words for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class RunCompleted:
     usage: Usage = Usage()
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
-    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    """The end of the model's last answer; None: no model was asked, or its answer had not ended."""
 
     @property
     def cancellation(self) -> None:
@@ -268,9 +268,9 @@ class RunCancelled:
     abandoned: bool = False
     """Its code did not stop in time, and may still be running."""
     stage: StopStage | None = None
-    """How far the stop had to go; None: none of the run's code had begun."""
+    """The last stage that the stop needed; None: none of the run's code had begun."""
     finish_reason: FinishReason | None = None
-    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    """The end of the model's last answer; None: no model was asked, or its answer had not ended."""
     killed_processes: tuple[str, ...] = ()
     """Names of programs that its code or its children had started, and that had to be killed."""
 
@@ -286,7 +286,7 @@ class RunFailed:
     cancellation: Cancellation | None = None
     output_data: Mapping[str, Any] | None = None
     finish_reason: FinishReason | None = None
-    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    """The end of the model's last answer; None: no model was asked, or its answer had not ended."""
 
 
 Payload = (

@@ -76,7 +76,7 @@ def relayed(payload: object, is_own: bool, bounds: Bounds = DEFAULT) -> Payload:
 
 
 def source(value: object) -> Source | None:
-    """Who an event is of; None: the run's own runnable."""
+    """The source of an event; None: the run's own runnable."""
     return None if value is None else copied(value, Source, "source")
 
 
@@ -86,7 +86,7 @@ def path(value: object) -> tuple[str, ...]:
 
 
 def usage(value: object) -> Usage:
-    """What is added to a run's usage; a field may be negative, as a correction."""
+    """An amount that is added to a run's usage; a field may be negative, as a correction."""
     if type(value) is Usage and _is_sound(value):
         return value  # the hot path; sums are new objects
     return copied(value, Usage, "usage")
@@ -120,24 +120,24 @@ def continuation(value: object) -> bytes | None:
 
 
 def output(value: object, bounds: Bounds = DEFAULT) -> str:
-    """What a run says that its output is."""
+    """The output of a run, as its code sets it."""
     return text(value, "output", bounds.output)
 
 
 def finish_reason(value: object) -> FinishReason:
-    """How a model's answer ended. Raises TypeError for what is no FinishReason."""
+    """The end of a model's answer. Raises TypeError if it is no FinishReason."""
     if type(value) is not FinishReason:
         raise TypeError(f"finish_reason must be a FinishReason, not {class_name(value)}")
     return value
 
 
 def output_data(value: object, bounds: Bounds = DEFAULT) -> dict[str, Any]:
-    """What a run says that its result is, as data."""
+    """The result of a run as data, as its code sets it."""
     return plain(value, "output_data", bounds.data)
 
 
 def spec(value: object) -> RunSpec:
-    """What a run is asked to be, by a program that starts it in-process.
+    """The spec of a run that a program starts in-process.
 
     What the fields may say is checked by the engine, which refuses all wrong ones at once.
     """
@@ -145,7 +145,7 @@ def spec(value: object) -> RunSpec:
 
 
 def given(input: object, data: object, parts_: object, messages_: object) -> Given:
-    """What a child run is given; the engine bounds it more narrowly."""
+    """The input of a child run; the engine bounds it more narrowly."""
     return Given(
         text(input, "input"),
         None if data is None else plain(data, "input_data", MAX_INPUT_DATA),
@@ -160,7 +160,7 @@ def cancellation(value: object) -> Cancellation:
 
 
 def decisions(values: object) -> tuple[Decision, ...]:
-    """What somebody decided about tool calls that wait."""
+    """Decisions about tool calls that wait."""
     return tuple(
         copied(value, Decision, f"decisions[{index}]")
         for index, value in enumerate(listed(values, "decisions"))
@@ -168,7 +168,7 @@ def decisions(values: object) -> tuple[Decision, ...]:
 
 
 def described(runnable: object) -> RunnableInfo:
-    """What callers may know of a runnable, whoever wrote it.
+    """The public description of a runnable, whoever wrote it.
 
     Raises:
         TypeError, ValueError: it cannot be called by its kind and id, or says what cannot be sent.

@@ -1,4 +1,4 @@
-"""Processes that had to be killed with a run's code: what is told of each.
+"""Processes that had to be killed with a run's code, and the details of each.
 
 How they are found and killed is not here. This imports nothing of ours, because the small process
 that guards workers imports it.

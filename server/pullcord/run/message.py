@@ -1,4 +1,4 @@
-"""What a run is given: a text, data, parts of the user's turn, and messages that came before it.
+"""The input of a run: a text, data, parts of the user's turn, and messages that came before it.
 
 Frozen values, and the rules for their fields. What a runnable takes of them is in `takes`; how a
 model's provider is sent them is the model's business.
@@ -46,7 +46,7 @@ TEXTUAL = (
 
 
 class Role(StrEnum):
-    """Who said a message."""
+    """The author of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -95,7 +95,7 @@ class Part:
 
     @property
     def as_text(self) -> str | None:
-        """What it says, where it is text, in whatever form; else None."""
+        """The text, if the part is text in any form; else None."""
         if self.text is not None:
             return self.text
         if self.data is not None and is_textual(self.kind):
@@ -104,12 +104,12 @@ class Part:
 
     @property
     def label(self) -> str:
-        """What it is called in words, such as `photo.png (image/png)`."""
+        """A name for people, such as `photo.png (image/png)`."""
         name = self.name or ("a text" if self.text is not None else "a file")
         return f"{name} ({self.kind})" if self.kind else name
 
     def brief(self) -> "Part":
-        """What a caller is shown of it later: no file, and of a text the beginning."""
+        """The part as a caller sees it later: no file, and of a text the beginning."""
         text = None if self.text is None else cut(self.text, MAX_SHOWN)
         return replace(self, text=text, data=None)
 
@@ -193,7 +193,7 @@ _KNOWN = {
     ".wav": "audio/wav",
     ".ts": "text/plain",  # mimetypes takes it for a film
 }
-"""Where the lists of systems differ."""
+"""Media types on which systems' lists differ."""
 
 
 def is_uri(text: str) -> bool:

@@ -23,9 +23,9 @@ class ModelCall:
     first_after: float | None = None
     """From the request to the first piece of the answer; None: none came."""
     usage: Usage = Usage()
-    """What was counted for it."""
+    """The usage that was counted for it."""
     finish_reason: FinishReason | None = None
-    """How the answer ended; None: it did not."""
+    """The end of the answer; None: it had none."""
     error_type: str = ""
     """The class of the error by which it failed; empty: it did not fail, and without a
     `finish_reason` it was interrupted."""

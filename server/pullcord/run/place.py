@@ -16,7 +16,7 @@ from pullcord.run.runnable import Runnable
 
 
 class Runs(Protocol):
-    """Where runs live, as `agent.run()` and its siblings reach it: an engine, or a link to one."""
+    """The engine of runs, or a link to one, as `agent.run()` and its siblings reach it."""
 
     def follow(
         self,

@@ -21,7 +21,7 @@ class UnreadData(Mapping[str, Any]):
     """Data that is still serialized. Whoever needs its values reads them, in its own thread."""
 
     nbytes: int
-    """What it counts as where data is bounded."""
+    """Its size for bounds on data."""
 
     def plain(self) -> dict[str, Any]:
         """The data in dicts and lists. It is read here: not on a loop that serves others."""
@@ -97,7 +97,7 @@ def text(value: object, field: str, most: int | None = None) -> str:
 
 
 def unreadable(field: str, error: Exception) -> TypeError:
-    """What is raised where the author's own code raised while `field` was read."""
+    """The error to raise if an author's own code raised while `field` was read."""
     return TypeError(f"{field} cannot be read: {class_name(error)}: {cut(words(error), _MAX_WHY)}")
 
 

@@ -37,7 +37,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a run's code failed, without anything of the author's."""
+    """The failure of a run's code, without any object of the author's."""
 
     error: RunError
     is_cancel: bool = False
@@ -65,7 +65,7 @@ class Execution(Protocol):
 
     @property
     def kill_after(self) -> float | None:
-        """How long after an interrupt `kill` comes, in seconds; None: it shares its process."""
+        """Seconds from an interrupt to `kill`; None: it shares its process."""
 
     def kill(self) -> None:
         """Kills the process that the run has for itself."""
@@ -95,11 +95,11 @@ class RunPort(Protocol):
 
     @property
     def spec(self) -> RunSpec:
-        """What the run was asked to be."""
+        """The request for the run."""
 
     @property
     def resumed(self) -> Resumed | None:
-        """What this execution goes on from; None: the run begins."""
+        """The state to resume from; None: the run begins."""
 
     # --- what the code makes: no answer, never waits for the engine
 
@@ -119,7 +119,7 @@ class RunPort(Protocol):
         """Replaces the run's result."""
 
     def set_finish_reason(self, reason: FinishReason) -> None:
-        """How the model's last answer ended."""
+        """Sets the end of the model's last answer."""
 
     def use(self, usage: Usage) -> None:
         """Adds to the usage of the run and of its parents."""
@@ -194,7 +194,7 @@ class RunPort(Protocol):
         """Asks to begin the code; calls `then` once, with None if the run has been stopped."""
 
     def delivered(self) -> None:
-        """The code has been told to stop."""
+        """A stop was delivered to the code."""
 
     def stuck(self) -> None:
         """The stop cannot be delivered, because other code blocks the run's event loop."""

@@ -18,7 +18,7 @@ _SUBJECT = re.compile(r"[!-~]{1,256}")
 
 
 class Verb(StrEnum):
-    """What a caller may be granted to do."""
+    """The actions that a caller may be granted."""
 
     START = "start"
     """Start runs, and see what can be started."""
@@ -71,7 +71,7 @@ class UnknownGrant(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a caller may do."""
+    """The permissions of a caller."""
 
     widths: Widths = field(default_factory=dict)
     runnables: frozenset[str] | None = None
@@ -138,7 +138,7 @@ class Principal:
     """Unique in its tenant; the owner of what it starts."""
     grants: Grants
     kind: str
-    """How it was verified: `token`, `jwt`, `certificate`, a function's own word, or `local`."""
+    """Its verification: `token`, `jwt`, `certificate`, a function's own word, or `local`."""
     name: str = ""
     """A shorter name that it may use for itself as a user_id; empty: none."""
     expires_at: float | None = None

@@ -1,4 +1,4 @@
-"""How every field of every value of ours is read from an author's: one table, class by class.
+"""Readers for the fields of an author's values: one table, class by class.
 
 A reader copies one field or raises a TypeError or ValueError that names it. What passes is of exact
 built-in types and of frozen classes of ours, and bounded. Which values may be said where is not
@@ -279,7 +279,7 @@ def _types(values: Any, field: str, _: Bounds) -> tuple[str, ...]:
 
 
 def _total(value: Any, field: str, bounds: Bounds) -> Usage:
-    """What was used in all, which is never negative."""
+    """A total usage, which is never negative."""
     return Usage() + copied(value, Usage, field, bounds)
 
 

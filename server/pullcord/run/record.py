@@ -37,7 +37,7 @@ MAX_ANSWERS = 4
 
 
 class DisconnectPolicy(StrEnum):
-    """What happens to a run when its last watcher has left."""
+    """The rule for a run whose last watcher has left."""
 
     CANCEL = "cancel"
     LEASE = "lease"
@@ -45,7 +45,7 @@ class DisconnectPolicy(StrEnum):
 
 
 class SessionPolicy(StrEnum):
-    """What a run does if its session is busy with another. None in a spec: they may overlap."""
+    """The rule for a run whose session is busy with another. None in a spec: they may overlap."""
 
     REJECT = "reject"
     QUEUE = "queue"
@@ -75,7 +75,7 @@ class RunSpec:
     parts: tuple[Part, ...] = ()
     """The rest of the user's turn, after `input`."""
     messages: tuple[Message, ...] = ()
-    """What was said before this turn. The model is told it in place of the session's own turns."""
+    """The messages before this turn. The model gets them in place of the session's own turns."""
     retry_of: str = ""
     """The run of the same session and runnable whose turn this one replaces; empty: a new turn."""
 
@@ -154,7 +154,7 @@ def is_runnable_name(text: str) -> bool:
 
 
 def label_violations(labels: Mapping[str, str]) -> list[Violation]:
-    """What is wrong with these labels."""
+    """The errors in these labels."""
     if len(labels) > MAX_LABELS:
         return [Violation("labels", f"must be at most {MAX_LABELS}")]
     return [
@@ -207,7 +207,7 @@ class Run:
     last_sequence: int = 0
     abandoned: bool = False
     finish_reason: FinishReason | None = None
-    """How the model's last answer ended; None: no model was asked, or its answer had not ended."""
+    """The end of the model's last answer; None: no model was asked, or its answer had not ended."""
     parts: tuple[Part, ...] = ()
     """The rest of what it was given; a caller sees it without the data of files."""
     killed_processes: tuple[str, ...] = ()
@@ -220,7 +220,7 @@ class Run:
     limits: Limits = Limits()
     """Those that it was given."""
     progress: Progress | None = None
-    """How far its code said last that it has come; None: it has not said."""
+    """The last progress that its code reported; None: it has reported none."""
 
     @property
     def scope(self) -> Scope:
@@ -238,7 +238,7 @@ class Receipt:
     accept_time: float = 0.0
     """When the stop that stands was accepted."""
     deliver_time: float = 0.0
-    """When the run's code was told to stop."""
+    """When the stop was delivered to the run's code."""
     stop_time: float = 0.0
     """When the run ended."""
 
@@ -257,7 +257,7 @@ class Decision:
 
 
 def decision_violations(decisions: Sequence[Decision], max_answer_bytes: int) -> list[Violation]:
-    """What is wrong with these decisions, apart from the run that they are for."""
+    """The errors in these decisions, apart from the run that they are for."""
     if len(decisions) > MAX_DECISIONS:
         return [Violation("decisions", f"must be at most {MAX_DECISIONS}")]
     found: list[Violation] = []
@@ -298,7 +298,7 @@ MAX_NAMED = 100
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was deleted for good, or would be."""
+    """The number of runs and cancels that were deleted for good, or would be."""
 
     runs: int = 0
     """Ended runs."""

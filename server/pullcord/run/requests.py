@@ -78,7 +78,7 @@ class CancelRequest:
     grace_period: float | None = None
     """None: the server's default. 0: at once."""
     wait: float = 0.0
-    """How long the answer may wait for the stop."""
+    """Seconds that the answer may wait for the stop."""
     before_start: bool = False
     cause: CancelCause = CancelCause.USER
     """USER, or PARENT."""
@@ -121,7 +121,7 @@ class EraseRequest:
         return RunFilter(session_id=self.session_id, user_id=self.user_id)
 
     def __str__(self) -> str:
-        """What is meant, in words for a log."""
+        """The filter in words for a log."""
         tenant, owner = self.whose
         named = {
             "user_id": self.user_id,

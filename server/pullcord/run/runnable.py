@@ -14,7 +14,7 @@ from pullcord.run.events import SourceKind
 from pullcord.run.takes import NOTHING, Takes
 
 Isolation = Literal["process"]
-"""How a run is kept apart from others; None: it shares its process with them."""
+"""The isolation of a run; None: it shares its process with others."""
 
 
 class Runnable(Protocol):
@@ -54,7 +54,7 @@ class RunnableInfo:
     members: tuple[str, ...] = ()
     """Ids of members or steps, in order."""
     takes: Takes = NOTHING
-    """What it takes beside a text and data."""
+    """The inputs that it takes beside a text and data."""
 
 
 def checked_isolation(isolation: str | None, of: str) -> Isolation | None:
@@ -72,7 +72,7 @@ def checked_isolation(isolation: str | None, of: str) -> Isolation | None:
 
 
 def takes_of(runnable: object) -> Takes:
-    """What it takes beside a text and data; nothing where it does not say."""
+    """The inputs that it takes beside a text and data; none if it does not say."""
     takes: Takes = getattr(runnable, "takes", NOTHING)
     return takes
 

@@ -61,7 +61,7 @@ class RunSide:
         self._bounds = Bounds(max_data_bytes, max_output_bytes)
         self._parent = parent
         self.errors = Errors(port.run_id, disclosure)
-        """What callers may read of them."""
+        """The errors of the run, as callers may read them."""
         self.token = CancelToken()
         self._lock = threading.RLock()
         self._critical = 0
@@ -161,7 +161,7 @@ class RunSide:
         )
 
     def set_finish_reason(self, reason: FinishReason) -> None:
-        """How the model's last answer ended. Raises TypeError for what is no FinishReason."""
+        """Sets the end of the model's last answer. Raises TypeError if it is no FinishReason."""
         self._port.set_finish_reason(gate.finish_reason(reason))
 
     def model_called(self, call: ModelCall) -> None:
@@ -191,11 +191,11 @@ class RunSide:
         return reached
 
     def usage(self) -> Usage:
-        """What the run has used so far."""
+        """The run's usage so far."""
         return self._usage
 
     def limits_left(self) -> Limits:
-        """What the run may still take, by its own limits and by those of its parents."""
+        """The usage that is left, by the run's own limits and those of its parents."""
         left = replace(self._limits.less(self._usage), timeout=self.token.time_remaining())
         if self._parent is None:
             return left
@@ -322,7 +322,7 @@ class RunSide:
             return result
 
     def process_environment(self) -> Mapping[str, str]:
-        """What marks a process as the run's."""
+        """Variables that mark a process as the run's."""
         return self._commands.environment()
 
     def _prepare(self, command: Command) -> Running:

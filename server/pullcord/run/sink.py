@@ -64,7 +64,7 @@ class Sink(Protocol):
         """Adds an event of the remote run that does this run's work."""
 
     def set_finish_reason(self, reason: FinishReason) -> None:
-        """How the model's last answer ended."""
+        """Sets the end of the model's last answer."""
 
     def set_output(self, output: str | None, output_data: Mapping[str, Any] | None) -> None:
         """Replaces the run's result."""
@@ -76,10 +76,10 @@ class Sink(Protocol):
         """Adds to the usage, and stops the run if that reaches a limit."""
 
     def usage(self) -> Usage:
-        """What the run has used so far."""
+        """The run's usage so far."""
 
     def limits_left(self) -> Limits:
-        """What the run may still use, by its own limits and by those of its parents."""
+        """The usage that is left, by the run's own limits and those of its parents."""
 
     def grace_period(self) -> float:
         """Seconds that a GRACEFUL stop gives, or would give, to critical parts."""
@@ -95,7 +95,7 @@ class Sink(Protocol):
 
     @property
     def errors(self) -> "Errors":
-        """What callers may read of errors."""
+        """The errors of the run, as callers may read them."""
 
     def critical(self) -> AbstractContextManager[None]:
         """A part of the run that a GRACEFUL cancel does not interrupt."""
@@ -136,7 +136,7 @@ class Sink(Protocol):
         """Executes a command."""
 
     def process_environment(self) -> Mapping[str, str]:
-        """What marks a process as the run's."""
+        """Variables that mark a process as the run's."""
 
     def history(self) -> list[Run]:
         """The session's ended runs of the same runnable, oldest first."""

@@ -1,4 +1,4 @@
-"""What a runnable takes beside a text and data, and what is said where it gets something else.
+"""The inputs that a runnable takes beside a text and data, and the refusal of others.
 
 A frozen value that a runnable has as its attribute `takes`. Whether parts are sound in themselves
 is said by `message`.
@@ -13,7 +13,7 @@ from pullcord.run.message import TEXTUAL, Message, Part, matches
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What a runnable takes beside `input` and `input_data`; anything else is refused."""
+    """The inputs that a runnable takes beside `input` and `input_data`; others are refused."""
 
     parts: bool = False
     """Whether it takes parts at all; then also those that are text."""

@@ -1,4 +1,4 @@
-"""What a run uses, and the limits on it.
+"""The usage of a run, and the limits on it.
 
 Plain values and their sums, which always fit a message. Counting happens where the work is done,
 and limits are enforced by the engine.
@@ -19,7 +19,7 @@ MAX_COST = sys.float_info.max
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run has used. Interrupted work counts too.
+    """The usage of a run. Interrupted work counts too.
 
     Sums never fall below 0 and never rise beyond what a message holds. A difference may be
     negative: it is a correction, for example of an estimate, and is there to be added.

@@ -1,4 +1,4 @@
-"""What a caller may do with which run: the one place that decides it, for every verb.
+"""Decides what a caller may do with which run: the one place for every verb.
 
 A run that a caller may not see is answered as one that never was. One that it may see, but not do
 this with, is refused by name. Nothing here knows how a caller was verified.
@@ -28,7 +28,7 @@ def everybody(principal: Principal, runnable: str) -> bool:
 
 
 class Where(Protocol):
-    """Where runs are, as it is asked here."""
+    """The lookups of an engine that are needed here."""
 
     def find_here(self, run_id: str, *, scope: Scope) -> RunHandle | None:
         """The run, if it is live here."""
@@ -157,7 +157,7 @@ class Access:
 
 
 def _both(reach: Reach, whose: Reach) -> Reach | None:
-    """What is within both; None: nothing is."""
+    """The part that is within both; None: there is none."""
     for mine, asked in zip(reach, whose, strict=True):
         if mine and asked and mine != asked:
             return None

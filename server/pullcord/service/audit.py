@@ -1,4 +1,4 @@
-"""What operators are told of who did what: one event for each start, stop, decision and refusal.
+"""The audit of who did what: one event for each start, stop, decision and refusal.
 
 A port. Where the events go is decided elsewhere. An event holds ids, never an input, an output, a
 reason or a token.
@@ -27,7 +27,7 @@ class Audit(Protocol):
 
 
 class NoAudit:
-    """Nobody is told."""
+    """Does nothing."""
 
     def record(
         self, action: str, outcome: str, caller: Caller, *, run_id: str = "", detail: str = ""

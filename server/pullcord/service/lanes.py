@@ -69,7 +69,7 @@ class Lanes:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_starts: int) -> None:
         self.turnstile = Turnstile(loop, max_starts)
-        """Where starts let other calls go ahead of them."""
+        """The queue in which starts let other calls go ahead of them."""
         self.starts = Lane("starts", _THREADS, max_starts)
         self.lookups = Lane("lookups", _THREADS, _MOST_CALLS)
         """For one run that is not live here."""

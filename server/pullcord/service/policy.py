@@ -1,4 +1,4 @@
-"""Who may start what, as data: lines of a runnable's pattern and of callers that may start it.
+"""A policy as data: each line has a runnable's pattern, and callers that may start it.
 
 A runnable that no line is about may be started by everybody whose grants let them. Grants are
 looked at before, and elsewhere.

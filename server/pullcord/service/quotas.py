@@ -53,13 +53,13 @@ class QuotaOptions:
 
 
 class Kept(Protocol):
-    """What the store has of tenants, as it is asked here."""
+    """The store's figures of tenants, as they are needed here."""
 
     def spent(self, tenant: str) -> Spent:
-        """What its ended runs have used in a day."""
+        """The usage of its ended runs in a day."""
 
     def stored_bytes(self, tenant: str) -> int:
-        """What they take."""
+        """The bytes that they take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Quotas:
         return None
 
     def most_early(self, caller: Caller) -> int | None:
-        """How many cancels of a tenant may wait for runs that have not come; None: any number."""
+        """The most cancels of a tenant that may wait for runs to come; None: no bound."""
         return None if caller.principal.is_local else self.options.early_cancels_per_tenant
 
     def look_at_many(self, caller: Caller) -> None:

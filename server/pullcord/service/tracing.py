@@ -12,7 +12,7 @@ from opentelemetry import context, propagate, trace
 
 @contextmanager
 def trace_of(carrier: Mapping[str, str]) -> Iterator[None]:
-    """What is started in here has the caller's span as its parent.
+    """A block in which everything that is started has the caller's span as its parent.
 
     A span that is current already stands: somebody instruments this server, and the caller's span
     is that one's parent.

@@ -1,4 +1,4 @@
-"""Where starts wait for one another in a burst, so that every other call goes ahead of them.
+"""Makes the starts of a burst wait for one another, so that every other call goes ahead.
 
 gRPC hands calls over one at a time, in the order in which they came, and a start keeps the loop
 several times as long as taking a call does: a cancel behind thousands of starts would wait for them

@@ -69,13 +69,13 @@ ANSWER_MARGIN = 0.05
 
 
 class Catalog(Protocol):
-    """What is on offer. It may change while it is used: workers report it."""
+    """The runnables on offer. They may change meanwhile, because workers report them."""
 
     def find(self, name: str) -> Runnable:
         """The runnable of this full name. Raises RunnableNotFound."""
 
     def all(self) -> Sequence[RunnableInfo]:
-        """What callers may know of each, in order of name."""
+        """The public description of each, in order of name."""
 
 
 class RunTokens(Protocol):
@@ -143,7 +143,7 @@ class Verbs:
             left()
 
     def ended_unread(self, caller: Caller, run_id: str) -> None:
-        """A stream was ended because its reader took nothing; operators are told."""
+        """Records in the audit log that a stream was ended because its reader took nothing."""
         self._audit.record("quota.refused", "max_unread", caller, run_id=run_id, detail="stream")
 
     # --- starting
@@ -197,7 +197,7 @@ class Verbs:
         return Following(watcher, self._notifier, self._readers, begun, left)
 
     def _admit(self, caller: Caller, spec: RunSpec) -> Runnable:
-        """What is to be started, if the caller may."""
+        """The runnable of this name, if the caller may start it."""
         if not self._access.starts(caller, spec.runnable):
             raise RunnableNotFound(spec.runnable)
         self._access.check_start(caller, spec)
@@ -259,11 +259,11 @@ class Verbs:
         )
 
     async def runnables(self, caller: Caller) -> Sequence[RunnableInfo]:
-        """What the caller can run, in order of name."""
+        """The runnables that the caller may start, in order of name."""
         return [info for info in self._catalog.all() if self._access.starts(caller, info.name)]
 
     def about(self, runnable: str) -> RunnableInfo | None:
-        """What is known of a runnable, for a caller that was shown a run of it; None: nothing."""
+        """The description of a runnable, for a caller that was shown a run of it; None: unknown."""
         return next((info for info in self._catalog.all() if info.name == runnable), None)
 
     async def watch_list(self, caller: Caller, request: WatchListRequest) -> ListFollowing:
@@ -400,7 +400,7 @@ class Verbs:
     def _told(
         self, caller: Caller, action: str, run_id: str, detail: str = ""
     ) -> Iterator["_Told"]:
-        """Operators are told how this ends."""
+        """A block whose outcome is written to the audit log."""
         told = _Told(run_id)
         try:
             with self._bounded(caller, run_id):
@@ -414,7 +414,7 @@ class Verbs:
 
     @contextlib.contextmanager
     def _bounded(self, caller: Caller, run_id: str = "") -> Iterator[None]:
-        """Operators are told which share is full, whatever was asked."""
+        """A block that writes to the audit log which share is full, if one is."""
         try:
             yield
         except QuotaExceeded as error:
@@ -479,7 +479,7 @@ def _is_large(spec: RunSpec) -> bool:
 
 
 class _Told:
-    """What is known of a call that is under way."""
+    """The run that a call under way is about, once it is known."""
 
     __slots__ = ("run_id",)
 

@@ -70,7 +70,7 @@ class ManualClock:
             return self._due()
 
     def pending(self) -> int:
-        """How many timers will fire unless they are cancelled."""
+        """The number of timers that will fire unless they are cancelled."""
         return len(self.timers())
 
     def wait_for_timer(self, within: float = 0.0, timeout: float = 10.0) -> None:

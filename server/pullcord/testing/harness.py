@@ -95,7 +95,7 @@ class Remains:
     tasks: int
     """Tasks of the running loop, other than the one that asks."""
     fds: int
-    """Open file descriptors; 0 where the system does not tell."""
+    """Open file descriptors; 0 if the system does not show them."""
 
 
 def remains() -> Remains:

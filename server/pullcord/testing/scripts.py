@@ -36,7 +36,7 @@ class Script:
         self.is_async = is_async
         self.steps = steps
         self.runs = 0
-        """How often it was executed."""
+        """The number of executions."""
 
     def execute(self, ctx: RunContext) -> Any:
         """Does the steps."""

@@ -54,48 +54,48 @@ class HookedStore:
     def admit(
         self, scope: Scope, spec: RunSpec, terms: Terms = DEFAULT_TERMS
     ) -> Admitted | AlreadyLive | EndedRun:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("admit")
         answer = self._within.admit(scope, spec, terms)
         self.after("admit")
         return answer
 
     def recover(self) -> Sequence[Waiting]:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("recover")
         answer = self._within.recover()
         self.after("recover")
         return answer
 
     def begin(self, scope: Scope, run_id: str) -> CancelRequest | NotYet | None:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("begin")
         answer = self._within.begin(scope, run_id)
         self.after("begin")
         return answer
 
     def go_on(self, scope: Scope, run_id: str, asked: Asked) -> bool:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("go_on")
         answer = self._within.go_on(scope, run_id, asked)
         self.after("go_on")
         return answer
 
     def write(self, entries: Sequence[Entry]) -> list[Written | None]:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("write")
         answer = self._within.write(entries)
         self.after("write")
         return answer
 
     def withdraw(self, scope: Scope, run_id: str) -> None:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("withdraw")
         self._within.withdraw(scope, run_id)
         self.after("withdraw")
 
     def finish(self, ends: Sequence[Finish]) -> Sequence[Cancellation | EndedRun | None]:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("finish")
         answer = self._within.finish(ends)
         self.after("finish")
@@ -110,7 +110,7 @@ class HookedStore:
         before_start: bool,
         most_early: int | None = None,
     ) -> Recorded | EndedRun | None:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("request_stop")
         answer = self._within.request_stop(
             scope, run_id, request, before_start=before_start, most_early=most_early
@@ -119,28 +119,28 @@ class HookedStore:
         return answer
 
     def find(self, scope: Scope, run_id: str) -> EndedRun | None:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("find")
         answer = self._within.find(scope, run_id)
         self.after("find")
         return answer
 
     def log(self, scope: Scope, run_id: str) -> tuple[EndedRun, EventLog] | None:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("log")
         answer = self._within.log(scope, run_id)
         self.after("log")
         return answer
 
     def owners(self, reach: Reach, run_id: str) -> list[Scope]:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("owners")
         answer = self._within.owners(reach, run_id)
         self.after("owners")
         return answer
 
     def page(self, reach: Reach, matching: RunFilter, before: Age | None, size: int) -> list[Run]:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("page")
         answer = self._within.page(reach, matching, before, size)
         self.after("page")
@@ -149,37 +149,37 @@ class HookedStore:
     def history(
         self, scope: Scope, session_id: str, user_id: str, runnable: str, limit: int
     ) -> list[Run]:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("history")
         answer = self._within.history(scope, session_id, user_id, runnable, limit)
         self.after("history")
         return answer
 
     def erase(self, reach: Reach, matching: RunFilter, *, validate_only: bool) -> Erased:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("erase")
         answer = self._within.erase(reach, matching, validate_only=validate_only)
         self.after("erase")
         return answer
 
     def size(self) -> StoreSize:
-        """As the store within. No hook: tests look with this."""
+        """Delegates to the inner store, without a hook: tests look with this."""
         return self._within.size()
 
     def spent(self, tenant: str) -> Spent:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("spent")
         answer = self._within.spent(tenant)
         self.after("spent")
         return answer
 
     def stored_bytes(self, tenant: str) -> int:
-        """As the store within."""
+        """Delegates to the inner store."""
         self.before("stored_bytes")
         answer = self._within.stored_bytes(tenant)
         self.after("stored_bytes")
         return answer
 
     def close(self) -> None:
-        """As the store within."""
+        """Delegates to the inner store."""
         self._within.close()

@@ -1,1 +1,1 @@
-"""How callers reach the engine. Transports convert through `wire` and decide nothing about runs."""
+"""The ways to the engine. Transports convert through `wire` and decide nothing about runs."""

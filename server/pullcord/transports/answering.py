@@ -50,7 +50,7 @@ _SMALL_PAGE = 32
 """Runs that are no large answer, whatever their labels."""
 _STOPS = ("CancelRun", "CancelRuns")
 _DATA = 256 * 1024
-"""What is reckoned for a run's data, which nobody counts."""
+"""Bytes that are assumed for a run's data, which nobody counts."""
 
 
 class Call(Protocol):
@@ -68,9 +68,9 @@ class Call(Protocol):
 
 Unary = Callable[[Call, bytes], Awaitable[bytes]]
 Opening = Callable[[Call, bytes], Awaitable[Following]]
-"""What opens a stream of a run's events; the caller of it closes the following."""
+"""Opens a stream of a run's events; the caller closes the following."""
 ListOpening = Callable[[Call, bytes], Awaitable[ListFollowing]]
-"""What opens a stream of the list's changes; likewise."""
+"""Opens a stream of the list's changes; likewise."""
 
 
 class Answering:

@@ -17,7 +17,7 @@ from pullcord.wire.json import event_json
 T = TypeVar("T")
 
 _NO_LIMIT = 2**31
-"""What waits here holds a place in its stream or connection, which are bounded."""
+"""Items that wait here hold a place in their stream or connection, which are bounded."""
 
 
 class Encoder:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """How callers are verified, what they may do and have, and where the audit log goes."""
+    """The rules for callers: their verification, permissions, shares and audit log."""
 
     authenticator: Authenticator | None = None
     """None: nobody is verified, and everybody may do everything."""

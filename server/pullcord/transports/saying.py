@@ -1,4 +1,4 @@
-"""What a person's words decide about a call that waits, for protocols that have only words."""
+"""Reads decisions about waiting calls from words, for protocols that have nothing else."""
 
 import re
 

@@ -94,5 +94,5 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         return allowed
 
     async def sleep(self, seconds: float) -> None:
-        """As the backend within."""
+        """Delegates to the inner backend."""
         await self._within.sleep(seconds)

@@ -196,7 +196,7 @@ class Webhooks:
         return body_of(notice, run, {})
 
     def _link(self, run: Run) -> dict[str, str]:
-        """How somebody decides about a paused run."""
+        """The links by which somebody decides about a paused run."""
         if self._links is None:
             return {}
         link, expires_at = self._links.make(run)

@@ -64,7 +64,7 @@ def make_webhooks(settings: Settings, links: ApprovalLinks | None = None) -> "We
 
 
 def _keys(settings: Settings) -> list[bytes]:
-    """What webhooks are signed with. Raises SettingsError."""
+    """The keys that sign webhooks. Raises SettingsError."""
     try:
         return [read_secret(secret) for secret in settings.webhook_secret or ("",)]
     except ValueError as error:

@@ -25,7 +25,7 @@ _LONGEST_WAIT = 3600.0
 
 
 class Outcome(StrEnum):
-    """What came of one try."""
+    """The outcome of one try."""
 
     DELIVERED = "delivered"
     """The receiver has it: 2xx."""
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one try, and why, in words for the log."""
+    """The outcome of one try, and the reason in words for the log."""
 
     outcome: Outcome
     words: str = ""

@@ -31,7 +31,7 @@ def with_actor(
 
 
 def actor_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Who asks, in printable characters; empty where the caller did not say."""
+    """The actor in printable characters; empty if the caller did not say."""
     for key, value in metadata:
         if key == ACTOR_KEY and isinstance(value, str):
             said = unquote(value, errors="replace")

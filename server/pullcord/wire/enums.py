@@ -28,7 +28,7 @@ class EnumPair(Generic[D]):
         }
         """From domain to proto. Any, because generated code types numbers as its own enum class."""
         self.fallback = fallback
-        """What a client reads in a number of a newer server."""
+        """The value that a client reads for a number of a newer server."""
         self._members: dict[int, D] = {number: member for member, number in self.numbers.items()}
         missing = [name for name, number in numbers.items() if number not in self._members]
         if missing:

@@ -159,7 +159,7 @@ def run_token_answer(token: str, expires_at: float) -> run_service_pb2.CreateRun
 
 
 def receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
-    """Writes what a canceller is told. Never fails."""
+    """Writes a receipt. Never fails."""
     message = run_service_pb2.CancelRunResponse(outcome=CANCEL_OUTCOME.numbers[receipt.outcome])
     if receipt.run is not None:
         _fill_run_in_any_case(message.run, receipt.run)
@@ -170,7 +170,7 @@ def receipt_message(receipt: Receipt) -> run_service_pb2.CancelRunResponse:
 
 
 def receipt_of(message: run_service_pb2.CancelRunResponse) -> Receipt:
-    """Reads what a canceller is told."""
+    """Reads a receipt."""
     return Receipt(
         outcome=CANCEL_OUTCOME.read(message.outcome),
         run=run_of(message.run) if message.HasField("run") else None,

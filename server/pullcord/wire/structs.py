@@ -56,7 +56,7 @@ class Read:
     json_bytes: int
     """Of the data as JSON text."""
     faults: list[tuple[str, str]]
-    """What JSON could not hold: its path, such as `.a[2]`, and what is wrong; the first ones."""
+    """The first values that JSON cannot hold: each one's path, such as `.a[2]`, and its fault."""
 
 
 def read_struct(serialized: bytes, max_values: float = inf) -> Read:

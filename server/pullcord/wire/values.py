@@ -60,7 +60,7 @@ class StructData(UnreadData):
         """`json_bytes`: how long it is as JSON text, if that is known."""
         self.serialized = serialized
         self.nbytes = len(serialized) if json_bytes is None else json_bytes
-        """What it counts as where data is bounded."""
+        """Its size for bounds on data."""
         self._read: dict[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Loop:
         self._nodes = nodes(steps)
         self.resources = most_of(self._nodes)
         self.takes = takes_of_first(self._nodes)
-        """What the first iteration takes, beside a text."""
+        """The inputs of the first iteration, beside a text."""
         self._max_iterations = max_iterations
         self._end_condition = end_condition
 

@@ -74,7 +74,7 @@ async def do(flow: Flow, node: Node, path: Path, previous: Made) -> Made:
 
 
 def takes_of_first(steps: dict[str, Node]) -> Takes:
-    """What the first step takes, if that is known; otherwise its run refuses the rest."""
+    """The inputs of the first step, if they are known; otherwise its run refuses the rest."""
     first = next(iter(steps.values()), None)
     takes: Takes = getattr(first, "takes", EVERYTHING)
     return takes

@@ -60,7 +60,7 @@ class Step:
             raise ValueError("retries and retry_delay are 0 or more; on_error is 'fail' or 'skip'")
         self._executor = checked(runnable, f"the {kind} of a step")
         self.takes = takes_of(self._runnable(StepInput("")))
-        """What its runnable takes, beside a text."""
+        """The inputs that its runnable takes, beside a text."""
         self.description = description
         self.name = name or _name_of(self._executor)
         self.resources = checked_resources(resources, self.name, [self._executor])

@@ -69,16 +69,16 @@ class StepInput:
     input: str
     """The workflow's own input."""
     previous_step_content: str = ""
-    """What the step before made; for the first step the workflow's input. If that was only data,
-    it is JSON."""
+    """The result of the step before, as JSON if it was only data; for the first step the
+    workflow's input."""
     outputs: dict[str, str] = field(default_factory=dict)
-    """What all steps so far made, by step id; of steps with one id, the latest."""
+    """The results of all steps so far, by step id; of steps with one id, the latest."""
     input_data: Mapping[str, Any] | None = None
     """The workflow's own data; None: it was given none."""
     previous_step_data: Mapping[str, Any] | None = None
-    """What the step before made as data; for the first step the workflow's own; None: nothing."""
+    """The data that the step before made; for the first step the workflow's own; None: none."""
     data: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What all steps so far made as data, by step id."""
+    """The data that all steps so far made, by step id."""
 
     def get_step_content(self, step_id: str) -> str | None:
         """The text of an earlier step; None if it has not been done."""

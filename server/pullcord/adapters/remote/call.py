@@ -38,7 +38,7 @@ _AGAIN = 0.1
 """Seconds between attempts to bring a cancel to a server that cannot be reached."""
 _LEAST_COST = 1e-9
 _ONE = {"max_steps": Usage(steps=1), "max_tool_calls": Usage(tool_calls=1)}
-"""What is refused when a limit is reached. Tokens and cost reach theirs by being used."""
+"""The work that is refused when a limit is reached. Tokens and cost reach theirs by being used."""
 
 
 class RemoteRunFailed(PublicError):

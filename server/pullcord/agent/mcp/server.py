@@ -37,7 +37,7 @@ class McpServer:
     """Added to the command's environment, which has no more than HOME, PATH and the like: the keys
     of your program are not for everybody's server."""
     cwd: str | Path | None = None
-    """Where the command runs; None: where this process does."""
+    """The command's working directory; None: that of this process."""
     name: str = ""
     """Says in errors which server it was, and begins a tool's name if two tools share one. Made of
     the command or the url if it is not given."""

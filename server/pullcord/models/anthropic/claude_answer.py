@@ -154,7 +154,7 @@ class ClaudeAnswer(Answer):
             yield from self._say(self._place(index, "text"), Kind.TEXT, "text", delta.get("text"))
 
     def _place(self, index: int | None, type_: str) -> int:
-        """Where a block stands; without a number of its own it is the last one of its kind."""
+        """The block's index; without a number of its own, that of the last block of its kind."""
         if index in self._by_index:
             return self._by_index[index]
         if index is None and self._blocks and self._blocks[-1]["type"] == type_:

@@ -21,7 +21,7 @@ from pullcord.run.usage import Usage
 _FAILED = "the model's provider failed"
 
 _REASONING = ("reasoning_content", "reasoning", "thinking", "thoughts", "thought")
-"""Where servers put the model's thinking; the first that holds any is shown."""
+"""Fields in which servers put the model's thinking; the first that holds any is shown."""
 _DETAILS = ("reasoning_details", "thinking_blocks")
 
 # Fields of a message that are about the answer and mean nothing in a request. All others that are

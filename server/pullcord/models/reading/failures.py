@@ -196,7 +196,7 @@ _FILTER_WORDS = re.compile(
 def model_error(
     how: str, failure: Failure, provider: str, secrets: Iterable[str] = (), *, passes: bool = False
 ) -> ModelError:
-    """The error for a failure that a provider told of; `how` says how it told."""
+    """The error for a failure that a provider reported; `how` says by which means."""
     status = failure.status
     if failure.is_withheld:
         return Withheld(fit(failure.words, secrets), provider, status)

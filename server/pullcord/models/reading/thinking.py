@@ -49,7 +49,7 @@ class ThinkSplitter:
             yield from self._piece(Kind.TEXT, text)
 
     def flush(self) -> Iterator[tuple[Kind, str]]:
-        """What was held back, and is no tag after all."""
+        """Text that was held back, and is no tag after all."""
         text, self._held, self._is_open = self._held, "", False
         yield from self._piece(Kind.REASONING if self._end else Kind.TEXT, text)
 

@@ -1,4 +1,4 @@
-"""What A2A asks of an agent, over the verbs: messages in, tasks and updates out, for every binding.
+"""An agent as A2A defines it, over the verbs: messages in, tasks and updates out, for all bindings.
 
 No binding is known here. Every method raises the errors of `run.errors`, or A2A's own where only
 A2A has a word.
@@ -61,7 +61,7 @@ _PAGE, _MAX_PAGE = 50, 100
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who asks, and which runnable."""
+    """The caller and the runnable of a request."""
 
     caller: Caller
     runnable: str
@@ -91,7 +91,7 @@ class Flow:
         self.close = following.close
 
     async def responses(self) -> AsyncIterator[StreamResponse | None]:
-        """What comes; None: nothing for a while."""
+        """The next update; None: nothing came for a while."""
         yield self._first
         async for record in self._records:
             if isinstance(record.payload, Heartbeat):
@@ -114,7 +114,7 @@ class Agent:
         self._bounds = Bounds(options.max_input_bytes, options.part_bounds)
 
     async def info(self, call: Call) -> RunnableInfo:
-        """What the call is to. Raises RunnableNotFound."""
+        """The runnable that is called. Raises RunnableNotFound."""
         for info in await self._verbs.runnables(call.caller):
             if info.name == call.runnable:
                 return info
@@ -156,7 +156,7 @@ class Agent:
         return info
 
     async def _begin(self, call: Call, request: SendMessageRequest) -> tuple[Following, Run]:
-        """What a message sets going, and the run as it was before what is followed."""
+        """The following that a message starts, and the run as it was before."""
         info = await self._checked(call, request)
         if request.message.task_id:
             return await self._go_on(call, request)
@@ -303,7 +303,7 @@ def _is_data(request: SendMessageRequest) -> bool:
 
 
 def _history(asked: object) -> int | None:
-    """How many messages are wanted of a task's history; None: all."""
+    """The number of messages that are wanted of a task's history; None: all."""
     has: bool = asked.HasField("history_length")  # type: ignore[attr-defined]  # three messages have it
     if not has:
         return None

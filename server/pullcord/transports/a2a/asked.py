@@ -45,7 +45,7 @@ _OF_A_CANCEL = {"reason", "mode", "gracePeriod", "wait"}
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a server takes."""
+    """The inputs that a server takes."""
 
     input_bytes: int
     parts: PartBounds
@@ -133,7 +133,7 @@ def _fill(asked: run_pb2.RunSpec, parts: Sequence[TheirPart]) -> None:
 def read_decisions(
     message: Message, waiting: Sequence[ToolCall], most: int
 ) -> tuple[Decision, ...]:
-    """What a message to a paused task decides.
+    """The decisions in a message to a paused task.
 
     A data part `{"decisions": […]}` is the JSON of ContinueRunRequest. A text that says yes or no
     decides about all calls; any other text is the answer of the one call that waits.

@@ -55,12 +55,12 @@ class Refusal:
 
     @property
     def details(self) -> list[dict[str, Any]]:
-        """What JSON-RPC has as `data`."""
+        """The `data` of a JSON-RPC error."""
         return [json_format.MessageToDict(detail) for detail in self.status.details]
 
 
 def refusal(error: PullcordError | A2AError) -> Refusal:
-    """What is said of an error."""
+    """The refusal for an error."""
     known = error if isinstance(error, A2AError) else _known(error)
     if known is None:
         assert isinstance(error, PullcordError)

@@ -20,7 +20,7 @@ from pullcord.wire.run import run_message
 from pullcord.wire.values import set_data, set_time
 
 OURS = "pullcord"
-"""Where our own words stand in metadata."""
+"""The key of our own fields in metadata."""
 MESSAGE_ID = "a2a.message_id"
 """The label of a run that has the id of the message that it was started by."""
 TEXT = "output"
@@ -64,7 +64,7 @@ def task(
 
 
 def status(run: Run, question: str = "") -> TaskStatus:
-    """Where a run is, in A2A's words."""
+    """The state of a run, in A2A's words."""
     told = TaskStatus(state=STATES[run.state])
     set_time(told.timestamp, changed_at(run))
     parts: list[Part] = []
@@ -102,7 +102,7 @@ def waiting_calls(run: Run) -> Sequence[ToolCall]:
 
 
 def metadata(run: Run, more: Mapping[str, Any] | None = None) -> Struct:
-    """What we say of a run beside."""
+    """Our own fields about a run."""
     bare = replace(run, input="", output="", output_data=None, parts=(), tool_calls=())
     said = json_format.MessageToDict(run_message(bare))
     told = {key: said[key] for key in _SAID if key in said}
@@ -120,7 +120,7 @@ def value(data: Any) -> Value:
 
 
 def artifacts_of(run: Run) -> list[Artifact]:
-    """What a run has made so far."""
+    """The artifacts of a run so far."""
     made = [text_artifact(run.output)] if run.output else []
     if run.output_data is not None:
         made.append(data_artifact(run.output_data))

@@ -47,7 +47,7 @@ class Updates:
         """`run` is the run before the next record; the client gets it first."""
         self._run = run
         self.question = ""
-        """What the run asked last."""
+        """The run's last question."""
         self._said = len(run.output)
         """Characters of the run's text that the client has."""
         self._missed: Gap | None = None
@@ -63,7 +63,7 @@ class Updates:
         return StreamResponse(task=task)
 
     def of(self, record: Record) -> Iterator[StreamResponse]:
-        """What one record tells."""
+        """The updates for one record."""
         payload = record.payload
         if record.source is not None:
             return  # of a child: what it said is not what the runnable says

@@ -50,7 +50,7 @@ class A2AService:
         self._methods = methods(Agent(front, _records))
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a grpc.aio server is given."""
+        """The handler for a grpc.aio server."""
         made: dict[str, Any] = {}
         for name, method in self._methods.items():
             handle = partial(self._guarded, method)

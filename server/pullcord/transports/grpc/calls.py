@@ -9,11 +9,11 @@ from pullcord.transports.calls import Incoming
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 _IDS = ("peer_spiffe_id", "peer_uri", "peer_dns")
-"""What a certificate is known by, in this order; never its common name."""
+"""Names of a certificate that identify it, in this order; never its common name."""
 
 
 def incoming(context: Context) -> Incoming:
-    """What this call brings, with the time that it has left now."""
+    """The metadata of this call, with the time that it has left now."""
     about = context.auth_context()
     ids: list[str] = []
     for kind in _IDS:

@@ -129,7 +129,7 @@ class GrpcServer:
 
 
 def most_connections() -> int:
-    """How many connections leave as many files for the rest of the process."""
+    """The number of connections that leaves as many files for the rest of the process."""
     if sys.platform == "win32":
         return _NO_LIMIT
     import resource

@@ -55,7 +55,7 @@ class RunService:
         self._outgoing = outgoing
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a grpc.aio server is given."""
+        """The handler for a grpc.aio server."""
         answering = self._front.answering
         return grpc.method_handlers_generic_handler(
             SERVICE,

@@ -39,7 +39,7 @@ class _Reading:
         self._first = True
 
     def read(self) -> grpc.ServerCertificateConfiguration | None:
-        """What has changed; None: nothing has. The first time it raises what is wrong."""
+        """The certificates if they have changed, else None. At first, errors in them raise."""
         with self._lock:
             if self._first:
                 made = self._read()

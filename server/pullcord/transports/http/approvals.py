@@ -74,7 +74,7 @@ class _Approvals:
             raise Refused(404, "LINK_NOT_VALID", words) from None
 
     async def show(self, request: Request) -> Answer:
-        """What is asked; what has become of it, if somebody has decided."""
+        """The question, or the result if somebody has decided."""
         approval = self._read_link(request)
         caller = _caller(approval, request)
         run, words = await self._verbs.asked(caller, GetRequest(approval.run_id, _whose(approval)))

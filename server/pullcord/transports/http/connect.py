@@ -199,7 +199,7 @@ async def _list(
 
 
 def _refusal(error: Exception) -> ConnectError:
-    """The same refusal in the library's words. A foreign error's own words are never told."""
+    """The same refusal in the library's words. A foreign error's own words are never sent."""
     status = status_message(refusal_of(error))
     code = Code(code_pb2.Code.Name(status.code).lower().replace("cancelled", "canceled"))
     details = [

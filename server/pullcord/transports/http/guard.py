@@ -85,7 +85,7 @@ class Guard:
         )
 
     def headers(self, of: Mapping[str, str]) -> list[tuple[str, str]]:
-        """What every answer says to the browser of a page of an allowed origin."""
+        """The headers of every answer to a page of an allowed origin."""
         if not self._origins:
             return []
         origin = of.get("origin", "")

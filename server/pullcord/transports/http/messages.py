@@ -76,7 +76,7 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.params: Mapping[str, str] = {}
-        """What the route's path has in braces."""
+        """The values of the parts in braces of the route's path."""
         self.deadline: float | None = None
         """When the caller gives up, on time.monotonic's scale; a handler may say it."""
         self.bearer = ""
@@ -133,7 +133,7 @@ class Request:
 
     @property
     def incoming(self) -> Incoming:
-        """What it brings, as all transports tell it."""
+        """The metadata of the request, in the form of all transports."""
         metadata = [
             (k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in self.scope["headers"]
         ]

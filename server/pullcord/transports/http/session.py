@@ -20,7 +20,7 @@ from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import Web
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,3800}")
-"""What a bearer token may consist of, and a cookie may hold."""
+"""The characters of a bearer token, all of which a cookie may hold."""
 _LASTS = 12 * 3600
 """Seconds that a browser keeps the cookie, whatever the credential says."""
 _BEGUN = "pullcord-sign-in"

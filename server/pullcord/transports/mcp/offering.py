@@ -81,7 +81,7 @@ async def _call(
 
 
 def _words(event: Event) -> str:
-    """What the client hears of an event: the run's own text, and how far it has come."""
+    """The words of an event for the client: the run's own text, or its progress."""
     if event.source is not None:
         return ""
     match event.payload:

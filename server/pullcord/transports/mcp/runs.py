@@ -28,7 +28,7 @@ class Runs(Protocol):
     """The runs of one caller. Every method raises the errors of `run.errors`."""
 
     async def offers(self) -> Sequence[RunnableInfo]:
-        """What the caller may start."""
+        """The runnables that the caller may start."""
 
     def events(self, wanted: Wanted) -> AsyncGenerator[Event, None]:
         """Starts a run and follows it to its end. Closing it early leaves the run as it is."""

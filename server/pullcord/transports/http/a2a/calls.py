@@ -1,4 +1,4 @@
-"""What both HTTP bindings of A2A share: who calls which runnable, and messages as JSON and back."""
+"""Common to A2A's HTTP bindings: who calls which runnable, messages as JSON and back."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -38,7 +38,7 @@ class Calls:
         self._web = web
 
     async def of(self, request: Request, runnable: str = "") -> Call:
-        """Who calls what.
+        """The caller and the runnable.
 
         Raises:
             Unauthenticated: the caller is not known.
@@ -108,7 +108,7 @@ class Calls:
 
 
 def told(error: Exception) -> Refusal:
-    """What is said of an error; a foreign one is a mistake of ours, and its words are not."""
+    """The refusal for an error; a foreign one is our own fault, and its words are not shown."""
     if isinstance(error, Refused | Left):
         raise error
     return refusal(error if isinstance(error, A2AError) else refusal_of(error))

@@ -24,7 +24,7 @@ class JsonRpc:
         self._methods = methods(agent)
 
     async def with_slash(self, request: Request) -> Answer | Stream:
-        """As `handle`, where the path ends in a slash."""
+        """The same as `handle`, for a path that ends in a slash."""
         pieces = request.path.strip("/").split("/")
         if len(pieces) != 3:
             raise Refused(404, "NO_SUCH_PATH", f"nothing is served at {request.path[:200]!r}")

@@ -1,4 +1,4 @@
-"""What each of AgentOS's routes takes and answers, for the OpenAPI page. Nothing is served here."""
+"""Requests and answers of AgentOS's routes, for the OpenAPI page. Nothing is served here."""
 
 from collections.abc import Mapping
 from typing import Any

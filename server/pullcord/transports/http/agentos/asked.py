@@ -98,7 +98,7 @@ def read_continue(form: Form) -> Asked:
 
 
 def _decision(given: Mapping[str, Any]) -> Decision | None:
-    """What was decided about one tool execution, or a requirement around one; None: nothing."""
+    """The decision about one tool execution, or a requirement around one; None: none."""
     inner = given.get("tool_execution")
     tool = inner if isinstance(inner, dict) else given
     id = str(tool.get("tool_call_id") or "")
@@ -115,7 +115,7 @@ def _decision(given: Mapping[str, Any]) -> Decision | None:
 
 
 def _asker(given: Mapping[str, Any]) -> str:
-    """The child run whose call it is, as we had told the client; empty: it does not say."""
+    """The child run whose call it is, as the client had it from us; empty: it does not say."""
     inner = given.get("tool_execution")
     tool = inner if isinstance(inner, dict) else given
     return str(tool.get("child_run_id") or given.get("member_run_id") or "")

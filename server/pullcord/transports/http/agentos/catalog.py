@@ -50,7 +50,7 @@ def config(all_of: Sequence[RunnableInfo]) -> Json:
 
 
 def counts(all_of: Sequence[RunnableInfo], version: str) -> Json:
-    """What the server says of itself."""
+    """The server's description of itself."""
     return {
         "os_id": "pullcord",
         "name": "Pullcord",

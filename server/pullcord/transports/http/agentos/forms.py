@@ -18,7 +18,7 @@ _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True),
     **dict.fromkeys(("false", "0", "no", "off", "f", "n"), False),
 }
-"""What agno's server takes for a boolean."""
+"""The words that agno's server reads as booleans."""
 
 
 class Form:

@@ -41,7 +41,7 @@ _SEEN_IN = {
     SourceKind.TEAM: {SourceKind.AGENT, SourceKind.TEAM},
     SourceKind.WORKFLOW: {SourceKind.AGENT, SourceKind.TEAM, SourceKind.STEP},
 }
-"""The children of which a stream tells: agno's readers of each kind of stream know no others."""
+"""The children that a stream shows: agno's readers of each kind of stream know no others."""
 
 
 class Frames:

@@ -87,7 +87,7 @@ def _waiting(run: Run) -> list[ToolCall]:
 def requirements(
     calls: Iterable[ToolCall], created_at: float, asker: Source | None = None
 ) -> list[Json]:
-    """What a pause waits for. `asker`: the child that asks, as far as it is known."""
+    """The requirements of a pause. `asker`: the child that asks, as far as it is known."""
     whose = {} if asker is None else {f"member_agent_{k}": v for k, v in _named(asker).items()}
     return [
         {
@@ -142,7 +142,7 @@ def metrics(used: Usage) -> Json:
 
 
 def cancellation(stop: Cancellation | None) -> Json | None:
-    """Who stopped it, why and when: a field of ours."""
+    """The stop: who, why and when; a field of ours."""
     if stop is None:
         return None
     return {
@@ -203,7 +203,7 @@ def output(run: Run, info: RunnableInfo) -> Json:
 
 
 def ended(run: Run, kind: SourceKind) -> Json:
-    """What a run used, and what its children made."""
+    """The usage of a run, and the results of its children."""
     if kind is SourceKind.WORKFLOW:
         # Their metrics of a workflow are of its steps and its time, and none of tokens.
         begun = run.start_time or run.create_time
@@ -249,7 +249,7 @@ def _stage(run: Run) -> str | None:
 
 
 def _made(run: Run, name: str, told: Any) -> list[Json]:
-    """What children made, as a run's data lists it."""
+    """The results of children, as a run's data lists them."""
     made = (run.output_data or {}).get(name)
     if not isinstance(made, Sequence) or isinstance(made, str):
         return []

@@ -96,12 +96,12 @@ class _Server:
         return _answer(told, 200 if serves else 503)
 
     async def info(self, request: Request) -> Answer:
-        """What the server says of itself."""
+        """The server's description of itself."""
         infos = await self._web.front.verbs.runnables(await request.caller())
         return _answer(catalog.counts(infos, version("pullcord")))
 
     async def config(self, request: Request) -> Answer:
-        """What can be run."""
+        """The runnables that can be run."""
         return _answer(
             catalog.config(await self._web.front.verbs.runnables(await request.caller()))
         )
@@ -337,7 +337,7 @@ class _Runs:
                 return
 
     async def _resumed(self, seen: _Seen, frames: Frames, after: int) -> AsyncIterator[bytes]:
-        """What was missed, a word where that ends, and the rest."""
+        """The missed events, a marker after the last of them, and the rest."""
         run, last = seen.run, seen.run.last_sequence
         told: Json = {"run_id": run.run_id, "status": items.status_of(run)}
         missed = max(0, last - after)

@@ -26,7 +26,7 @@ _ROLES = {
     "developer": Role.SYSTEM,
 }
 _SILENT = {"activity", "reasoning"}
-"""Messages for the front end, which no model is told."""
+"""Messages for the front end, which no model gets."""
 
 
 def read_input(body: Any) -> RunAgentInput:
@@ -44,7 +44,7 @@ def read_input(body: Any) -> RunAgentInput:
 
 
 def read_start(given: RunAgentInput, runnable: str) -> RunSpec:
-    """What an input starts: its last message is the turn, and what came before is told, too.
+    """The run that an input starts: its last message is the turn, and the earlier ones come before.
 
     A new message takes the place of what the thread still does, as people expect of a chat.
 

@@ -31,7 +31,7 @@ _NAMES = {
     "parts": "messages",
     "decisions": "resume",
 }
-"""What AG-UI calls the fields of requests."""
+"""AG-UI's names for the fields of requests."""
 
 
 def routes_of(web: Web) -> list[Route]:

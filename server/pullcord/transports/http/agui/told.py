@@ -78,7 +78,7 @@ class _Speech:
 
     message_id: str
     voice: str | None
-    """The run beneath that speaks; None: the run itself."""
+    """The child that speaks; None: the run itself."""
     reasoning: bool
 
 
@@ -97,10 +97,10 @@ class Told:
         self._calls: set[str] = set()
         self._names: Counter[str] = Counter()
         self.is_over = self.is_paused = False
-        """Whether the client was told of the end; or of a pause, which ends its run, too."""
+        """Whether the end was sent to the client; or a pause, which ends the run there, too."""
 
     def first(self) -> BaseEvent:
-        """What comes before everything else."""
+        """The first events of a stream."""
         return RunStartedEvent(
             thread_id=self._given.thread_id,
             run_id=self._given.run_id,
@@ -109,7 +109,7 @@ class Told:
         )
 
     def of(self, record: Record) -> Iterator[BaseEvent]:
-        """What one record tells."""
+        """The events for one record."""
         at = int(record.create_time * 1000)
         for event in self._of(record):
             event.timestamp = at
@@ -142,7 +142,7 @@ class Told:
             yield from self._own(payload)
 
     def _own(self, payload: Any) -> Iterator[BaseEvent]:
-        """What is said of the run itself."""
+        """The events about the run itself."""
         if isinstance(payload, CancelRequested):
             stop = payload.cancellation
             value = {"cause": stop.cause.name, "actor": stop.actor, "reason": stop.reason}

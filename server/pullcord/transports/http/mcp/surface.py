@@ -29,7 +29,7 @@ from pullcord.wire.values import set_data
 
 _PATH = "/mcp"
 _RUNS = "pullcord.runs"
-"""Where a request's scope has the caller's runs."""
+"""The key of the caller's runs in a request's scope."""
 _MAX_BODY = 4 * 1024 * 1024
 """Bytes of one request: it is read on the loop of all calls."""
 _IDLE = 30 * 60.0
@@ -105,7 +105,7 @@ class _CallersRuns:
         self._caller = caller
 
     async def offers(self) -> Sequence[RunnableInfo]:
-        """What the caller may start."""
+        """The runnables that the caller may start."""
         return await self._web.front.verbs.runnables(self._caller)
 
     async def events(self, wanted: Wanted) -> AsyncGenerator[Event, None]:

@@ -32,7 +32,7 @@ from pullcord.wire.json import to_json
 from pullcord.wire.run import receipt_message
 
 _MAX_TURNS = 200
-"""Turns of a conversation that are told again where a request brings instructions for it."""
+"""Turns of a conversation that are sent again if a request brings instructions for it."""
 
 
 def routes(web: Web) -> list[Route]:
