@@ -20,6 +20,7 @@ import uvloop
 from rich.console import Console
 
 from tests.bench import (
+    adapters,
     attacked,
     cancel,
     deltas,
@@ -69,6 +70,7 @@ BENCHMARKS = {
     "verified": verified,
     "http": over_http,
     "attacked": attacked,
+    "adapters": adapters,
     "pages": pages,
     "peers": compare,
 }

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -67,6 +67,12 @@ class Child:
             raise RuntimeError(f"{self._command[2]} ended early")
         answer: Mapping[str, Any] = json.loads(line)
         return answer
+
+    async def tell(self, word: str) -> None:
+        """Says a line to a child that listens (`asked`)."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n".encode())
+        await self._process.stdin.drain()
 
     @property
     def has_ended(self) -> bool:
@@ -127,3 +133,17 @@ def end_with_parent() -> None:
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+async def asked() -> AsyncIterator[str]:
+    """What the benchmark says, line by line; ends this process when the benchmark has gone."""
+    loop, words = asyncio.get_running_loop(), asyncio.Queue[str]()
+
+    def wait() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(words.put_nowait, line.strip())
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+    while True:
+        yield await words.get()
