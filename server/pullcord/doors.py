@@ -27,6 +27,7 @@ from pullcord.service.access import Policy, everybody
 from pullcord.service.policy import read_policy
 from pullcord.service.quotas import Quotas
 from pullcord.settings import Settings, SettingsError
+from pullcord.stores.opening import is_shared
 from pullcord.transports.front import Doors
 from pullcord.transports.tls import TlsFiles
 
@@ -55,7 +56,7 @@ class Entrance:
             policy=policy or _policy(settings.policy),
             own_approval=settings.own_approval,
             quotas=quotas,
-            run_tokens=_read("PULLCORD_RUN_TOKEN_KEY", lambda: RunTokens(settings.run_token_key)),
+            run_tokens=_read("PULLCORD_RUN_TOKEN_KEY", lambda: _run_tokens(settings)),
             audit=AuditLog(self._sink(settings, is_asked=authenticator is not None)),
         )
         self.tls = _tls(settings)
@@ -189,6 +190,10 @@ class CountingObserver:
         """A run has its terminal event."""
         self._quotas.ended(run)
         self._ended(run)
+
+
+def _run_tokens(settings: Settings) -> RunTokens:
+    return RunTokens(settings.run_token_key, of_many=is_shared(settings.store))
 
 
 def _authenticator(settings: Settings) -> Authenticator | None:

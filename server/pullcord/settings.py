@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     run_token_key: Path | None = None
     """A file with at least 32 bytes that sign tokens for one run (CreateRunToken). Servers that
     share it take each other's. Unset: a key of this process's own, so that its tokens end with
-    it."""
+    it; with PostgreSQL, whose replicas would not take them, none is made."""
     jwt: JwtOptions = JwtOptions()
     authenticator: str = ""
     """A function of yours that verifies callers, as module:name. It runs in the serving process."""

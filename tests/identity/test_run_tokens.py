@@ -9,9 +9,10 @@ import pytest
 from pullcord import RunServer
 from pullcord.client import RunClient
 from pullcord.identity.run_tokens import KeyUnusable, RunTokens
-from pullcord.run.errors import Unauthenticated
+from pullcord.run.errors import PermissionDenied, Unauthenticated
 from pullcord.run.principal import Verb
 from pullcord.run.scope import Scope
+from pullcord.stores.opening import is_shared
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
@@ -138,6 +139,29 @@ def test_a_token_is_what_its_key_has_signed(tmp_path: Path) -> None:
     key.write_text("short")
     with pytest.raises(KeyUnusable):
         RunTokens(key)
+
+
+def test_servers_of_one_store_make_tokens_by_a_key_that_they_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one CreateRunToken is refused, and says to whom it must be given."""
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    stays = Stays()
+    # What is looked at is the address; the store itself is another one here.
+    monkeypatch.setattr("pullcord.doors.is_shared", lambda store: True)
+    with guarded(tmp_path, stays.runnable) as served:
+        start_anns(served)
+        with pytest.raises(PermissionDenied, match="same file in PULLCORD_RUN_TOKEN_KEY"):
+            served.client("ann").create_run_token(RUN)
+    with guarded(tmp_path, stays.runnable, run_token_key=key) as served:
+        start_anns(served)
+        made = served.client("ann").create_run_token(RUN)
+        with RunClient(served.address, token=made.token) as page:
+            assert page.get(RUN).run_id == RUN
+        stays.release.set()
+    assert is_shared("postgresql://db/x")
+    assert not is_shared("runs.db")
 
 
 def test_a_stream_ends_when_its_token_does(tmp_path: Path) -> None:

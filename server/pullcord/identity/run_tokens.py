@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pullcord.identity.changes import Changes
-from pullcord.run.errors import Unauthenticated
+from pullcord.run.errors import PermissionDenied, Unauthenticated
 from pullcord.run.principal import Grants, Principal, Verb, Width
 from pullcord.run.scope import Scope
 
@@ -25,6 +25,10 @@ PREFIX = "pullcord-run."
 MIN_KEY = 32
 """Bytes."""
 _MAX_TOKEN = 2048
+_NO_KEY = (
+    "the replicas of this server share no key, so that others would not take a token for a run; its"
+    " operator must give all of them the same file in PULLCORD_RUN_TOKEN_KEY"
+)
 
 _log = logging.getLogger("pullcord.identity")
 
@@ -37,22 +41,34 @@ class RunTokens:
     """Makes and verifies tokens. Any thread may call."""
 
     def __init__(
-        self, key_file: Path | None = None, clock: Callable[[], float] = time.time
+        self,
+        key_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        of_many: bool = False,
     ) -> None:
         """Without a file the key is this process's own: its tokens are good here, until it ends.
+        `of_many`: callers may reach any of several servers, so none is made with such a key.
 
         Raises:
             OSError, KeyUnusable: the file cannot be read, or holds too little.
         """
         self._path = key_file
         self._clock = clock
+        self._is_refused = of_many and key_file is None
         self._key = secrets.token_bytes(MIN_KEY) if key_file is None else read_key(key_file)
         self._changes = None if key_file is None else Changes([key_file])
 
     def make(
         self, scope: Scope, run_id: str, verbs: Sequence[Verb], lifetime: float
     ) -> tuple[str, float]:
-        """The token, and when it expires, in whole seconds since the epoch."""
+        """The token, and when it expires, in whole seconds since the epoch.
+
+        Raises:
+            PermissionDenied: the servers of one store share no key.
+        """
+        if self._is_refused:
+            raise PermissionDenied("create tokens for", f"run {run_id!r}", _NO_KEY)
         expires_at = int(self._clock() + lifetime) + 1
         said = [scope.tenant, scope.owner, run_id, [str(verb) for verb in verbs], expires_at]
         body = _encoded(json.dumps(said, separators=(",", ":")).encode())

@@ -150,8 +150,11 @@ class Unauthenticated(PullcordError):
 class PermissionDenied(PullcordError):
     """The caller may see this, but not do it. Nothing was changed."""
 
-    def __init__(self, verb: str, what: str) -> None:
-        super().__init__(f"you may not {verb} {what}; ask the server's operator for the grant")
+    def __init__(self, verb: str, what: str, why: str = "") -> None:
+        """`why` replaces the words for a missing grant."""
+        super().__init__(
+            why or f"you may not {verb} {what}; ask the server's operator for the grant"
+        )
         self.verb = verb
         self.what = what
 

@@ -33,13 +33,18 @@ class Opened:
     name: str
 
 
+def is_shared(name: str) -> bool:
+    """Whether any number of servers may have the store of this name open."""
+    return name.startswith(("postgresql://", "postgres://"))
+
+
 def open_store(name: str, clock: Clock, options: EngineOptions, listens: str = "") -> Opened:
     """The store of this name: `memory`, the path of a file, or the address of a PostgreSQL;
     `listens` is where its notifications arrive, if not there. Raises StoreRefused.
     """
     if name == MEMORY:
         return Opened(MemoryStore(clock, options), MEMORY)
-    if name.startswith(("postgresql://", "postgres://")):
+    if is_shared(name):
         return _open_postgres(name, clock, options, listens)
     if "://" in name:
         scheme = name.partition("://")[0]
@@ -66,7 +71,7 @@ def _open_postgres(url: str, clock: Clock, options: EngineOptions, listens: str)
 def outlived(name: str) -> float:
     """For how many seconds, at least, nobody takes a process for dead that has died with this store
     open; infinite where no other process shares it."""
-    if name.startswith(("postgresql://", "postgres://")):
+    if is_shared(name):
         with contextlib.suppress(ImportError):  # whoever opens it is told what is missing
             from pullcord.stores.postgres.membership import LEASE
 

@@ -171,7 +171,9 @@ TABLE: dict[str, Row[Any]] = {
         errors.PermissionDenied,
         grpc.StatusCode.PERMISSION_DENIED,
         lambda e: Told({"verb": e.verb, "what": e.what}),
-        lambda told: errors.PermissionDenied(told.metadata["verb"], told.metadata["what"]),
+        lambda told: errors.PermissionDenied(
+            told.metadata["verb"], told.metadata["what"], told.message
+        ),
     ),
     "QUOTA_EXCEEDED": Row(
         errors.QuotaExceeded,
