@@ -281,3 +281,33 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         ended = call("serve", "app:server", "--metrics", f"127.0.0.1:{port}", cwd=tmp_path)
     assert ended.returncode == 2
     assert f"--metrics: 127.0.0.1:{port}" in ended.stderr
+
+
+def test_an_alert_is_raised_for_what_nobody_serves(tmp_path: Path) -> None:
+    """Not at once: a server that starts again may serve it. Prometheus' own tool tries the rule."""
+    program = shutil.which("promtool")
+    if program is None and os.environ.get("CI") != "true":
+        pytest.skip("there is no promtool: apt-get install prometheus")
+    assert program is not None, "CI needs promtool"
+    series = {"series": 'pullcord_store_unserved{instance="a"}', "values": "0 0 1x20"}
+    rule = (MONITORING / "alerts.yml").read_text().partition("RunsThatNobodyServes")[2]
+    (summary,) = re.findall(r"summary: (.+)", rule)[:1]
+    raised = [{"exp_labels": {"severity": "ticket"}, "exp_annotations": {"summary": summary}}]
+    moments = [("6m", []), ("8m", raised)]
+    cases = {
+        "rule_files": [str(MONITORING / "alerts.yml")],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [series],
+                "alert_rule_test": [
+                    {"eval_time": at, "alertname": "RunsThatNobodyServes", "exp_alerts": expected}
+                    for at, expected in moments
+                ],
+            }
+        ],
+    }
+    (tmp_path / "cases.yml").write_text(json.dumps(cases))  # JSON is YAML
+    args = [program, "test", "rules", str(tmp_path / "cases.yml")]
+    done = subprocess.run(args, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -119,6 +119,12 @@ def observe_backlog(engine: Engine, meter: metrics.Meter | None = None) -> None:
         "Of the oldest of them",
     )
     meter.create_observable_gauge(
+        "pullcord.store.unserved",
+        gauge(lambda: engine.unserved),
+        "{run}",
+        "Runs that wait in the store, and that no server serves",
+    )
+    meter.create_observable_gauge(
         "pullcord.store.held",
         gauge(lambda: engine.backlog().ended),
         "{run}",

@@ -373,6 +373,11 @@ class Engine:
         """Whether the store took what it was last brought. Never waits."""
         return self._journal is None or not self._journal.is_away
 
+    @property
+    def unserved(self) -> int:
+        """Runs in the store that no process serves. Never waits."""
+        return 0 if self._store.sharing is None else self._store.sharing.unserved
+
     def backlog(self) -> Backlog:
         """The amount that is still to be written to the store."""
         nbytes, oldest = (0, 0.0) if self._journal is None else self._journal.backlog()

@@ -120,6 +120,11 @@ class Sharing(Protocol):
         """Records that a run elsewhere has a watcher here, before that one is shown anything. From
         then on the store says so for as long as somebody watches."""
 
+    @property
+    def unserved(self) -> int:
+        """Runs that have waited for a while and that no process takes up, since none serves them.
+        Any thread; quick."""
+
     def is_watched(self, scope: Scope, run_id: str) -> bool:
         """Whether a run that is live here has watchers at other processes now."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from pullcord.run.usage import Limits
 from pullcord.stores.postgres import PostgresStore
 
 from tests.postgres import Database
-from tests.stores.postgres.two import QUICK, Replica, paid, replica, until
+from tests.stores.postgres.two import QUICK, Replica, paid, replica, until, words
 
 YES, NO = [Decision("c1", approved=True)], [Decision("c1", note="no")]
 
@@ -156,6 +157,36 @@ async def test_a_tree_that_nobody_has_can_be_stopped(empty: Database) -> None:
         assert run.output_data is not None
         states = [step["state"] for step in dict(run.output_data)["steps"]]
         assert sorted(states) == ["cancelled", "completed", "completed", "completed"]
+
+
+async def test_a_run_that_nobody_serves_is_told_of(
+    empty: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It waits on, with a line in the log of one replica and in the metric of each; a cancel ends
+    it, and then nothing waits any more."""
+    async with replica(empty.address) as a:
+        await paused(a, empty)
+    async with (
+        replica(empty.address, serves=[words]) as b,
+        replica(empty.address, serves=[words]) as c,
+    ):
+        for one in (b, c):
+            await asyncio.to_thread(until_so, lambda one=one: one.server.engine.unserved == 1)
+        assert (await b.client.get("r")).state is RunState.PAUSED
+        said = [r.getMessage() for r in caplog.records if "no replica serves" in r.getMessage()]
+        assert said == [
+            "run r waits, and no replica serves agents/pays; serve that again, or cancel the run"
+        ]
+        receipt = await b.client.cancel("r", wait=30)
+        assert receipt.run.state is RunState.CANCELLED
+        for one in (b, c):
+            await asyncio.to_thread(until_so, lambda one=one: one.server.engine.unserved == 0)
+
+
+def until_so(is_so: Callable[[], bool]) -> None:
+    """Returns once something is so that a store says by itself."""
+    while not is_so():
+        pass
 
 
 async def test_a_replica_that_stops_hands_its_paused_runs_over(empty: Database) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pullcord import RunContext, RunServer, runnable
 from pullcord.client import AsyncRunClient
@@ -114,8 +115,10 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Replica]:
-    """One server on a database."""
+async def replica(
+    address: Address, lease: Lease = QUICK, *, serves: Sequence[Any] = ()
+) -> AsyncIterator[Replica]:
+    """One server on a database. `serves`: these only."""
     stores: list[PostgresStore] = []
 
     def make(clock, options):  # type: ignore[no-untyped-def]
@@ -123,8 +126,8 @@ async def replica(address: Address, lease: Lease = QUICK) -> AsyncIterator[Repli
         return stores[0]
 
     settings = Settings(listen="127.0.0.1:0", workers=1, engine=EngineOptions(grace_period=1.0))
-    agents = [words, talk, stubborn, counts, asks, pays]
-    server = RunServer(agents, workflows=[trip], settings=settings, store=make)
+    agents = serves or [words, talk, stubborn, counts, asks, pays]
+    server = RunServer(agents, workflows=[] if serves else [trip], settings=settings, store=make)
     at = await asyncio.to_thread(server.start)
     try:
         async with AsyncRunClient(at) as client:

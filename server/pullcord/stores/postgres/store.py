@@ -57,6 +57,7 @@ from pullcord.stores.postgres.reaping import reap
 from pullcord.stores.postgres.sharing import Sharing
 from pullcord.stores.postgres.sweeping import sweep
 from pullcord.stores.postgres.timeline import Timeline
+from pullcord.stores.postgres.unserved import Unserved
 from pullcord.stores.postgres.writing import Writing
 
 T = TypeVar("T")
@@ -118,6 +119,7 @@ class PostgresStore:
         self._sharing = Sharing(self._core, self._listening, self._loop.soon)
         self.notices = SharedNotices(self._core, self._loop)
         self._ear: Ear | None = None
+        self._unserved = Unserved(self._core, lease.death)
         self.swept = 0
         self._membership.on_fenced = self._fenced
         self._membership.on_unfenced = self._unfenced
@@ -145,6 +147,7 @@ class PostgresStore:
         await self._timeline.look()
         if await reap(self._core):
             self._listening.wake()
+        await self._unserved.look()
 
     async def _hear(self, channels: Collection[str]) -> None:
         await self._sharing.read(channels)
@@ -293,6 +296,11 @@ class PostgresStore:
     def attend(self, scope: Scope, run_id: str) -> None:
         """As `Sharing` says."""
         self._loop.call(self._sharing.attend(scope, run_id))
+
+    @property
+    def unserved(self) -> int:
+        """As `Sharing` says."""
+        return self._unserved.count
 
     def is_watched(self, scope: Scope, run_id: str) -> bool:
         """As `Sharing` says."""
