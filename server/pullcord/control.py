@@ -19,6 +19,7 @@ from pullcord.engine.clock import ThreadClock
 from pullcord.executors.workers.command import CommandLauncher
 from pullcord.executors.workers.launcher import Launcher
 from pullcord.executors.workers.local import LocalLauncher
+from pullcord.executors.workers.on_ray.launcher import RayLauncher
 from pullcord.executors.workers.options import WorkerOptions
 from pullcord.executors.workers.pool import WorkerExecutor
 from pullcord.link.values import Offer
@@ -44,6 +45,17 @@ def _check_lease(settings: Settings) -> None:
             f"{PREFIX}WORKER_LEASE: must be less than {most:g} s with this store: then other"
             " replicas may end the runs of one that has died, whose workers must have ended by then"
         )
+
+
+def _launcher(target: str, settings: Settings) -> Launcher:
+    """Who starts the workers."""
+    if not settings.worker_command and settings.launcher != "ray":
+        return LocalLauncher()
+    _check_lease(settings)
+    links = (settings.worker_listen, settings.worker_lease, LinkTelemetry())
+    if settings.worker_command:
+        return CommandLauncher(settings.worker_command, *links)
+    return RayLauncher(target, settings.ray, *links)
 
 
 class ControlServer(RunServer):
@@ -81,16 +93,7 @@ class ControlServer(RunServer):
             log_json=settings.log_json,
             disclosure=disclosure_of(settings),
         )
-        launcher: Launcher = LocalLauncher()
-        if settings.worker_command:
-            _check_lease(settings)
-            launcher = CommandLauncher(
-                settings.worker_command,
-                settings.worker_listen,
-                settings.worker_lease,
-                LinkTelemetry(),
-            )
-        self._pool = WorkerExecutor(options, launcher, observer, self)
+        self._pool = WorkerExecutor(options, _launcher(target, settings), observer, self)
         self._parts = Parts(settings.engine, ThreadClock(), observer, self._pool)
         self._background = None
         self._begun = False

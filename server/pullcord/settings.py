@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
 from pullcord.engine.options import MAX_PARTS_BYTES, EngineOptions
+from pullcord.executors.workers.on_ray.options import RayOptions
 from pullcord.identity.options import JwtOptions
 from pullcord.run.record import is_runnable_name
 from pullcord.service.quotas import QuotaOptions
@@ -171,6 +172,10 @@ class Settings(BaseSettings):
     """How long runs may go on after SIGTERM before they are cancelled, cause SHUTDOWN."""
     workers: int = Field(1, ge=0, le=256)
     """Worker processes that execute runs; 0: as many as there are cores."""
+    launcher: Literal["", "local", "ray"] = ""
+    """Who starts workers: `local`, this machine; `ray`, a cluster of Ray's. Unset: `local`, unless
+    there is a worker_command."""
+    ray: RayOptions = RayOptions()
     worker_command: str = ""
     """A command that starts a worker anywhere and runs as long as it, such as a script; in it
     `pullcord worker APP:SERVER` connects back. Unset: workers are processes of this machine."""
@@ -276,7 +281,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("engine", "quotas", "jwt", mode="before")
+    @field_validator("engine", "quotas", "jwt", "ray", mode="before")
     @classmethod
     def _are_known(cls, value: Any, info: ValidationInfo) -> Any:
         group = str(info.field_name)
@@ -323,10 +328,16 @@ class Settings(BaseSettings):
                 f"{PREFIX}POOL_WORKERS: must be at most {PREFIX}MAX_POOL_WORKERS, which is "
                 f"{self.max_pool_workers}"
             )
-        if self.worker_command and self.max_worker_memory is not None:
+        if self.worker_command and self.launcher:
             raise ValueError(
-                f"{PREFIX}MAX_WORKER_MEMORY: cannot be held with {PREFIX}WORKER_COMMAND, whose "
-                "workers may be elsewhere; bound their memory where they run, and leave it unset"
+                f"{PREFIX}LAUNCHER: {self.launcher} starts workers by itself; leave "
+                f"{PREFIX}WORKER_COMMAND unset, or this"
+            )
+        if self.max_worker_memory is not None and (self.worker_command or self.launcher == "ray"):
+            by = "WORKER_COMMAND" if self.worker_command else "LAUNCHER"
+            raise ValueError(
+                f"{PREFIX}MAX_WORKER_MEMORY: cannot be held with {PREFIX}{by}, whose workers may "
+                "be elsewhere; bound their memory where they run, and leave it unset"
             )
         for name in ("mtls_listen", "client_identities"):
             if getattr(self, name) and self.client_ca is None:
@@ -334,7 +345,12 @@ class Settings(BaseSettings):
         return self
 
 
-_GROUPS: dict[str, Any] = {"engine": EngineOptions, "quotas": QuotaOptions, "jwt": JwtOptions}
+_GROUPS: dict[str, Any] = {
+    "engine": EngineOptions,
+    "quotas": QuotaOptions,
+    "jwt": JwtOptions,
+    "ray": RayOptions,
+}
 
 
 def _read(variable: str, value: Any) -> Any:

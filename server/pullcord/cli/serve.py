@@ -68,6 +68,14 @@ def serve(
         str | None,
         typer.Option(help="Worker processes that execute runs: a number, or auto for the cores."),
     ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who starts workers: local, this machine, or ray, a cluster of Ray's. Default: "
+            "local.",
+        ),
+    ] = None,
     worker_command: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +202,7 @@ def serve(
             "listen": listen,
             "http": http,
             "http_origin": tuple(http_origin) if http_origin else None,
+            "launcher": launcher,
             "worker_command": worker_command,
             "worker_listen": worker_listen,
             "tls_certificate": tls_cert,

@@ -45,13 +45,27 @@ def serve_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
     Raises LinkRefused, or OSError where nobody is there. Dies of the signal that the worker died
     of.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The server decides when runs stop, also where a cluster sends SIGTERM to every process.
+        signal.signal(number, lambda *_: None)
+    code = execute_elsewhere(target, host, port, ticket)
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler that could be reset
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+def execute_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
+    """Executes runs until the session or the worker ends; returns the worker's exit code, or the
+    number of the signal that it died of, below 0.
+
+    Raises LinkRefused, or OSError where nobody is there.
+    """
     since = now()
     first, member = call(host, port, ticket)
     os.environ.pop(CONNECT, None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that dumps core looks alive
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # The server decides when runs stop, also where a cluster sends SIGTERM to every process.
-        signal.signal(number, lambda *_: None)
     mark = uuid.uuid4().hex
     guardian = Guardian(ROOT)  # for the case that this process is killed
     guardian.open()
@@ -67,10 +81,6 @@ def serve_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
         guardian.close()
     if code != 0:
         kill_all(lambda: marked(WORKER_MARK, mark))
-    if code < 0:
-        with contextlib.suppress(OSError):  # SIGKILL has no handler that could be reset
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
     return code
 
 

@@ -1,4 +1,5 @@
-"""The launcher whose workers are started by a command of the operator's, and are anywhere.
+"""Launchers whose workers are anywhere and connect back, and the one that starts them by a command
+of the operator's.
 
 The command runs as long as its worker, and `pullcord worker` in it connects back. A worker is gone
 once its session is over, by its end or by that of its lease, or its command has ended.
@@ -16,11 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from pullcord.executors.processes import kill_tree
 from pullcord.executors.workers.guardian import Guardian
 from pullcord.executors.workers.process import ROOT, Process, start_process
 from pullcord.executors.workers.reception import Opened, Reception
-from pullcord.link.greeting import CONNECT, SECRET
+from pullcord.link.greeting import CONNECT, SECRET, Ticket
 from pullcord.link.relay import Ended, Pace, Relay
 from pullcord.link.session import SessionTorn
 from pullcord.run.killed import KilledProcess
@@ -46,11 +46,48 @@ class LinkObserver(Protocol):
         """A worker was without a link until its lease was over."""
 
 
-class CommandWorker:
-    """A worker behind a link, and the command that started it."""
+class Begun(Protocol):
+    """What stands for a worker elsewhere, such as the command that has started it: as a Worker, but
+    its socket is the other end of what the link is brought to."""
+
+    @property
+    def pid(self) -> int:
+        """As of a Worker."""
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket that it was given."""
+
+    @property
+    def stdout(self) -> int:
+        """As of a Worker."""
+
+    @property
+    def stderr(self) -> int:
+        """As of a Worker."""
+
+    @property
+    def exit_fd(self) -> int:
+        """Readable once it has ended."""
+
+    def kill(self) -> list[KilledProcess]:
+        """As of a Worker."""
+
+    def died(self) -> str:
+        """As of a Worker."""
+
+    def bury(self) -> None:
+        """As of a Worker."""
+
+    def close(self) -> None:
+        """As of a Worker."""
+
+
+class LinkedWorker:
+    """A worker behind a link, and what stands for it, such as the command that started it."""
 
     def __init__(self, theirs: socket.socket, pace: Pace, observer: LinkObserver) -> None:
-        """`theirs` is the other end of its socket; its command begins with `begin`."""
+        """`theirs` is the other end of its socket; it begins with `begin`."""
         self._theirs = theirs
         self._observer = observer
         self._pace = pace
@@ -60,8 +97,8 @@ class CommandWorker:
         self._connected = False
         self._how = ""
 
-    def begin(self, process: Process, then: Callable[[], None]) -> None:
-        """Its command has been started; `then` is called when the worker is gone."""
+    def begin(self, process: Begun, then: Callable[[], None]) -> None:
+        """It has been started; `then` is called when the worker is gone."""
         self._process = process
         self.pid, self.sock = process.pid, process.sock
         self.stdout, self.stderr = process.stdout, process.stderr
@@ -106,7 +143,7 @@ class CommandWorker:
         if ended is Ended.LEASE or not _is_readable(self._process.exit_fd, _REST):
             if self._connected:
                 self._how = self._how or "lost its link"
-            kill_tree(self.pid)
+            self._process.kill()
         _is_readable(self._process.exit_fd, None)
         os.close(self.ends)
 
@@ -127,7 +164,7 @@ class CommandWorker:
 
     def kill(self) -> list[KilledProcess]:
         """Kills the command, and cuts the link, by which the worker ends. Names nothing."""
-        kill_tree(self.pid)
+        self._process.kill()
         with contextlib.suppress(OSError):
             os.write(self._kill, b"!")
         return []
@@ -137,7 +174,9 @@ class CommandWorker:
         words = self._process.died()
         if words and self._how:
             return self._how
-        return words if self._connected or not words else f"{words}, before it connected"
+        if not words or self._connected or ":" in words:  # which says why
+            return words
+        return f"{words}, before it connected"
 
     def bury(self) -> None:
         """Reaps the command, and kills what it left here."""
@@ -155,28 +194,26 @@ class CommandWorker:
             os.close(fd)
 
 
-class CommandLauncher:
-    """Starts a command for each worker."""
+class LinkedLauncher:
+    """Has workers that connect back. How one is started, a subclass says."""
 
-    def __init__(self, command: str, listen: str, lease: float, observer: LinkObserver) -> None:
-        """`command` is split as a shell does, and run without one. `listen` is host:port. `lease`
-        is for how many seconds a worker without its link goes on."""
+    may_wait = False
+
+    def __init__(self, listen: str, lease: float, observer: LinkObserver) -> None:
+        """`listen` is host:port. `lease` is for how many seconds a worker without its link goes
+        on."""
         self._pace = Pace(lease)
         self._observer = observer
-        self._command = shlex.split(command)
         host, _, port = listen.rpartition(":")
         self._listen = (host.strip("[]"), int(port))
-        self._guardian = Guardian(ROOT)
+        self.guardian = Guardian(ROOT)
+        """Ends what was started here, should this process be killed."""
         self._reception: Reception | None = None
 
     def open(self) -> None:
-        """Listens for workers. Raises OSError, also if there is no such command; MissingExtra."""
-        if shutil.which(self._command[0]) is None:
-            raise FileNotFoundError(
-                f"PULLCORD_WORKER_COMMAND: there is no command {self._command[0]!r} here"
-            )
+        """Listens for workers. Raises OSError; MissingExtra."""
         self._reception = Reception(*self._listen, self._pace.lease)
-        self._guardian.open()
+        self.guardian.open()
         _log.info("workers connect to %s", self.address)
 
     @property
@@ -189,23 +226,18 @@ class CommandLauncher:
             host = socket.gethostname()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def check(self, resources: Resources) -> None:
-        """What there is, the command knows: it finds the resources in its environment."""
+    def begin(self, ours: socket.socket, ticket: Ticket, resources: Resources | None) -> Begun:
+        """Starts what will connect with this ticket. Raises OSError, and `ours` is closed then."""
+        raise NotImplementedError
 
-    def start(self, resources: Resources | None = None) -> CommandWorker:
-        """Starts the command; its worker connects when it is ready to."""
+    def start(self, resources: Resources | None = None) -> LinkedWorker:
+        """Starts a worker, which connects when it is ready to."""
         assert self._reception is not None
         ours, theirs = socket.socketpair()
-        worker = CommandWorker(theirs, self._pace, self._observer)
+        worker = LinkedWorker(theirs, self._pace, self._observer)
         ticket = self._reception.expect(worker.connected)
         try:
-            process = start_process(
-                self._guardian,
-                self._command,
-                ours,
-                pass_fds=(),
-                variables={CONNECT: self.address, SECRET: str(ticket)} | _variables(resources),
-            )
+            process = self.begin(ours, ticket, resources)
         except BaseException:
             self._reception.forget(ticket)
             theirs.close()
@@ -219,7 +251,37 @@ class CommandLauncher:
         """Nobody can connect any more."""
         if self._reception is not None:
             self._reception.close()
-        self._guardian.close()
+        self.guardian.close()
+
+
+class CommandLauncher(LinkedLauncher):
+    """Starts a command for each worker."""
+
+    def __init__(self, command: str, listen: str, lease: float, observer: LinkObserver) -> None:
+        """`command` is split as a shell does, and run without one. The rest is as above."""
+        super().__init__(listen, lease, observer)
+        self._command = shlex.split(command)
+
+    def open(self) -> None:
+        """Listens for workers. Raises OSError, also if there is no such command; MissingExtra."""
+        if shutil.which(self._command[0]) is None:
+            raise FileNotFoundError(
+                f"PULLCORD_WORKER_COMMAND: there is no command {self._command[0]!r} here"
+            )
+        super().open()
+
+    def check(self, resources: Resources) -> None:
+        """What there is, the command knows: it finds the resources in its environment."""
+
+    def begin(self, ours: socket.socket, ticket: Ticket, resources: Resources | None) -> Process:
+        """Starts the command."""
+        return start_process(
+            self.guardian,
+            self._command,
+            ours,
+            pass_fds=(),
+            variables={CONNECT: self.address, SECRET: str(ticket)} | _variables(resources),
+        )
 
 
 def _variables(resources: Resources | None) -> dict[str, str]:

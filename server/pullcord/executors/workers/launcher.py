@@ -68,6 +68,9 @@ class Worker(Protocol):
 class Launcher(Protocol):
     """Starts workers."""
 
+    may_wait: bool
+    """Whether a worker may be long in coming, because the machines have no room for it now."""
+
     def open(self) -> None:
         """Makes ready to start them."""
 

@@ -17,6 +17,8 @@ from pullcord.run.resources import Resources
 class LocalLauncher:
     """Starts `python -m pullcord.worker`. No worker outlives this process."""
 
+    may_wait = False
+
     def __init__(self) -> None:
         self._guardian = Guardian(ROOT)
 

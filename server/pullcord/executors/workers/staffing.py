@@ -141,6 +141,8 @@ class Staff:
     def can_grow(self) -> bool:
         """Whether a shared worker more comes, or may be started: no more than processors beside
         those that the settings ask for, because on a busy machine each would seem slow."""
+        if self._launcher.may_wait:  # runs would wait for one that never comes
+            return False
         if self.coming(SHARED):
             return True
         beside = len(self._staying(SHARED)) - self._options.workers
