@@ -17,6 +17,7 @@ from typing import Any
 
 from pullcord.cli.exits import Exit
 from pullcord.engine.options import EngineOptions
+from pullcord.executors.workers.on_ray.options import RayOptions
 from pullcord.identity.options import JwtOptions
 from pullcord.run.state import TERMINAL, TRANSITIONS, RunState
 from pullcord.service.quotas import QuotaOptions
@@ -91,7 +92,17 @@ def jwt() -> str:
     return _group("jwt", "Meaning")
 
 
-_GROUPS: dict[str, Any] = {"engine": EngineOptions, "quotas": QuotaOptions, "jwt": JwtOptions}
+def ray() -> str:
+    """Where Ray is, and what its workers get."""
+    return _group("ray", "Meaning")
+
+
+_GROUPS: dict[str, Any] = {
+    "engine": EngineOptions,
+    "quotas": QuotaOptions,
+    "jwt": JwtOptions,
+    "ray": RayOptions,
+}
 
 
 def _group(name: str, meaning: str) -> str:
@@ -111,7 +122,7 @@ def _default(made: "dataclasses.Field[Any]") -> Any:
 
 RENDERERS: dict[str, Callable[[], str]] = {
     renderer.__name__: renderer
-    for renderer in (states, errors, exits, settings, engine, quotas, jwt)
+    for renderer in (states, errors, exits, settings, engine, quotas, jwt, ray)
 }
 
 

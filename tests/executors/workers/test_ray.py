@@ -26,9 +26,8 @@ from tests.transports.harness import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray's test cluster needs Linux")
 
-for name, test in vars(contract).items():
-    if name.startswith("test_"):
-        globals()[name] = test  # with the client of below
+# The whole contract, with the client of below.
+globals().update({name: it for name, it in vars(contract).items() if name.startswith("test_")})
 
 APP = """
 import asyncio, os
@@ -155,6 +154,18 @@ def test_a_ray_that_hangs_delays_no_stop(two: RunClient) -> None:
             helper.resume()
 
 
+def test_a_worker_of_another_version_is_refused(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words, which end the server if none is of its version."""
+    monkeypatch.setattr(launcher, "version", lambda _: "9.9.9")
+    (tmp_path / "app.py").write_text("from pullcord import RunServer\nserver = RunServer()\n")
+    settings = Settings(launcher="ray", ray=RayOptions(address=cluster.address))
+    words = r"has Pullcord \S+, and the server 9\.9\.9: both must have the same"
+    with pytest.raises(ImportFailed, match=words):
+        ControlServer(f"{tmp_path / 'app.py'}:server", settings).start()
+
+
 def test_a_lost_node_ends_its_runs_once_and_every_stop_answers(
     two: RunClient, cluster: RayCluster
 ) -> None:
@@ -184,18 +195,6 @@ def test_a_lost_node_ends_its_runs_once_and_every_stop_answers(
     assert len(ends) == 2
     for run_id in waiting:
         assert two.wait(run_id, 60).output == "done"
-
-
-def test_a_worker_of_another_version_is_refused(
-    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In words, which end the server if none is of its version."""
-    monkeypatch.setattr(launcher, "version", lambda _: "9.9.9")
-    (tmp_path / "app.py").write_text("from pullcord import RunServer\nserver = RunServer()\n")
-    settings = Settings(launcher="ray", ray=RayOptions(address=cluster.address))
-    words = r"has Pullcord \S+, and the server 9\.9\.9: both must have the same"
-    with pytest.raises(ImportFailed, match=words):
-        ControlServer(f"{tmp_path / 'app.py'}:server", settings).start()
 
 
 @pytest.mark.parametrize(

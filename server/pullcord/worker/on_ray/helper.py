@@ -9,6 +9,9 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from pullcord.worker.on_ray import actor as actors
@@ -24,6 +27,12 @@ class Helper:
         self._sock = sock
         self._lock = threading.Lock()
         self._actors: dict[int, Any] = {}
+        self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def _hear(self) -> None:
+        """In a thread of its own: Ray brings news in one that none of its calls may keep."""
+        while True:
+            self._news.get()()
 
     def serve(self) -> None:
         """Does what it is told, until the socket ends."""
@@ -44,6 +53,7 @@ class Helper:
             self._say(refused=f"cannot be placed: Ray at {given['address']}: {_words(error)}")
             return
         self._ray = ray
+        threading.Thread(target=self._hear, name="pullcord-news", daemon=True).start()
         for line in orders:
             order = json.loads(line)
             if "kill" in order:
@@ -63,13 +73,15 @@ class Helper:
             )
             actor = self._actors[number] = made.remote()
             actor.where.remote().future().add_done_callback(
-                lambda found: self._placed(number, found)
+                lambda found: self._news.put(partial(self._placed, number, found))
             )
             # An argument of a call goes to the actor's process directly, and into no object store.
             work = actor.work.remote(
                 given["target"], tuple(order["address"]), order["ticket"], order["expected"]
             )
-            work.future().add_done_callback(lambda ended: self._gone(number, ended))
+            work.future().add_done_callback(
+                lambda ended: self._news.put(partial(self._gone, number, ended))
+            )
         except Exception as error:
             self._say(gone=number, words=f"cannot be placed by Ray: {_words(error)}")
 
