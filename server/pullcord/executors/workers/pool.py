@@ -330,7 +330,7 @@ class WorkerExecutor:
         if self.staff.closing:
             return
         if not connection.ready and not connection.retiring:
-            self._listener.unready(f"{words}, while it imported {self._options.target}")
+            self._listener.unready(f"{words}, before it had imported {self._options.target}")
         if not connection.retiring:
             self._crashed(connection, words)
         self.staff.fill()

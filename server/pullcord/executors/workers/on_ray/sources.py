@@ -3,6 +3,7 @@ same. Nothing is imported here.
 """
 
 import hashlib
+import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -29,12 +30,16 @@ def _files(place: str) -> list[tuple[str, Path]]:
     if place.endswith(".py"):
         path = Path(place)
         return [(path.name, path)] if path.is_file() else []
-    package = place.partition(".")[0]
-    found = PathFinder.find_spec(package, [str(Path.cwd())]) or PathFinder.find_spec(package)
-    if found is None or found.origin is None:
-        return []
-    path = Path(found.origin)
-    if path.name != "__init__.py":
-        return [(path.name, path)]
-    files = sorted(path.parent.rglob("*.py"))
-    return [(file.relative_to(path.parent).as_posix(), file) for file in files]
+    where = [str(Path.cwd()), *sys.path]
+    for part in place.split("."):
+        found = PathFinder.find_spec(part, where)
+        if found is None:
+            return []
+        if found.origin is not None:
+            path = Path(found.origin)
+            if path.name != "__init__.py":
+                return [(path.name, path)]
+            files = sorted(path.parent.rglob("*.py"))
+            return [(file.relative_to(path.parent).as_posix(), file) for file in files]
+        where = list(found.submodule_search_locations or ())  # a folder without an __init__.py
+    return []
