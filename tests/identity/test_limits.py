@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from pullcord import RunContext, runnable
+from pullcord.run.errors import CallFailed, InvalidArgument
 from pullcord.service.quotas import QuotaOptions
 from pullcord.transports.grpc import outgoing, service
 from pullcord.v1 import run_service_pb2 as v1
@@ -265,6 +266,19 @@ def test_requests_that_stop_in_the_middle_keep_nobody_out(tmp_path: Path) -> Non
             assert tasks(served) <= before + 220  # two for each
             assert served.server.engine.remains().live == 0
         until(lambda: tasks(served) <= before + 2)
+
+
+def test_a_request_is_refused_in_our_words_up_to_what_grpc_takes(tmp_path: Path) -> None:
+    """By its field up to 16 MiB; above all that is read it is gRPC's bare status, which clients
+    do not take for a server that is busy."""
+    with guarded(tmp_path, big, max_parts_bytes=1 << 20) as served:
+        client = served.client("ann")
+        with pytest.raises(InvalidArgument) as typed:
+            client.start("agents/big", "x" * (15 << 20))
+        assert [v.field for v in typed.value.violations] == ["spec.input"]
+        with pytest.raises(CallFailed) as bare:
+            client.start("agents/big", "x" * (18 << 20))
+        assert (bare.value.code, type(bare.value)) == ("RESOURCE_EXHAUSTED", CallFailed)
 
 
 def test_a_request_that_inflates_is_refused_while_it_does(tmp_path: Path) -> None:
