@@ -271,7 +271,7 @@ def test_a_slow_worker_gets_one_more_beside_it(serve: ServeApp, tmp_path: Path) 
     slow = True
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(staff, "is_slow", lambda c: slow and c.process.pid == first)
-        patch.setattr(staff, "spawn", lambda **how: (spawned.append(True), spawn(**how)))
+        patch.setattr(staff, "spawn", lambda *kind: (spawned.append(True), spawn(*kind)))
         runs = [served.client.start("agents/quick").run_id for _ in range(20)]
         pids = {served.client.wait(run_id, 60).output for run_id in runs}
         assert len(spawned) == 1
