@@ -141,7 +141,7 @@ def test_a_single_death_delays_nothing() -> None:
     delays = []
     for _ in range(12):
         loop.failed(lived=0.0)
-        delays.append(loop.delay())
+        delays.append(round(loop.delay(), 2))  # as what is left of it passes meanwhile
     assert delays[0] == 0
     assert delays[1] > 0
     assert delays == sorted(delays)
