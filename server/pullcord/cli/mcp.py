@@ -19,7 +19,7 @@ from pullcord.client.calls import DEFAULT_TARGET
 from pullcord.extras import MissingExtra, needed
 from pullcord.run.errors import PullcordError
 from pullcord.run.events import Event
-from pullcord.run.record import DisconnectPolicy, Run
+from pullcord.run.record import Decision, DisconnectPolicy, Run
 from pullcord.run.runnable import RunnableInfo
 from pullcord.transports.mcp.runs import Wanted
 
@@ -147,6 +147,10 @@ class _ClientsRuns:
     async def get(self, run_id: str) -> Run:
         """The run as it is now."""
         return await self._client.get(run_id)
+
+    async def decide(self, run_id: str, decisions: Sequence[Decision]) -> None:
+        """Brings a paused run the decisions that it waits for."""
+        await self._client.continue_run(run_id, decisions)
 
     async def cancel(self, run_id: str, reason: str) -> None:
         """Stops a run, also one that has not started."""

@@ -52,7 +52,7 @@ def langgraph(agent: Any) -> Run:
 
 
 def openai_agents(agent: Any) -> Run:
-    from agents import RunConfig, Runner  # as above
+    from agents import RunConfig, Runner
 
     result = Runner.run_streamed(agent, "?", run_config=RunConfig(tracing_disabled=True))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import mcp_types as types
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
@@ -67,18 +68,20 @@ def waiting() -> Any:
 
 
 @asynccontextmanager
-async def connected(way: str, served: Served, browser: Browser) -> AsyncIterator[Client]:
+async def connected(
+    way: str, served: Served, browser: Browser, **options: Any
+) -> AsyncIterator[Client]:
     if way == "stdio":
         command, *args = [*PULLCORD, "mcp", "--address", served.address]
         parameters = StdioServerParameters(command=command, args=args, env=environment())
-        async with Client(parameters) as client:
+        async with Client(parameters, **options) as client:
             yield client
     else:
         mode: Any = "auto" if way == "http" else "legacy"
         url = f"{browser.url}/mcp"
         async with httpx2.AsyncClient(headers=browser.headers, timeout=PATIENCE) as http:
             transport = streamable_http_client(url, http_client=http)
-            async with Client(transport, mode=mode) as client:
+            async with Client(transport, mode=mode, **options) as client:
                 yield client
 
 
@@ -196,6 +199,57 @@ def test_a_run_that_waits_for_a_decision_says_so(serve_http: Both, way: str) -> 
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("way", ["http of 2025", "stdio"])
+def test_a_client_that_shows_forms_is_asked(serve_http: Both, way: str) -> None:
+    """What the run asks is a form; what its user fills in is the decision, and the run goes on."""
+    served, browser = serve_http(asker)
+    shown: list[str] = []
+    replies = [
+        types.ElicitResult(action="accept", content={"answer": "Ulm"}),
+        types.ElicitResult(action="decline"),
+        types.ElicitResult(action="cancel"),
+    ]
+
+    async def show(context: Any, form: Any) -> types.ElicitResult:
+        shown.append(form.message)
+        return replies.pop(0)
+
+    async def scene() -> None:
+        mode = {"mode": "legacy"} if way == "stdio" else {}
+        async with connected(way, served, browser, elicitation_callback=show, **mode) as client:
+            said = [await client.call_tool("agents_asker", {"input": ""}) for _ in range(3)]
+        texts = [result.content[0].text for result in said]  # type: ignore[union-attr]  # a text
+        assert texts[:2] == ["to Ulm", "to None"]
+        assert "pullcord continue" in texts[2]
+        assert shown == ["Where to?\nwhere {}"] * 3
+
+    asyncio.run(scene())
+
+
+def test_a_form_that_somebody_else_has_answered_is_taken_back(serve_http: Both) -> None:
+    """The run goes on by the first decision, whoever makes it, and the call ends."""
+    served, browser = serve_http(asker)
+
+    async def scene() -> None:
+        asked = asyncio.Event()
+
+        async def show(context: Any, form: Any) -> types.ElicitResult:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets this event")
+
+        way = "http of 2025"
+        async with connected(way, served, browser, elicitation_callback=show) as client:
+            call = asyncio.create_task(client.call_tool("agents_asker", {"input": ""}))
+            await asked.wait()
+            (run,) = (await asyncio.to_thread(served.list)).runs
+            body = {"runId": run.run_id, "decisions": [{"toolCallId": "call-1", "answer": "Ulm"}]}
+            await asyncio.to_thread(browser.call, "ContinueRun", body)
+            assert (await call).content[0].text == "to Ulm"  # type: ignore[union-attr]  # a text
+
+    asyncio.run(scene())
+
+
 @each_way
 def test_what_is_wrong_with_a_call_is_said(serve_http: Both, way: str) -> None:
     """An unknown tool is an error of the protocol; wrong arguments are one for the model."""
@@ -283,7 +337,8 @@ def test_pages_of_others_may_not_call(serve_http: Both) -> None:
     asked = rpc("tools/list", {}, 1)
     assert browser.post("/mcp", asked, origin="https://evil.example").status == 403
     assert browser.post("/mcp", asked, host="evil.example").status == 421
-    assert browser.get("/mcp").status == 405  # a stream beside those of calls: there is none
+    refused = browser.get("/mcp")  # a stream beside those of calls: there is none
+    assert (refused.status, refused.headers["allow"]) == (405, "DELETE, POST")
 
 
 @pytest.mark.parametrize("how", ["EOF", "Ctrl-C"])

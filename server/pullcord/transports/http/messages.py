@@ -26,10 +26,13 @@ COOKIE = "pullcord-session"
 class Refused(PullcordError):
     """A request that HTTP itself refuses: too large, too slow, of a foreign page."""
 
-    def __init__(self, status: int, reason: str, why: str) -> None:
+    def __init__(
+        self, status: int, reason: str, why: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(why)
         self.status = status
         self.reason = reason
+        self.headers = headers or {}
 
 
 class Left(Exception):

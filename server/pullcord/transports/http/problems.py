@@ -36,7 +36,7 @@ STATUS: Mapping[int, int] = {
 def problem(error: Exception) -> Answer:
     """The answer that says why a request was refused. Never says the words of a foreign error."""
     if isinstance(error, Refused):
-        return _answer(error.status, str(error), {"reason": error.reason}, {})
+        return _answer(error.status, str(error), {"reason": error.reason}, error.headers)
     status = status_message(error)
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
     details: list[Message] = [info, bad, retry]

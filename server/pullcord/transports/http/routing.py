@@ -86,6 +86,7 @@ class Router:
                 405,
                 "METHOD_NOT_ALLOWED",
                 f"{request.path[:200]} takes {allowed}, and not {request.method[:20]}",
+                {"allow": allowed},
             )
         request.params = params
         return route

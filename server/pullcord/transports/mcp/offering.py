@@ -4,8 +4,9 @@ What the client hears while a run is at work is progress, if it asked for that. 
 cancelled stops its run, and is answered nothing.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any
@@ -15,10 +16,23 @@ import mcp_types as types
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
 
-from pullcord.run.errors import InvalidArgument, PullcordError, RunnableNotFound
+from pullcord.run.errors import (
+    InvalidArgument,
+    PullcordError,
+    RunnableNotFound,
+    RunNotPaused,
+)
 from pullcord.run.events import ContentDelta, Event, Progress, RunPaused
+from pullcord.transports.mcp.asking import asked, can_ask
 from pullcord.transports.mcp.runs import Runs
-from pullcord.transports.mcp.tools import paused, refused, result_of, tool_of, wanted_by
+from pullcord.transports.mcp.tools import (
+    paused,
+    refused,
+    result_of,
+    tool_of,
+    waiting_run,
+    wanted_by,
+)
 
 Context = ServerRequestContext[Any, Any]
 
@@ -66,18 +80,60 @@ async def _call(
         return refused(f"InvalidArgument: {error}")
     try:
         async with aclosing(runs.events(wanted)) as events:
-            async for event in events:
+            event = await anext(events, None)
+            while event is not None:
                 if isinstance(event.payload, RunPaused):
-                    return paused(event, wanted.run_id)
+                    went_on, event = await _ask(ctx, runs, event, events, wanted.run_id)
+                    if not went_on:
+                        assert event is not None
+                        return paused(event, wanted.run_id)
+                    continue
                 if words := _words(event):
                     # Rises with each; nothing is sent unless the client has asked.
                     await ctx.session.report_progress(event.sequence, None, words)
+                event = await anext(events, None)
         return result_of(await runs.get(wanted.run_id))
     except anyio.get_cancelled_exc_class():
         # Suppressed: its server has gone, and the run with it.
         with anyio.move_on_after(_STOP, shield=True), contextlib.suppress(PullcordError):
             await runs.cancel(wanted.run_id, _REASON)
         raise
+
+
+async def _ask(
+    ctx: Context, runs: Runs, pause: Event, events: AsyncGenerator[Event, None], run_id: str
+) -> tuple[bool, Event | None]:
+    """Asks the client's user what a paused run asks, unless somebody else decides first.
+
+    Whether it goes on, and the next event; or False, and the pause.
+    """
+    assert isinstance(pause.payload, RunPaused)
+    if not can_ask(ctx):
+        return False, pause
+    coming: asyncio.Future[Event | None] = asyncio.ensure_future(anext(events, None))
+    asking = asyncio.ensure_future(asked(ctx, pause.payload))
+    both: list[asyncio.Future[Any]] = [coming, asking]
+    went_on = False
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not coming.done() and (decisions := asking.result()) is not None:
+            try:
+                await runs.decide(waiting_run(pause, run_id), decisions)
+            except RunNotPaused:  # decided by somebody else meanwhile, or over
+                pass
+            except PullcordError:
+                return False, pause
+            await asyncio.wait([coming])
+        if coming.done():
+            went_on = True
+            return True, coming.result()
+        return False, pause
+    finally:
+        asking.cancel()
+        if not went_on:
+            coming.cancel()
+        with anyio.CancelScope(shield=True):  # the events can be closed only then
+            await asyncio.wait(both)
 
 
 def _words(event: Event) -> str:

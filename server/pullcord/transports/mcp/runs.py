@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pullcord.run.events import Event
-from pullcord.run.record import Run
+from pullcord.run.record import Decision, Run
 from pullcord.run.runnable import RunnableInfo
 
 
@@ -35,6 +35,9 @@ class Runs(Protocol):
 
     async def get(self, run_id: str) -> Run:
         """The run as it is now."""
+
+    async def decide(self, run_id: str, decisions: Sequence[Decision]) -> None:
+        """Brings a paused run the decisions that it waits for."""
 
     async def cancel(self, run_id: str, reason: str) -> None:
         """Stops a run, also one that has not started."""

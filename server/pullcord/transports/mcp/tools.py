@@ -88,10 +88,15 @@ def result_of(run: Run) -> types.CallToolResult:
     return _result(run.run_id, made, run, is_error=True)
 
 
+def waiting_run(pause: Event, run_id: str) -> str:
+    """The id of the run that asks: this one, or one of its children."""
+    return pause.source.run_id or run_id if pause.source is not None else run_id
+
+
 def paused(event: Event, run_id: str) -> types.CallToolResult:
-    """The result of a call whose run waits for a decision, which MCP has no word for."""
+    """The result of a call whose run waits for a decision of somebody else."""
     assert isinstance(event.payload, RunPaused)
-    waits = event.source.run_id if event.source is not None and event.source.run_id else run_id
+    waits = waiting_run(event, run_id)
     calls = "".join(
         f"\n- {call.tool_call_id}: {call.tool_name} {call.arguments}"[:500]
         for call in event.payload.tool_calls

@@ -15,8 +15,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 from pullcord.run.caller import Caller
 from pullcord.run.events import Event
-from pullcord.run.record import Run
-from pullcord.run.requests import CancelRequest, GetRequest
+from pullcord.run.record import Decision, Run
+from pullcord.run.requests import CancelRequest, ContinueRequest, GetRequest
 from pullcord.run.runnable import RunnableInfo
 from pullcord.transports.http.messages import Answer, Receive, Request, Scope, Send
 from pullcord.transports.http.routing import Route
@@ -130,6 +130,11 @@ class _CallersRuns:
     async def get(self, run_id: str) -> Run:
         """The run as it is now."""
         return await self._web.front.verbs.get(self._caller, GetRequest(run_id))
+
+    async def decide(self, run_id: str, decisions: Sequence[Decision]) -> None:
+        """Brings a paused run the decisions that it waits for."""
+        request = ContinueRequest(run_id, tuple(decisions))
+        await self._web.front.verbs.continue_run(self._caller, request)
 
     async def cancel(self, run_id: str, reason: str) -> None:
         """Stops a run, also one that has not started."""
