@@ -16,7 +16,12 @@ from pullcord.stores.memory import MemoryStore
 
 from tests.contracts.transports.over_grpc import Grpc
 from tests.contracts.transports.way import Refused, Story, Way
-from tests.contracts.transports.ways import WAYS, WAYS_BY_EVENT
+from tests.contracts.transports.ways import (
+    WAYS,
+    WAYS_BY_ATTENDING,
+    WAYS_BY_EVENT,
+    WAYS_BY_LEAVING,
+)
 from tests.identity.callers import token_of, write_tokens
 from tests.steady import PATIENCE
 from tests.transports.harness import make_settings, until
@@ -243,6 +248,40 @@ def test_followers_see_the_same(server: Server, way: Way, run_id: str) -> None:
     assert {story.reason for story in found} == {"enough"}
 
 
+@pytest.mark.parametrize("kind", WAYS_BY_ATTENDING, indirect=True, ids=lambda way: way.name)
+def test_who_starts_a_run_is_told_all_of_it(way: Way, server: Server, run_id: str) -> None:
+    """What its starter sees is what gRPC shows to those who come later."""
+    for name, end in (("speaker", "completed"), ("failer", "failed")):
+        id = f"{run_id}-{name}"
+        *_, story = way.attend(name, id)
+        assert story.end == end
+        same(way, story, server.way(Grpc, "ann").whole(way.ids.get(id, id)))
+
+
+@pytest.mark.parametrize("kind", WAYS_BY_ATTENDING, indirect=True, ids=lambda way: way.name)
+def test_who_starts_a_run_is_told_that_another_stopped_it(
+    way: Way, server: Server, run_id: str
+) -> None:
+    """By whom, why, and what was made; whatever the other one calls by."""
+    stories = way.seen_text(way.attend("waiter", run_id))
+    id, seen = way.ids.get(run_id, run_id), server.way(Grpc, "ann")
+    assert seen.cancel(id, "enough", wait=30).outcome == "STOPPED"
+    *_, story = stories
+    assert (story.end, story.output, story.cause) == ("cancelled", "first", "USER")
+    assert (story.reason, story.actor) == ("enough", "ann")
+    same(way, story, seen.whole(id))
+
+
+@pytest.mark.parametrize("kind", WAYS_BY_ATTENDING, indirect=True, ids=lambda way: way.name)
+def test_a_start_is_refused_by_name(way: Way, server: Server, kind: type[Way], run_id: str) -> None:
+    """Of what is not served, and of strangers."""
+    refused = refusal(lambda: next(way.attend("nobody", run_id)))
+    assert refused.reason == "RUNNABLE_NOT_FOUND"
+    stranger = server.way(kind, "")
+    assert refusal(lambda: next(stranger.attend("waiter", run_id))).reason == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("kind", WAYS_BY_LEAVING, indirect=True, ids=lambda way: way.name)
 def test_who_leaves_a_run_may_end_it(server: Server, way: Way, run_id: str) -> None:
     """A run that ends with its follower, started as each way has it."""
     stories = way.seen_text(way.attend("waiter", run_id))

@@ -68,6 +68,8 @@ class Way:
         """`runnables`: of each run that was started over any way, for paths that name both."""
         self.address, self.url, self.token = address, url, token
         self.runnables = runnables
+        self.ids: dict[str, str] = {}
+        """The ids of runs, where the server makes them, by those that were asked for."""
 
     def start(self, runnable: str, run_id: str, **spec: Any) -> None:
         """Starts a run in the background."""
