@@ -99,7 +99,7 @@ def _parameters(function: Any) -> set[str]:
 
 
 def _scripted(runnable: Runnable) -> Runnable | None:
-    """A copy with a model that tells a story; None if some of its code is not ours."""
+    """A copy with a scripted model; None if some of its code is not ours."""
     made: Any
     if isinstance(runnable, Team):
         members = {id: _scripted(member) for id, member in runnable._members.items()}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 STATM = Path("/proc/self/statm")
-"""Where Linux tells how much memory this process holds."""
+"""The file in which Linux shows how much memory this process holds."""
 
 
 _ORIGIN = re.compile(r"https?://[^/\\s*]+/?")
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     Needed if nobody is asked who calls, beside localhost and the addresses of this machine."""
     a2a_agent: str = ""
     """The runnable, such as agents/story-writer, whose A2A card is at /.well-known/agent-card.json,
-    and that calls over gRPC are to if they name none. Unset: the only one."""
+    and that calls over gRPC go to if they name none. Unset: the only one."""
     a2a_grpc: str = ""
     """The address, host:port, at which A2A's clients reach gRPC. With it A2A is served over gRPC,
     too, and its cards name the address."""
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
     def _can_be_seen(cls, value: int | None) -> int | None:
         if value is not None and not STATM.exists():
             raise ValueError(
-                f"cannot be held here: it needs {STATM}, where Linux tells how much memory a "
+                f"cannot be held here: it needs {STATM}, where Linux shows how much memory a "
                 "process holds; leave it unset"
             )
         return value
@@ -384,7 +384,7 @@ def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """The settings of this process; `overrides` stand above the environment.
+    """The settings of this process; `overrides` win over the environment.
 
     Raises:
         SettingsError: naming every variable that is wrong.

@@ -82,7 +82,7 @@ class _Line:
     stem: str
     """The lines that lead to it."""
     is_folded: bool
-    """Whether something above it has ended."""
+    """Whether one of its parents has ended."""
 
 
 def _lines(members: list[Branch], stem: str = "", *, is_folded: bool = False) -> Iterator[_Line]:

@@ -37,7 +37,7 @@ def check(
 ) -> None:
     """Check what a server would serve: imports, the types of tools, and whether runs stop.
 
-    Agents and teams run with a model that tells a story: no key is needed, and no tool is called.
+    Agents and teams run with a scripted model: no key is needed, and no tool is called.
     Functions, workflows and agents of other frameworks only run with --call, because their code may
     do anything. The exit code is 1 if something must be mended.
     """

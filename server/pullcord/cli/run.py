@@ -112,8 +112,8 @@ def run(
 
     Ctrl-C cancels the run, gracefully: a tool call in flight may finish. Ctrl-C again interrupts
     tools, too, and a third one leaves. On a terminal, its child runs are shown as a tree.
-    Into a pipe, the run's own text goes to stdout and everything else to stderr: what is said
-    beneath it line by line, each with its path before it.
+    Into a pipe, the run's own text goes to stdout and everything else to stderr: the text of its
+    children line by line, each with its path before it.
     """
     if input == "-" and any(a == "-" or a.startswith("-:") for a in attach or ()):
         raise wrong_usage("standard input can be the input or an attachment, and not both")
@@ -232,7 +232,7 @@ async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
         began = time.monotonic() - max(0.0, time.time() - start_time)
         tree = Tree(known.runnable)
         if tree.has_parts:
-            # From the beginning on, the events tell all but the steps that are yet to come.
+            # From the beginning on, the events show all but the steps that are yet to come.
             (tree.fill if after else tree.plan)(known.output_data)
         status = Status(began, start_time=start_time, state=known.state, tree=tree)
         async with client.watch(run_id, after) as stream:

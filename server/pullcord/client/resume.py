@@ -146,7 +146,7 @@ class Resume:
     def lost(self, error: PullcordError | None) -> float:
         """The connection has ended before the run did; the seconds to wait before the next one.
 
-        `error` is None where it ended in peace. Raises the error that the caller is to see, where
+        `error` is None if it ended in peace. Raises the error that the caller must see, where
         coming back is of no use or patience is at its end.
         """
         if error is not None and not self._may_pass(error):

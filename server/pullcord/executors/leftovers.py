@@ -42,7 +42,7 @@ class Leftovers:
         self, clock: Clock, callbacks: ThreadPool, kill: Callable[[], None] = lambda: None
     ) -> None:
         """`callbacks` are the threads that an author's callbacks are called in; `kill` kills the
-        processes that the code has left, before the end is told."""
+        processes that the code has left, before the end is reported."""
         self._kill = kill
         self._clock = clock
         self._pool = callbacks

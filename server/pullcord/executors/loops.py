@@ -159,7 +159,7 @@ class RunLoop:
             task = _current(self.loop)
             self._on_stall(task, waited, stack)
             if task is not None and task in self._unwanted:
-                self.interrupt(task)  # it was told to stop before it was known to block
+                self.interrupt(task)  # its stop came before it was known to block
 
     def _is_at_rest(self) -> bool:
         """Whether no run blocks the loop: it waits for events, or for the interpreter, as others

@@ -58,7 +58,7 @@ class CertificateVerifier(Protocol):
 class Chain:
     """An Authenticator of verifiers.
 
-    A bearer token stands above a client certificate: behind a gateway, the certificate is the
+    A bearer token wins over a client certificate: behind a gateway, the certificate is the
     gateway's and the token is the caller's.
     """
 

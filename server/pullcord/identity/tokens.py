@@ -34,7 +34,7 @@ class TokenFile:
     async def verify(self, token: str) -> Principal | None:
         """The caller; None: the token is not in the file.
 
-        The table is looked up by the token's digest, which tells nobody by its time how much of a
+        The table is looked up by the token's digest, so that its time shows nobody how much of a
         guessed token was right.
         """
         if self._changes.seen():

@@ -286,7 +286,7 @@ Close = Callable[[Any], Awaitable[None]]
 class _LoopClients:
     """One client a running event loop, because a connection pool belongs to its loop.
 
-    Each is closed with its loop, with us, or when told. How clients are made is not kept: a model
+    Each is closed with its loop, with us, or by `aclose`. How clients are made is not kept: a model
     that is part of no cycle is freed, and its connections are closed, as soon as nobody holds it.
     """
 

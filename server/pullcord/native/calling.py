@@ -35,7 +35,7 @@ async def result_of(tool: CallableTool, ctx: RunContext, arguments: str, *, appr
 
     Raises:
         Exception: what the function raised, or ToolFailed for what is no ordinary exception.
-        RunCancelledError, CancelledError: the run is to stop, and for no other reason.
+        RunCancelledError, CancelledError: the run must stop, and for no other reason.
     """
     # A task of its own keeps the function's own CancelledError, such as that of a library's cancel
     # scope, apart from a cancel of this call.
@@ -59,7 +59,7 @@ async def result_of(tool: CallableTool, ctx: RunContext, arguments: str, *, appr
 
 
 async def _outcome(tool: CallableTool, ctx: RunContext, arguments: str, approved: bool) -> _Outcome:
-    """Never raises: asyncio lets SystemExit through to the loop, and drops what a task is told."""
+    """Never raises, because asyncio passes the SystemExit of a task on to the loop."""
     try:
         return _Outcome(await tool.call(ctx, arguments, approved=approved))
     except KeyboardInterrupt as error:

@@ -58,7 +58,7 @@ async def conversation_of(ctx: RunContext, system: str, model: Model) -> list[Me
 
 
 def conversation(system: str, history: Iterable[Run], given: Given) -> list[Message]:
-    """Everything the model is to know, oldest first."""
+    """The messages for the model, oldest first."""
     told = [m.text for m in given.messages if m.role is Role.SYSTEM]
     system = "\n\n".join(filter(None, (system, *told)))
     messages: list[Message] = [SystemMessage(system)] if system else []

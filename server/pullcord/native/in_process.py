@@ -88,7 +88,7 @@ class Native:
         run, which keeps what it has made. Otherwise the result. A run that fails or is cancelled
         raises nothing: its status says so.
 
-        Called in the code of another run, such as a tool, it runs beneath that one: it is stopped
+        Called in the code of another run, such as a tool, it is a child of that one: it is stopped
         with it, cause PARENT, and its usage and tool calls count there; its events are heard here
         only.
 
@@ -294,7 +294,7 @@ def _place() -> Place:
 
 
 def _must_not_block(engine: Runs) -> None:
-    """An async tool that waits so for a run may wait for one that its own loop is to execute."""
+    """An async tool that waits so for a run may wait for one that its own loop must execute."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

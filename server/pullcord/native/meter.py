@@ -106,7 +106,7 @@ class Meter:
 
 
 def _size(request: ModelRequest) -> int:
-    """Characters of all that the model is to read."""
+    """Characters of the whole request."""
     size = sum(len(t.name) + len(t.description) + len(str(t.parameters)) for t in request.tools)
     for message in request.messages:
         size += len(message.text)

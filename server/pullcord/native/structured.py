@@ -1,7 +1,7 @@
 """Structured output: a model's answer as the object that the author's schema describes.
 
 The text streams as it comes, like any other; only a whole and valid answer becomes data. How a
-provider is told of the schema is the models' business.
+provider gets the schema is the models' business.
 """
 
 import re
@@ -40,7 +40,7 @@ def deliver(ctx: RunContext, schema: OutputSchema | None, answer: Answer) -> Non
     Raises:
         InvalidOutput: it is no JSON, or not what the schema asks for.
         AnswerCutOff, AnswerWithheld: the same, because the provider did not send all of it.
-        RunCancelledError: the run is to stop; it then has no data.
+        RunCancelledError: the run must stop; it then has no data.
     """
     if schema is None:
         return

@@ -140,7 +140,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """All that a run is to work on."""
+    """The whole input of a run."""
 
     input: str = ""
     data: Mapping[str, Any] | None = None

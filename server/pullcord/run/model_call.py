@@ -1,6 +1,6 @@
 """One call of a language model, as operators count and trace it: a frozen value.
 
-It has no word that the model was told or said.
+It has no word of the request or of the answer.
 """
 
 from dataclasses import dataclass

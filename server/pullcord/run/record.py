@@ -81,7 +81,7 @@ class RunSpec:
 
     @property
     def given(self) -> Given:
-        """All that it is to work on."""
+        """Its whole input."""
         return Given(self.input, self.input_data, self.parts, self.messages)
 
     def check(

@@ -14,7 +14,7 @@ _BATCH = 16
 """Tasks that may be woken and not yet have run. The loop looks at its sockets in between."""
 
 Arm = Callable[[Callable[[], None]], bool]
-"""Takes what is to be called, once and from any thread; False: what is waited for is there."""
+"""Takes a callback, called once and from any thread; False: what is waited for is there."""
 
 
 class Notifier:

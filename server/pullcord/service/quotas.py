@@ -150,7 +150,7 @@ class Quotas:
                     # It is counted by the hour: that much later, the oldest hour counts no more.
                     first = hour_of(self._now()) if spent.first_hour is None else spent.first_hour
                     wait = (first + HOURS) * 3600.0 - self._now()
-                    # Never how much: a caller could tell by it what each run of others has used.
+                    # Never how much: it would show a caller what each run of others has used.
                     words = f"the tenant has used its {name.replace('_', ' ')}, {most:g}"
                     return _Full(name, words, max(1.0, wait))
         bytes_ = options.stored_bytes_per_tenant

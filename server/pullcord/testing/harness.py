@@ -137,6 +137,6 @@ def nothing_left(timeout: float = 10.0) -> Iterator[None]:
         left = remains().threads - before
         if not left:
             return
-        ended.wait(0.01)  # a thread cannot tell that it has become idle
+        ended.wait(0.01)  # nothing says that a thread has become idle
         waited += 0.01
     raise AssertionError(f"still at work: {sorted(left)}")

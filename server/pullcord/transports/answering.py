@@ -44,7 +44,7 @@ SERVICE = v1.DESCRIPTOR.services_by_name["RunService"].full_name
 LARGE = 64 * 1024
 """Bytes from which on an answer is encoded aside, once its connection has room for it."""
 MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""A page that would be larger gets fewer runs: clients take 4 MiB unless told otherwise."""
+"""A page that would be larger gets fewer runs: clients take 4 MiB by default."""
 
 _SMALL_PAGE = 32
 """Runs that are no large answer, whatever their labels."""

@@ -27,8 +27,8 @@ def event_of(notice: Notice) -> str:
 
 
 def body_of(notice: Notice, run: Run | None, more: Mapping[str, str]) -> bytes:
-    """`run`: as it is kept; None: it is not, so that only its name and its state are told. `more`
-    is told beside the run."""
+    """`run`: as it is kept; None: it is not, so that only its name and its state are sent. `more`
+    is sent beside the run."""
     if run is None:
         scope = notice.scope
         bare = Run(notice.run_id, notice.runnable, notice.state)

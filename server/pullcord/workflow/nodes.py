@@ -25,7 +25,7 @@ class Node(Protocol):
         """Its steps that are known before anything is decided."""
 
     async def do(self, flow: Flow, path: Path, previous: Made) -> Made:
-        """Does it, and returns what it made. Raises StepFailed where the workflow is to fail."""
+        """Does it, and returns what it made. Raises StepFailed if the workflow must fail."""
 
 
 Steps = Sequence["Node | Runnable | Callable[..., Any]"]

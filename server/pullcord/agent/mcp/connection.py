@@ -176,7 +176,7 @@ class Connection:
                     self._wake.set()
 
     async def _follow(self, client: Client) -> None:
-        """Lists the tools again whenever they have changed, until the connection is to close."""
+        """Lists the tools again whenever they have changed, until the connection must close."""
         while True:
             await self._wake.wait()
             if self._closing:

@@ -110,7 +110,7 @@ def checked_servers(servers: Sequence[McpServer]) -> tuple[McpServer, ...]:
 
     Raises:
         TypeError: one is no McpServer.
-        ValueError: two bear one name, which errors and tools could not tell apart.
+        ValueError: two have one name, so that errors and tools would be ambiguous.
         MissingExtra: the extra `mcp` is not installed.
     """
     if isinstance(servers, McpServer):

@@ -54,7 +54,7 @@ class ThinkSplitter:
         yield from self._piece(Kind.REASONING if self._end else Kind.TEXT, text)
 
     def close(self) -> None:
-        """From here on all is text: the server tells thinking apart by itself."""
+        """From here on all is text: the server separates thinking by itself."""
         self._is_open = False
 
     def _opened(self, text: str) -> str:

@@ -42,7 +42,7 @@ class A2AService:
     def __init__(
         self, front: Front, outgoing: Outgoing, max_unread: float | None, default: str
     ) -> None:
-        """`default`: the runnable that calls are to which name none, if there are several."""
+        """`default`: the runnable of calls that name none, if there are several."""
         self._front = front
         self._outgoing = outgoing
         self._max_unread = max_unread

@@ -58,7 +58,7 @@ class GrpcOptions:
     a2a: bool = False
     """Whether A2A is served, too, which needs its extra."""
     a2a_agent: str = ""
-    """The runnable that A2A's calls are to which name none, if there are several."""
+    """The runnable of A2A's calls that name none, if there are several."""
 
 
 class GrpcServer:

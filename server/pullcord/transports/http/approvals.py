@@ -44,7 +44,7 @@ _HEADERS = (
     ("content-security-policy", _POLICY),
     ("cross-origin-opener-policy", "same-origin"),
     # Not no-referrer, by which a browser says `origin: null` when it sends the form. No other site
-    # is told of the link either way.
+    # learns of the link either way.
     ("referrer-policy", "same-origin"),
     ("x-robots-tag", "noindex"),
 )

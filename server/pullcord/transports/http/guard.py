@@ -1,7 +1,7 @@
 """Refuses requests before any route is looked for: of foreign pages, and to foreign names.
 
 A page of any site can send a POST to this machine without asking, and a name that its owner points
-here arrives as of the same origin, with only the Host to tell. What a caller may do is not decided
+here arrives as of the same origin, which only the Host shows. What a caller may do is not decided
 here.
 """
 

@@ -29,7 +29,7 @@ class Route:
 
 
 class Router:
-    """Finds routes. A path with its own words stands above one with braces."""
+    """Finds routes. A path with its own words wins over one with braces."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, dict[str, Route]] = {}

@@ -52,7 +52,7 @@ _EVENTS = {
     "parameters": [
         query(
             "after_sequence",
-            "The last event that was seen; a header Last-Event-ID stands above it.",
+            "The last event that was seen; a header Last-Event-ID wins over it.",
             type="integer",
             minimum=0,
         ),

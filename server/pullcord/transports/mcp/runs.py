@@ -14,7 +14,7 @@ from pullcord.run.runnable import RunnableInfo
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A run that a call of a tool is to start."""
+    """A run that a call of a tool starts."""
 
     run_id: str
     """Made here, so that it can be stopped before it is known to have started."""

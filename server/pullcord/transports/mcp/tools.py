@@ -17,7 +17,7 @@ from pullcord.run.state import RunState
 from pullcord.transports.mcp.runs import Wanted
 
 _ARGUMENTS: Mapping[str, tuple[type, str, str]] = {
-    "input": (str, "string", "What it is to work on."),
+    "input": (str, "string", "The text to work on."),
     "input_data": (dict, "object", "Data for it, if it takes any."),
     "session_id": (
         str,

@@ -82,7 +82,7 @@ def read_start(given: RunAgentInput, runnable: str) -> RunSpec:
 class Pause:
     """A run that waits, and how far its stream had come: its client has nothing of what came then.
 
-    The run may be one beneath that which is streamed, which goes on meanwhile.
+    The run may be a child of the streamed one, which goes on meanwhile.
     """
 
     run_id: str

@@ -71,7 +71,7 @@ class Asked:
     model: str
     turn: Turn
     decisions: tuple[Decision, ...] = ()
-    """Set: a paused run is to go on, and nothing is started."""
+    """Set: a paused run continues, and nothing is started."""
     instructions: str = ""
     previous: str = ""
     conversation: str = ""

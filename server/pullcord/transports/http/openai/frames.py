@@ -199,7 +199,7 @@ class Frames:
         if missed:
             self._write(missed, False)
         if sequence > self._seen:
-            # How much of the text the client has is not known: it gets all of it, and is told.
+            # How much of the text the client has is not known: it gets all of it, and a note.
             more = {"missed": {"from": self._seen + 1, "to": sequence}}
             yield "response.in_progress", self._response(more=more)
 
