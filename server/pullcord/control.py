@@ -16,6 +16,7 @@ from pullcord import lines
 from pullcord.doors import counting, disclosure_of, make_quotas
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import ThreadClock
+from pullcord.engine_parts import Parts
 from pullcord.executors.workers.command import CommandLauncher
 from pullcord.executors.workers.launcher import Launcher
 from pullcord.executors.workers.local import LocalLauncher
@@ -24,7 +25,7 @@ from pullcord.executors.workers.options import WorkerOptions
 from pullcord.executors.workers.pool import WorkerExecutor
 from pullcord.link.values import Offer
 from pullcord.reloading import watch_files
-from pullcord.server import FLUSH, Parts, RunServer
+from pullcord.server import FLUSH, RunServer
 from pullcord.settings import Settings, SettingsError
 from pullcord.stores.opening import outlived
 from pullcord.telemetry import LinkTelemetry, Telemetry

@@ -4,18 +4,18 @@ Here is where a server starts, drains on a signal, and ends. Each part's own wor
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import gc
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
 
 from pullcord.adapters.offering import runnables
+from pullcord.background import Background, new_loop
 from pullcord.doors import (
     Entrance,
     check_exposure,
@@ -28,7 +28,8 @@ from pullcord.engine.catalog import Catalog
 from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.engine.engine import Engine
 from pullcord.engine.options import EngineOptions
-from pullcord.engine.ports import Executor, Observer, RunStore
+from pullcord.engine.ports import Observer, RunStore
+from pullcord.engine_parts import Parts
 from pullcord.executors.local import LocalExecutor
 from pullcord.extras import install
 from pullcord.hooks import Hook, call_hooks
@@ -36,10 +37,7 @@ from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
 from pullcord.service.access import Policy
 from pullcord.settings import Settings, SettingsError, overridden, read_settings
-from pullcord.store_telemetry import measured, observe_backlog
-from pullcord.stores.memory import MemoryStore
-from pullcord.stores.opening import MEMORY, open_default, open_store
-from pullcord.telemetry import Telemetry, observe_engine
+from pullcord.telemetry import Telemetry
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer, most_connections
 from pullcord.transports.grpc.tls import server_credentials
@@ -60,14 +58,6 @@ _SWITCH_INTERVAL = 0.0005
 _COLLECT_AFTER = 10_000
 """Objects made between two looks for garbage. After Python's own 700, a burst of starts spends a
 fifth of its time looking through live runs, and everything else waits meanwhile."""
-
-if sys.platform == "win32":
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-else:
-    import uvloop
-
-    new_loop = uvloop.new_event_loop
-
 
 _log = logging.getLogger("pullcord.server")
 
@@ -140,7 +130,7 @@ class RunServer:
         self._parts = Parts(options, clock, observer, executor, store)
         self._front: Front | None = None
         self.on_startup, self.on_shutdown = tuple(on_startup), tuple(on_shutdown)
-        self._background: _Background | None = None
+        self._background: Background | None = None
         self._begun = False
 
     # --- in the foreground
@@ -310,7 +300,7 @@ class RunServer:
             RuntimeError: it has served already; make another one.
         """
         self._begin()
-        self._background = _Background(lambda stop, ready: self._serve_until(stop, listen, ready))
+        self._background = Background(lambda stop, ready: self._serve_until(stop, listen, ready))
         return self._background.start()
 
     def drain(self) -> None:
@@ -397,119 +387,6 @@ class RunServer:
             self.mtls_address = second
             _log.info("serving on %s, with client certificates", second)
         return address
-
-
-class Parts:
-    """What a server's engine is made of. It is made when the server serves: a worker process,
-    which imports the same module, must not open the store."""
-
-    def __init__(
-        self,
-        options: EngineOptions,
-        clock: Clock,
-        observer: Observer,
-        executor: Executor,
-        store: str | Callable[[Clock, EngineOptions], RunStore] | None = None,
-    ) -> None:
-        self._options = options
-        self._clock = clock
-        self._observer = observer
-        self._executor = executor
-        self._store = store
-        self._engine: Engine | None = None
-        self.kept_in = MEMORY
-        """The store's name."""
-
-    @property
-    def engine(self) -> Engine:
-        """The engine; it keeps runs in memory if nothing was opened."""
-        if self._engine is None:
-            self._make(MemoryStore(self._clock, self._options))
-        assert self._engine is not None
-        return self._engine
-
-    def open(
-        self, named: str | None, setting: str, default_of: str | None, listens: str = ""
-    ) -> None:
-        """Opens the store: the one that was named, or else given, or else set, or else the default
-        one of a listen address, or else in memory. Raises StoreRefused."""
-        if self._engine is not None:
-            return  # it was asked for before
-        clock, options = self._clock, self._options
-        name = named or self._store or setting
-        if callable(name):
-            self.kept_in = "a store of its own"
-            self._make(name(clock, options))
-            return
-        if name or default_of is None:
-            opened = open_store(name or MEMORY, clock, options, listens)
-        else:
-            opened = open_default(default_of, clock, options)
-        self.kept_in = opened.name
-        self._make(opened.store)
-
-    def _make(self, store: RunStore) -> None:
-        if store.durable:
-            store = measured(store)
-        self._engine = Engine(
-            options=self._options,
-            clock=self._clock,
-            store=store,
-            observer=self._observer,
-            executor=self._executor,
-        )
-        observe_engine(self._engine)
-        if store.durable:
-            observe_backlog(self._engine)
-
-
-class _Background:
-    """A loop in a thread that serves until it is stopped."""
-
-    def __init__(
-        self,
-        serve: Callable[[asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]],
-    ) -> None:
-        self._serve = serve
-        self._ready = threading.Event()
-        self._address = ""
-        self._error: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="pullcord-server", daemon=True)
-
-    def start(self) -> str:
-        self._thread.start()
-        self._ready.wait()
-        if self._error is not None:
-            raise self._error
-        return self._address
-
-    def stop(self) -> None:
-        if self._loop is not None and self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # it has stopped by itself
-                self._loop.call_soon_threadsafe(self._stop.set)
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=new_loop) as runner:
-                runner.run(self._main())
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        await self._serve(self._stop, self._on_ready)
-
-    def _on_ready(self, address: str) -> None:
-        self._address = address
-        self._ready.set()
 
 
 async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:
