@@ -1,9 +1,12 @@
 """Two callers of one server, with the same names for everything: each is as if it were alone."""
 
+import asyncio
 import operator
+import random
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+import grpc
 import pytest
 from opentelemetry import baggage
 from pullcord import LangGraphAgent, RunContext, RunServer, runnable
@@ -12,8 +15,8 @@ from pullcord.run.events import ToolCall
 from pullcord.run.state import RunState
 from pullcord.v1 import run_service_pb2 as v1
 
-from tests.identity.callers import bearer, guarded
-from tests.transports.harness import make_settings, make_spec, refusal, until
+from tests.identity.callers import Guarded, bearer, guarded
+from tests.transports.harness import Refusal, make_settings, make_spec, refusal, until
 
 
 class Said(TypedDict):
@@ -95,6 +98,77 @@ def test_the_place_in_a_list_tells_nothing_of_what_others_do(tmp_path: Path) -> 
         assert len({len(position) for position in seen}) == 1
         again = v1.WatchRunsRequest(after=seen[-1])
         assert next(stub.WatchRuns(again, metadata=bearer("bob"))).caught_up
+
+
+class Asks:
+    """One caller's random doings over few ids, and all that it is answered."""
+
+    def __init__(self, served: Guarded, who: str, seed: int) -> None:
+        self._stub = served.stub()
+        self._who = bearer(who)
+        self._random = random.Random(seed)
+        self.seen: list[str] = []
+
+    def go_on(self) -> None:
+        """Does one thing more, and waits until what it stops has stopped."""
+        chance = self._random
+        run_id, session = chance.choice(["r0", "r1", "r2", "r3"]), chance.choice(["", "s0", "s1"])
+        rpc = chance.choice(["Start", "Start", "Early", "Cancel", "Get", "List", "CancelMany"])
+        text = chance.choice(["one", "two"])
+        try:
+            self.seen.append(f"{rpc} {run_id} {self._ask(rpc, run_id, session, text)}")
+        except grpc.RpcError as error:
+            self.seen.append(f"{rpc} {run_id} {Refusal(error).reason} {error.details()}")
+
+    def _ask(self, rpc: str, run_id: str, session: str, text: str) -> object:
+        stub, who = self._stub, self._who
+        if rpc == "Start":
+            spec = make_spec("waits", text, run_id=run_id, session_id=session, session_policy=3)
+            stub.StartRun(v1.StartRunRequest(spec=spec), metadata=who)
+            for run in stub.ListRuns(v1.ListRunsRequest(), metadata=who).runs:
+                if run.cancellation.cause:  # what was superseded ends in its own time
+                    stub.WaitRun(v1.WaitRunRequest(run_id=run.run_id), metadata=who)
+            run = stub.GetRun(v1.GetRunRequest(run_id=run_id), metadata=who).run
+            return run.input, run.session_id, run.cancellation.cause
+        if rpc in ("Early", "Cancel"):
+            early = v1.CancelRunRequest(
+                run_id=run_id, before_start=rpc == "Early", wait={"seconds": 30}
+            )
+            return stub.CancelRun(early, metadata=who).outcome
+        if rpc == "Get":
+            run = stub.GetRun(v1.GetRunRequest(run_id=run_id), metadata=who).run
+            return run.owner, run.input, run.session_id, run.cancellation.cause
+        if rpc == "List":
+            found = stub.ListRuns(v1.ListRunsRequest(), metadata=who).runs
+            return [(run.run_id, run.session_id, run.cancellation.cause) for run in found]
+        request = v1.CancelRunsRequest(session_id="s0", mode=2, validate_only=True)
+        return [one.run_id for one in stub.CancelRuns(request, metadata=who).results]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_a_caller_sees_is_what_it_would_see_alone(tmp_path: Path, seed: int) -> None:
+    """Three callers, two of one tenant, do random things with the same ids of runs and sessions:
+    each is answered as on a server of its own, word for word."""
+
+    @runnable(id="waits")
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    callers = {"ann": seed, "bob": seed + 10, "eve": seed + 20}
+    with guarded(tmp_path, waits) as shared:
+        asking = [Asks(shared, who, its) for who, its in callers.items()]
+        for _ in range(60):
+            for one in asking:
+                one.go_on()
+    for one, (who, its) in zip(asking, callers.items(), strict=True):
+        with guarded(tmp_path, waits) as own:
+            alone = Asks(own, who, its)
+            for _ in range(60):
+                alone.go_on()
+        assert one.seen == alone.seen
+        assert {line.split()[0] for line in one.seen} == {
+            *("Start", "Early", "Cancel", "Get", "List", "CancelMany")
+        }
 
 
 def test_a_callers_baggage_does_not_reach_the_code_of_a_run(tmp_path: Path) -> None:

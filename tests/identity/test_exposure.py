@@ -1,5 +1,6 @@
 """Which address is served how, and TLS: certificates that are missing, foreign, old or replaced."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pullcord.probe import is_serving, main
 from pullcord.run.loopback import stays_here
 from pullcord.server import RunServer
 from pullcord.settings import SettingsError
+from pullcord.transports.tls import TlsFiles, check
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.v1.run_service_pb2_grpc import RunServiceStub
 
@@ -239,6 +241,56 @@ def _is_trusted(address: str, authority: Authority) -> bool:
     except grpc.RpcError:
         return False
     return True
+
+
+def test_the_ca_of_clients_is_replaced_without_a_broken_stream(
+    tls: Tls, authority: Authority, waits: Any, tmp_path: Path
+) -> None:
+    """New connections need a certificate of the new one; a stream of an old one goes on."""
+    successor = Authority(tmp_path, "successor")
+    spiffe = ["spiffe://acme/ann"]
+    old = authority.issue("old", uris=spiffe, client=True)
+    new = successor.issue("new", uris=spiffe, client=True)
+    trusted = authority.path.read_bytes()
+    old_one, new_one = (
+        grpc.ssl_channel_credentials(trusted, key.read_bytes(), certificate.read_bytes())
+        for certificate, key in (old, new)
+    )
+    refused = code_of(lambda: list_as(tls.mutual, new_one))
+    assert refused is grpc.StatusCode.UNAVAILABLE
+    with RunClient(tls.mutual, credentials=old_one) as client:
+        stream = client.run("agents/waits")
+        next(stream)
+        fresh = tmp_path / "fresh.pem"
+        fresh.write_bytes(successor.path.read_bytes())
+        fresh.rename(authority.path)
+
+        def is_taken() -> bool:
+            with contextlib.suppress(grpc.RpcError):
+                return bool(list_as(tls.mutual, new_one).runnables)
+            return False
+
+        until(is_taken)
+        refused = code_of(lambda: list_as(tls.mutual, old_one))
+        assert refused is grpc.StatusCode.UNAVAILABLE
+        waits.go_on.set()
+        for _ in stream:
+            pass
+        assert not stream.reconnecting
+        assert stream.result is not None
+        assert stream.result.output == "on and on"
+
+
+def test_a_key_that_others_can_read_is_told(
+    tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beyond 0640 the log warns, and the server serves all the same."""
+    files = TlsFiles(*authority.issue("server"))
+    for mode, is_open in ((0o600, False), (0o640, False), (0o644, True)):
+        caplog.clear()
+        files.key.chmod(mode)
+        check(files)
+        assert ("can be read by others" in caplog.text) is is_open
 
 
 def test_a_broken_certificate_leaves_the_last_one(
