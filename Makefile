@@ -18,10 +18,12 @@ CLIENTS = $(BIN)/python -m tools.clients
 LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(ARGS)
 
+APART_TESTS = hypothesis psutil pytest pytest-asyncio pytest-timeout
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-cluster fuzz test lowest conformance lint breaking format generate check-generated fresh docs site links workflows
+.PHONY: help install demo demo-cluster fuzz test lowest apart conformance lint breaking format generate check-generated fresh docs site links workflows
 .PHONY: bench soak chaos restarts turnover image lock clean
 
 help: ## List the verbs
@@ -60,6 +62,17 @@ lowest: $(INSTALLED) ## Test the adapters with the oldest frameworks that they s
 	$(UV)/bin/uv pip install --quiet --python build/lowest/bin/python \
 		--override tests/adapters/foreign/lowest.txt --editable '.[all,dev]' fastapi
 	build/lowest/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning tests/adapters/foreign $(ARGS)
+
+# What a framework's own packages warn of is theirs.
+apart: $(INSTALLED) ## Test the adapters whose frameworks need an environment of their own (needs the network)
+	$(PYTHON) -m venv --clear build/apart/google_adk
+	$(PYTHON) -m venv $(UV) && $(UV)/bin/python -m pip install --quiet uv==0.13.8
+	$(UV)/bin/uv pip install --quiet --python build/apart/google_adk/bin/python --editable '.[google-adk,postgres]' \
+		--requirement tests/adapters/foreign/apart/google_adk.txt $(APART_TESTS)
+	LITELLM_LOCAL_MODEL_COST_MAP=True KINDS=google_adk APPS=google_adk_app build/apart/google_adk/bin/python -m pytest \
+		-W ignore::DeprecationWarning -W ignore::UserWarning tests/adapters/foreign/test_contract.py \
+		tests/adapters/foreign/test_in_process.py tests/adapters/foreign/apart/google_adk.py \
+		tests/examples/test_apps.py $(ARGS)
 
 conformance: $(INSTALLED) ## Play every scenario with every client (ARGS="--only go,rust" to choose)
 	@$(BIN)/python -m tests.conformance $(ARGS)

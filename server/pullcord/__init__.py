@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pullcord.adapters.foreign.agno import AgnoAgent as AgnoAgent
     from pullcord.adapters.foreign.agno import AgnoTeam as AgnoTeam
     from pullcord.adapters.foreign.agno import AgnoWorkflow as AgnoWorkflow
+    from pullcord.adapters.foreign.google_adk import GoogleADKAgent as GoogleADKAgent
     from pullcord.adapters.foreign.langgraph import LangGraphAgent as LangGraphAgent
     from pullcord.adapters.foreign.llama_index import LlamaIndexWorkflow as LlamaIndexWorkflow
     from pullcord.adapters.foreign.openai_agents import OpenAIAgentsAgent as OpenAIAgentsAgent
@@ -90,6 +91,7 @@ _HOMES = {
     "DisconnectPolicy": "pullcord.run.record",
     "FileToken": "pullcord.client",
     "Gemini": "pullcord.models.google",
+    "GoogleADKAgent": "pullcord.adapters.foreign.google_adk",
     "LangGraphAgent": "pullcord.adapters.foreign.langgraph",
     "LlamaIndexWorkflow": "pullcord.adapters.foreign.llama_index",
     "Limits": "pullcord.run.usage",
@@ -141,6 +143,7 @@ _MODULES = {"errors", "events"}
 _EXTRAS = {
     "pullcord.adapters.foreign.agent_framework": "agent-framework",
     "pullcord.adapters.foreign.agno": "agno",
+    "pullcord.adapters.foreign.google_adk": "google-adk",
     "pullcord.adapters.foreign.langgraph": "langgraph",
     "pullcord.adapters.foreign.llama_index": "llama-index",
     "pullcord.adapters.foreign.openai_agents": "openai-agents",
@@ -169,6 +172,7 @@ __all__ = [
     "DisconnectPolicy",
     "FileToken",
     "Gemini",
+    "GoogleADKAgent",
     "LangGraphAgent",
     "Limits",
     "LlamaIndexWorkflow",

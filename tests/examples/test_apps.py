@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,11 @@ from tests.openai_server import Call, OpenAIServer, Silence
 from tests.steady import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-APPS = sorted(path.stem for path in EXAMPLES.glob("*_app.py"))
+APART = {"google_adk_app"}
+"""Those of an environment of its own, where `make apart` names them."""
+APPS = os.environ.get("APPS", "").split() or sorted(
+    path.stem for path in EXAMPLES.glob("*_app.py") if path.stem not in APART
+)
 WORKFLOWS = {"llama_index_app"}
 """Those that serve a workflow, which is the author's own code and calls no tool."""
 

@@ -22,6 +22,9 @@ from tests.transports.harness import (
     until,
 )
 
+FRAMEWORKS = ("agent_framework", "agno", "google_adk")
+"""Whose loggers say what an author's tool or a model raised."""
+
 
 @pytest.fixture
 def serve(
@@ -70,7 +73,7 @@ def serve(
     for phase in ("setup", "call", "teardown"):
         found = [r for r in caplog.get_records(phase) if r.levelno >= logging.ERROR]
         # A framework of others may log what it raises as well.
-        errors = [r for r in found if not r.name.startswith(("agno", "agent_framework"))]
+        errors = [r for r in found if not r.name.startswith(FRAMEWORKS)]
         ours = [r for r in errors if not (_is_of_a_caller_that_left(r) or _is_of_a_run(r))]
         assert [r.getMessage() for r in ours] == []
 

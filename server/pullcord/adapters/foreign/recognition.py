@@ -30,6 +30,9 @@ _ADAPTERS: Mapping[tuple[str, str], _Adapter] = {
     ("agent_framework._agents", "Agent"): _Adapter(
         f"{_HERE}.agent_framework", "AgentFrameworkAgent"
     ),
+    ("google.adk.agents.base_agent", "BaseAgent"): _Adapter(
+        f"{_HERE}.google_adk", "GoogleADKAgent"
+    ),
     ("workflows.workflow", "Workflow"): _Adapter(f"{_HERE}.llama_index", "LlamaIndexWorkflow"),
 }
 """By module and qualified name of a class. Private places, so tests hold them."""
