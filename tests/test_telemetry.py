@@ -25,7 +25,7 @@ from pullcord import RunContext, RunServer, runnable, store_telemetry, telemetry
 from pullcord.lines import LineWriter
 from pullcord.run.errors import StoreUnavailable
 from pullcord.stores.sqlite import SqliteStore
-from pullcord.telemetry import Telemetry, configure_logging, observe_engine
+from pullcord.telemetry import LinkTelemetry, Telemetry, configure_logging, observe_engine
 from pullcord.testing import HookedStore
 
 from tests.steady import PATIENCE
@@ -197,6 +197,20 @@ def test_abandoned_runs_and_blocked_loops_are_counted_and_shown(
     finally:
         release.set()
         served.close()
+
+
+def test_workers_that_come_back_and_that_are_lost_are_counted(
+    counted: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each with a line that names the worker."""
+    links = LinkTelemetry(counted.provider.get_meter("test"))
+    caplog.set_level("INFO")
+    links.link_returned(7, 1.23456)
+    links.lease_lost(8)
+    assert counted.sums("pullcord.workers.returned") == {(): 1}
+    assert counted.sums("pullcord.workers.lost") == {(): 1}
+    assert [(r.worker, r.levelname) for r in caplog.records] == [(7, "INFO"), (8, "ERROR")]
+    assert caplog.records[0].seconds == 1.235
 
 
 class Lines:

@@ -158,7 +158,12 @@ class Relay:
     @property
     def is_cut(self) -> bool:
         """Whether nothing has come for so long that the other end may be out of reach."""
-        return self._link is None or self._now() - self._heard > self._pace.silence
+        return self._link is None or self.silent > self._pace.silence
+
+    @property
+    def silent(self) -> float:
+        """Seconds for which nothing has come."""
+        return self._now() - self._heard
 
     def run(self, until: Mapping[int, float]) -> Ended:
         """Moves bytes both ways until that has an end; the caller then calls `close`.
@@ -177,6 +182,8 @@ class Relay:
                 self._exchange(selector)
                 moved = self._pump(selector)
                 at = time.monotonic()
+                if ends < math.inf and self._call is None and self._link is None:
+                    ends = min(ends, at)  # and nobody comes back
                 if at >= ends and (not moved or at > ends + _DRAIN):
                     if self._call is None:
                         return Ended.UNTIL
@@ -215,7 +222,7 @@ class Relay:
         link.setblocking(False)
         self._link = link
         self._links += 1
-        self._silent, self._heard = self._now() - self._heard, self._now()
+        self._silent, self._heard = self.silent, self._now()
         self._is_resumed = False
         self._session.attach()
 
@@ -247,7 +254,7 @@ class Relay:
                 self._lost(selector)
                 moved = True
             else:
-                if not moved and self._call and self._now() - self._heard > self._pace.silence:
+                if not moved and self._call and self.silent > self._pace.silence:
                     self._lost(selector)
         return self._write_here() or moved
 
@@ -329,7 +336,7 @@ class Relay:
             return Ended.HERE
         if self.doorstep.refusal and self._link is None and self.doorstep.is_empty:
             return Ended.REFUSED
-        if not moved and self._left() <= 0:
+        if not moved and self._left() <= 0 and (calls or not session.incoming):
             return Ended.LEASE
         return None
 

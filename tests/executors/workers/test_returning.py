@@ -126,11 +126,16 @@ def has_spoken(watch: Watch) -> bool:
     return bool(watch.text)
 
 
-def test_cuts_below_the_lease_lose_and_double_nothing(served: Served, network: Network) -> None:
-    """In the middle of streams, heard by both ends or by none; each run has one end."""
+def test_cuts_below_the_lease_lose_and_double_nothing(
+    served: Served, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of streams, heard by both ends or by none; each run has one end. The log says
+    that the worker came back."""
+    caplog.set_level("INFO")
     chance = random.Random(1)
     before = network.connections
-    watches = [Watch(served, "agents/tells", str(chance.randrange(200, 400))) for _ in range(4)]
+    counts = [chance.randrange(200, 400) for _ in range(4)]
+    watches = [Watch(served, "agents/tells", str(count)) for count in counts]
     for _ in range(12):
         until(lambda: any(map(has_spoken, watches)))
         network.cut()
@@ -139,14 +144,14 @@ def test_cuts_below_the_lease_lose_and_double_nothing(served: Served, network: N
     until(lambda: has_spoken(flood))
     network.swallow()
     network.restore()
-    for watch in [*watches, flood]:
+    said = ["".join(f"{n} " for n in range(count)) for count in counts]
+    said.append("".join(f"{n:04d}" * 16384 for n in range(28)))
+    for watch, text in zip([*watches, flood], said, strict=True):
         end = watch.end()
         assert isinstance(end, RunCompleted)
-        assert end.output == watch.text
-        shown = [int(n) for n in watch.text.split()] if watch is not flood else []
-        assert shown == list(range(len(shown)))
-    assert len(flood.text) == 28 * 65536
+        assert end.output == watch.text == text
     assert network.connections > before + 4
+    assert any("worker is back" in record.getMessage() for record in caplog.records)
 
 
 def cut(served: Served, network: Network) -> None:
@@ -177,10 +182,11 @@ def test_while_the_link_is_cut_stops_are_answered_and_starts_wait(
 
 
 def test_beyond_the_lease_runs_end_once_and_the_rest_moves(
-    served: Served, network: Network
+    served: Served, network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A partition that no end is told of: what was said stays; what had not begun is executed by
-    another worker; a further link of the old one is refused."""
+    another worker."""
+    caplog.set_level("INFO")
     holds, tells = Watch(served, "agents/waits"), Watch(served, "agents/tells", "100000")
     until(lambda: has_spoken(holds) and has_spoken(tells))
     queued = Watch(served, "agents/floods")  # behind `holds`, which has the only thread
@@ -192,6 +198,7 @@ def test_beyond_the_lease_runs_end_once_and_the_rest_moves(
         assert end.error.type == "WorkerDied"
         assert end.error.message.endswith(f"lost its link for {LEASE:g} s")
         assert end.output == watch.text
+    assert any("worker lost" in record.getMessage() for record in caplog.records)
     network.restore()
     assert len(queued.end().output) == 28 * 65536
     until(lambda: not is_alive(int(holds.text)))

@@ -94,7 +94,7 @@ class LinkedWorker:
         self._relay = Relay(theirs, pace, returned=self._returned)
         self._kills, self._kill = os.pipe()
         self.exit_fd, self.ends = os.pipe()
-        self._connected = False
+        self._connected = self._killed = False
         self._how = ""
 
     def begin(self, process: Begun, then: Callable[[], None]) -> None:
@@ -137,6 +137,8 @@ class LinkedWorker:
         then()
         self._relay.close()
         self._theirs.close()
+        if ended is Ended.UNTIL and not self._killed and self._relay.silent > self._pace.lease / 2:
+            ended = Ended.LEASE  # as its own clock has it, by which it has ended
         if ended is Ended.LEASE:
             self._how = f"lost its link for {self._pace.lease:g} s"
             self._observer.lease_lost(self.pid)
@@ -164,6 +166,7 @@ class LinkedWorker:
 
     def kill(self) -> list[KilledProcess]:
         """Kills the command, and cuts the link, by which the worker ends. Names nothing."""
+        self._killed = True
         self._process.kill()
         with contextlib.suppress(OSError):
             os.write(self._kill, b"!")

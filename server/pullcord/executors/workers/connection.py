@@ -77,6 +77,8 @@ class Connection:
         self.runs: dict[int, RemoteExecution] = {}
         """By assignment; also those whose run is over while their code still holds something."""
         self.ready = False
+        self.was_passed_over = False
+        """Whether it was given no run because its link is cut: one may wait for it to be back."""
         self.used = False
         """Whether a run was ever assigned to it."""
         self.generation = 0
@@ -101,7 +103,12 @@ class Connection:
     @property
     def takes_runs(self) -> bool:
         """Whether a new run may be assigned to it."""
-        return self.ready and not self.retiring and not self._dead and not self.process.is_cut
+        if not self.ready or self.retiring or self._dead:
+            return False
+        if self.process.is_cut:
+            self.was_passed_over = True
+            return False
+        return True
 
     @property
     def is_full(self) -> bool:

@@ -40,7 +40,6 @@ _WEIGH_EVERY = 5
 class _Beats:
     def __init__(self, samples: int) -> None:
         self.import_is_shown = False
-        self.is_cut = False
         self.sent: dict[int, float] = {}
         self.contention = Contention(samples)
         self.used = 0.0
@@ -93,12 +92,13 @@ class Pulse:
 
     def _is_cut(self, connection: "Connection", beats: _Beats) -> bool:
         """Whether the link is cut: how long that may last is its launcher's to know."""
-        was_cut, beats.is_cut = beats.is_cut, connection.process.is_cut
-        if beats.is_cut:
+        if connection.process.is_cut:
             beats.sent.clear()
-        elif was_cut:
-            self._pool.has_room()  # it takes runs again
-        return beats.is_cut
+            return True
+        if connection.was_passed_over:
+            connection.was_passed_over = False
+            self._pool.has_room()
+        return False
 
     def _ask(self, connection: "Connection", beats: _Beats, now: float) -> None:
         """Pings a worker. Each ping wakes both processes, so one that is hardly at work, and keeps
