@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pullcord.executors.workers.connection import FULL, Connection
+from pullcord.executors.workers.kinds import SHARED, Kind
 from pullcord.executors.workers.placing import Placing
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer
@@ -57,7 +58,7 @@ class Pool:
     def answers(self, connection: Connection) -> None: ...
     def fill(self) -> None: ...
 
-    def free(self) -> list[Connection]:
+    def free(self, kind: Kind) -> list[Connection]:
         return self.connections
 
     def is_slow(self, connection: Connection) -> bool:
@@ -78,7 +79,7 @@ def run_given(part: Part) -> Any:
     spec = RunSpec("agents/a", parts=(part,))
     offer = Offer(SourceKind.AGENT, "a", "", "", (), is_async=True)
     port = SimpleNamespace(spec=spec, scope=("", ""), resumed=None)
-    run = SimpleNamespace(offer=offer, port=port, released=False, is_alone=False)
+    run = SimpleNamespace(offer=offer, port=port, released=False, kind=SHARED)
     run.parent, run.trace = None, {}
     return _Hashed(run)
 
@@ -96,10 +97,10 @@ async def test_runs_that_are_given_much_wait_for_a_worker_that_does_not_read(run
     pipes = [os.pipe() for _ in range(3)]
     stdout, stderr, exit_fd = (read for read, _ in pipes)
     process: Any = SimpleNamespace(
-        sock=ours, stdout=stdout, stderr=stderr, exit_fd=exit_fd, pid=os.getpid()
+        sock=ours, stdout=stdout, stderr=stderr, exit_fd=exit_fd, pid=os.getpid(), is_cut=False
     )
     pool = Pool()
-    connection = Connection(pool, process, exclusive=False, on_output=lambda *_: None)  # type: ignore[arg-type]  # a part of one
+    connection = Connection(pool, process, kind=SHARED, on_output=lambda *_: None)  # type: ignore[arg-type]  # a part of one
     connection.ready = True
     pool.connections.append(connection)
     part = Part(data=bytes(8 * 1024 * 1024), media_type="image/png")
