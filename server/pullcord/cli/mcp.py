@@ -144,6 +144,12 @@ class _ClientsRuns:
             async for event in events:
                 yield event
 
+    async def events_after(self, run_id: str, sequence: int) -> AsyncGenerator[Event, None]:
+        """Follows a run of an earlier call, which is followed all the while (`_open`)."""
+        async with aclosing(aiter(self._client.watch(run_id, sequence))) as events:
+            async for event in events:
+                yield event
+
     async def get(self, run_id: str) -> Run:
         """The run as it is now."""
         return await self._client.get(run_id)

@@ -71,7 +71,9 @@ def waiting() -> Any:
 async def connected(
     way: str, served: Served, browser: Browser, **options: Any
 ) -> AsyncIterator[Client]:
-    if way == "stdio":
+    if way.startswith("stdio"):
+        if way != "stdio":
+            options["mode"] = "legacy"
         command, *args = [*PULLCORD, "mcp", "--address", served.address]
         parameters = StdioServerParameters(command=command, args=args, env=environment())
         async with Client(parameters, **options) as client:
@@ -199,7 +201,7 @@ def test_a_run_that_waits_for_a_decision_says_so(serve_http: Both, way: str) -> 
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("way", ["http of 2025", "stdio"])
+@pytest.mark.parametrize("way", ["http", "http of 2025", "stdio", "stdio of 2025"])
 def test_a_client_that_shows_forms_is_asked(serve_http: Both, way: str) -> None:
     """What the run asks is a form; what its user fills in is the decision, and the run goes on."""
     served, browser = serve_http(asker)
@@ -215,8 +217,7 @@ def test_a_client_that_shows_forms_is_asked(serve_http: Both, way: str) -> None:
         return replies.pop(0)
 
     async def scene() -> None:
-        mode = {"mode": "legacy"} if way == "stdio" else {}
-        async with connected(way, served, browser, elicitation_callback=show, **mode) as client:
+        async with connected(way, served, browser, elicitation_callback=show) as client:
             said = [await client.call_tool("agents_asker", {"input": ""}) for _ in range(3)]
         texts = [result.content[0].text for result in said]  # type: ignore[union-attr]  # a text
         assert texts[:2] == ["to Ulm", "to None"]
@@ -246,6 +247,29 @@ def test_a_form_that_somebody_else_has_answered_is_taken_back(serve_http: Both) 
             body = {"runId": run.run_id, "decisions": [{"toolCallId": "call-1", "answer": "Ulm"}]}
             await asyncio.to_thread(browser.call, "ContinueRun", body)
             assert (await call).content[0].text == "to Ulm"  # type: ignore[union-attr]  # a text
+
+    asyncio.run(scene())
+
+
+def test_a_call_that_comes_again_has_no_rights_of_its_own(serve_http: Both) -> None:
+    """What the client keeps between two calls is checked as everything else is."""
+    served, browser = serve_http(asker)
+
+    async def scene() -> None:
+        filled = {"call-1": types.ElicitResult(action="accept", content={"answer": "Ulm"})}
+        async with connected("http", served, browser) as client:
+            for state in ("{", "[1, 2, 3]", "null", '["a", "a", -1]'):
+                with pytest.raises(MCPError, match="requestState"):
+                    await client.session.call_tool(
+                        "agents_asker", {"input": ""}, input_responses=filled, request_state=state
+                    )
+            result = await client.session.call_tool(
+                "agents_asker",
+                {"input": ""},
+                input_responses=filled,
+                request_state='["nobodys", "nobodys", 1]',
+            )
+            assert result.content[0].text.startswith("RunNotFound: ")  # type: ignore[union-attr]  # a text
 
     asyncio.run(scene())
 

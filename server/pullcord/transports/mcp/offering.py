@@ -23,18 +23,27 @@ from pullcord.run.errors import (
     RunNotPaused,
 )
 from pullcord.run.events import ContentDelta, Event, Progress, RunPaused
-from pullcord.transports.mcp.asking import asked, can_ask
+from pullcord.transports.mcp.asking import (
+    Round,
+    asked,
+    can_ask,
+    filled_in,
+    forms,
+    is_called_again,
+)
 from pullcord.transports.mcp.runs import Runs
 from pullcord.transports.mcp.tools import (
     paused,
     refused,
     result_of,
+    still_paused,
     tool_of,
     waiting_run,
     wanted_by,
 )
 
 Context = ServerRequestContext[Any, Any]
+Result = types.CallToolResult | types.InputRequiredResult
 
 _STOP = 10.0
 """Seconds that the cancel of a run may take to be accepted."""
@@ -51,7 +60,7 @@ def offering(runs_of: Callable[[Context], Runs]) -> Server[Any]:
             raise MCPError(types.INTERNAL_ERROR, str(error)) from error
         return types.ListToolsResult(tools=[tool_of(info) for info in infos])
 
-    async def called(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def called(ctx: Context, params: types.CallToolRequestParams) -> Result:
         try:
             return await _call(ctx, runs_of(ctx), params)
         except RunnableNotFound as error:
@@ -69,34 +78,61 @@ def offering(runs_of: Callable[[Context], Runs]) -> Server[Any]:
     )
 
 
-async def _call(
-    ctx: Context, runs: Runs, params: types.CallToolRequestParams
-) -> types.CallToolResult:
+async def _call(ctx: Context, runs: Runs, params: types.CallToolRequestParams) -> Result:
     if "_" not in params.name:
         raise RunnableNotFound(params.name)
+    if params.request_state is not None:
+        return await _again(ctx, runs, params, params.request_state)
     try:
         wanted = wanted_by(params.name, params.arguments)
     except InvalidArgument as error:
         return refused(f"InvalidArgument: {error}")
+    return await _followed(ctx, runs, wanted.run_id, runs.events(wanted))
+
+
+async def _again(
+    ctx: Context, runs: Runs, params: types.CallToolRequestParams, state: str
+) -> Result:
+    """A call that comes again, with what its client's user has filled in."""
     try:
-        async with aclosing(runs.events(wanted)) as events:
+        before = Round.of(state)
+    except (ValueError, RecursionError):
+        raise MCPError(types.INVALID_PARAMS, "requestState is none of this server's") from None
+    decisions = filled_in(params.input_responses)
+    if decisions is None:
+        return still_paused(before.run_id, before.waits)
+    with contextlib.suppress(RunNotPaused):  # somebody else has decided
+        await runs.decide(before.waits, decisions)
+    events = runs.events_after(before.run_id, before.sequence)
+    return await _followed(ctx, runs, before.run_id, events)
+
+
+async def _followed(
+    ctx: Context, runs: Runs, run_id: str, following: AsyncGenerator[Event, None]
+) -> Result:
+    """Follows a run to its end, or to a pause that others must end."""
+    try:
+        async with aclosing(following) as events:
             event = await anext(events, None)
             while event is not None:
                 if isinstance(event.payload, RunPaused):
-                    went_on, event = await _ask(ctx, runs, event, events, wanted.run_id)
+                    if is_called_again(ctx):
+                        waits = waiting_run(event, run_id)
+                        return forms(event.payload, Round(run_id, waits, event.sequence))
+                    went_on, event = await _ask(ctx, runs, event, events, run_id)
                     if not went_on:
                         assert event is not None
-                        return paused(event, wanted.run_id)
+                        return paused(event, run_id)
                     continue
                 if words := _words(event):
                     # Rises with each; nothing is sent unless the client has asked.
                     await ctx.session.report_progress(event.sequence, None, words)
                 event = await anext(events, None)
-        return result_of(await runs.get(wanted.run_id))
+        return result_of(await runs.get(run_id))
     except anyio.get_cancelled_exc_class():
         # Suppressed: its server has gone, and the run with it.
         with anyio.move_on_after(_STOP, shield=True), contextlib.suppress(PullcordError):
-            await runs.cancel(wanted.run_id, _REASON)
+            await runs.cancel(run_id, _REASON)
         raise
 
 

@@ -33,6 +33,9 @@ class Runs(Protocol):
     def events(self, wanted: Wanted) -> AsyncGenerator[Event, None]:
         """Starts a run and follows it to its end. Closing it early leaves the run as it is."""
 
+    def events_after(self, run_id: str, sequence: int) -> AsyncGenerator[Event, None]:
+        """Follows a run that was started before, from after this event."""
+
     async def get(self, run_id: str) -> Run:
         """The run as it is now."""
 

@@ -104,10 +104,22 @@ def paused(event: Event, run_id: str) -> types.CallToolResult:
     words = (
         "The run waits for a decision, and has not ended. It asks: "
         f"{event.payload.question}{calls}\n"
+        f"{_decides(run_id, waits)}"
+    )
+    return _result(run_id, words, None, is_error=True)
+
+
+def still_paused(run_id: str, waits: str) -> types.CallToolResult:
+    """The same, once the client's user did not want to decide."""
+    words = f"The run waits for a decision, and has not ended. {_decides(run_id, waits)}"
+    return _result(run_id, words, None, is_error=True)
+
+
+def _decides(run_id: str, waits: str) -> str:
+    return (
         f"Somebody may decide with `pullcord continue {waits}`, ContinueRun, or in the console; it "
         f"then goes on, and `pullcord get {run_id}` shows what came of it."
     )
-    return _result(run_id, words, None, is_error=True)
 
 
 def refused(words: str) -> types.CallToolResult:

@@ -6,7 +6,7 @@ stops would wait for it.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing
 from functools import partial
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -16,8 +16,9 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from pullcord.run.caller import Caller
 from pullcord.run.events import Event
 from pullcord.run.record import Decision, Run
-from pullcord.run.requests import CancelRequest, ContinueRequest, GetRequest
+from pullcord.run.requests import CancelRequest, ContinueRequest, GetRequest, WatchRequest
 from pullcord.run.runnable import RunnableInfo
+from pullcord.service.following import Following
 from pullcord.transports.http.messages import Answer, Receive, Request, Scope, Send
 from pullcord.transports.http.routing import Route
 from pullcord.transports.http.web import Web
@@ -122,6 +123,19 @@ class _CallersRuns:
         options = self._web.front.engine.options
         spec = parse_spec(asked, options.max_input_bytes, options.part_bounds, prefix="")
         following = await self._web.front.run(self._caller, spec)
+        async with aclosing(self._followed(following)) as events:
+            async for event in events:
+                yield event
+
+    async def events_after(self, run_id: str, sequence: int) -> AsyncGenerator[Event, None]:
+        """Follows a run that was started before."""
+        request = WatchRequest(run_id, sequence)
+        following = await self._web.front.verbs.watch(self._caller, request)
+        async with aclosing(self._followed(following)) as events:
+            async for event in events:
+                yield event
+
+    async def _followed(self, following: Following) -> AsyncGenerator[Event, None]:
         with closing(following):
             self._web.follow(following, self._request, self._caller)
             async for record in self._web.records(following):
