@@ -43,8 +43,8 @@ def misspelt(names: Iterable[str], known: Collection[str] = ()) -> dict[str, str
     found = {}
     for name in sorted(names):
         word = name.removeprefix(PREFIX)
-        if word == name or word in (*CLIENTS, *OTHERS, *known):
-            continue
+        if word == name or "__" in word or word in (*CLIENTS, *OTHERS, *known):
+            continue  # a group's are a server's, which looks at them itself
         like = difflib.get_close_matches(word, CLIENTS, n=1)
         if meant := _OTHER_WORDS.get(word) or next(iter(like), ""):
             found[name] = PREFIX + meant

@@ -88,6 +88,7 @@ def test_no_setting_is_taken_for_a_misspelt_one() -> None:
     """Neither a client's nor a server's."""
     known = {name.upper() for name in Settings.model_fields}
     assert misspelt([f"PULLCORD_{name}" for name in (*known, *CLIENTS)], known) == {}
+    assert misspelt(["PULLCORD_RAY__ADDRESS", "PULLCORD_JWT__KEYS"]) == {}
     assert misspelt(["PULLCORD_TOKNE", "PULLCORD_URL", "HOME"], known) == {
         "PULLCORD_TOKNE": "PULLCORD_TOKEN",
         "PULLCORD_URL": "PULLCORD_ADDRESS",

@@ -12,6 +12,7 @@ import pytest
 from pullcord.client import RunClient, RunStream
 from pullcord.control import ControlServer, ImportFailed
 from pullcord.engine.options import EngineOptions
+from pullcord.executors.workers import pulse
 from pullcord.executors.workers.on_ray import launcher
 from pullcord.executors.workers.on_ray.options import RayOptions
 from pullcord.run.cancel import CancelMode, CancelOutcome, StopStage
@@ -114,13 +115,18 @@ def said(stream: RunStream) -> str:
     return next(e.payload.text for e in stream if isinstance(e.payload, ContentDelta)).strip()
 
 
-def test_runs_wait_for_the_gpu_of_the_cluster(two: RunClient) -> None:
-    """One run has it; the next is PENDING while Ray has no other, and can be cancelled."""
+def test_runs_wait_for_the_gpu_of_the_cluster(
+    two: RunClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One run has it; the next is PENDING while Ray has no other, which the log says, and can be
+    cancelled."""
+    monkeypatch.setattr(pulse, "_COMES_WITHIN", 0.2)
     stream = two.run("agents/on-a-gpu")
     assert said(stream).split() == ["0"]
     waiting = [two.start("agents/on-a-gpu").run_id for _ in range(2)]
     assert {two.get(run_id).state for run_id in waiting} == {RunState.PENDING}
     assert two.wait(two.start("agents/quick").run_id, 60).output == "done"
+    until(lambda: "has not come for 0.2 seconds: there may be no room for it" in caplog.text)
     assert two.cancel(waiting[0]).outcome is CancelOutcome.STOPPED
     two.cancel(stream.run_id)
     assert isinstance([*stream][-1].payload, RunCancelled)

@@ -112,6 +112,11 @@ class LinkedWorker:
         return self._relay.doorstep.hand_in
 
     @property
+    def has_come(self) -> bool:
+        """Whether it has opened its link."""
+        return self._connected
+
+    @property
     def is_cut(self) -> bool:
         """Whether it was there, and may be out of reach now."""
         return self._connected and self._relay.is_cut

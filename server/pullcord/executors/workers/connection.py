@@ -85,7 +85,8 @@ class Connection:
         """Which state of the author's files it has imported."""
         self.retiring = ""
         """Why it takes no new runs; empty: it does."""
-        self.started_at = time.monotonic()
+        self.asked_at = self.started_at = time.monotonic()
+        """When it was asked for, and when it came, as far as is known."""
         self.answers: Answers = pool.answers(self)
         self._deframer = Deframer()
         self._unsent: deque[memoryview] = deque()

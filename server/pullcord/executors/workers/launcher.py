@@ -37,6 +37,10 @@ class Worker(Protocol):
         """Readable once it is gone. Whatever it has said is in the socket by then."""
 
     @property
+    def has_come(self) -> bool:
+        """Whether it is there. One that somebody else places may be long in coming."""
+
+    @property
     def is_cut(self) -> bool:
         """Whether it is out of reach for now: it is given no runs, and its silence says nothing."""
 

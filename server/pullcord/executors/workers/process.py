@@ -47,6 +47,11 @@ class Process:
         return self.process.pid
 
     @property
+    def has_come(self) -> bool:
+        """It is here from the start."""
+        return True
+
+    @property
     def is_cut(self) -> bool:
         """Never: it is here."""
         return False

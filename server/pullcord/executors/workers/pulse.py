@@ -33,13 +33,15 @@ _LATE = 0.02
 
 _IDLE_EVERY = 5
 """Beats between two pings of a worker that could not be late by itself."""
+_COMES_WITHIN = 10.0
+"""Seconds after which a worker is missed that another has to place."""
 _WEIGH_EVERY = 5
 """Beats between two looks at the memory that workers hold."""
 
 
 class _Beats:
     def __init__(self, samples: int) -> None:
-        self.import_is_shown = False
+        self.is_missed = self.import_is_shown = False
         self.sent: dict[int, float] = {}
         self.contention = Contention(samples)
         self.used = 0.0
@@ -127,6 +129,16 @@ class Pulse:
             self._pool.kill(connection, f"it did not answer for {options.max_silence:g} seconds")
 
     def _show_import(self, connection: "Connection", beats: _Beats, now: float) -> None:
+        if not connection.process.has_come:
+            if now - connection.asked_at > _COMES_WITHIN and not beats.is_missed:
+                beats.is_missed = True
+                _log.warning(
+                    "worker %d has not come for %g seconds: there may be no room for it; runs wait",
+                    connection.process.pid,
+                    _COMES_WITHIN,
+                )
+            connection.started_at = now
+            return
         if now - connection.started_at > IMPORT_SHOWN_AFTER and not beats.import_is_shown:
             beats.import_is_shown = True
             _log.warning(
