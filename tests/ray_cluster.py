@@ -1,7 +1,7 @@
-"""`python -m tests.ray_cluster`: a real Ray cluster of two nodes on this machine, beside its head.
+"""`python -m tests.ray_cluster`: a real Ray cluster of two nodes on this machine.
 
-Ray stays out of the tests' own process. The nodes are told apart by the CPUs that they have; a line
-on stdin, such as `2`, kills a node without a farewell, and the end of stdin ends everything.
+Ray stays out of the tests' own process. A line on stdin kills the node that is not the head, and
+the end of stdin ends everything.
 """
 
 import os
@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CPUS = (6, 5)
-"""Of the nodes, the first and the second."""
+CPUS = (5, 6)
+"""Of the head, which has the GPU, and of the other node."""
 
 
 class RayCluster:
@@ -27,12 +27,12 @@ class RayCluster:
         assert line, "the Ray cluster did not begin"
         return line.strip()
 
-    def kill(self, number: int) -> None:
-        """Kills the first or the second node, with all that runs on it."""
+    def kill_node(self) -> None:
+        """Kills the node that is not the head, with all that runs on it."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.write("kill\n")
         self._process.stdin.flush()
-        assert self._told() == f"killed {number}"
+        assert self._told() == "killed"
 
 
 @contextmanager
@@ -60,19 +60,14 @@ def main() -> None:
     os.dup2(2, 1)  # whatever Ray prints is no answer
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
-    first, second = CPUS
-    nodes = {
-        1: cluster.add_node(num_cpus=first, wait=False),
-        2: cluster.add_node(num_cpus=second, num_gpus=1, wait=False),
-    }
-    cluster.wait_for_nodes()
+    head, other = CPUS
+    given = {"num_cpus": head, "num_gpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=given)
+    node = cluster.add_node(num_cpus=other)
     print(cluster.address, file=out, flush=True)
-    for line in sys.stdin:
-        cluster.remove_node(nodes.pop(int(line)), allow_graceful=False)
-        print(f"killed {line.strip()}", file=out, flush=True)
+    for _ in sys.stdin:
+        cluster.remove_node(node, allow_graceful=False)
+        print("killed", file=out, flush=True)
     cluster.shutdown()
 
 

@@ -184,7 +184,7 @@ def test_a_lost_node_ends_its_runs_once_and_every_stop_answers(
     assert len(set(pids.values())) == 2
     waiting = [two.start("agents/quick").run_id for _ in range(4)]
     assert {two.get(run_id).state for run_id in waiting} == {RunState.PENDING}
-    cluster.kill(1)
+    cluster.kill_node()
     until(lambda: any(two.get(s.run_id).state is RunState.FAILED for s in speaking))
     for stream in streams:
         two.cancel(stream.run_id, mode=CancelMode.IMMEDIATE)
