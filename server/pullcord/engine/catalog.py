@@ -15,7 +15,7 @@ class Catalog:
     """Runnables by full name."""
 
     def __init__(self, runnables: Iterable[Runnable] = ()) -> None:
-        """As `replace`."""
+        """Raises like `replace`."""
         self.replace(runnables)
 
     def replace(self, runnables: Iterable[Runnable]) -> None:

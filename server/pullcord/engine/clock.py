@@ -38,7 +38,7 @@ class Clock(Protocol):
         """Calls back once, `delay` seconds from now, in a thread of the clock's."""
 
     def pending(self) -> int:
-        """How many timers will fire unless they are cancelled."""
+        """The number of timers that will fire unless they are cancelled."""
 
     def close(self) -> None:
         """No timer fires after this."""
@@ -94,7 +94,7 @@ class ThreadClock:
         return entry
 
     def pending(self) -> int:
-        """How many timers will fire unless they are cancelled."""
+        """The number of timers that will fire unless they are cancelled."""
         with self._condition:
             return sum(item[2].callback is not None for item in self._heap)
 

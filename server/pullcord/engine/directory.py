@@ -44,7 +44,7 @@ class RunHandle(Protocol):
         """The run as it is now."""
 
     def usage(self) -> Usage:
-        """What the run has used so far; cheaper than all of it."""
+        """The run's usage so far; cheaper than all of it."""
 
     def watch(self, after_sequence: int = 0, *, is_guest: bool = False) -> Watcher:
         """A new watcher. A guest may not stop the run: its coming and leaving mean nothing.
@@ -65,7 +65,7 @@ class RunHandle(Protocol):
         before. None: it may be."""
 
     def receipt(self) -> Receipt:
-        """What a cancel would be answered now; asks for nothing."""
+        """The receipt that a cancel would get now; asks for nothing."""
 
     def question(self) -> str:
         """The words of the question that the run waits with; empty: it does not wait."""
@@ -87,7 +87,7 @@ class LiveHandle:
         self.decide = live.decide if decider is None else partial(decider.decide, live)
 
     def usage(self) -> Usage:
-        """What the run has used so far."""
+        """The run's usage so far."""
         return self._live.machine.usage
 
     def question(self) -> str:
@@ -123,7 +123,7 @@ class EndedHandle:
         return self._ended.run
 
     def usage(self) -> Usage:
-        """What the run used."""
+        """The run's usage."""
         return self._ended.run.usage
 
     def watch(self, after_sequence: int = 0, *, is_guest: bool = False) -> Watcher:
@@ -153,7 +153,7 @@ class EndedHandle:
         return ""
 
     def receipt(self) -> Receipt:
-        """What a cancel after the end is answered."""
+        """The receipt of a cancel after the end."""
         run = self._ended.run
         cancelled = run.cancellation is not None and run.state == "cancelled"
         outcome = CancelOutcome.STOPPED if cancelled else CancelOutcome.ALREADY_FINISHED

@@ -53,7 +53,7 @@ class ElsewhereHandle:
         self.on_end = run.on_end
 
     def usage(self) -> Usage:
-        """What the run has used so far, as far as the store knows."""
+        """The run's usage so far, as far as the store knows."""
         return self._run.snapshot().usage
 
     def watch(self, after_sequence: int = 0, *, is_guest: bool = False) -> Watcher:
@@ -97,7 +97,7 @@ class ElsewhereHandle:
         return ""
 
     def receipt(self) -> Receipt:
-        """What a cancel would be answered now."""
+        """The receipt that a cancel would get now."""
         ended = self._run.ended
         run = self._run.snapshot()
         accepted = run.cancellation.accept_time if run.cancellation is not None else 0.0

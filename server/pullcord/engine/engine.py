@@ -50,7 +50,7 @@ from pullcord.run.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What an engine holds, in numbers: all 0 once every run has expired and every watcher left."""
+    """An engine's contents in numbers: all 0 once every run has expired and every watcher left."""
 
     live: int
     """Runs here that have not ended, or that their store does not have yet."""
@@ -239,11 +239,11 @@ class Engine:
         return self.find(run_id, scope=scope).snapshot()
 
     def usage(self, run_id: str, *, scope: Scope = LOCAL) -> Usage:
-        """What a run has used so far; cheaper than all of it. Raises RunNotFound."""
+        """A run's usage so far; cheaper than all of it. Raises RunNotFound."""
         return self.find(run_id, scope=scope).usage()
 
     def receipt(self, run_id: str, *, scope: Scope = LOCAL) -> Receipt:
-        """What a cancel would be answered now; asks for nothing. Raises RunNotFound."""
+        """The receipt that a cancel would get now; asks for nothing. Raises RunNotFound."""
         return self.find(run_id, scope=scope).receipt()
 
     def watch(self, run_id: str, after_sequence: int = 0, *, scope: Scope = LOCAL) -> Watcher:
@@ -387,7 +387,7 @@ class Engine:
     # --- the end of the process
 
     def remains(self) -> Remains:
-        """What the engine holds now."""
+        """The engine's contents now, in numbers."""
         live, kept = self._directory.all_here(), self._store.size()
         return Remains(
             live=len(live),
@@ -401,13 +401,13 @@ class Engine:
         )
 
     def count_live(self) -> Counter[tuple[str, RunState]]:
-        """How many live runs of this process there are of each runnable in each state."""
+        """The number of this process's live runs of each runnable in each state."""
         runs = self._directory.all_here()
         found = Counter((run.spec.runnable, run.state) for run in runs)
         return Counter({key: count for key, count in found.items() if not key[1].is_terminal})
 
     def watch_lag(self) -> int:
-        """How many events the watcher that is farthest behind has not taken."""
+        """The number of events that the slowest watcher has not taken."""
         return max((run.watch_lag() for run in self._directory.all_here()), default=0)
 
     @property

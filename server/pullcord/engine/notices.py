@@ -67,4 +67,4 @@ class Notices(Protocol):
         """None: it is over. Else it is due again after so many seconds."""
 
     def pending(self) -> int:
-        """How many are not settled, due or not."""
+        """The number that is not settled, due or not."""

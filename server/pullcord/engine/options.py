@@ -23,7 +23,7 @@ class EngineOptions:
     max_runs_beneath: int = 1000
     """Live children of one run, at any depth. More: ServerBusy in its code."""
     max_depth: int = 32
-    """How deep a tree of runs may be. Deeper: InvalidArgument in its code."""
+    """The most levels of a tree of runs. Deeper: InvalidArgument in its code."""
     workers: int = 32
     """Threads for sync runs."""
     worker_queue: int = 10_000
@@ -53,7 +53,7 @@ class EngineOptions:
     """Tool calls that a run lists. More: the oldest ended ones are dropped,
     or the oldest where none has ended."""
     retention: float = 3600.0
-    """How long an ended run is kept."""
+    """Seconds for which an ended run is kept."""
     retention_of_tenants: Mapping[str, float] = field(default_factory=dict)
     """Likewise, by tenant, instead of that: `{"acme": 86400}`."""
     retention_of_runnables: Mapping[str, float] = field(default_factory=dict)
@@ -63,29 +63,30 @@ class EngineOptions:
     max_finished_bytes: int = 256 * MIB
     """Their logs, together. More: the oldest runs are forgotten."""
     tombstone_ttl: float = 600.0
-    """How long a cancel waits for a run that has not come."""
+    """Seconds for which a cancel waits for a run that has not come."""
     max_tombstones: int = 100_000
     """Cancels that wait so. More: SERVER_BUSY."""
     lease: float = 30.0
-    """How long a run outlives its last watcher under LEASE, unless its spec says."""
+    """Seconds for which a run outlives its last watcher under LEASE, unless its spec says."""
     grace_period: float = 5.0
-    """How long what a GRACEFUL cancel does not interrupt may take, unless the cancel says."""
+    """Seconds that work which a GRACEFUL cancel does not interrupt may take, unless it says."""
     abandon_after: float = 2.0
-    """How long after IMMEDIATE a run that still does not stop is abandoned."""
+    """Seconds after IMMEDIATE until a run that still does not stop is abandoned."""
     stall_after: float = 0.5
-    """How long a run may block its event loop before that is reported, and a cancel of another run
-    there stops waiting for the loop."""
+    """Seconds that a run may block its event loop before that is reported, and a cancel of another
+    run there stops waiting for the loop."""
     max_timeout: float | None = None
     """The longest a run may take, whatever its spec says."""
     max_pending: float = 600.0
-    """How long a run may wait to begin. Longer: it ends with cause BUDGET, limit `max_pending`."""
+    """Seconds that a run may wait to begin. Longer: cause BUDGET, limit `max_pending`."""
     max_pause: float = 7 * 24 * 3600.0
-    """How long a run may wait for a decision. Longer: cause BUDGET, limit `max_pause`."""
+    """Seconds that a run may wait for a decision. Longer: cause BUDGET, limit `max_pause`."""
     max_continuation_bytes: int = 4 * MIB
-    """What a paused run may hand over to go on from elsewhere. More: the pause does not survive."""
+    """Bytes that a paused run may hand over to resume elsewhere. More: its pause is lost with its
+    process."""
 
     def retention_for(self, tenant: str, runnable: str) -> float:
-        """How long an ended run of this tenant and runnable is kept."""
+        """Seconds for which an ended run of this tenant and runnable is kept."""
         of_tenant = self.retention_of_tenants.get(tenant)
         of_runnable = self.retention_of_runnables.get(runnable)
         named = [kept for kept in (of_tenant, of_runnable) if kept is not None]
@@ -93,5 +94,5 @@ class EngineOptions:
 
     @property
     def part_bounds(self) -> PartBounds:
-        """What bounds a run's parts."""
+        """The bounds of a run's parts."""
         return PartBounds(self.max_parts, self.max_part_bytes, self.max_parts_bytes)

@@ -95,7 +95,7 @@ class Roster:
     # --- positions, which watchers keep: sealed, as the numbers tell how much others do
 
     def position(self, number: int) -> str:
-        """Where a watcher goes on; another word each time."""
+        """The place at which a watcher goes on; another word each time."""
         nonce = secrets.token_bytes(_NONCE)
         return f"{self._epoch}.{nonce.hex()}{number ^ self._mask(nonce):016x}"
 

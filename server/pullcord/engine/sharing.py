@@ -1,4 +1,4 @@
-"""What processes that share a store ask of one another's runs, through the store.
+"""The questions of processes that share a store about one another's runs.
 
 The shapes only: a store that is shared fills `Sharing`, the engine fills `Ear`. Nothing is decided
 or kept here.

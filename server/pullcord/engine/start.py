@@ -1,4 +1,4 @@
-"""What a caller says of a start beside the run's spec. Values only; admission acts on them."""
+"""The part of a start beside the run's spec. Values only; admission acts on them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Start:
     scope: Scope = LOCAL
     """Whose the run is."""
     share: TakeShare = no_share
-    """What its owner may have."""
+    """The share of its owner."""
 
 
 def margin(deadline: float) -> float:
-    """How long before a caller's deadline, that many seconds from now, its run is stopped.
+    """Seconds before a caller's deadline, that many seconds from now, at which its run is stopped.
 
     A tenth of the time, at least 0.15 s and at most 2 s, and never more than half: enough to stop,
     and for the terminal event to travel.

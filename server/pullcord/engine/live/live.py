@@ -249,7 +249,7 @@ class LiveRun:
         return watcher
 
     def watch_lag(self) -> int:
-        """How many events the watcher that is farthest behind has not taken; 0: nobody watches."""
+        """The number of events that the slowest watcher has not taken; 0: nobody watches."""
         if self._watchers is None:
             return 0
         with self.lock:

@@ -146,7 +146,7 @@ def portions(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def cut(text: str, items: Sequence[str], room: int) -> tuple[str, list[str]]:
-    """As much of these deltas as so many bytes hold."""
+    """The part of these deltas that so many bytes hold."""
     text = text.encode()[:room].decode("utf-8", "ignore")
     kept: list[str] = []
     left = len(text)

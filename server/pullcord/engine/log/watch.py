@@ -48,7 +48,7 @@ class Watcher:
         """`usage` is cheaper than that of the snapshot, if given."""
         self.run_id = run_id
         self.usage = usage or (lambda: snapshot().usage)
-        """What the run has used so far, also once it has been forgotten elsewhere."""
+        """The run's usage so far, also once it has been forgotten elsewhere."""
         self._log = log
         self._snapshot = snapshot
         self._on_close: OnClose | None = on_close
