@@ -49,7 +49,10 @@ class Kin(Protocol):
     def wake(self) -> None:
         """Executes the run anew, if it waits for children without code, and may go on."""
 
-    def child_ended(self, child: Run) -> None:
+    def as_decided(self) -> Run:
+        """The run as its store and its parent see it."""
+
+    def child_ended(self, child: "Kin") -> None:
         """A child has ended."""
 
     @property

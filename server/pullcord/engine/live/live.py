@@ -340,12 +340,12 @@ class LiveRun:
         if self._go_on is not None:
             self._go_on(self)
 
-    def child_ended(self, child: Run) -> None:
+    def child_ended(self, child: Kin) -> None:
         """A child has ended: if there is no code that waits for it, it must come to life."""
         with self.lock:
             if self.state.is_terminal or not (self.rests or self.machine.resumed):
                 return
-            self.departed[child.run_id] = child
+            self.departed[child.run_id] = child.as_decided()
         self.wake()
 
     def attach(self, execution: Execution) -> None:
@@ -637,7 +637,7 @@ class LiveRun:
             self._forget_code()
         self._call_all([lambda: self._on_end(self), self.lineage.leave, *callbacks])
         if (parent := self.lineage.parent) is not None:
-            parent.child_ended(self.as_decided())
+            parent.child_ended(self)
         each(children, lambda child: child.parent_ended())
 
     def _call_all(self, callbacks: Sequence[Callable[[], None]]) -> None:
