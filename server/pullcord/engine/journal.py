@@ -15,11 +15,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pullcord.engine.live.facts import Standing
 from pullcord.engine.live.live import Key, LiveRun
+from pullcord.engine.log.record import Record
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import Entry, RunStore, Terms, Written
 from pullcord.run.cancel import CancelMode, CancelRequest
@@ -229,7 +230,7 @@ class Journal:
             entry = None if book.ended else self._entry(book)
             if entry is None:
                 continue
-            room -= sum(record.nbytes for record in entry.records) + 200
+            room -= _size(entry.records) + 200
             books.append(book)
             entries.append(entry)
         if not entries:
@@ -271,7 +272,10 @@ class Journal:
             after = records[0].sequence - records[0].count if records else book.after
             run = live.snapshot(with_output=False)
             base = replace(run, output=text, last_sequence=after)
-        waits = any(isinstance(r.payload, RunPaused) and r.source is None for r in records)
+        waits = False
+        for record in records:  # nearly all are text
+            if record.payload is not None and record.source is None:
+                waits = waits or isinstance(record.payload, RunPaused)
         pause = live.pause() if waits or stands is not None else None
         return Entry(live.scope, live.spec, records, after, reserve, base, pause, book.opens)
 
@@ -283,7 +287,7 @@ class Journal:
             return
         if entry.base is not None:
             book.nbytes = book.records = 0
-        book.nbytes += sum(record.nbytes for record in entry.records)
+        book.nbytes += _size(entry.records)
         book.records += len(entry.records)
         book.opens = None
         book.full_since = None
@@ -314,6 +318,11 @@ class Journal:
             elif now - book.full_since >= self._patience and not book.ended:
                 words = "it has made more than can be held here while the store is away"
                 book.live.break_off(RunError("StoreUnavailable", words))
+
+
+def _size(records: Sequence[Record]) -> int:
+    """The memory that they take, roughly. A run that is quicker than its store has several."""
+    return records[0].nbytes if len(records) == 1 else sum(record.nbytes for record in records)
 
 
 def is_news(live: LiveRun, stop: CancelRequest) -> bool:

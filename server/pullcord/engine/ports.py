@@ -6,7 +6,7 @@ Nothing is decided or kept here.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pullcord.engine.live.carried import Carried as Carried
 from pullcord.engine.live.carried import Pause as Pause
@@ -87,8 +87,7 @@ class Admitted:
     """In its session, among the runs of all processes; 0: the process knows the order itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What one live run has made since its store was last asked to write."""
 
     scope: Scope
@@ -109,8 +108,7 @@ class Entry:
     """Set for a child that its store has not heard of: the row is made, live."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a store has of a live run."""
 
     last_sequence: int

@@ -99,6 +99,7 @@ async def waiting(at: Replica, database: Database, run_id: str) -> list[str]:
                 break
     for one in (run_id, *steps):
         await until(database, RESTS, one)
+    await until(database, "select 1 from run where run_id = $1 and state = 2", run_id)
     return steps
 
 

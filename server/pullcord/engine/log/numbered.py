@@ -227,6 +227,12 @@ class Numbered:
 
     def after(self, sequence: int) -> int:
         """The index of the first kept record that holds an event after this one."""
+        if len(self.records) > self._start:  # nearly always all but the last one, or all
+            last = self.records[-1]
+            if last.sequence <= sequence:
+                return len(self.records)
+            if last.sequence - last.count <= sequence:
+                return len(self.records) - 1
         return bisect_right(self.records, sequence, lo=self._start, key=lambda r: r.sequence)
 
     def position(self, sequence: int) -> int:

@@ -283,7 +283,7 @@ def _rest(writing: _Writing, last: int) -> _Writing | None:
     records = [record for record in entry.records if record.sequence > last]
     if records[0].sequence - records[0].count < last:
         records[0] = records[0].after(last)
-    return _Writing(replace(entry, records=records, after=last, base=None), writing.own)
+    return _Writing(entry._replace(records=records, after=last, base=None), writing.own)
 
 
 def _written(row: asyncpg.Record | None) -> Written | None:

@@ -202,10 +202,10 @@ class SqliteStore:
             )
             row.last = entry.after
         if entry.after <= row.last:
-            new = [event for event in events if event.sequence > row.last]
-            if new:
-                rows.extend((row.id, event) for event in new)
-                row.last = new[-1].sequence
+            for event in events:
+                if event.sequence > row.last:
+                    rows.append((row.id, event))
+                    row.last = event.sequence
             if (pause := pause_columns(entry)) is not None:
                 db.execute(
                     "update run set question = ?, continuation = ?, paused = ?, paused_at = ?"

@@ -67,13 +67,13 @@ def insert_events(db: sqlite3.Connection, rows: Sequence[tuple[int, EventRow]]) 
     for start in range(0, whole, _ROWS):
         db.execute(_INSERT_MANY, _values(rows[start : start + _ROWS]))
     for run, event in rows[whole:]:
-        db.execute(_INSERT, (run, event.sequence, event.count, event.data, event.lengths))
+        db.execute(_INSERT, (run, *event))
 
 
 def _values(rows: Iterable[tuple[int, EventRow]]) -> list[Any]:
     values: list[Any] = []
     for run, event in rows:
-        values += (run, event.sequence, event.count, event.data, event.lengths)
+        values += (run, *event)
     return values
 
 
