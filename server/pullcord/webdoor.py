@@ -4,6 +4,7 @@ What it serves is in `transports.http`, whose packages are an extra: they are im
 only if they are needed.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -79,4 +80,5 @@ def listen_web(web: "HttpServer", settings: Settings, entrance: Entrance) -> str
     """Opens its address; the URL. Raises OSError, or SettingsError if all could do everything."""
     knows_callers = entrance.doors.authenticator is not None
     check_exposure(settings.http, settings, knows_callers=knows_callers)
-    return web.listen(settings.http, entrance.tls)
+    tls = entrance.tls
+    return web.listen(settings.http, tls and replace(tls, client_ca=settings.client_ca))

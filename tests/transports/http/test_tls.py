@@ -2,6 +2,7 @@
 certificates that change."""
 
 import contextlib
+import http.client
 import json
 import socket
 import ssl
@@ -18,9 +19,9 @@ import pytest
 from pullcord import RunServer
 from pullcord.transports.http.options import HttpOptions
 
-from tests.identity.callers import Authority
+from tests.identity.callers import Authority, token_of, write_tokens
 from tests.steady import PATIENCE
-from tests.transports.harness import Signal, make_settings
+from tests.transports.harness import Signal, make_settings, until
 from tests.transports.http.agents import make_waiter
 from tests.transports.http.web import SERVICE
 
@@ -210,6 +211,104 @@ def test_half_a_request_is_closed_while_another_is_under_way(
     headers = {":method": "POST", ":path": "/v1/runs/x/cancel", ":scheme": "https"}
     begun.send_headers(1, [*headers.items(), (":authority", "127.0.0.1")])
     _closed(raw("h2", begun.data_to_send() + HALF[:8] + b"\x03" + HALF[9:]))
+
+
+PAGE = "https://app.example"
+
+
+@pytest.fixture
+def knowing(tmp_path: Path, authority: Authority) -> Iterator[RunServer]:
+    """A server that knows callers by tokens and by certificates."""
+    certificate, key = authority.issue("server")
+    settings = make_settings(
+        http="127.0.0.1:0",
+        http_origin=PAGE,
+        tls_certificate=certificate,
+        tls_key=key,
+        client_ca=authority.path,
+        mtls_listen="127.0.0.1:0",
+        tokens=write_tokens(tmp_path / "tokens"),
+    )
+    waiter, going = make_waiter()
+    server = RunServer([waiter], settings=settings)
+    with server:
+        yield server
+        going.set()
+
+
+def _known_by(
+    server: RunServer, trusted: bytes, pair: tuple[Path, Path] | None
+) -> http.client.HTTPSConnection:
+    context = ssl.create_default_context(cadata=trusted.decode())
+    if pair is not None:
+        context.load_cert_chain(*pair)
+    host, _, port = server.http_url.removeprefix("https://").rpartition(":")
+    return http.client.HTTPSConnection(host, int(port), timeout=PATIENCE, context=context)
+
+
+def _owner(line: http.client.HTTPSConnection, **headers: str) -> str:
+    """Who owns what this connection starts; the status, if it may not."""
+    body = json.dumps({"spec": {"runnable": "agents/waiter"}})
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    line.request("POST", f"{SERVICE}StartRun", body, {"content-type": "application/json"} | more)
+    answer = line.getresponse()
+    said = json.loads(answer.read())
+    return str(said["run"]["owner"]) if answer.status == 200 else str(answer.status)
+
+
+def _first_owner(server: RunServer, trusted: bytes, pair: tuple[Path, Path]) -> str:
+    with contextlib.closing(_known_by(server, trusted, pair)) as line:
+        return _owner(line)
+
+
+def test_a_certificate_says_who_calls_over_https_too(
+    knowing: RunServer, authority: Authority, tmp_path: Path
+) -> None:
+    """By its SPIFFE id; a token stands above it, and who shows none may have a token. A page of
+    another origin is not its browser's user, and what another CA has signed opens nothing."""
+    trusted = authority.path.read_bytes()
+    names = ["https://acme.example/ann", "spiffe://acme/ann"]
+    ann = authority.issue("ann", uris=names, client=True)
+    line = _known_by(knowing, trusted, ann)
+    assert _owner(line) == "spiffe://acme/ann"
+    assert _owner(line, authorization=f"Bearer {token_of('bob')}") == "bob"
+    assert _owner(line, origin=PAGE) == "401"
+    line.close()
+    plain = _known_by(knowing, trusted, None)
+    assert _owner(plain, authorization=f"Bearer {token_of('bob')}") == "bob"
+    assert _owner(plain) == "401"
+    plain.close()
+    foreign = Authority(tmp_path, "other").issue("foreign", uris=names, client=True)
+    old = authority.issue("old", uris=names, client=True, expired=True)
+    for pair in (foreign, old, authority.issue("server2", uris=names)):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            _first_owner(knowing, trusted, pair)
+
+
+def test_the_ca_of_clients_is_replaced_over_https_too(
+    knowing: RunServer, authority: Authority, tmp_path: Path
+) -> None:
+    """What is open stays open; new connections need a certificate of the new CA."""
+    trusted = authority.path.read_bytes()
+    successor = Authority(tmp_path, "successor")
+    old = authority.issue("old", uris=["spiffe://acme/old"], client=True)
+    new = successor.issue("new", uris=["spiffe://acme/new"], client=True)
+    line = _known_by(knowing, trusted, old)
+    assert _owner(line) == "spiffe://acme/old"
+    fresh = tmp_path / "fresh.pem"
+    fresh.write_bytes(successor.path.read_bytes())
+    fresh.rename(authority.path)
+
+    def is_taken() -> bool:
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            return _first_owner(knowing, trusted, new) == "spiffe://acme/new"
+        return False
+
+    until(is_taken)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        _first_owner(knowing, trusted, old)
+    assert _owner(line) == "spiffe://acme/old"
+    line.close()
 
 
 def test_connections_over_tls_are_bounded(raw: Callable[[str, bytes], ssl.SSLSocket]) -> None:

@@ -62,6 +62,10 @@ class Stream:
     status: int = 200
 
 
+CERTIFICATE = "pullcord.certificate"
+"""In a scope: the ids of the client certificate that TLS has verified."""
+
+
 class Request:
     """One request. Its body is read when it is asked for, once."""
 
@@ -155,6 +159,8 @@ class Request:
         return Incoming(
             metadata,
             self.peer,
+            # A browser would show it for a page of any origin.
+            () if self.of_other_origin else self.scope.get(CERTIFICATE, ()),
             encrypted=self.is_secure,
             of_other_origin=self.of_other_origin,
             deadline=self.deadline,

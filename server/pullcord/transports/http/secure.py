@@ -1,7 +1,8 @@
 """HTTP/2 and HTTP/1.1 over TLS, by hypercorn: a browser watches any number of runs and still has a
 connection for the stop button.
 
-Certificates are read again when their files change, for new connections. Signals are the process's.
+Certificates and the CA of clients are read again when their files change, for new connections.
+Signals are the process's.
 What is served is in `app`.
 """
 
@@ -33,35 +34,25 @@ class SecureServer:
         self, app: App, opened: socket.socket, options: HttpOptions, files: TlsFiles
     ) -> None:
         """Raises TlsError."""
-        check(files)
         self._socket = opened
         self._files = files
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._context.set_alpn_protocols(["h2", "http/1.1"])
-        self._context.load_cert_chain(files.certificate, files.key)
-        self._config = _Config(self._context)
-        self._config.errorlog = self._config.accesslog = None
-        self._config.include_server_header = self._config.include_date_header = False
-        self._config.keep_alive_timeout = options.max_idle
-        self._config.keep_alive_max_requests = 2**31
+        self._context = _context(files)
         self._handshake = options.header_time
-        self._config.h2_max_concurrent_streams = _STREAMS
-        self._config.h2_max_header_list_size = options.max_header
-        self._config.h11_max_incomplete_size = options.max_header
-        self._connections = Connections(app, self._config, options)
+        config = Config()
+        config.errorlog = config.accesslog = None
+        config.include_server_header = config.include_date_header = False
+        config.keep_alive_timeout = options.max_idle
+        config.keep_alive_max_requests = 2**31
+        config.h2_max_concurrent_streams = _STREAMS
+        config.h2_max_header_list_size = options.max_header
+        config.h11_max_incomplete_size = options.max_header
+        self._connections = Connections(app, config, options)
         self._server: asyncio.Server | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Serves."""
-        self._server = await asyncio.start_server(
-            self._connections.serve,
-            sock=self._socket,
-            backlog=_BACKLOG,
-            ssl=self._context,
-            ssl_handshake_timeout=self._handshake,
-        )
+        self._server = await self._listen(self._context)
         self._watching = asyncio.create_task(self._watch_files())
 
     async def stop(self, grace: float) -> None:
@@ -73,34 +64,44 @@ class SecureServer:
         await self._connections.end(max(0.1, grace))
         await asyncio.gather(self._watching, return_exceptions=True)
 
+    async def _listen(self, context: ssl.SSLContext) -> asyncio.Server:
+        """Takes connections with these certificates, beside whoever does already."""
+        return await asyncio.start_server(
+            self._connections.serve,
+            sock=self._socket.dup(),
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=self._handshake,
+        )
+
     async def _watch_files(self) -> None:
         files = self._files
-        changes = Changes([files.certificate, files.key])
+        paths = [files.certificate, files.key, files.client_ca]
+        changes = Changes([path for path in paths if path is not None])
         while True:
             await asyncio.sleep(_LOOK)
             if not changes.seen():
                 continue
             try:
-                check(files)
-                self._context.load_cert_chain(files.certificate, files.key)
+                context = _context(files)
             except (OSError, ValueError) as error:
                 _log.error("the certificate is not read again, the last one stands: %s", error)
-            else:
-                _log.info("%s was read again, for new connections", files.certificate)
+                continue
+            # A context forgets no CA that it has read, so there is another one.
+            before, self._server = self._server, await self._listen(context)
+            if before is not None:
+                before.close()
+            _log.info("%s was read again, for new connections", files.certificate)
 
 
-class _Config(Config):
-    """Has a context of ours, which stays the same when its certificate is read again."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__()
-        self._context = context
-
-    @property
-    def ssl_enabled(self) -> bool:
-        """Always."""
-        return True
-
-    def create_ssl_context(self) -> ssl.SSLContext:
-        """The one that was given."""
-        return self._context
+def _context(files: TlsFiles) -> ssl.SSLContext:
+    """What a connection begins with. Raises TlsError, OSError, ValueError."""
+    check(files)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.load_cert_chain(files.certificate, files.key)
+    if files.client_ca is not None:  # whoever shows no certificate has a token, or a cookie
+        context.load_verify_locations(files.client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

@@ -1,11 +1,13 @@
 """The reading of requests over TLS: hypercorn's, with bounds that it lacks.
 
-A connection whose headers do not come is closed, and so is one above the bound. The same over
-plaintext is in `reading`; which certificate is shown is in `secure`.
+A connection whose headers do not come is closed, and so is one above the bound. Who is known
+by a certificate is read here, too. The same over plaintext is in `reading`; which certificates are
+shown and asked for is in `secure`.
 """
 
 import asyncio
 import ssl
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h11
@@ -17,6 +19,7 @@ from hypercorn.events import Closed, RawData
 from hypercorn.protocol.h11 import H11Protocol
 
 from pullcord.transports.http.app import App
+from pullcord.transports.http.messages import CERTIFICATE
 from pullcord.transports.http.options import HttpOptions
 
 _MOST = 65536
@@ -29,7 +32,7 @@ class Connections:
     """The connections of one server, each of which is read by a task of its own."""
 
     def __init__(self, app: App, config: Config, options: HttpOptions) -> None:
-        self._app = ASGIWrapper(app)  # type: ignore[arg-type]  # its own names for the same shapes
+        self._app = app
         self._config = config
         self._options = options
         self._context = WorkerContext(None)
@@ -45,7 +48,8 @@ class Connections:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         loop = asyncio.get_running_loop()
-        connection = _Connection(self._app, loop, self._config, self._context, {}, reader, writer)
+        app = _of_known(self._app, ids_in(writer.get_extra_info("ssl_object").getpeercert()))
+        connection = _Connection(app, loop, self._config, self._context, {}, reader, writer)
         connection.patience = self._options.header_time
         await connection
 
@@ -57,6 +61,25 @@ class Connections:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+
+def ids_in(certificate: Mapping[str, Any] | None) -> list[str]:
+    """By what a certificate that TLS has verified is known: its SPIFFE id, then other URIs, then
+    DNS names; never its common name."""
+    names: Sequence[tuple[str, str]] = (certificate or {}).get("subjectAltName", ())
+    uris = [name for kind, name in names if kind == "URI"]
+    uris.sort(key=lambda uri: not uri.startswith("spiffe://"))
+    return [*uris, *(name for kind, name in names if kind == "DNS")]
+
+
+def _of_known(app: App, ids: Sequence[str]) -> ASGIWrapper:
+    """The application, which finds the ids of a connection's certificate in each request."""
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        scope[CERTIFICATE] = ids
+        await app(scope, receive, send)
+
+    return ASGIWrapper(served)
 
 
 class _Connection(TCPServer):
