@@ -18,8 +18,6 @@ CLIENTS = $(BIN)/python -m tools.clients
 LOCK = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(ARGS)
 
-APART_TESTS = hypothesis psutil pytest pytest-asyncio pytest-timeout
-
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -63,16 +61,21 @@ lowest: $(INSTALLED) ## Test the adapters with the oldest frameworks that they s
 		--override tests/adapters/foreign/lowest.txt --editable '.[all,dev]' fastapi
 	build/lowest/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning tests/adapters/foreign $(ARGS)
 
-# What a framework's own packages warn of is theirs.
-apart: $(INSTALLED) ## Test the adapters whose frameworks need an environment of their own (needs the network)
-	$(PYTHON) -m venv --clear build/apart/google_adk
+# In an environment of its own, $(1), with this extra, $(2), these tests, $(3). What a framework's own packages warn
+# of is theirs.
+define IN_ITS_OWN
+	$(PYTHON) -m venv --clear build/apart/$(1)
+	$(UV)/bin/uv pip install --quiet --python build/apart/$(1)/bin/python --editable '.[$(2),postgres]' \
+		--requirement tests/adapters/foreign/apart/$(1).txt hypothesis psutil pytest pytest-asyncio pytest-timeout
+	LITELLM_LOCAL_MODEL_COST_MAP=True KINDS=$(1) APPS=$(1)_app build/apart/$(1)/bin/python -m pytest \
+		-W ignore::DeprecationWarning -W ignore::UserWarning $(3) $(ARGS)
+endef
+
+apart: $(INSTALLED) ## Test the frameworks that need an environment of their own (needs the network)
 	$(PYTHON) -m venv $(UV) && $(UV)/bin/python -m pip install --quiet uv==0.13.8
-	$(UV)/bin/uv pip install --quiet --python build/apart/google_adk/bin/python --editable '.[google-adk,postgres]' \
-		--requirement tests/adapters/foreign/apart/google_adk.txt $(APART_TESTS)
-	LITELLM_LOCAL_MODEL_COST_MAP=True KINDS=google_adk APPS=google_adk_app build/apart/google_adk/bin/python -m pytest \
-		-W ignore::DeprecationWarning -W ignore::UserWarning tests/adapters/foreign/test_contract.py \
-		tests/adapters/foreign/test_in_process.py tests/adapters/foreign/apart/google_adk.py \
-		tests/examples/test_apps.py $(ARGS)
+	$(call IN_ITS_OWN,smolagents,serve,tests/adapters/foreign/apart/smolagents.py)
+	$(call IN_ITS_OWN,google_adk,google-adk,tests/adapters/foreign/apart/google_adk.py \
+		tests/adapters/foreign/test_contract.py tests/adapters/foreign/test_in_process.py tests/examples/test_apps.py)
 
 conformance: $(INSTALLED) ## Play every scenario with every client (ARGS="--only go,rust" to choose)
 	@$(BIN)/python -m tests.conformance $(ARGS)

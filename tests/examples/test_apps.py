@@ -19,8 +19,8 @@ from tests.openai_server import Call, OpenAIServer, Silence
 from tests.steady import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-APART = {"google_adk_app"}
-"""Those of an environment of its own, where `make apart` names them."""
+APART = {"google_adk_app", "smolagents_app"}
+"""Those of environments of their own, where `make apart` tests them."""
 APPS = os.environ.get("APPS", "").split() or sorted(
     path.stem for path in EXAMPLES.glob("*_app.py") if path.stem not in APART
 )
