@@ -179,6 +179,25 @@ def test_a_sub_agent_ends_by_itself(model: OpenAIServer, serve: Serve) -> None:
         assert end.run_cancelled.cancellation.cause == Cause.CANCEL_CAUSE_PARENT
 
 
+def test_an_agent_that_a_validator_asks_is_a_child_run(model: OpenAIServer, serve: Serve) -> None:
+    """No tool waits for it."""
+    judge = Agent(kind.model_at(model.base_url), name="judge")
+    agent = kind.agent(model.base_url)
+
+    @agent.output_validator
+    async def judged(output: str) -> str:
+        return f"{output} ({(await judge.run(output)).output})"
+
+    model.script("A tale")
+    model.script("good")
+    stream = serve(agent).run("helper", "?")
+    end = ended(stream, "run_completed")
+    assert end.usage.steps == 2
+    (started, *_, last) = [e for e in stream.events if e.source.name == "judge"]
+    assert kind_of(started) == "run_started"
+    assert last.run_completed.output == "good"
+
+
 async def test_agents_that_are_not_served_are_as_they_were(model: OpenAIServer) -> None:
     """A program's own runs begin as pydantic-ai begins them, whatever is served beside them."""
     PydanticAgent(kind.agent(model.base_url))
