@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from pullcord.link.session import PIECE, Session
 
@@ -154,6 +155,8 @@ class Relay:
         """Seconds for which nothing had come before the latest of them."""
         self._is_resumed = False
         self._here_ended = self._here_broken = False
+        self._readable: set[Any] = set()
+        """Which sockets have something to read, as was seen last."""
 
     @property
     def is_cut(self) -> bool:
@@ -193,8 +196,12 @@ class Relay:
                 if ended is not None:
                     return ended
                 self._wait_for_both(selector)
-                wait = 0.0 if moved else max(0.0, min(self._next_look(), ends - at))
-                for key, _ in selector.select(wait):
+                again = (moved and ends < math.inf) or self._holds_some()
+                wait = 0.0 if again else max(0.0, min(self._next_look(), ends - at))
+                self._readable.clear()
+                for key, events in selector.select(wait):
+                    if events & selectors.EVENT_READ:
+                        self._readable.add(key.fileobj)
                     if isinstance(key.fileobj, int) and key.fileobj in watched:
                         selector.unregister(key.fileobj)
                         ends = min(ends, time.monotonic() + watched[key.fileobj])
@@ -259,7 +266,7 @@ class Relay:
         return self._write_here() or moved
 
     def _read_here(self) -> bool:
-        if self._here_ended or not self._session.has_room:
+        if self._here_ended or self._here not in self._readable or not self._session.has_room:
             return False
         try:
             data = self._here.recv(PIECE)
@@ -308,7 +315,13 @@ class Relay:
         self._session.sent(size)
         return size > 0
 
+    def _holds_some(self) -> bool:
+        """Whether something has come that the system does not know of: TLS has read it."""
+        return self._link is not None and self._link.pending() > 0
+
     def _receive(self, link: ssl.SSLSocket) -> bool:
+        if link not in self._readable and not self._holds_some():
+            return False
         try:
             data = link.recv(PIECE)
         except _LATER:
@@ -360,7 +373,7 @@ class Relay:
         reads = not self._here_ended and session.has_room
         _wait_for(selector, self._here, reads=reads, writes=bool(session.incoming))
         if self._link is not None:
-            _wait_for(selector, self._link, reads=True, writes=bool(session.outgoing()))
+            _wait_for(selector, self._link, reads=True, writes=session.wants_to_send)
 
 
 def now() -> float:

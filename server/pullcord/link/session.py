@@ -158,15 +158,22 @@ class Session:
     def outgoing(self) -> bytes:
         """What must be sent next; `sent` says how much of it was. More may be added to what was
         returned, but it never changes."""
-        if len(self._out) < PIECE:
-            self._fill()
+        self._fill()
         return bytes(self._out)
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether there is something to be sent."""
+        self._fill()
+        return bool(self._out)
 
     def sent(self, size: int) -> None:
         """So many bytes of `outgoing` were sent."""
         del self._out[:size]
 
     def _fill(self) -> None:
+        if len(self._out) >= PIECE:
+            return
         if self._echo:
             self._record(_Kind.PONG, self._echo)
             self._echo = 0
