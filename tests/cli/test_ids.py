@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from pullcord.cli.output import beginnings
+from pullcord.cli.listing import beginnings
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
 

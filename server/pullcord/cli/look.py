@@ -9,6 +9,7 @@ from rich.text import Text
 
 from pullcord.cli.exits import exit_of, refusals
 from pullcord.cli.ids import RunId, check_served, with_run
+from pullcord.cli.listing import print_change, print_runs
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -23,11 +24,9 @@ from pullcord.cli.options import (
 from pullcord.cli.output import (
     console,
     name_table,
-    print_change,
     print_json,
     print_output,
     print_run,
-    print_runs,
 )
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
