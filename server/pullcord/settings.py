@@ -98,7 +98,8 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     """A file with the certificate's private key, PEM."""
     client_ca: Path | None = None
-    """A file with the CA of client certificates, PEM. Callers must show one, at `mtls_listen`."""
+    """A file with the CA of client certificates, PEM. Callers must show one, at `mtls_listen`; over
+    HTTPS they may."""
     mtls_listen: str = ""
     """A second address, for callers with a client certificate. Unset, with client_ca: at `listen`
     every caller must show one."""
