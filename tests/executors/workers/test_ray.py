@@ -67,7 +67,7 @@ async def on_a_gpu():
 
 server = RunServer(agents=[computes, speaks, quick, deaf, on_a_gpu])
 """
-_THREADS = 3
+_THREADS = 20
 """Of each of the two workers."""
 
 
@@ -178,7 +178,7 @@ def test_a_lost_node_ends_its_runs_once_and_every_stop_answers(
     """Runs there end FAILED, WorkerDied, with what they had said; those that
     had not begun go to the other node; all others go on, and can be stopped."""
     computing = [two.run("agents/computes") for _ in range(2 * _THREADS)]
-    speaking = [two.run("agents/speaks") for _ in range(12)]
+    speaking = [two.run("agents/speaks") for _ in range(100)]
     streams = computing + speaking
     pids = {stream.run_id: said(stream).split()[0] for stream in streams}
     assert len(set(pids.values())) == 2
