@@ -13,9 +13,11 @@ from functools import partial
 
 from pullcord.engine.admission import Admission
 from pullcord.engine.cancels import Cancels
+from pullcord.engine.carrying import Carrying
 from pullcord.engine.clock import Clock
 from pullcord.engine.deciding import Decider
 from pullcord.engine.directory import Directory, RunHandle
+from pullcord.engine.entry import Entry
 from pullcord.engine.journal import Journal
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.notices import Notices
@@ -110,15 +112,20 @@ class Engine:
         if self._journal is not None:
             decider = Decider(store, self._journal, self._later)
         self._directory = Directory(store, self._recorder, decider)
+        directory = self._directory
+        self._entry = Entry(
+            self.within, options, clock, store, observer, executor, directory, self._journal
+        )
+        self._carrying = Carrying(self._entry, clock, store, directory)
         self._admission = Admission(
-            self.within, options, clock, store, observer, executor, self._directory, self._journal
+            self._entry, self._carrying, options, clock, store, observer, directory
         )
         self._cancels = Cancels(
-            self._directory, self._admission.sessions, store, clock, self._admission.put_down
+            directory, self._entry.sessions, store, clock, self._carrying.put_down
         )
 
     def _later(self, call: Callable[[], None], after: float) -> None:
-        self._admission.again(call, after)
+        self._entry.completer.again(call, after)
 
     def recover(
         self, find: Callable[[str], Runnable], serves: Callable[[], Collection[str]] = tuple
@@ -134,15 +141,15 @@ class Engine:
         sharing = self._store.sharing
         waiting = self._store.recover() if sharing is None else ()
         for one in waiting:
-            self._admission.readmit(one, find)
+            self._carrying.readmit(one, find)
         if sharing is not None:
 
             def take_over() -> None:
                 more = True
-                while more and not self._admission.capacity.is_draining and (names := serves()):
+                while more and not self._entry.capacity.is_draining and (names := serves()):
                     claimed = sharing.claim(names)
                     for one in claimed:
-                        self._admission.readmit(one, find)
+                        self._carrying.readmit(one, find)
                     # Paused ones may be many, and need no room; of the others, some are left.
                     more = any(one.carried for one in claimed)
 
@@ -152,9 +159,9 @@ class Engine:
                 self._directory,
                 take_over,
                 self._recorder.record,
-                partial(self._admission.put_down, fenced=True),
+                partial(self._carrying.put_down, fenced=True),
             )
-            self._admission.join(self._replicas)
+            self._entry.join(self._replicas)
             self._replicas.begin()
         return len(waiting)
 
@@ -382,7 +389,7 @@ class Engine:
         """The amount that is still to be written to the store."""
         nbytes, oldest = (0, 0.0) if self._journal is None else self._journal.backlog()
         age = max(0.0, self._clock.time() - oldest) if oldest else 0.0
-        return Backlog(nbytes, age, self._admission.completer.held)
+        return Backlog(nbytes, age, self._entry.completer.held)
 
     # --- the end of the process
 
@@ -394,7 +401,7 @@ class Engine:
             claims=kept.live,
             tombstones=kept.tombstones,
             ended=kept.ended,
-            sessions=len(self._admission.sessions),
+            sessions=len(self._entry.sessions),
             watchers=sum(run.presence.watchers for run in live),
             waiting=sum(run.waiting for run in live),
             timers=self._clock.pending(),
@@ -413,16 +420,16 @@ class Engine:
     @property
     def occupied(self) -> int:
         """Runs that hold capacity: live ones, and abandoned ones still at work."""
-        return self._admission.capacity.occupied
+        return self._entry.capacity.occupied
 
     def drain(self) -> None:
         """Takes no new runs from now on; everything else goes on."""
-        self._admission.capacity.drain()
+        self._entry.capacity.drain()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Blocks until no run is live but paused ones that a process to come can continue; False if
         that took longer than `timeout` seconds."""
-        return self._directory.wait_idle(timeout, but=self._admission.can_put_down)
+        return self._directory.wait_idle(timeout, but=self._carrying.can_put_down)
 
     def shut_down_runs(self, mode: CancelMode, grace_period: float | None = None) -> None:
         """Cancels every live run with cause SHUTDOWN. IMMEDIATE hastens every stop that stands."""
@@ -436,7 +443,7 @@ class Engine:
         if self._replicas is not None:
             self._replicas.close()
         self._executor.close()
-        self._admission.completer.close()
+        self._entry.completer.close()
         if self._journal is not None and self._recorder is not None:
             self._journal.close()
             self._recorder.close()
