@@ -8,6 +8,7 @@ here.
 import inspect
 import json
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from google.adk.agents.run_config import RunConfig, StreamingMode, ToolThreadPoolConfig
@@ -162,6 +163,10 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
         self._report = report
         self._answers: dict[str, str] = {}
         self._spoken: set[str] = set()
+        self._within: ContextVar[tuple[str, Source | None]] = ContextVar(
+            "pullcord_google_adk", default=("", None)
+        )
+        """The tool call that the code at work is of, and whose that is."""
         self.system: list[str] = []
         """What a caller tells the model as its system's words."""
 
@@ -190,7 +195,9 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
         """A runner begins; one that a tool has made is that of a child."""
         if invocation_context.session.id != _PLACE["session_id"]:
             name = invocation_context.agent.name
-            self._report.child_started(invocation_context.invocation_id, slug(name), name)
+            tool, parent = self._within.get()
+            id = invocation_context.invocation_id
+            self._report.child_started(id, slug(name), name, parent=parent, within=tool)
             # An agent as a tool is not streamed by itself; its last event has all of its text.
             streamed = {"streaming_mode": StreamingMode.SSE}
             config = invocation_context.run_config or RunConfig()
@@ -223,7 +230,10 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
         ]
         model = (llm_request.model or "").rpartition("/")[2]
         said = "\n".join((text_of(llm_request.config.system_instruction or ""), *contents))
-        if not self._report.model_began(call, said=said, model=model, provider="google"):
+        child = self._child(callback_context)
+        if not self._report.model_began(
+            call, said=said, model=model, provider="google", source=child
+        ):
             await self._report.never()
 
     async def after_model_callback(self, *, callback_context: Any, llm_response: Any) -> None:
@@ -260,6 +270,7 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
         child = self._child(tool_context)
         if not self._report.tool_started(id, tool.name, tool_args, is_async=is_async, source=child):
             await self._report.never()
+        self._within.set((id, child))
         return None
 
     async def after_tool_callback(
