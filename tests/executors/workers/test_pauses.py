@@ -18,6 +18,7 @@ SOURCE = """
 import os
 from pullcord import RunContext, RunServer, runnable
 from pullcord.run.events import ToolCall
+from pullcord.workflow import Parallel, Workflow
 
 @runnable
 async def asks(ctx: RunContext):
@@ -32,7 +33,12 @@ async def asks(ctx: RunContext):
         [made] = ctx.resumed.decisions
         ctx.write(f"{os.getpid()} {ctx.resumed.continuation.decode()} {made.answer}")
 
-server = RunServer(agents=[asks])
+@runnable
+async def says(ctx: RunContext):
+    ctx.write(f"{ctx.input} {os.getpid()}")
+
+both = Workflow(id="both", steps=[says, Parallel(asks, asks), says])
+server = RunServer(agents=[asks], workflows=[both])
 """
 ANSWER = [Decision("c", answer="yes")]
 
@@ -75,6 +81,31 @@ def test_a_paused_run_outlives_its_worker(serve: ServeApp, store: str) -> None:
     doomed = served.client.wait("doomed")
     assert (doomed.state, doomed.error.type) == (RunState.FAILED, "WorkerDied")
     went_on(served, old)
+
+
+def test_a_tree_outlives_its_worker(serve: ServeApp) -> None:
+    """All of it waits on without code, and goes on in another worker with the first decision, where
+    what still waits is decided, too."""
+    served = serve(SOURCE, settings={"store": "memory"})
+    served.client.start("workflows/both", "go", run_id="r")
+    with served.client.watch("r") as stream:
+        paused = (e.payload for e in stream if isinstance(e.payload, RunPaused))
+        one, two = (next(paused).tool_calls[0].run_id for _ in range(2))
+    old = served.worker()
+    os.kill(old, signal.SIGKILL)
+    until(lambda: old not in served.workers())
+    for step in (two, one):
+        served.client.continue_run(step, ANSWER)
+        first, second, *words = served.client.wait(step).output.split()
+        assert (int(second) != int(first), words) == (True, ["first", "yes"])
+    run = served.client.wait("r")
+    assert run.state is RunState.COMPLETED
+    steps = [entry["state"] for entry in dict(run.output_data)["steps"]]
+    assert steps == ["completed"] * 4
+    with served.client.watch("r") as stream:
+        events = list(stream)
+    assert [e.sequence for e in events] == list(range(1, run.last_sequence + 1))
+    served.freed()
 
 
 def test_a_paused_run_does_not_keep_a_worker_that_is_replaced(
