@@ -132,8 +132,10 @@ class Driver:
 
     def _of(self, said: Any) -> Any:
         """The client for the runs of whom a request names, be it JSON or a message."""
-        field = said.get if isinstance(said, dict) else lambda name, _: getattr(said, name)
-        tenant, owner = field("tenant", ""), field("owner", "")
+        if isinstance(said, dict):
+            tenant, owner = said.get("tenant", ""), said.get("owner", "")
+        else:
+            tenant, owner = said.tenant, said.owner
         return self._client.of(tenant, owner) if tenant or owner else self._client
 
     def watch(self, request: Request) -> Request:
