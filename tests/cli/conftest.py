@@ -1,5 +1,6 @@
 """One real server for all tests of the command line, and a client that sees what became of runs."""
 
+import json
 import math
 import threading
 import time
@@ -30,6 +31,12 @@ def seen(input: str, parts: tuple[Part, ...]) -> str:
     """Says what came with its input."""
     told = (f"{p.name}|{p.media_type}|{p.uri or len(p.data or b'')}" for p in parts)
     return " ".join([input, *told])
+
+
+@runnable
+def given(ctx: RunContext) -> str:
+    """Says the data that came with its input."""
+    return json.dumps(ctx.input_data)
 
 
 @runnable
@@ -137,6 +144,7 @@ def address() -> Iterator[str]:
     agents = [
         say,
         seen,
+        given,
         counting,
         halfway,
         forever,

@@ -88,4 +88,38 @@ def test_stdin_is_for_one(address: str) -> None:
     """The input, or an attachment."""
     done = call("run", "agents/seen", "-", "--attach", "-:text/csv", address=address, input="x")
     assert done.returncode == 2
-    assert "standard input can be the input or an attachment" in done.stderr
+    assert "standard input can be one of" in done.stderr
+
+
+@pytest.mark.parametrize(("data", "input"), [('{"a": [1, null]}', ""), ("-", '{"a": [1, null]}')])
+def test_data_reaches_the_run(address: str, data: str, input: str) -> None:
+    """--data is a JSON object, or - for that of standard input; it is the run's input_data."""
+    args = ["run", "agents/given", "--data", data]
+    done = CliRunner().invoke(app, args, input=input, env={"PULLCORD_ADDRESS": address})
+    assert (done.exit_code, done.stdout) == (0, '{"a": [1, null]}\n')
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("{a: 1}", "--data: it is no JSON: "),
+        ('{"a": NaN}', "--data: it is no JSON: NaN is no number"),
+        ("[1]", "--data: it must be a JSON object"),
+        ("", "--data: it is no JSON: "),
+        ("-", "--data: it is no JSON: "),
+    ],
+)
+def test_data_that_is_no_object(address: str, data: str, words: str) -> None:
+    """It is refused in words that name the option."""
+    args = ["run", "agents/given", "--data", data]
+    done = CliRunner().invoke(app, args, env={"PULLCORD_ADDRESS": address})
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"pullcord: {words}")
+
+
+def test_data_is_not_standard_input_twice(address: str) -> None:
+    """Standard input is either the input or the data."""
+    args = ["run", "agents/given", "-", "--data", "-"]
+    done = CliRunner().invoke(app, args, env={"PULLCORD_ADDRESS": address})
+    assert done.exit_code == 2
+    assert "standard input can be one of" in done.stderr

@@ -1,23 +1,28 @@
-"""`--attach`: files, standard input and addresses that become the parts of a run.
+"""`--data` and `--attach`: what goes with the text of a run.
 
-The server bounds their size; its error names the file. An attachment that no server takes is
+Files, standard input and addresses become its parts, and a JSON object its `input_data`. The server bounds their size; its error names the file. An attachment that no server takes is
 refused before it is read.
 """
 
+import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from pullcord.cli.exits import wrong_usage
 from pullcord.engine.options import MAX_PARTS_BYTES
 from pullcord.run.errors import CallFailed, InvalidArgument, Violation
 from pullcord.run.message import Part, guessed_type, is_media_type
+from pullcord.run.plain import plain
+from pullcord.run.readers import MAX_INPUT_DATA
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _FIELD = re.compile(r"spec\.parts\[(\d+)\]")
 _MIB = 1024 * 1024
+_AN_OBJECT = """write '{"name": "value"}'"""
 
 
 def parts_of(attached: Sequence[str] | None) -> tuple[Part, ...]:
@@ -33,6 +38,29 @@ def parts_of(attached: Sequence[str] | None) -> tuple[Part, ...]:
         room -= part.size
         parts.append(part)
     return tuple(parts)
+
+
+def data_of(text: str | None) -> Mapping[str, Any] | None:
+    """The object of a JSON text, which is that of standard input if it is `-`; None if there is none.
+
+    Raises typer.Exit, after saying what is wrong.
+    """
+    if text is None:
+        return None
+    try:
+        data = json.loads(sys.stdin.read() if text == "-" else text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise wrong_usage(f"--data: it is no JSON: {error}; {_AN_OBJECT}") from None
+    if not isinstance(data, dict):
+        raise wrong_usage(f"--data: it must be a JSON object; {_AN_OBJECT}")
+    try:
+        return plain(data, "--data", MAX_INPUT_DATA)
+    except ValueError as error:
+        raise wrong_usage(str(error)) from None
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _part(text: str, room: int) -> Part:

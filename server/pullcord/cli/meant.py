@@ -38,6 +38,7 @@ _OPTIONS = {
     "--attach": "--file --image --attachment",
     "--background": "--detach --bg --async --no-wait --no-follow",
     "--call": "--input --run",
+    "--data": "--input-data --json-input --params",
     "--drain": "--drain-time --shutdown-timeout",
     "--dry-run": "--dryrun --preview",
     "--env-file": "--env --dotenv",

@@ -10,6 +10,7 @@ from pullcord.run.errors import Violation
 _NAMES = {
     "spec.runnable": "RUNNABLE",
     "spec.input": "INPUT",
+    "spec.input_data": "--data",
     "spec.parts": "--attach",
     "spec.session_id": "--session",
     "spec.user_id": "--user",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pullcord.cli.attach import named, parts_of
+from pullcord.cli.attach import data_of, named, parts_of
 from pullcord.cli.exits import Exit, refusals, wrong_usage
 from pullcord.cli.follow import Follower
 from pullcord.cli.ids import LEAST, RunId, complete_runnable, the_one, unknown_runnable
@@ -105,6 +105,14 @@ def run(
             "May be given several times.",
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="JSON",
+            help="Data that goes with the text, a JSON object; - reads it from stdin.",
+        ),
+    ] = None,
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
@@ -115,11 +123,13 @@ def run(
     Into a pipe, the run's own text goes to stdout and everything else to stderr: the text of its
     children line by line, each with its path before it.
     """
-    if input == "-" and any(a == "-" or a.startswith("-:") for a in attach or ()):
-        raise wrong_usage("standard input can be the input or an attachment, and not both")
+    attached = any(a == "-" or a.startswith("-:") for a in attach or ())
+    if [input == "-", attached, data == "-"].count(True) > 1:
+        raise wrong_usage("standard input can be one of the input, an attachment and the data")
     if timeout is not None and timeout <= 0:
         raise wrong_usage("--timeout: must be more than 0, such as 30s")
     parts = parts_of(attach)
+    input_data = data_of(data)
     text = sys.stdin.read() if input == "-" else input
     options = SpecOptions(
         run_id=run_id,
@@ -137,6 +147,7 @@ def run(
         ),
         on_disconnect=on_disconnect,
         lease=lease,
+        input_data=input_data,
         parts=parts,
     )
     with refusals(as_json), named(parts):
