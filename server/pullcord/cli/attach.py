@@ -1,7 +1,8 @@
 """`--data` and `--attach`: what goes with the text of a run.
 
-Files, standard input and addresses become its parts, and a JSON object its `input_data`. The server bounds their size; its error names the file. An attachment that no server takes is
-refused before it is read.
+Files, standard input and addresses become its parts, and a JSON object its `input_data`. The
+server bounds their size; its error names the file. An attachment that no server takes is refused
+before it is read.
 """
 
 import json
@@ -41,7 +42,7 @@ def parts_of(attached: Sequence[str] | None) -> tuple[Part, ...]:
 
 
 def data_of(text: str | None) -> Mapping[str, Any] | None:
-    """The object of a JSON text, which is that of standard input if it is `-`; None if there is none.
+    """The object of this JSON, or of that on standard input if it is `-`; None if none is given.
 
     Raises typer.Exit, after saying what is wrong.
     """
