@@ -17,7 +17,7 @@ from pullcord import (
     PydanticAgent,
 )
 from pullcord.engine.clock import ThreadClock
-from pullcord.run.events import ToolCallState
+from pullcord.run.events import StepCompleted, StepStarted, ToolCallState
 from pullcord.run.record import Decision
 from pullcord.run.state import RunState
 
@@ -29,7 +29,7 @@ from tests.adapters.foreign.kinds import (
     pydantic_ai_kind,
 )
 from tests.adapters.foreign.test_contract import pytestmark
-from tests.engine.driving import ended
+from tests.engine.driving import ended, events
 from tests.engine.processes import Process
 from tests.openai_server import Call, OpenAIServer
 
@@ -179,3 +179,6 @@ def test_a_graph_goes_on_from_its_checkpointer(processes: Any, saver: Any) -> No
     run = ended(second.engine)
     assert (run.state, run.error) == (RunState.COMPLETED, None)
     assert run.output_data == {"text": "This: one"}
+    told = [event.payload for event in events(second.engine)]
+    steps = [type(step) for step in told if isinstance(step, (StepStarted, StepCompleted))]
+    assert steps == [StepStarted, StepCompleted]

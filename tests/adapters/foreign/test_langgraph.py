@@ -97,6 +97,28 @@ def test_an_interrupt_is_a_question(serve: Serve) -> None:
         assert ended(stream, "run_completed").output_data["answer"] == value
 
 
+def test_a_node_that_waits_has_not_ended(serve: Serve) -> None:
+    """It begins and completes once, the node beside it too, and so do those of a subgraph."""
+
+    async def gate(state: Numbers) -> Numbers:
+        return {"answer": repr(interrupt("May it?"))}
+
+    inner = StateGraph(Numbers).add_node("draft", lambda _: {"number": 1}).add_node("gate", gate)
+    inner.add_edge(START, "draft").add_edge(START, "gate")
+    served = serve(one_node(inner.compile()))
+    stream = served.run("graph", input_data={})
+    (call,) = stream.until("run_paused").run_paused.tool_calls
+    assert _steps(stream.events, "step_completed") == ["draft"]
+    decide(served, stream.events[0].run_id, tool_call_id=call.tool_call_id, approved=True)
+    assert ended(stream, "run_completed").output_data["answer"] == "True"
+    assert sorted(_steps(stream.events, "step_started")) == ["draft", "gate", "only"]
+    assert _steps(stream.events, "step_completed") == ["draft", "gate", "only"]
+
+
+def _steps(events: Any, kind: str) -> list[str]:
+    return [getattr(event, kind).name for event in events if kind_of(event) == kind]
+
+
 def test_only_the_nodes_that_speak_are_output(model: OpenAIServer, serve: Serve) -> None:
     """What a router says is counted, and is no output."""
     llm = chat(model)

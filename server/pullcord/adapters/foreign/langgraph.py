@@ -104,7 +104,7 @@ class LangGraphAgent(ForeignRunnable):
         if (resumed := ctx.resumed) is None:
             given = await self._given(graph, config, ctx)
         else:
-            given = await _taken_up(graph, config, resumed, report)
+            given = await _taken_up(graph, config, resumed, report, parts)
         context = await _made(self._context, ctx) if self._context is not None else None
         while True:
             stream = graph.astream(
@@ -162,18 +162,19 @@ def _handed_over(state: Any) -> bytes:
     return json.dumps({"form": _FORM, "interrupts": asked}).encode()
 
 
-async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report) -> Any:
+async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report, parts: Parts) -> Any:
     """The graph input that resumes a run that paused in another process.
 
     Raises ContinuationRefused if the checkpointer has another state by now, or none.
     """
     told = json.loads(resumed.continuation)
-    state = await graph.aget_state(config)
+    state = await graph.aget_state(config, subgraphs=True)
     asked = [interrupt.id for interrupt in state.interrupts]
     if told != {"form": _FORM, "interrupts": asked}:
         raise ContinuationRefused(
             "the checkpointer of the graph does not have the state in which the run paused"
         )
+    parts.go_on(state.tasks)
     pause = Pause(state.interrupts, state.values)
     return Command(resume=pause.resume(resumed.decisions, report))
 

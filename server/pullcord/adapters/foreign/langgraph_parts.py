@@ -32,8 +32,16 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         self._loop = OwnLoop()
         self._waiting: dict[str, str] = {}
         """By task, the tool call that it executes; "" if it executes several."""
+        self._begun: set[str] = set()
+        """The tasks that were told to have begun. After a pause the graph tells of them again."""
         self.values: Any = None
         """The state as it was last told."""
+
+    def go_on(self, tasks: Any) -> None:
+        """Knows the tasks of a graph that paused, of its subgraphs as well, as begun."""
+        for task in tasks:
+            self._begun.add(str(task.id))
+            self.go_on(getattr(task.state, "tasks", ()))
 
     # --- parts of the stream
 
@@ -68,7 +76,11 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         id, name = str(task["id"]), str(task["name"])
         source = self._step_source(ns)
         if "triggers" in task:
-            self._report.step_started(id, name, source)
+            if id not in self._begun:
+                self._begun.add(id)
+                self._report.step_started(id, name, source)
+            return
+        if task.get("interrupts"):  # it waits, and has not ended
             return
         error = task.get("error")
         told = None if error is None else self._report.error(error)
