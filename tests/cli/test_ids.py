@@ -4,9 +4,11 @@ import json
 import uuid
 
 import pytest
+from pullcord.cli.app import app
 from pullcord.cli.listing import beginnings
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
+from typer.testing import CliRunner
 
 from tests.cli.commands import Command, call
 
@@ -54,6 +56,16 @@ def test_several_that_begin_so_are_named(address: str, client: RunClient, run_id
     assert done.stdout.count("The run has stopped.") == 2
     assert done.stdout.startswith(f"{run_id}-a\n")
     assert "there is no run 'nobody-1'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["get", "wait", "watch", "cancel", "continue"])
+def test_a_beginning_that_is_too_short(address: str, client: RunClient, command: str) -> None:
+    """It names no run, also if only one begins so; the error says so, and names those that do."""
+    client.start("agents/say", run_id="q-only")
+    args = [command, "q-", *(["--approve", "x"] if command == "continue" else [])]
+    done = CliRunner().invoke(app, args, env={"PULLCORD_ADDRESS": address})
+    assert done.exit_code == 3
+    assert "must have at least 4 characters; with 'q-' begin q-only" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -36,23 +36,31 @@ def with_run(client: RunClient, given: str, act: Callable[[str], T]) -> T:
     given = given.removesuffix("…")  # as `ps` shows a long one
     try:
         return act(given)
-    except RunNotFound as error:
-        if len(given) < LEAST:
-            raise
+    except RunNotFound:
         listed = islice(client.list(RunFilter(), page_size=_LISTED), _LISTED)
         whole = the_one(given, (run.run_id for run in listed))
-        if whole is None:
-            raise error from None
-        return act(whole)
+    return act(whole)
 
 
-def the_one(given: str, run_ids: Iterable[str]) -> str | None:
-    """The only id that begins so; None if there is none. Raises typer.Exit if there are several."""
+def the_one(given: str, run_ids: Iterable[str]) -> str:
+    """The only id that begins so, in at least LEAST characters.
+
+    Raises RunNotFound if there is none, and typer.Exit if there are several.
+    """
     found = [run_id for run_id in run_ids if run_id.startswith(given)]
-    if len(found) <= 1:
-        return found[0] if found else None
     more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
-    raise wrong_usage(f"several runs begin with {given!r}: {', '.join(found[:_NAMED])}{more}")
+    named = ", ".join(found[:_NAMED]) + more
+    if len(given) < LEAST:
+        missing = RunNotFound(given)
+        begun = f"; with {given!r} begin {named}" if found else ""
+        needed = f"and the beginning of an id must have at least {LEAST} characters"
+        missing.args = (f"there is no run {given!r}, {needed}{begun}",)
+        raise missing
+    if not found:
+        raise RunNotFound(given)
+    if len(found) > 1:
+        raise wrong_usage(f"several runs begin with {given!r}: {named}")
+    return found[0]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

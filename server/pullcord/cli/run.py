@@ -13,7 +13,7 @@ import typer
 from pullcord.cli.attach import data_of, named, parts_of
 from pullcord.cli.exits import Exit, refusals, wrong_usage
 from pullcord.cli.follow import Follower
-from pullcord.cli.ids import LEAST, RunId, complete_runnable, the_one, unknown_runnable
+from pullcord.cli.ids import RunId, complete_runnable, the_one, unknown_runnable
 from pullcord.cli.options import (
     Address,
     AsJson,
@@ -235,9 +235,7 @@ async def _watch(address: str, run_id: str, after: int, as_json: bool) -> Exit:
             known = await client.get(run_id)
         except RunNotFound:
             runs = [run.run_id async for run in client.list(page_size=1000)]
-            if len(run_id) < LEAST or (whole := the_one(run_id, runs)) is None:
-                raise
-            run_id = whole
+            run_id = the_one(run_id, runs)
             known = await client.get(run_id)
         start_time = known.start_time or known.create_time
         began = time.monotonic() - max(0.0, time.time() - start_time)
