@@ -36,7 +36,7 @@ from pullcord.hooks import Hook, call_hooks
 from pullcord.identity.authenticator import Authenticator
 from pullcord.run.cancel import CancelMode
 from pullcord.service.access import Policy
-from pullcord.settings import Settings, SettingsError, overridden, read_settings
+from pullcord.settings import Settings, SettingsError, overridden, read_settings, said_by_options
 from pullcord.telemetry import Telemetry
 from pullcord.transports.front import Front
 from pullcord.transports.grpc.server import GrpcOptions, GrpcServer, most_connections
@@ -104,7 +104,9 @@ class RunServer:
             "policy": policy,
         }
         self._given = [name for name, value in given.items() if value]
-        self.settings = overridden(settings or read_settings(), {"http": http})
+        self.settings = overridden(
+            settings or read_settings(), {"http": http} | dict(said_by_options())
+        )
         self._authenticator, self._policy = authenticator, policy
         self._quotas = make_quotas(self.settings)
         self.mtls_address = ""

@@ -10,7 +10,9 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -313,6 +315,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_both_halves(self) -> "Settings":
+        if _options.get() is not None:  # the other half may be an option
+            return self
         if (self.tls_certificate is None) != (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_certificate"
             raise ValueError(
@@ -373,6 +377,35 @@ def _numbers(value: Any) -> Collection[float]:
 
 def _variable(group: str, name: str) -> str:
     return f"{PREFIX}{group.upper()}__{name.upper()}"
+
+
+_options: ContextVar[Mapping[str, Any] | None] = ContextVar("pullcord_options", default=None)
+
+
+@contextmanager
+def beneath(options: Mapping[str, Any]) -> Iterator[None]:
+    """Within the block an author's module is imported, by a command with these options.
+
+    Settings that need each other are not compared there: one half may be of the environment and
+    the other an option. Whoever serves compares them, by `overridden`, once both are known.
+
+    Raises:
+        SettingsError: also for what a `Settings(…)` of the module refuses.
+    """
+    token = _options.set(options)
+    try:
+        yield
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        raise SettingsError("\n".join(map(_line, error.errors()))) from None
+    finally:
+        _options.reset(token)
+
+
+def said_by_options() -> Mapping[str, Any]:
+    """The options of the command for which a module is imported now."""
+    return _options.get() or {}
 
 
 def overridden(settings: Settings, given: Mapping[str, Any]) -> Settings:

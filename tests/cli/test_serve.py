@@ -18,6 +18,7 @@ from pullcord.run.events import ContentDelta, RunCancelled, RunCompleted
 from pullcord.run.state import RunState
 
 from tests.cli.commands import PULLCORD, Command, call, environment
+from tests.identity.callers import Authority
 from tests.steady import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -285,6 +286,40 @@ def test_wrong_settings() -> None:
     assert "PULLCORD_ENGINE__WORKERS" in done.stderr
     done = call("serve", PULLCORD_ENGINE__WORKER="4")
     assert "pullcord: PULLCORD_ENGINE__WORKER: " in done.stderr
+
+
+@pytest.mark.parametrize("where", [(), ("--in-process",)])
+def test_halves_of_a_setting_may_come_from_the_environment_and_from_options(
+    app: Path, where: tuple[str, ...]
+) -> None:
+    """Neither half is a fault of the module, whose server reads the environment's only."""
+    certificate, key = map(str, Authority(app).issue("server"))
+    args = ("serve", "app:server", *where, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    args += ("--tls-cert", certificate, "--client-ca", certificate)
+    halves = {
+        "PULLCORD_TLS_KEY": key,
+        "PULLCORD_HTTP_PUBLIC_URL": "http://127.0.0.1:8080",
+        "PULLCORD_MTLS_LISTEN": "127.0.0.1:0",
+    }
+    with Command(*args, cwd=app, **halves) as command:
+        assert "Pullcord is serving" in command.until("\n")
+    # What lacks its other half altogether is refused all the same.
+    done = call("serve", "app:server", *where, cwd=app, PULLCORD_TLS_KEY="key.pem")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pullcord: --tls-cert: is missing" in done.stderr
+
+
+@pytest.mark.parametrize("made", ["RunServer(http='nowhere')", "RunServer(settings=Settings())"])
+def test_a_wrong_setting_of_the_module_is_a_line(tmp_path: Path, made: str) -> None:
+    """And no traceback of the author's code, which is not at fault."""
+    (tmp_path / "app.py").write_text(
+        "import os\nfrom pullcord import RunServer, Settings\n"
+        "os.environ['PULLCORD_MTLS_LISTEN'] = 'nowhere'\n"
+        f"server = {made}\n"
+    )
+    done = call("serve", "app:server", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "must be host:port" in done.stderr
 
 
 def test_sigterm_drains(app: Path) -> None:

@@ -251,7 +251,7 @@ def _server(
         from pullcord.settings import overridden
         from pullcord.worker.loading import find_server
 
-        server = find_server(target)
+        server = find_server(target, given)
         server.settings = overridden(server.settings, given)
         return server
     from pullcord.control import ControlServer

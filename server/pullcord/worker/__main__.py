@@ -107,13 +107,14 @@ def _prepare(host: Host, hello: pb.Hello, link: Link) -> Sequence[Hook]:
 
     configure_logging(hello.log_level, hello.log_json)
     try:
+        from pullcord.settings import SettingsError
         from pullcord.worker.loading import TargetError, find_server
 
         faulthandler.dump_traceback_later(IMPORT_SHOWN_AFTER)  # unless that is over before
         try:
             server = find_server(hello.target)
             server.begin_in_worker()
-        except TargetError as error:
+        except (TargetError, SettingsError) as error:
             _unready(link, str(error))
             return ()
         except BaseException:

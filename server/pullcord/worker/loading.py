@@ -9,15 +9,17 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pullcord.adapters.foreign.recognition import foreign
 from pullcord.adapters.offering import as_runnable
 from pullcord.extras import MissingExtra, extra_of, install
 from pullcord.server import RunServer
+from pullcord.settings import beneath
 
 _NAMED = 5
 """Names that an error lists."""
@@ -27,16 +29,19 @@ class TargetError(Exception):
     """There is no server where it was said to be."""
 
 
-def find_server(target: str) -> RunServer:
+def find_server(target: str, options: Mapping[str, Any] = MappingProxyType({})) -> RunServer:
     """The server that `module:name` or `path/to/file.py:name` names.
 
-    A runnable, or an object of another framework, is served alone.
+    A runnable, or an object of another framework, is served alone. `options` are settings that the
+    command line says; of those that need each other nothing is checked here.
 
     Raises:
         TargetError: there is none, or a package of one of Pullcord's extras is not installed.
+        SettingsError: the module's server finds a setting that is wrong by itself.
     """
     try:
-        return _find(target)
+        with beneath(options):
+            return _find(target)
     except MissingExtra as error:
         raise TargetError(f"{target}: {error}") from None
     except ModuleNotFoundError as error:
