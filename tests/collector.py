@@ -1,5 +1,6 @@
 """An OTLP collector at a socket, which keeps what it is sent."""
 
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -23,8 +24,12 @@ class Collector(
         self.metrics: set[str] = set()
         self.endpoint: dict[str, str] = {}
         """What has an exporter send to it: environment variables."""
+        self.answers = threading.Event()
+        """Cleared: what is sent is not answered."""
+        self.answers.set()
 
     def Export(self, request: Any, context: Any) -> Any:
+        self.answers.wait()
         if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
             for group in request.resource_spans:
                 for scope in group.scope_spans:
@@ -50,4 +55,5 @@ def collecting() -> Iterator[Collector]:
         "OTEL_EXPORTER_OTLP_INSECURE": "true",
     }
     yield collector
+    collector.answers.set()
     server.stop(0).wait()

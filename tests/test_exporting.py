@@ -252,7 +252,7 @@ def test_every_query_of_the_dashboard_has_an_answer(
 def test_runs_are_spans_of_their_callers_trace(tmp_path: Path, collector: Collector) -> None:
     """With what they used and how they ended, and no word that they said or failed by."""
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    serving = Serving(tmp_path, "--otlp", **collector.endpoint)
+    serving = Serving(tmp_path, "--otlp", PULLCORD_STORE="runs.db", **collector.endpoint)
     with serving as client:
         stream = play(client)
         stub = RunServiceStub(grpc.insecure_channel(serving.address))
@@ -272,6 +272,20 @@ def test_runs_are_spans_of_their_callers_trace(tmp_path: Path, collector: Collec
     assert b"secret words" not in failing.SerializeToString()
     assert "pullcord.runs.started" in collector.metrics
     assert f"trace_id={trace_id}" in serving.log
+    assert "pullcord.watchers" in collector.metrics
+    assert "Callback failed" not in serving.log  # the last metrics are read after the store closed
+
+
+def test_a_collector_that_does_not_answer_holds_up_no_end(
+    tmp_path: Path, collector: Collector
+) -> None:
+    """What it has not taken soon is given up, and said to be."""
+    collector.answers.clear()
+    serving = Serving(tmp_path, "--otlp", OTEL_EXPORTER_OTLP_TIMEOUT="600", **collector.endpoint)
+    with serving as client:
+        client.wait(client.start("agents/quick").run_id, PATIENCE)
+    assert "the collector did not take them" in serving.log
+    assert "Traceback" not in serving.log
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

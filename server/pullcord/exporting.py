@@ -4,11 +4,19 @@ For `pullcord serve` only: a program that serves by itself has an SDK of its own
 extra `otel`.
 """
 
-from collections.abc import Callable
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pullcord.extras import missing
 from pullcord.settings import Settings, SettingsError
+
+_LAST = 1.5
+"""Seconds that the last metrics and spans have to be sent when the process ends."""
+
+_log = logging.getLogger("pullcord.exporting")
 
 
 def begin_exporting(settings: Settings) -> Callable[[], None]:
@@ -32,26 +40,41 @@ def begin_exporting(settings: Settings) -> Callable[[], None]:
     resource = Resource.create({"service.name": "pullcord"})
     readers: list[Any] = []
     ends: list[Callable[[], Any]] = []
+    exporters: list[Any] = []
     if settings.metrics:
         reader, close = _scraped(settings.metrics)
         readers.append(reader)
         ends.append(close)
     if settings.otlp:
-        span_exporter, reader = _otlp()
+        span_exporter, metric_exporter, reader = _otlp()
+        exporters += [span_exporter, metric_exporter]
         readers.append(reader)
-        tracing = TracerProvider(resource=resource)
+        tracing = TracerProvider(resource=resource, shutdown_on_exit=False)
         tracing.add_span_processor(BatchSpanProcessor(span_exporter))
         trace.set_tracer_provider(tracing)
         ends.append(tracing.shutdown)
-    measuring = MeterProvider(readers, resource=resource)
+    measuring = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     metrics.set_meter_provider(measuring)
     ends.append(measuring.shutdown)
 
-    def end() -> None:
-        for each in ends:
-            each()
+    return lambda: _end(ends, exporters)
 
-    return end
+
+def _end(ends: Sequence[Callable[[], Any]], exporters: Sequence[Any]) -> None:
+    """Sends what is left, all at the same time; a collector that does not answer holds up nobody
+    for long."""
+    threads = [threading.Thread(target=each, daemon=True) for each in ends]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + _LAST
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        _log.warning("the last metrics or spans were not sent: the collector did not take them")
+        for exporter in exporters:
+            exporter.shutdown()  # ends the call, or the wait for the next try
+        for thread in threads:
+            thread.join(0.5)
 
 
 def _lacking(setting: str, error: ImportError) -> SettingsError:
@@ -80,11 +103,12 @@ def _scraped(address: str) -> tuple[Any, Callable[[], None]]:
     return PrometheusMetricReader(registry=registry), close
 
 
-def _otlp() -> tuple[Any, Any]:
+def _otlp() -> tuple[Any, Any, Any]:
     try:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     except ImportError as error:
         raise _lacking("OTLP", error) from None
-    return OTLPSpanExporter(), PeriodicExportingMetricReader(OTLPMetricExporter())
+    exporter = OTLPMetricExporter()
+    return OTLPSpanExporter(), exporter, PeriodicExportingMetricReader(exporter)

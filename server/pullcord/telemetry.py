@@ -286,7 +286,7 @@ def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
     )
     meter.create_observable_gauge(
         "pullcord.watchers",
-        gauge(lambda now: now.remains().watchers),
+        gauge(lambda now: now.count_watchers()),
         description="Streams that follow a live run",
     )
     meter.create_observable_gauge(

@@ -413,6 +413,10 @@ class Engine:
         found = Counter((run.spec.runnable, run.state) for run in runs)
         return Counter({key: count for key, count in found.items() if not key[1].is_terminal})
 
+    def count_watchers(self) -> int:
+        """The number of streams that follow a live run here. The store is not asked."""
+        return sum(run.presence.watchers for run in self._directory.all_here())
+
     def watch_lag(self) -> int:
         """The number of events that the slowest watcher has not taken."""
         return max((run.watch_lag() for run in self._directory.all_here()), default=0)
