@@ -124,6 +124,29 @@ def test_a_tree_of_steps(page: Page, desk: Desk) -> None:
     expect(page.locator(".branch .state.running")).to_have_count(0)
 
 
+def test_steps_within_an_agent(page: Page, desk: Desk) -> None:
+    """An agent's own steps have lines by their names, in a run alone and beneath a child; what
+    never said its end has that of its run."""
+    nodes = [
+        {"step": {"id": "n1", "name": "draft"}},
+        {"step": {"id": "n2", "name": "gate", "steps": [{"wait": "never"}]}},
+    ]
+    done = {"step": {"id": "n0", "name": "look"}}
+    run = desk.start(done, {"start": {"id": "asks", "steps": nodes}})
+    opened(page, run.run_id)
+    names = page.locator(".tree .name")
+    expect(names).to_have_text(["look", "asks", "draft", "gate"])
+    expect(page.locator(".tree .state")).to_have_text(
+        ["Completed", "Running", "Completed", "Running"]
+    )
+    page.locator(".pull").get_by_role("button", name="Stop").click()
+    expect(page.locator(".head .state")).to_have_text("Stopped")
+    expect(names).to_have_text(["look", "asks", "draft", "gate"])
+    expect(page.locator(".tree .state")).to_have_text(
+        ["Completed", "Stopped", "Completed", "Stopped"]
+    )
+
+
 def test_a_failure_is_told_from_a_stop(page: Page, desk: Desk) -> None:
     """A run that raised says Failed and why, and keeps what it had said."""
     run = desk.start({"say": "half"}, {"no such step": 1})

@@ -119,6 +119,10 @@ export function fold(view: View, event: RunEvent): void {
       if (payload.value.toolCall)
         tool(view, undefined, view.run.runId, payload.value.toolCall, time);
       break;
+    case "stepStarted":
+    case "stepCompleted":
+      stepOf(view, undefined, event, payload.value);
+      break;
     case "runPaused":
       view.state = RunState.PAUSED;
       ask(view, view.run.runId, "", payload.value.question, payload.value.toolCalls);
@@ -167,10 +171,15 @@ function end(view: View, payload: End, time: number): void {
   if ("error" in value) view.error = value.error;
   for (const call of value.toolCalls)
     tool(view, undefined, call.runId || view.run.runId, call, time);
-  for (const branch of view.byId.values()) {
-    // What has not said its own end ended with the run.
-    if (branch.end === undefined)
-      close(branch, branch.stand.key === "running" ? standOf(view.state) : branch.stand, time);
+  closeAll(view.branches, standOf(view.state), time);
+}
+
+/** What has not said its own end ended with the run that it is part of. */
+function closeAll(branches: readonly Branch[], stand: Stand, time: number): void {
+  for (const branch of branches) {
+    closeAll(branch.children, stand, time);
+    const waited = branch.kind === "tool" && branch.stand.key !== "running";
+    if (branch.end === undefined) close(branch, waited ? branch.stand : stand, time);
   }
 }
 
@@ -185,6 +194,7 @@ export function settle(view: View, run: Run): void {
   view.endMs = at(run.endTime);
   for (const call of run.toolCalls)
     tool(view, undefined, call.runId || run.runId, call, at(call.startTime) ?? 0);
+  if (view.ended) closeAll(view.branches, standOf(view.state), view.endMs ?? 0);
   const waiting = run.toolCalls.filter(({ state }) => state === ToolCallState.WAITING);
   if (run.state === RunState.PAUSED && waiting.length && !view.questions.has(run.runId)) {
     ask(view, run.runId, "", "", waiting);
@@ -218,6 +228,13 @@ function foldBelow(view: View, event: RunEvent, source: Source): void {
   const time = at(event.createTime) ?? 0;
   const step = source.kind === SourceKind.STEP;
   let branch = step ? view.byPath.get(pathOf(source)) : view.byId.get(source.runId);
+  if (
+    (payload.case === "stepStarted" || payload.case === "stepCompleted") &&
+    !(step && source.id === payload.value.stepId)
+  ) {
+    stepOf(view, { source, branch: branch ?? grow(view, source, time) }, event, payload.value);
+    return;
+  }
   if (!branch || payload.case === "stepStarted") branch = grow(view, source, time);
   switch (payload.case) {
     case "contentDelta":
@@ -239,9 +256,7 @@ function foldBelow(view: View, event: RunEvent, source: Source): void {
       branch.stand = standOf(RunState.CANCELLING);
       break;
     case "stepCompleted":
-      branch.text = payload.value.output;
-      branch.error = payload.value.error?.message ?? "";
-      close(branch, standOf(payload.value.state), time);
+      complete(branch, payload.value, time);
       break;
     case "runCompleted":
     case "runCancelled":
@@ -249,11 +264,43 @@ function foldBelow(view: View, event: RunEvent, source: Source): void {
       branch.text = payload.value.output;
       if (payload.case === "runFailed") branch.error = payload.value.error?.message ?? "";
       view.questions.delete(source.runId);
+      closeAll(branch.children, standOf(ENDS[payload.case]), time);
       close(branch, standOf(ENDS[payload.case]), time);
       break;
     default:
       break;
   }
+}
+
+type Step = Extract<RunEvent["payload"], { case: "stepStarted" | "stepCompleted" }>["value"];
+
+/** A step that has no source of its own: of this run, or within the branch that tells of it. */
+function stepOf(
+  view: View,
+  within: { source: Source; branch: Branch } | undefined,
+  event: RunEvent,
+  step: Step,
+): void {
+  const time = at(event.createTime) ?? 0;
+  const runId = within?.branch.runId ?? view.run.runId;
+  const id = `step:${runId}:${step.stepId}`;
+  let branch = view.byId.get(id);
+  const again = event.payload.case === "stepStarted" && branch?.end !== undefined;
+  if (!branch || again) {
+    const name = step.name || step.stepId;
+    const key = branch ? `${id}#${view.byId.size}#${view.sequence}` : id;
+    branch = plant(view, within?.branch, { key, kind: "step", name, runId, start: time });
+    view.byId.set(id, branch);
+    const above = within?.source.path ?? view.run.runnable.split("/").slice(-1);
+    view.byPath.set(pathOf({ path: [...above, name] }), branch);
+  }
+  if ("output" in step) complete(branch, step, time);
+}
+
+function complete(branch: Branch, step: Extract<Step, { output: string }>, time: number): void {
+  branch.text = step.output;
+  branch.error = step.error?.message ?? "";
+  close(branch, standOf(step.state), time);
 }
 
 function pathOf({ path }: { path: string[] }): string {

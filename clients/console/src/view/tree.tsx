@@ -37,7 +37,11 @@ interface Props {
 /** The one run that a step consists of, where both have the same name: one line shows both. */
 function innerOf({ kind, name, children: [child, ...others] }: Branch): Branch | undefined {
   const isSame =
-    kind === "step" && child && child.kind !== "tool" && slug(child.name) === slug(name);
+    kind === "step" &&
+    child &&
+    child.kind !== "tool" &&
+    child.kind !== "step" &&
+    slug(child.name) === slug(name);
   return isSame && !others.length ? child : undefined;
 }
 
