@@ -1,5 +1,6 @@
 """Teams and workflows of which a member or a step waits: the whole tree outlives its process."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any
 import pytest
 from pullcord import RunContext, runnable
 from pullcord.agent import Agent
-from pullcord.engine.clock import ThreadClock
+from pullcord.engine.clock import Clock, ThreadClock
 from pullcord.models.base import Text, ToolMessage
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
 from pullcord.run.events import RunPaused, StepCompleted, StepStarted, ToolCallState
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.state import RunState
+from pullcord.run.usage import Limits
 from pullcord.team import Team
-from pullcord.testing import nothing_left
+from pullcord.testing import ManualClock, nothing_left
 from pullcord.workflow import Condition, Loop, Parallel, Router, Step, Workflow
 
 from tests.agent.test_carried import Next, Scripted, calls, done, look, pay, yes
@@ -29,10 +31,10 @@ def serve(tmp_path: Path) -> Iterator[Next]:
     made: list[Process] = []
     done.clear()
 
-    def make(served: Any) -> Process:
+    def make(served: Any, clock: Clock | None = None) -> Process:
         if made:
             made[-1].engine.close()
-        made.append(Process(tmp_path, ThreadClock(), {"agents/t": served}))
+        made.append(Process(tmp_path, clock or ThreadClock(), {"agents/t": served}))
         return made[-1]
 
     with nothing_left():
@@ -159,6 +161,39 @@ class TestTeam:
             "agents/payer": CancelCause.PARENT,
         }
         second.observer.wait_for(lambda _: second.engine.occupied == 0)
+
+    def test_a_tree_whose_time_is_over_ends_in_the_next_process(self, serve: Next) -> None:
+        """A deadline that passed while no server was there ends all of the tree, at any depth, and
+        hinders no other tree."""
+
+        def made() -> Team:
+            inner = Team(
+                id="inner",
+                members=[payer(*[calls("pay", pay='{"amount": 4}')] * 2)],
+                model=Scripted(
+                    *[calls("delegate_to_member", delegate_to_member=delegate("payer"))] * 2
+                ),
+            )
+            leader = Scripted(
+                *[calls("delegate_to_member", delegate_to_member=delegate("inner"))] * 2
+            )
+            return Team(id="t", members=[inner], model=leader)
+
+        first = serve(made(), ManualClock(time.time() - 61))
+        first.start(runnable="agents/t", input="Go", limits=Limits(timeout=60))
+        waiting(first)
+        first.start("other", runnable="agents/t", input="Go")
+        other = first.paused("other").tool_calls[0].run_id
+        assert first.engine.wait_idle(20)
+        second = serve(made())
+        assert second.admitted == 2
+        assert ended(second.engine).cancellation.cause is CancelCause.BUDGET
+        states = [run.state for run in second.engine.list_page(RunFilter(), 100).runs]
+        assert sorted(states) == sorted(
+            [RunState.CANCELLED] * 3 + [RunState.RUNNING] * 2 + [RunState.PAUSED]
+        )
+        second.engine.cancel("other", CancelRequest(Cancellation()))
+        assert ended(second.engine, other).state is RunState.CANCELLED
 
 
 @runnable(id="shout")

@@ -18,12 +18,14 @@ from pullcord.engine.live.tree import hold, waits, whole
 from pullcord.engine.ports import (
     Carried,
     RunStore,
+    Terms,
     Waiting,
 )
 from pullcord.engine.start import Start, margin
 from pullcord.run.cancel import ELSEWHERE
 from pullcord.run.errors import (
     PullcordError,
+    RunCancelledError,
     RunNotFound,
     ServerBusy,
 )
@@ -65,27 +67,37 @@ class Carrying:
             self._take_up(live, waiting, carried)
         failure: Exception | None = None
         try:
-            start = live.start = Start(find(spec.runnable))
-            if terms.parent_run_id:  # which had begun, and is lost
-                live.parent_ended()
-            elif (left := self._until_deadline(waiting)) is not None:
-                live.stop_at(self._clock.monotonic() + left, margin(left))
-            if carried is not None:
-                pass  # it has had its turn
-            elif live.state.is_terminal:
-                self._entry.capacity.release()
-            else:
-                self._entry.take_turn(live, start, asks=self._store.durable and not terms.begins)
+            live.start = Start(find(spec.runnable))
         except Exception as error:
             failure = error
+        if carried is not None and carried.pause.children:
+            self._take_up_children(live, waiting)  # before it is stopped: then it has no new ones
+        if failure is None:
+            try:
+                self._resume(live, waiting, terms)
+            except Exception as error:
+                failure = error
         live.presence.start_lease()
         self._entry.completer.started(live)
-        if carried is not None and carried.pause.children:
-            self._take_up_children(live, waiting)
         if failure is not None:
             live.fail(failure)
             if carried is None:
                 self._entry.capacity.release()
+
+    def _resume(self, live: LiveRun, waiting: Waiting, terms: Terms) -> None:
+        """Its time goes on, and it takes its turn, if it has not had it."""
+        if terms.parent_run_id:  # which had begun, and is lost
+            live.parent_ended()
+        elif (left := self._until_deadline(waiting)) is not None:
+            live.stop_at(self._clock.monotonic() + left, margin(left))
+        if waiting.carried is not None:
+            return
+        if live.state.is_terminal:
+            self._entry.capacity.release()
+            return
+        assert live.start is not None
+        asks = self._store.durable and not terms.begins
+        self._entry.take_turn(live, live.start, asks=asks)
 
     def _until_deadline(self, waiting: Waiting) -> float | None:
         if waiting.carried is not None:
@@ -140,14 +152,19 @@ class Carrying:
         self._entry.capacity.take(for_child=True)
         try:
             self._take_up(live, waiting, carried)
-        except PullcordError:
-            for one in (waiting, *waiting.children):
-                self._take_up_child(None, one)
+        except (PullcordError, RunCancelledError):
+            self._end_alone(waiting)
             return None
         self._entry.completer.started(live)
         if parent is None:
             live.parent_ended()
         return live
+
+    def _end_alone(self, waiting: Waiting) -> None:
+        """A child whose parent has ended, or must stop, ends with all its own children."""
+        self._take_up_child(None, waiting)
+        for one in waiting.children:
+            self._end_alone(one)
 
     def go_on(self, live: LiveRun) -> None:
         """A run that has no code any more goes on, because somebody has decided about it, or about

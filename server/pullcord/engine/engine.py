@@ -6,6 +6,7 @@ executor's.
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pullcord.engine.log.watch import Watcher
 from pullcord.engine.notices import Notices
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
-from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
+from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore, Waiting
 from pullcord.engine.recording import Recorder
 from pullcord.engine.replicas import Replicas
 from pullcord.engine.roster import Roster
@@ -31,7 +32,7 @@ from pullcord.engine.shares import Spent, TakeShare, no_share
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode
-from pullcord.run.errors import InvalidArgument, StoreUnavailable
+from pullcord.run.errors import InvalidArgument, RunCancelledError, StoreUnavailable
 from pullcord.run.place import Runs
 from pullcord.run.record import (
     CancelResult,
@@ -48,6 +49,8 @@ from pullcord.run.runnable import Runnable
 from pullcord.run.scope import EVERYBODY, LOCAL, Reach, Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
+
+_log = logging.getLogger("pullcord.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,12 @@ class Engine:
     def _later(self, call: Callable[[], None], after: float) -> None:
         self._entry.completer.again(call, after)
 
+    def _readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
+        try:
+            self._carrying.readmit(waiting, find)
+        except (Exception, RunCancelledError):  # a mistake of ours, which must not stop the others
+            _log.exception("run %s cannot be taken up", waiting.spec.run_id)
+
     def recover(
         self, find: Callable[[str], Runnable], serves: Callable[[], Collection[str]] = tuple
     ) -> int:
@@ -141,7 +150,7 @@ class Engine:
         sharing = self._store.sharing
         waiting = self._store.recover() if sharing is None else ()
         for one in waiting:
-            self._carrying.readmit(one, find)
+            self._readmit(one, find)
         if sharing is not None:
 
             def take_over() -> None:
@@ -149,7 +158,7 @@ class Engine:
                 while more and not self._entry.capacity.is_draining and (names := serves()):
                     claimed = sharing.claim(names)
                     for one in claimed:
-                        self._carrying.readmit(one, find)
+                        self._readmit(one, find)
                     # Paused ones may be many, and need no room; of the others, some are left.
                     more = any(one.carried for one in claimed)
 
