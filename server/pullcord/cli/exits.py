@@ -13,6 +13,7 @@ import typer
 
 from pullcord.cli.naming import in_words
 from pullcord.cli.output import plain
+from pullcord.cli.unreachable import unreachable
 from pullcord.extras import missing
 from pullcord.run.errors import (
     CallFailed,
@@ -59,7 +60,10 @@ HELP = (
     "124 the run goes on without this command; 130 the run was cancelled."
 )
 
-_HELP = "is `pullcord serve` running, and is --address (or PULLCORD_ADDRESS) right?"
+_WHO = (
+    "the server knows its callers, and not this one: give a valid token, "
+    "`pullcord --token-file FILE …` (or PULLCORD_TOKEN), or --client-cert and --client-key"
+)
 
 _OF_STATE = {
     RunState.COMPLETED: Exit.COMPLETED,
@@ -118,7 +122,9 @@ def tell(error: PullcordError, as_json: bool) -> None:
         for violation in error.violations:
             print(f"pullcord: {plain(in_words(violation))}", file=sys.stderr)
     elif isinstance(error, ConnectionLost):
-        print(f"pullcord: the server cannot be reached: {error.message}; {_HELP}", file=sys.stderr)
+        print(f"pullcord: {plain(unreachable(error.message))}", file=sys.stderr)
+    elif isinstance(error, Unauthenticated):
+        print(f"pullcord: {_WHO}", file=sys.stderr)
     else:
         print(f"pullcord: {plain(str(error))}", file=sys.stderr)
 
