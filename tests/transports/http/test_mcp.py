@@ -18,6 +18,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from pullcord import RunContext, runnable
 from pullcord.run.events import ToolCall
+from pullcord.transports.mcp.asking import filled_in
 
 from tests.cli.commands import PULLCORD, environment
 from tests.identity.callers import token_of, write_tokens
@@ -225,6 +226,15 @@ def test_a_client_that_shows_forms_is_asked(serve_http: Both, way: str) -> None:
         assert shown == ["Where to?\nwhere {}"] * 3
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("content", [None, {}, {"note": "go"}, {"approved": False}])
+def test_a_form_without_a_tick_approves_nothing(content: dict[str, Any] | None) -> None:
+    """Clients leave out a box that was not ticked."""
+    sent = types.ElicitResult(action="accept", content=content)
+    decided = filled_in({"call-1": sent})
+    assert decided is not None
+    assert [one.approved for one in decided] == [False]
 
 
 def test_a_form_that_somebody_else_has_answered_is_taken_back(serve_http: Both) -> None:

@@ -25,7 +25,8 @@ _FORM: dict[str, Any] = {
         "approved": {
             "type": "boolean",
             "title": "Approve",
-            "description": "Whether the call is to be made.",
+            "description": "Whether the call may be made.",
+            "default": False,
         },
         "answer": {
             "type": "string",
@@ -129,6 +130,5 @@ def _decision(id: str, result: types.ElicitResult) -> Decision:
     if result.action == "decline":
         return Decision(id, note=note)
     answer = str(filled["answer"]) if filled.get("answer") else None
-    # A form that was sent as it is, with nothing filled in, says yes.
-    approved = filled.get("approved") is True or not filled
-    return Decision(id, approved=approved, answer=answer, note=note)
+    # Clients leave out a box that was not ticked, so nothing filled in is no approval.
+    return Decision(id, approved=filled.get("approved") is True, answer=answer, note=note)
