@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from pullcord import exporting
 from pullcord.client import RunClient
 from pullcord.run.errors import RunNotFound
 from pullcord.run.state import RunState
@@ -325,3 +326,21 @@ def test_an_alert_is_raised_for_what_nobody_serves(tmp_path: Path) -> None:
     args = [program, "test", "rules", str(tmp_path / "cases.yml")]
     done = subprocess.run(args, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_half_sent_request_holds_no_thread_for_long(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A scraper that stops in the middle of its request is hung up on, in silence."""
+    monkeypatch.setattr(exporting, "_HALF_SENT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    reader, close = exporting._scraped(f"127.0.0.1:{port}")
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as scraper:
+            scraper.sendall(b"GET /met")
+            assert scraper.recv(1) == b""
+    finally:
+        close()
+        reader.shutdown()
+    assert capfd.readouterr().err == ""

@@ -16,6 +16,9 @@ from pullcord.settings import Settings, SettingsError
 _LAST = 1.5
 """Seconds that the last metrics and spans have to be sent when the process ends."""
 
+_HALF_SENT = 10.0
+"""Seconds that a scraper may be silent in the middle of its request, which takes a thread."""
+
 _log = logging.getLogger("pullcord.exporting")
 
 
@@ -94,6 +97,9 @@ def _scraped(address: str) -> tuple[Any, Callable[[], None]]:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:
         raise SettingsError(f"PULLCORD_METRICS: {address}: {error.strerror or error}") from None
+    patient: Any = server.RequestHandlerClass
+    server.RequestHandlerClass = type("Handler", (patient,), {"timeout": _HALF_SENT})
+    server.handle_error = _hung_up  # type: ignore[method-assign]
 
     def close() -> None:
         server.shutdown()
@@ -101,6 +107,10 @@ def _scraped(address: str) -> tuple[Any, Callable[[], None]]:
         thread.join()
 
     return PrometheusMetricReader(registry=registry), close
+
+
+def _hung_up(request: Any, client_address: Any) -> None:
+    """A scraper that broke off is no error of this server's."""
 
 
 def _otlp() -> tuple[Any, Any, Any]:
