@@ -98,6 +98,7 @@ def test_a_key_decides(address: str, client: RunClient, run_id: str, key: str, s
     args = ("run", "workflows/asking", "--run-id", run_id, "--address", address)
     with Command(*args, terminal=True, COLUMNS="80") as command:
         command.until("press y to approve, n to decline")
+        command.until("to answer a question: --answer call-1=TEXT; to refuse: --decline call-1")
         command.type(key)
         code, seen, _ = command.end()
     assert code == 0

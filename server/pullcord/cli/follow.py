@@ -276,6 +276,8 @@ class Follower:
             self._view.note("  press y to approve, n to decline; or, from anywhere:", "yellow")
         ids = " ".join(f"--approve {call.tool_call_id}" for call in paused.tool_calls)
         self._view.note(f"  pullcord continue {run_id} {ids}{self._where}")
+        one = paused.tool_calls[0].tool_call_id if len(paused.tool_calls) == 1 else "ID"
+        self._view.note(f"  to answer a question: --answer {one}=TEXT; to refuse: --decline {one}")
 
     async def _plan(self) -> None:
         """Has the steps shown that are yet to come: a workflow's run knows them once it began."""
