@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from pullcord.run.errors import InvalidArgument
+from pullcord.run.message import Message, Part
 from pullcord.run.record import DisconnectPolicy, Run, RunFilter, RunSpec, SessionPolicy
 from pullcord.run.runnable import slug
 from pullcord.run.state import RunState
@@ -34,6 +35,15 @@ def test_good_specs_pass(spec: RunSpec) -> None:
         ({"runnable": "story-writer"}, "runnable"),
         ({"runnable": "agents/Story"}, "runnable"),
         ({"runnable": "agents/a\n"}, "runnable"),
+        ({"input": "\ud83d"}, "input"),
+        ({"input_data": {"a": [1, {"b": "\ud83d"}]}}, "input_data.a[1].b"),
+        ({"input_data": {"a": {"\ud83d": 1}}}, "input_data.a"),
+        ({"labels": {"k": "\ud83d"}}, "labels.k"),
+        ({"parts": (Part("\ud83d"),)}, "parts[0].text"),
+        ({"messages": (Message.of("user", "\ud83d"),)}, "messages[0].parts[0].text"),
+        ({"limits": Limits(max_tokens=2**63)}, "limits.max_tokens"),
+        ({"limits": Limits(max_steps=2**31)}, "limits.max_steps"),
+        ({"limits": Limits(max_tool_calls=2**31)}, "limits.max_tool_calls"),
         ({"run_id": "a b"}, "run_id"),
         ({"run_id": "x" * 129}, "run_id"),
         ({"session_id": "ä"}, "session_id"),

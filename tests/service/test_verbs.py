@@ -14,11 +14,12 @@ from pullcord.engine.ports import SilentObserver
 from pullcord.executors.local import LocalExecutor
 from pullcord.run.caller import Caller
 from pullcord.run.cancel import CancelCause, CancelOutcome
-from pullcord.run.errors import RunnableNotFound, RunNotFound
-from pullcord.run.record import RunFilter, RunSpec
+from pullcord.run.errors import InvalidArgument, RunnableNotFound, RunNotFound
+from pullcord.run.record import Decision, RunFilter, RunSpec
 from pullcord.run.requests import (
     CancelManyRequest,
     CancelRequest,
+    ContinueRequest,
     GetRequest,
     ListRequest,
     WaitRequest,
@@ -198,6 +199,29 @@ async def test_what_is_unknown_is_refused(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("parts", [True], indirect=True)
+async def test_torn_text_is_refused_by_name(parts: Parts) -> None:
+    """Of any caller, before the store or another message sees it; the run can still be stopped."""
+    verbs = parts.verbs
+    run = await verbs.start(ANN, RunSpec("agents/waits"))
+    for asked, field in (
+        (verbs.cancel(ANN, CancelRequest(run.run_id, reason="\ud83d")), "reason"),
+        (verbs.cancel(ANN, CancelRequest("\ud83d", before_start=True)), "run_id"),
+        (verbs.get(ANN, GetRequest("\ud83d")), "run_id"),
+        (verbs.list(ANN, ListRequest(RunFilter(labels={"a": "\ud83d"}))), "filter.labels.a"),
+        (verbs.start(ANN, RunSpec("agents/\ud83d")), "spec.runnable"),
+        (verbs.start(ANN, RunSpec("agents/echo", "\ud83d")), "spec.input"),
+        (
+            verbs.continue_run(ANN, ContinueRequest(run.run_id, (Decision("k", note="\ud83d"),))),
+            "decisions[0].note",
+        ),
+    ):
+        with pytest.raises(InvalidArgument) as raised:
+            await asked  # type: ignore[misc]  # they are of several types
+        assert raised.value.violations[0].field == field
+    receipt = await verbs.cancel(ANN, CancelRequest(run.run_id, wait=10.0))
+    assert receipt.outcome is CancelOutcome.STOPPED
+
+
 async def test_promise_05_lists_that_hang_keep_no_cancel_waiting(parts: Parts) -> None:
     """While the store hangs under every list, a cancel before its run still gets there."""
     gate = Signal()

@@ -8,6 +8,7 @@ values mean (events, sources, usage) is not known here; that is `gate`.
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -28,6 +29,8 @@ class UnreadData(Mapping[str, Any]):
         raise NotImplementedError
 
 
+_Where = tuple[str, "_Where | None"]
+"""The last piece of a path, and the place that it is in."""
 _VALUE = 12
 """Bytes that one value takes in a message beside its text, roughly."""
 _MAX_CLASS_NAME = 256
@@ -63,6 +66,53 @@ def valid(text: str) -> str:
     except UnicodeEncodeError:
         return _PAIR.sub(_joined, text).encode("utf-8", "replace").decode()
     return text
+
+
+def is_valid(text: str) -> bool:
+    """Whether UTF-8 can hold this text: no half of a surrogate pair is in it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+NOT_VALID = "is not valid Unicode: it has half of a surrogate pair"
+
+
+def where_invalid(value: Any, path: str = "") -> str | None:
+    """The path of the first text or key in a JSON value, or in a dataclass of such, that UTF-8
+    cannot hold; None: there is none. Of a key it is the path of its object."""
+    left: list[tuple[Any, _Where]] = [(value, (path, None))]
+    while left:
+        one, where = left.pop()
+        if isinstance(one, str):
+            if not is_valid(one):
+                return _path(where)
+        elif isinstance(one, UnreadData):  # it was read from UTF-8
+            continue
+        elif isinstance(one, Mapping):
+            if not all(is_valid(key) for key in one if isinstance(key, str)):
+                return _path(where)
+            left += [(inner, (f".{key}", where)) for key, inner in reversed(list(one.items()))]
+        elif isinstance(one, list | tuple):
+            inner = [(item, (f"[{index}]", where)) for index, item in enumerate(one)]
+            left += reversed(inner)
+        elif is_dataclass(one):
+            names = [field.name for field in fields(one)]
+            left += [(getattr(one, name), (f".{name}", where)) for name in reversed(names)]
+    return None
+
+
+def _path(where: "_Where | None") -> str:
+    """The whole path of a place, or its end if it is long."""
+    pieces: list[str] = []
+    while where is not None:
+        pieces.append(where[0])
+        where = where[1]
+    return "".join(reversed(pieces)).removeprefix(".")[-_MAX_WHY:]
 
 
 def _joined(pair: "re.Match[str]") -> str:

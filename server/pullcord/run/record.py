@@ -4,8 +4,8 @@ Frozen values, and the rules for their fields. The engine decides whether a run 
 """
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +16,7 @@ from pullcord.run.errors import InvalidArgument, Violation
 from pullcord.run.events import Progress, RunError, ToolCall
 from pullcord.run.finish import FinishReason
 from pullcord.run.message import BOUNDS, Given, Message, Part, PartBounds, violations
-from pullcord.run.plain import UnreadData
+from pullcord.run.plain import NOT_VALID, UnreadData, is_valid, where_invalid
 from pullcord.run.scope import Scope
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits, Usage
@@ -34,6 +34,8 @@ MAX_DECISIONS = 256
 """The most calls of one question."""
 MAX_ANSWERS = 4
 """All answers of one decision may be so many times as long as one."""
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+"""The most that fields of messages hold."""
 
 
 class DisconnectPolicy(StrEnum):
@@ -99,6 +101,8 @@ class RunSpec:
         def wrong(field: str, description: str) -> None:
             found.append(Violation(field, description))
 
+        if (where := where_invalid(self)) is not None:
+            wrong(where, NOT_VALID)
         if not self.runnable:
             wrong("runnable", "is required, such as 'agents/story-writer'")
         elif not is_runnable_name(self.runnable):
@@ -127,14 +131,16 @@ class RunSpec:
             wrong("retry_of", "needs a session_id")
         if self.retry_of and self.retry_of == self.run_id:
             wrong("retry_of", "must be another run than this one")
-        for name, number in (
-            ("max_tokens", limits.max_tokens),
-            ("max_cost", limits.max_cost),
-            ("max_steps", limits.max_steps),
-            ("max_tool_calls", limits.max_tool_calls),
+        for name, number, most in (
+            ("max_tokens", limits.max_tokens, _INT64),
+            ("max_cost", limits.max_cost, sys.float_info.max),
+            ("max_steps", limits.max_steps, _INT32),
+            ("max_tool_calls", limits.max_tool_calls, _INT32),
         ):
-            if number is not None and not (math.isfinite(number) and number > 0):
+            if number is not None and not number > 0:
                 wrong(f"limits.{name}", "must be more than 0, or unset")
+            elif number is not None and number > most:
+                wrong(f"limits.{name}", f"must be at most {most}, or unset")
         return found
 
 
@@ -271,6 +277,8 @@ def decision_violations(decisions: Sequence[Decision], max_answer_bytes: int) ->
             wrong = "has a decision already" if call else "is required"
             found.append(Violation(f"{where}.tool_call_id", wrong))
         seen.add(call)
+        told = (("tool_call_id", call), ("answer", decision.answer or ""), ("note", decision.note))
+        found += [Violation(f"{where}.{k}", NOT_VALID) for k, text in told if not is_valid(text)]
         if decision.answer is not None and size(decision.answer) > max_answer_bytes:
             found.append(Violation(f"{where}.answer", f"must be at most {max_answer_bytes} bytes"))
         if len(decision.note) > MAX_REASON_LENGTH:

@@ -20,12 +20,14 @@ from pullcord.run.caller import Caller
 from pullcord.run.cancel import CancelCause, Cancellation, CancelMode, CancelOutcome
 from pullcord.run.cancel import CancelRequest as StopRequest
 from pullcord.run.errors import (
+    InvalidArgument,
     PermissionDenied,
     PullcordError,
     QuotaExceeded,
     RunnableNotFound,
+    Violation,
 )
-from pullcord.run.plain import UnreadData
+from pullcord.run.plain import NOT_VALID, UnreadData, where_invalid
 from pullcord.run.principal import Verb
 from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunSpec
 from pullcord.run.requests import (
@@ -198,6 +200,10 @@ class Verbs:
 
     def _admit(self, caller: Caller, spec: RunSpec) -> Runnable:
         """The runnable of this name, if the caller may start it."""
+        # All else of it is checked by the engine.
+        _check(
+            {"spec": {"runnable": spec.runnable, "run_id": spec.run_id, "user_id": spec.user_id}}
+        )
         if not self._access.starts(caller, spec.runnable):
             raise RunnableNotFound(spec.runnable)
         self._access.check_start(caller, spec)
@@ -211,6 +217,7 @@ class Verbs:
 
     async def watch(self, caller: Caller, request: WatchRequest) -> Following:
         """Follows a run that exists, live or ended."""
+        _check(request)
         run_id, after_sequence = request.run_id, request.after_sequence
         scope = await self._scope(caller, Verb.WATCH, run_id, request.whose)
         if scope != caller.principal.scope:
@@ -230,21 +237,25 @@ class Verbs:
 
     async def wait(self, caller: Caller, request: WaitRequest) -> Run:
         """A run once it has ended, or as it is after the request's time, or the caller's."""
+        _check(request)
         run = await self._find(caller, Verb.WATCH, request.run_id, request.whose)
         await self._end_of(run, request.timeout, caller)
         return run.snapshot()
 
     async def get(self, caller: Caller, request: GetRequest) -> Run:
         """A run as it is now."""
+        _check(request)
         return (await self._find(caller, Verb.WATCH, request.run_id, request.whose)).snapshot()
 
     async def asked(self, caller: Caller, request: GetRequest) -> tuple[Run, str]:
         """A run as it is now, and the words of the question that it waits with; empty: none."""
+        _check(request)
         run = await self._find(caller, Verb.WATCH, request.run_id, request.whose)
         return run.snapshot(), run.question()
 
     async def list(self, caller: Caller, request: ListRequest) -> Page:
         """One page of runs, the newest first."""
+        _check(request)
         reach = self._access.reach(caller, Verb.LIST, request.whose)
         with self._bounded(caller):
             self._quotas.look_at_many(caller)
@@ -268,6 +279,7 @@ class Verbs:
 
     async def watch_list(self, caller: Caller, request: WatchListRequest) -> ListFollowing:
         """Follows the list of runs: what is live and matches, and then every change."""
+        _check(request)
         reach = self._access.reach(caller, Verb.LIST, request.whose) or NOBODYS
         with self._bounded(caller):
             self._quotas.look_at_many(caller)
@@ -276,6 +288,7 @@ class Verbs:
 
     async def create_run_token(self, caller: Caller, request: RunTokenRequest) -> tuple[str, float]:
         """A token for one run that the caller may see, and the time at which it expires."""
+        _check(request)
         with self._told(caller, "run.token", request.run_id):
             self._access.check_hands_on(caller)
             verbs = [Verb.WATCH] if request.watch_only else [Verb.WATCH, Verb.CANCEL]
@@ -287,6 +300,7 @@ class Verbs:
 
     async def continue_run(self, caller: Caller, request: ContinueRequest) -> Run:
         """Brings a paused run the decision on every call that waits; the run as it then is."""
+        _check(request)
         with self._told(caller, "run.continue", request.run_id):
             scope = await self._scope(caller, Verb.CONTINUE, request.run_id, request.whose)
             self._access.check_approval(caller, scope)
@@ -304,6 +318,7 @@ class Verbs:
 
     async def cancel(self, caller: Caller, request: CancelRequest) -> Receipt:
         """Stops a run, wherever it is in its life; the receipt says what is true on return."""
+        _check(request)
         with self._told(caller, "run.cancel", request.run_id):
             return await self._cancel(caller, request)
 
@@ -349,6 +364,7 @@ class Verbs:
         self, caller: Caller, request: CancelManyRequest
     ) -> Sequence[CancelResult]:
         """Stops every live run that the filter matches; what was achieved, the newest first."""
+        _check(request)
         with self._told(caller, "run.cancel_many", ""):
             reach = self._access.reach(caller, Verb.CANCEL, request.whose)
             self._quotas.look_at_many(caller)
@@ -367,6 +383,7 @@ class Verbs:
 
     async def erase(self, caller: Caller, request: EraseRequest) -> Erased:
         """Deletes for good what is kept of the ended runs that match; live ones stay."""
+        _check(request)
         with self._told(caller, "run.erase", "", str(request)):
             reach = self._access.reach(caller, Verb.ERASE, request.whose)
             self._quotas.look_at_many(caller)
@@ -485,6 +502,12 @@ class _Told:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
+
+
+def _check(request: object) -> None:
+    """Raises InvalidArgument, which names it, for text that no message or store can hold."""
+    if (where := where_invalid(request)) is not None:
+        raise InvalidArgument(Violation(where, NOT_VALID))
 
 
 def _close(made: "Future[Watcher]") -> None:

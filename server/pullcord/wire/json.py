@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from pullcord.engine.log.record import Record
 from pullcord.run.errors import InvalidArgument, Violation
+from pullcord.run.plain import NOT_VALID, where_invalid
 from pullcord.v1 import run_service_pb2 as v1
 from pullcord.wire.event import response_bytes
 
@@ -80,7 +81,7 @@ class _Decoder(JSONDecoder):
 
 
 def read_json(data: bytes) -> Any:
-    """Any JSON value. Raises InvalidArgument."""
+    """Any JSON value, whose text UTF-8 can hold. Raises InvalidArgument, which names the field."""
     try:
         return _read(data)
     except (ValueError, RecursionError) as error:
@@ -88,4 +89,9 @@ def read_json(data: bytes) -> Any:
 
 
 def _read(data: bytes) -> Any:
-    return json.loads(data) if len(data) < _AT_ONCE else _Decoder().decode(data.decode())
+    """Raises InvalidArgument for text with half of a surrogate pair, which only an escape makes."""
+    text = data.decode(json.detect_encoding(data))
+    value = json.loads(text) if len(data) < _AT_ONCE else _Decoder().decode(text)
+    if ("\\ud" in text or "\\uD" in text) and (where := where_invalid(value)) is not None:
+        raise InvalidArgument(Violation(where, NOT_VALID))
+    return value

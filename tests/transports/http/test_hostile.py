@@ -1,12 +1,14 @@
 """Clients that mean no good, or break: the server answers or hangs up, and serves all others."""
 
 import contextlib
+import json
 import random
 import resource
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pullcord import RunContext, runnable
@@ -180,3 +182,75 @@ def test_odd_requests_are_answered_in_words(serve_http: Both) -> None:
     assert browser.ask("HEAD", "/v1/runs/r1/events").status == 200
     served.until(lambda: not served.watchers("r1"))
     assert browser.post("/v1/runs/r1/cancel").status == 200
+
+
+HALF = "a\ud83d"
+"""No text: half of a surrogate pair, which JSON can escape and nothing can store."""
+_RESPONSE = {"model": "agents/speaker", "input": "x"}
+_AGUI = {"threadId": "t", "runId": "r", "state": {}, "tools": [], "context": []}
+_SPEAK, _CHAT, _CANCEL = "/v1/responses", "/v1/chat/completions", "/v1/responses/live/cancel"
+_A2A = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "x"}]}
+
+
+def _rpc(**message: Any) -> dict[str, Any]:
+    params = {"message": _A2A | message}
+    return {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}
+
+
+def _said(text: str) -> dict[str, str]:
+    return {"id": "1", "role": "user", "content": text}
+
+
+TORN: list[tuple[str, Any, str]] = [
+    (_SPEAK, _RESPONSE | {"input": HALF}, "input"),
+    (_SPEAK, _RESPONSE | {"input": [_said("x"), _said(HALF)]}, "input[1].content"),
+    (_SPEAK, _RESPONSE | {"instructions": HALF}, "instructions"),
+    (_SPEAK, _RESPONSE | {"metadata": {"a": HALF}}, "metadata.a"),
+    (_SPEAK, _RESPONSE | {"metadata": {HALF: "a"}}, "metadata"),
+    (_SPEAK, _RESPONSE | {"model": f"agents/{HALF}"}, "model"),
+    (_SPEAK, _RESPONSE | {"conversation": HALF}, "conversation"),
+    (_SPEAK, _RESPONSE | {"previous_response_id": HALF}, "previous_response_id"),
+    (_SPEAK, _RESPONSE | {"max_tool_calls": 2**31}, "max_tool_calls"),
+    (_SPEAK, _RESPONSE | {"max_tool_calls": 2**70}, "max_tool_calls"),
+    (_SPEAK, _RESPONSE | {"limits": {"max_steps": 2**31}}, "limits.max_steps"),
+    (_SPEAK, _RESPONSE | {"limits": {"max_tokens": 2**63}}, "limits.max_tokens"),
+    (_CANCEL, {"reason": HALF}, "reason"),
+    ("/v1/runs/live/cancel", {"reason": HALF}, "reason"),
+    ("/agents/waiter/runs/live/cancel", {"reason": HALF}, "reason"),
+    (_CHAT, {"model": "agents/speaker", "messages": [_said(HALF)]}, "messages[0].content"),
+    ("/agents/speaker/runs", {"message": HALF, "stream": False}, "message"),
+    (
+        "/agents/waiter/runs/live/continue",
+        {"tools": [{"tool_call_id": "k", "confirmed": False, "confirmation_note": HALF}]},
+        "tools[0].confirmation_note",
+    ),
+    (
+        "/agents/waiter/runs/live/continue",
+        {"tools": json.dumps([{"tool_call_id": HALF}])},
+        "tools.[0].tool_call_id",
+    ),
+    ("/agui/agents/speaker", _AGUI | {"messages": [_said(HALF)]}, "messages[0].content"),
+    ("/a2a/agents/speaker", _rpc(role=HALF), "params.message.role"),
+    ("/a2a/agents/speaker", _rpc(parts=[{"text": HALF}]), "params.message.parts[0].text"),
+    ("/pullcord.v1.RunService/StartRun", {"spec": {"input": HALF}}, "spec.input"),
+]
+
+
+def test_no_door_takes_what_no_run_can_hold(serve_http: Both) -> None:
+    """Torn text and numbers that no field holds are refused by name, and change nothing."""
+    waiter, _ = make_waiter()
+    _, browser = serve_http(speaker, waiter)
+    browser.start("waiter", "live")
+    browser.events("live").until("contentDelta")
+    for path, body, field in TORN:
+        reply = browser.post(path, body, a2a_version="1.0", accept="application/json, */*")
+        assert reply.status == (200 if path.startswith("/a2a") else 400), (path, body, reply.body)
+        assert field in reply.body.decode(), (path, body, reply.body)
+    raw = b'{"model": "agents/speaker", "input": "\xed\xa0\xbd"}'
+    assert browser.ask("POST", _SPEAK, raw, content_type="application/json").status == 400
+    whole = _RESPONSE | {"input": "\ud83d\ude00 \\ud83d", "background": True, "run_id": "whole"}
+    assert browser.post(_SPEAK, whole).status == 200
+    runs = browser.call("ListRuns", {})["runs"]
+    assert {run["runId"] for run in runs} == {"live", "whole"}
+    receipt = browser.call("CancelRun", {"runId": "live", "wait": "10s"})
+    assert receipt["outcome"] == "CANCEL_OUTCOME_STOPPED"

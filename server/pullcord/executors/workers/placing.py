@@ -5,6 +5,7 @@ for itself, or needs resources, to one without a run. How many workers there are
 """
 
 import itertools
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from pullcord.executors.workers.kinds import SHARED, Kind
 from pullcord.executors.workers.staffing import Staff
 from pullcord.link.values import PinnedOffer
 from pullcord.run.cancel import ELSEWHERE
+from pullcord.run.events import RunError
+from pullcord.run.port import Failure
 
 if TYPE_CHECKING:
     from pullcord.executors.workers.pool import WorkerExecutor
@@ -22,6 +25,9 @@ _LEAVING = 2.0
 """Seconds that the code of such a run has to end."""
 _TURN = 64
 """Waiting runs that are given to workers in one turn of the loop."""
+
+_NOT_SENT = RunError("NotSent", "the server could not send it to a worker; its log says why")
+_log = logging.getLogger("pullcord.workers")
 
 
 class Placing:
@@ -45,7 +51,7 @@ class Placing:
                 execution.die("the worker process that had to execute it has died")
                 return
             offer.started = True
-            connection.start(execution, next(self._numbers), offer.key)
+            self._start(connection, execution, offer.key)
             return
         self.wait(execution)
         self.assign()
@@ -63,12 +69,24 @@ class Placing:
                     break
                 execution = next(iter(waiting))
                 del waiting[execution]
-                connection.start(execution, next(self._numbers), 0)
+                self._start(connection, execution, 0)
                 left -= 1
         if not left:
             self._pool.loop_soon(self.assign)
         elif any(self.waiting.values()):
             self._staff.fill()
+
+    def _start(self, connection: Connection, execution: RemoteExecution, key: int) -> None:
+        """Sends a run to this worker. A run that cannot be sent ends FAILED; others go on."""
+        number = next(self._numbers)
+        try:
+            connection.start(execution, number, key)
+        except Exception:
+            _log.exception("run %s cannot be sent to a worker", execution.port.run_id)
+            connection.runs.pop(number, None)
+            execution.connection = None
+            execution.end(Failure(_NOT_SENT), "")
+            self._pool.loop_soon(partial(self._pool.run_left, connection))
 
     def _pick(self, kind: Kind) -> Connection | None:
         free = self._staff.free(kind)

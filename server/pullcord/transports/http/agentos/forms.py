@@ -4,7 +4,6 @@ A form's values are texts. Every reader here takes them as well as JSON's own va
 field that is wrong.
 """
 
-import json
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -62,9 +61,14 @@ class Form:
         value = self._values.pop(name, default)
         if isinstance(value, str):
             try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                self.wrong.append(Violation(name, "must be JSON"))
+                value = read_json(value.encode())
+            except InvalidArgument as error:
+                self.wrong += [
+                    Violation(f"{name}.{wrong.field}", wrong.description)
+                    if wrong.field
+                    else Violation(name, "must be JSON")
+                    for wrong in error.violations
+                ]
                 return default
         if not isinstance(value, kind):
             what = "an object" if kind is dict else "a list"

@@ -5,6 +5,7 @@ again says so in a header.
 """
 
 import json
+from collections.abc import Mapping
 
 from pullcord.transports.http.messages import Answer
 from pullcord.transports.http.problems import problem, renamed
@@ -25,11 +26,17 @@ _NAMES = {
     "user_id": "user",
 }
 """Fields of a run's spec by the names that OpenAI has for them."""
+_CHAT_NAMES = {**_NAMES, **dict.fromkeys(("input", "parts", "messages"), "messages")}
 
 
-def refusal(error: Exception) -> Answer:
+def chat_refusal(error: Exception) -> Answer:
+    """The same for chat completions, which have `messages` for the whole input."""
+    return refusal(error, _CHAT_NAMES)
+
+
+def refusal(error: Exception, names: Mapping[str, str] = _NAMES) -> Answer:
     """The answer that says why a request was refused."""
-    answer = problem(renamed(error, _NAMES))
+    answer = problem(renamed(error, names))
     said = json.loads(answer.body)
     fields = said.get("fields") or [{}]
     wrong = fields[0].get("field")

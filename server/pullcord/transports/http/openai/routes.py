@@ -25,7 +25,7 @@ from pullcord.transports.http.messages import Answer, Request, Stream
 from pullcord.transports.http.openai import chat, items
 from pullcord.transports.http.openai.asked import Asked, read_cancel, read_response, refused
 from pullcord.transports.http.openai.frames import ROOM, Frames
-from pullcord.transports.http.openai.refusals import refusal
+from pullcord.transports.http.openai.refusals import chat_refusal, refusal
 from pullcord.transports.http.routing import Handler, Route
 from pullcord.transports.http.web import Web
 from pullcord.wire.json import to_json
@@ -47,7 +47,7 @@ def routes(web: Web) -> list[Route]:
         route("GET", "/v1/responses/{response_id}", surface.retrieve),
         route("POST", "/v1/responses/{response_id}/cancel", surface.cancel),
         route("GET", "/v1/responses/{response_id}/input_items", surface.input_items),
-        *chat.routes(web, refusal),
+        *chat.routes(web, chat_refusal),
     ]
 
 
