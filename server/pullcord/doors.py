@@ -184,12 +184,18 @@ class CountingObserver:
         self.run_abandoned = within.run_abandoned
         self.loop_stalled = within.loop_stalled
         self._ended = within.run_ended
+        self._lost = within.run_lost
         self._quotas = quotas
 
     def run_ended(self, run: Run) -> None:
         """A run has its terminal event."""
         self._quotas.ended(run)
         self._ended(run)
+
+    def run_lost(self, run: Run) -> None:
+        """A run of a process that is gone was ended here."""
+        self._quotas.ended(run)
+        self._lost(run)
 
 
 def _run_tokens(settings: Settings) -> RunTokens:

@@ -172,6 +172,17 @@ class Telemetry:
         if stop is not None and stop.reason:
             self._log.debug("why a run ended", run_id=run.run_id, reason=stop.reason)
 
+    def run_lost(self, run: Run) -> None:
+        """A run of a process that is gone was ended here. How long it took is not known."""
+        assert run.cancellation is not None
+        cause = run.cancellation.cause.value  # that of its stop, if it was being stopped
+        kind = {"runnable": run.runnable, "state": run.state.value, "cause": cause}
+        self._ended.add(1, self._kind(run) | kind)
+        line = {"run_id": run.run_id, **kind, **self._spend(run)}
+        line |= {name: value for name, value in _belongs(run) if value}
+        log = self._log.error if run.state is RunState.FAILED else self._log.info
+        log("run ended: the server process that executed it is gone", **line)
+
     def _spend(self, run: Run) -> dict[str, Any]:
         """Counts what a run has used; what a log line says of it."""
         used, kind = run.usage, self._kind(run)

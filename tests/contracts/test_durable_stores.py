@@ -285,7 +285,9 @@ class TestWriting:
         live.make(*"defghij")
         assert write(store, live.entry(9, base=base)).last_sequence == 11
         next_store = place.next_process()
-        next_store.recover()
+        told: list[Run] = []
+        next_store.recover(told.append)
+        assert [(run.run_id, run.state) for run in told] == [("r", RunState.FAILED)]
         assert found(next_store).output == "abcdefij"
         kinds = [type(payload) for _, payload in seen(next_store)]
         assert kinds[:2] == [Gap, Snapshot]

@@ -18,10 +18,12 @@ from pullcord.engine.ports import (
     CancelRequest,
     EndedRun,
     Entry,
+    OnLost,
     Scope,
     Terms,
     Waiting,
     Written,
+    unheard,
 )
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.record import Run, RunSpec
@@ -75,7 +77,7 @@ class DurableMemory(MemoryStore):
             return replace(answer, reserved=RESERVED)
         return answer
 
-    def recover(self) -> Sequence[Waiting]:
+    def recover(self, on_lost: OnLost = unheard) -> Sequence[Waiting]:
         for waiting in self.left:
             self.admit(waiting.scope, waiting.spec, waiting.terms)
         return self.left

@@ -1,7 +1,9 @@
 """A server that is killed, or stopped, and started again: what was acknowledged is there."""
 
+import re
 import stat
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from pullcord.run.state import RunState
 
 from tests.cli.commands import Command, call
 from tests.restarts.serving import Served
+from tests.test_exporting import free_port
 
 QUEUE = SessionPolicy.QUEUE
 
@@ -71,7 +74,13 @@ def test_a_story_whose_server_was_killed(served: Served, client: RunClient, tmp_
     thread = threading.Thread(target=follow)
     thread.start()
     served.kill()
-    with served.client() as client:
+    metrics = f"127.0.0.1:{free_port()}"
+    with served.client("--metrics", metrics) as client:
+        with urllib.request.urlopen(f"http://{metrics}/metrics") as answer:
+            counted = answer.read().decode()
+        assert re.search(
+            r'ended_total{cause="lost",[^}]*runnable="agents/story",state="failed"} 1.0', counted
+        )
         shown = call("get", "story", address=served.address)
         assert "once upon a time" in shown.stdout
         assert "LOST" in shown.stdout.upper()
@@ -108,6 +117,10 @@ def test_a_story_whose_server_was_killed(served: Served, client: RunClient, tmp_
         assert client.wait("next").output == "hello again"
         for name in ("runs.db", "runs.db-wal", "runs.db.lock"):
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    log = served.stop()
+    (line,) = (one for one in log.splitlines() if "run ended: the server process" in one)
+    assert "error" in line
+    assert "run_id=story" in line
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])

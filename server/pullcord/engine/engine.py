@@ -108,6 +108,7 @@ class Engine:
         self._clock = clock
         self._store = store
         self._executor = executor
+        self._on_lost = observer.run_lost
         self._replicas: Replicas | None = None
         self._journal = Journal(store, options) if store.durable else None
         self._recorder = Recorder(store, self._journal) if self._journal is not None else None
@@ -148,7 +149,7 @@ class Engine:
         runnables that it `serves`, and only those.
         """
         sharing = self._store.sharing
-        waiting = self._store.recover() if sharing is None else ()
+        waiting = self._store.recover(self._on_lost) if sharing is None else ()
         for one in waiting:
             self._readmit(one, find)
         if sharing is not None:
@@ -169,6 +170,7 @@ class Engine:
                 take_over,
                 self._recorder.record,
                 partial(self._carrying.put_down, fenced=True),
+                self._on_lost,
             )
             self._entry.join(self._replicas)
             self._replicas.begin()

@@ -40,6 +40,9 @@ class Observer(Protocol):
     def run_ended(self, run: Run) -> None:
         """A run has its terminal event."""
 
+    def run_lost(self, run: Run) -> None:
+        """A run of a process that is gone was ended here, without any other call about it."""
+
     def run_spoke(self, run: Run, first_text_time: float) -> None:
         """When a run that has ended made its first text, if it made any and that is still known."""
 
@@ -83,6 +86,9 @@ class SilentObserver:
         """Nothing."""
 
     def run_ended(self, run: Run) -> None:
+        """Nothing."""
+
+    def run_lost(self, run: Run) -> None:
         """Nothing."""
 
     def run_spoke(self, run: Run, first_text_time: float) -> None:

@@ -4,7 +4,7 @@ Nothing is decided or kept here.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,13 @@ from pullcord.run.runnable import Runnable
 from pullcord.run.scope import LOCAL as LOCAL
 from pullcord.run.scope import Reach
 from pullcord.run.scope import Scope as Scope
+
+OnLost = Callable[[Run], object]
+"""Is told of a run whose process is gone, and that was ended without it. Quick."""
+
+
+def unheard(run: Run) -> None:
+    """An OnLost for whoever does not want to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +242,11 @@ class RunStore(Protocol):
     def withdraw(self, scope: Scope, run_id: str) -> None:
         """Takes back `admit`: the run was refused after all. A tombstone that it took is back."""
 
-    def recover(self) -> Sequence[Waiting]:
-        """Ends the runs of processes that are gone, and takes over those that had not begun."""
+    def recover(self, on_lost: OnLost = unheard) -> Sequence[Waiting]:
+        """Ends the runs of processes that are gone, and takes over those that had not begun.
+
+        `on_lost` is told of each run that has been ended, as it then is.
+        """
 
     def begin(self, scope: Scope, run_id: str) -> CancelRequest | NotYet | None:
         """The code of this run is about to begin, and from now on nobody begins it again.

@@ -18,6 +18,7 @@ from pullcord.engine.sharing import Asked, Sharing
 from pullcord.run.cancel import CancelRequest
 from pullcord.run.errors import InvalidArgument, PullcordError, RunNotPaused, StoreUnavailable
 from pullcord.run.events import RunError
+from pullcord.run.record import Run
 
 _log = logging.getLogger("pullcord.engine")
 
@@ -34,9 +35,12 @@ class Replicas:
         take_over: Callable[[], None],
         record: Callable[[LiveRun], object],
         put_down: Callable[[LiveRun], bool],
+        on_lost: Callable[[Run], object],
     ) -> None:
         """`take_over` admits runs that nobody executes; it may block. `record` records the stop of
-        a run again; it does not. `put_down` lets go of a run that others can take up."""
+        a run again; it does not. `put_down` lets go of a run that others can take up. `on_lost` is
+        told of runs of dead processes that were ended here."""
+        self._on_lost = on_lost
         self._sharing = sharing
         self._directory = directory
         self._take_over = take_over
@@ -98,6 +102,10 @@ class Replicas:
                 live.presence.come()
         for key in set(self._watched) - set(keys):
             self._watched.pop(key).presence.leave()
+
+    def lost(self, run: Run) -> None:
+        """Somebody is to know of it."""
+        self._on_lost(run)
 
     def turns(self) -> None:
         """Another one's turn may have come."""

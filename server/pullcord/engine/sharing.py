@@ -49,6 +49,9 @@ class Ear(Protocol):
     def queued(self) -> None:
         """There are runs that nobody executes."""
 
+    def lost(self, run: Run) -> None:
+        """A run of a process that is gone was ended by this one's store."""
+
     def fenced(self) -> None:
         """The others took this process for dead: every run that was live here is lost to it."""
 

@@ -29,6 +29,7 @@ from pullcord.engine.ports import (
     EndedRun,
     Entry,
     Finish,
+    OnLost,
     Recorded,
     Scope,
     Spent,
@@ -36,6 +37,7 @@ from pullcord.engine.ports import (
     Terms,
     Waiting,
     Written,
+    unheard,
 )
 from pullcord.engine.shares import HOURS, check_early, hour_of
 from pullcord.engine.sharing import Asked
@@ -136,7 +138,7 @@ class MemoryStore:
                 self._tombstones.move_to_end(key, last=False)  # it is an old one
                 self._arm()
 
-    def recover(self) -> Sequence[Waiting]:
+    def recover(self, on_lost: OnLost = unheard) -> Sequence[Waiting]:
         """Nothing: no run here has outlived its process."""
         return ()
 

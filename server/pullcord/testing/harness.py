@@ -26,6 +26,7 @@ class RecordingObserver(SilentObserver):
         self._told = threading.Condition()
         self.started: list[Run] = []
         self.ended: list[Run] = []
+        self.lost: list[Run] = []
         self.refused: list[str] = []
         self.abandoned: list[tuple[Run, str]] = []
         """Runs and their stacks."""
@@ -43,6 +44,10 @@ class RecordingObserver(SilentObserver):
     def run_refused(self, reason: str) -> None:
         """Remembers."""
         self._add(self.refused, reason)
+
+    def run_lost(self, run: Run) -> None:
+        """Remembers."""
+        self._add(self.lost, run)
 
     def run_abandoned(self, run: Run, stack: str) -> None:
         """Remembers."""

@@ -13,6 +13,7 @@ from pullcord.engine.ports import (
     Entry,
     Finish,
     NotYet,
+    OnLost,
     Recorded,
     RunStore,
     Scope,
@@ -21,6 +22,7 @@ from pullcord.engine.ports import (
     Terms,
     Waiting,
     Written,
+    unheard,
 )
 from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import Cancellation
@@ -60,10 +62,10 @@ class HookedStore:
         self.after("admit")
         return answer
 
-    def recover(self) -> Sequence[Waiting]:
+    def recover(self, on_lost: OnLost = unheard) -> Sequence[Waiting]:
         """Delegates to the inner store."""
         self.before("recover")
-        answer = self._within.recover()
+        answer = self._within.recover(on_lost)
         self.after("recover")
         return answer
 

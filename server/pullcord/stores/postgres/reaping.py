@@ -4,13 +4,12 @@ Whoever notices does it, again and again, and each run once: an end is written o
 still as it was when its end was composed.
 """
 
-import logging
 from functools import partial
 
 import asyncpg
 
 from pullcord.engine.log.record import Record
-from pullcord.engine.ports import CancelRequest, Terms
+from pullcord.engine.ports import CancelRequest, OnLost, Terms
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.scope import Scope
 from pullcord.stores.fold import Left, lost
@@ -21,8 +20,6 @@ from pullcord.stores.postgres.reading import events
 from pullcord.stores.postgres.shares import spending, used_columns
 from pullcord.stores.postgres.writing import record_columns
 from pullcord.stores.rows import event_row, spec_of, stored_run
-
-_log = logging.getLogger("pullcord.store")
 
 _BATCH = 20
 """Runs that are looked at together: each with all its events."""
@@ -77,20 +74,23 @@ where r.tenant = $1 and r.owner = $2 and r.parent_run_id = $3 and r.parent_run_i
 """
 
 
-async def reap(core: Core) -> int:
-    """Ends or requeues the runs of the dead until there are none; how many that were."""
+async def reap(core: Core, on_lost: OnLost) -> int:
+    """Ends or requeues the runs of the dead until there are none; how many that were.
+
+    `on_lost` is told of each that was ended.
+    """
     reaped = 0
     while True:
         rows = await core.control.ask(lambda connection: connection.fetch(_ORPHANS, _BATCH))
         done = 0
         for row in rows:
-            done += await core.control.ask(partial(_reap, core=core, row=row))
+            done += await core.control.ask(partial(_reap, core=core, row=row, on_lost=on_lost))
         reaped += done
         if not done:
             return reaped
 
 
-async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool:
+async def _reap(connection: Connection, core: Core, row: asyncpg.Record, on_lost: OnLost) -> bool:
     if row["carried"] or (not row["begun"] and row["stop"] is None):
         return await connection.fetchrow(_REQUEUE, row["id"], row["incarnation"]) is not None
     records = await events(connection, row["id"], row["base_seq"])
@@ -121,7 +121,7 @@ async def _reap(connection: Connection, core: Core, row: asyncpg.Record) -> bool
         *used_columns(run),
     )
     if written is not None:
-        _log.warning("run %s ended %s: its replica is dead", run.run_id, run.state)
+        on_lost(run)
     return written is not None
 
 

@@ -24,6 +24,7 @@ from pullcord.engine.ports import (
     Entry,
     Finish,
     NotYet,
+    OnLost,
     Recorded,
     Scope,
     Spent,
@@ -31,6 +32,7 @@ from pullcord.engine.ports import (
     Terms,
     Waiting,
     Written,
+    unheard,
 )
 from pullcord.engine.sharing import Asked, Ear
 from pullcord.run.cancel import Cancellation
@@ -119,6 +121,8 @@ class PostgresStore:
         self._sharing = Sharing(self._core, self._listening, self._loop.soon)
         self.notices = SharedNotices(self._core, self._loop)
         self._ear: Ear | None = None
+        self._unheard: list[Run] = []
+        """Runs that were ended here before anybody listened."""
         self._unserved = Unserved(self._core, lease.death)
         self.swept = 0
         self._membership.on_fenced = self._fenced
@@ -145,7 +149,7 @@ class PostgresStore:
 
     async def _upkeep(self) -> None:
         await self._timeline.look()
-        if await reap(self._core):
+        if await reap(self._core, self._lost):
             self._listening.wake()
         await self._unserved.look()
 
@@ -160,6 +164,17 @@ class PostgresStore:
     def _unfenced(self) -> None:
         if self._ear is not None:
             self._ear.unfenced()
+
+    def _lost(self, run: Run) -> None:
+        if self._ear is not None:
+            self._ear.lost(run)
+        else:
+            self._unheard.append(run)
+
+    def _tell(self, on_lost: OnLost) -> None:
+        early, self._unheard = self._unheard, []
+        for run in early:
+            on_lost(run)
 
     def _forgotten(self) -> None:
         if self._ear is not None:
@@ -187,9 +202,10 @@ class PostgresStore:
         """As the port says."""
         self._loop.call(self._admitting.withdraw(scope, run_id))
 
-    def recover(self) -> Sequence[Waiting]:
+    def recover(self, on_lost: OnLost = unheard) -> Sequence[Waiting]:
         """As the port says; of whatever runnable. A process that takes part claims instead."""
-        self._loop.call(reap(self._core), 60.0)
+        self._loop.call(reap(self._core, on_lost), 60.0)
+        self._tell(on_lost)
         self.sweep()
         return self._loop.call(self._sharing.claim(None), 60.0)
 
@@ -274,8 +290,12 @@ class PostgresStore:
 
     def listen(self, ear: Ear) -> None:
         """As `Sharing` says."""
+        self._loop.call(self._listen(ear))
+
+    async def _listen(self, ear: Ear) -> None:
         self._ear = ear
-        self._loop.call(self._sharing.listen(ear))
+        self._tell(ear.lost)
+        await self._sharing.listen(ear)
 
     def is_fenced(self) -> bool:
         """As `Sharing` says."""

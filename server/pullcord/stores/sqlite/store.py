@@ -22,6 +22,7 @@ from pullcord.engine.ports import (
     EndedRun,
     Entry,
     Finish,
+    OnLost,
     Recorded,
     Scope,
     Spent,
@@ -29,6 +30,7 @@ from pullcord.engine.ports import (
     Terms,
     Waiting,
     Written,
+    unheard,
 )
 from pullcord.engine.shares import hour_of
 from pullcord.engine.sharing import Asked
@@ -291,7 +293,7 @@ class SqliteStore:
 
     # --- after a restart
 
-    def recover(self) -> Sequence[Waiting]:
+    def recover(self, on_lost: OnLost = unheard) -> Sequence[Waiting]:
         """Ends the runs of earlier processes, and takes over those that had not begun."""
         taken = self._writer.ask(self._take_over, _LONG)
         ids = {(one.scope, one.spec.run_id): id for id, one in taken}
@@ -302,11 +304,12 @@ class SqliteStore:
             del ids[one.scope, one.spec.run_id]
         if ids:
             self._writer.ask(lambda db: _give_up(db, list(ids.values())))
-        while self._lose_some():
-            pass
+        while lost_now := self._lose_some():
+            for run in lost_now:
+                on_lost(run)
         return waiting
 
-    def _lose_some(self) -> bool:
+    def _lose_some(self) -> list[Run]:
         """Ends some runs that had begun, or that were stopped before they had."""
         with self._readers.reading() as db:
             rows = db.execute(
@@ -331,7 +334,7 @@ class SqliteStore:
 
         if ends:
             self._writer.ask(job, _LONG)
-        return bool(ends)
+        return [ended.run for _, ended, _, _ in ends]
 
     def _left(self, db: sqlite3.Connection, id: int, scope: Scope) -> Left:
         row = db.execute(
