@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
 from pullcord import (
     AgentFrameworkAgent,
@@ -182,3 +183,25 @@ def test_a_graph_goes_on_from_its_checkpointer(processes: Any, saver: Any) -> No
     told = [event.payload for event in events(second.engine)]
     steps = [type(step) for step in told if isinstance(step, (StepStarted, StepCompleted))]
     assert steps == [StepStarted, StepCompleted]
+
+
+def test_what_a_graph_says_elsewhere_is_parted_from_what_it_said_before(processes: Any) -> None:
+    """By a blank line, as in one process."""
+    kept = Elsewhere()
+
+    def gate(state: MessagesState) -> Any:
+        return {"messages": [AIMessage(f"They said {interrupt('Which one?')}")]}
+
+    def graph() -> Any:
+        made = StateGraph(MessagesState).add_node("gate", gate)
+        made.add_node("draft", lambda _: {"messages": [AIMessage("A draft")]})
+        made.add_edge(START, "draft").add_edge("draft", "gate")
+        return LangGraphAgent(made.compile(checkpointer=kept), id="helper")
+
+    first = processes(graph())
+    first.start(runnable="agents/helper", input="Write")
+    (call,) = first.paused().tool_calls
+    first.rests()
+    second = processes(graph())
+    second.engine.continue_run("r", [Decision(call.tool_call_id, answer="one")])
+    assert ended(second.engine).output == "A draft\n\nThey said one"

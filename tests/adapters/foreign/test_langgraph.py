@@ -147,6 +147,33 @@ def test_a_node_that_does_not_stream_says_it_whole(serve: Serve) -> None:
     assert ended(stream, "run_completed").output == stream.text() == "All at once"
 
 
+def test_what_two_nodes_say_has_a_blank_line_between(model: OpenAIServer, serve: Serve) -> None:
+    """In the stream as in the output; a checkpointer is told only what it lacks of it."""
+    llm = chat(model)
+
+    async def speak(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await llm.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState).add_node("draft", speak).add_node("edit", speak)
+    graph.add_edge(START, "draft").add_edge("draft", "edit").add_edge("edit", END)
+    for words in ("A draft", "Edited", "The next draft"):
+        model.script(words)
+    model.script("Half of", Silence())
+    model.script("a")
+    model.script("b")
+    served = serve(graph.compile(name="paper", checkpointer=InMemorySaver()))
+    stream = served.run("paper", "one", session_id="s")
+    assert ended(stream, "run_completed").output == stream.text() == "A draft\n\nEdited"
+    stream = served.run("paper", "two", session_id="s")
+    while not stream.text().endswith("of"):
+        stream.until("content_delta")
+    assert stop(served, stream).output == "The next draft\n\nHalf of"
+    ended(served.run("paper", "three", session_id="s"), "run_completed")
+    said = [m["content"] for m in model.exchange(4).body["messages"]]
+    assert said[:5] == ["one", "A draft", "Edited", "two", "The next draft"]
+    assert said[5].startswith("Half of")
+
+
 def test_a_checkpointer_is_told_what_was_interrupted(model: OpenAIServer, serve: Serve) -> None:
     """It has the conversation itself; the text of the call that was stopped is added to it."""
     model.script("First answer")

@@ -121,7 +121,7 @@ class LangGraphAgent(ForeignRunnable):
             if not state.interrupts:
                 break
             pause = Pause(state.interrupts, state.values)
-            handed_over = _handed_over(state) if self._saver_lasts else None
+            handed_over = _handed_over(state, parts.spoke) if self._saver_lasts else None
             decisions = await report.ask(pause.question, pause.calls, handed_over)
             given = Command(resume=pause.resume(decisions, report))
         if self._speaks is None:
@@ -156,10 +156,10 @@ async def _made(make: Callable[[RunContext], Any], ctx: RunContext) -> Any:
     return await made if inspect.isawaitable(made) else made
 
 
-def _handed_over(state: Any) -> bytes:
-    """Which pause it is. The graph's state is with its checkpointer."""
+def _handed_over(state: Any, spoke: Sequence[str]) -> bytes:
+    """Which pause it is, and which node spoke last. The graph's state is with its checkpointer."""
     asked = [interrupt.id for interrupt in state.interrupts]
-    return json.dumps({"form": _FORM, "interrupts": asked}).encode()
+    return json.dumps({"form": _FORM, "interrupts": asked, "spoke": list(spoke)}).encode()
 
 
 async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report, parts: Parts) -> Any:
@@ -168,13 +168,14 @@ async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report, p
     Raises ContinuationRefused if the checkpointer has another state by now, or none.
     """
     told = json.loads(resumed.continuation)
+    spoke = told.pop("spoke", ())
     state = await graph.aget_state(config, subgraphs=True)
     asked = [interrupt.id for interrupt in state.interrupts]
     if told != {"form": _FORM, "interrupts": asked}:
         raise ContinuationRefused(
             "the checkpointer of the graph does not have the state in which the run paused"
         )
-    parts.go_on(state.tasks)
+    parts.go_on(state.tasks, spoke)
     pause = Pause(state.interrupts, state.values)
     return Command(resume=pause.resume(resumed.decisions, report))
 
@@ -202,8 +203,11 @@ async def _mended(graph: Any, config: Any, history: list[Run], turns: list[Turn]
     for message in messages:
         since = [] if message.type == "human" else [*since, message]
     if messages:
-        known = "".join(_text(message) for message in since if message.type == "ai")
-        answer = Turn("assistant", answer.text.removeprefix(known).strip())
+        unknown = answer.text.strip()
+        for message in since:  # between those of different nodes there is a blank line
+            if message.type == "ai":
+                unknown = unknown.removeprefix(_text(message).strip()).strip()
+        answer = Turn("assistant", unknown)
     else:
         mended.append(_message(asked))
     return [*mended, _message(answer)]
