@@ -261,6 +261,7 @@ def test_log_lines_for_machines_are_json(counted: Counted, lines: Lines) -> None
     assert ended["a"]["level"] == "info"
     assert ended["a"]["timestamp"]
     assert ended["b"]["error_type"] == "ValueError"
+    assert "" not in [value for line in ended.values() for value in line.values()]
     assert [line["reason"] for line in found if line["event"] == "run refused"] == ["RunExists"]
 
 

@@ -155,14 +155,14 @@ class Telemetry:
         self._duration.record(seconds, {"runnable": run.runnable, "state": run.state.value})
         if run.start_time:
             self._queue.record(run.start_time - run.create_time, {"runnable": run.runnable})
-        line = {"run_id": run.run_id, **kind, "seconds": round(seconds, 3)}
+        line = {"run_id": run.run_id, **_said(kind), "seconds": round(seconds, 3)}
         if stop is not None and cause:
             self._stop.record(run.end_time - stop.accept_time, {"cause": cause})
             line |= {"actor": stop.actor}
         if run.error is not None:
             line |= {"error_type": run.error.type}
         line |= self._spend(run)
-        line |= {name: value for name, value in _belongs(run) if value}
+        line |= _said(_belongs(run))
         if trace_id := self._spans.end(run):
             line |= {"trace_id": trace_id}
         log = self._log.error if run.state is RunState.FAILED else self._log.info
@@ -179,7 +179,7 @@ class Telemetry:
         kind = {"runnable": run.runnable, "state": run.state.value, "cause": cause}
         self._ended.add(1, self._kind(run) | kind)
         line = {"run_id": run.run_id, **kind, **self._spend(run)}
-        line |= {name: value for name, value in _belongs(run) if value}
+        line |= _said(_belongs(run))
         log = self._log.error if run.state is RunState.FAILED else self._log.info
         log("run ended: the server process that executed it is gone", **line)
 
@@ -265,8 +265,13 @@ class LinkTelemetry:
         self._log.error("worker lost: its link was cut until its lease was over", worker=pid)
 
 
-def _belongs(run: Run) -> tuple[tuple[str, str], ...]:
-    return (("session_id", run.session_id), ("tenant", run.tenant), ("parent", run.parent_run_id))
+def _belongs(run: Run) -> dict[str, str]:
+    return {"session_id": run.session_id, "tenant": run.tenant, "parent": run.parent_run_id}
+
+
+def _said(fields: Mapping[str, str]) -> dict[str, str]:
+    """Those of a line that say something."""
+    return {name: value for name, value in fields.items() if value}
 
 
 def observe_engine(engine: Engine, meter: metrics.Meter | None = None) -> None:
