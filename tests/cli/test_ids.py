@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from pullcord.cli.app import app
+from pullcord.cli.ids import did_you_mean
 from pullcord.cli.listing import beginnings
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
@@ -77,6 +78,21 @@ def test_what_may_have_been_meant(address: str, name: str, meant: str) -> None:
     done = call("run", name, address=address)
     assert done.returncode == 3
     assert f"unknown runnable '{name}'; did you mean '{meant}'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("agents/nope", ""),
+        ("agents/hole", "; did you mean 'agents/whole'?"),
+        ("workflows/while", "; did you mean 'workflows/whole'?"),
+        ("agent/other", "; did you mean 'agents/other'?"),
+        ("Other", "; did you mean 'agents/other'?"),
+    ],
+)
+def test_only_a_similar_id_is_meant(name: str, meant: str) -> None:
+    """What all names have in common, such as agents/, does not make them similar."""
+    assert did_you_mean(name, ["agents/whole", "workflows/whole", "agents/other"]) == meant
 
 
 def test_the_shell_completes(address: str, client: RunClient, run_id: str) -> None:

@@ -3,12 +3,17 @@
 import json
 import re
 import uuid
+from dataclasses import replace
 
 import pytest
 from pullcord.cli.app import app
-from pullcord.cli.output import seconds
+from pullcord.cli.output import receipt_rows, seconds, why
 from pullcord.client import RunClient
+from pullcord.run.cancel import CancelCause, Cancellation, CancelOutcome
 from pullcord.run.events import ContentDelta, Progress
+from pullcord.run.record import Receipt, Run
+from pullcord.run.state import RunState
+from pullcord.run.usage import Usage
 from typer.testing import CliRunner
 
 from tests.cli.commands import Command, call
@@ -186,3 +191,31 @@ def test_a_run_shows_how_far_it_has_come(address: str, client: RunClient) -> Non
     client.cancel(run_id, wait=30)
     assert client.get(run_id).progress == Progress(1, 2, "packing")
     assert "packing" not in call("ps", "--all", address=address).stdout
+
+
+def test_a_live_run_took_no_time_yet(address: str, client: RunClient, session: str) -> None:
+    """The time of a run that has not ended is so far only."""
+    live = client.start("agents/forever", session_id=session).run_id
+    next(iter(client.watch(live)))
+    env = {"PULLCORD_ADDRESS": address}
+    assert re.search(
+        r"took +\S+ m?s so far\n", CliRunner().invoke(app, ["get", live], env=env).stdout
+    )
+    client.cancel(live, wait=30)
+    assert "so far" not in CliRunner().invoke(app, ["get", live], env=env).stdout
+
+
+def test_the_words_of_a_stop() -> None:
+    """A limit is named once, and what was used comes after what was kept."""
+    reason = "the limit max_tokens was reached"
+    stop = Cancellation(CancelCause.BUDGET, reason=reason, limit="max_tokens")
+    assert why(stop) == f"budget: {reason}"
+    assert why(replace(stop, reason="")) == "budget (max_tokens)"
+    run = Run("r", "agents/a", RunState.CANCELLED, output="one two", cancellation=stop)
+    usage = Usage(output_tokens=53, cost=None, estimated=True)
+    for used, words in (
+        (usage, "2 words; used about 53 tokens, cost unknown"),
+        (Usage(cost=None), "2 words; cost unknown"),
+    ):
+        receipt = Receipt(CancelOutcome.STOPPED, replace(run, usage=used))
+        assert dict(receipt_rows(receipt))["kept"] == words

@@ -26,6 +26,8 @@ LEAST = 4
 _LISTED = 1000
 """The newest runs among which a beginning is looked for."""
 _NAMED = 5
+_LIKE = 0.7
+"""How similar an id must be to have been meant; 1: the same."""
 
 
 def with_run(client: RunClient, given: str, act: Callable[[str], T]) -> T:
@@ -64,12 +66,20 @@ def the_one(given: str, run_ids: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The name that may have been meant, as the end of an error; empty if no name is similar."""
-    spelt: dict[str, str] = {}
-    for one in names:  # by its id alone, too
-        spelt |= {one: one, one.partition("/")[2]: one}
-    like = [spelt[one] for one in difflib.get_close_matches(name.lower(), spelt, n=1)]
-    return f"; did you mean {like[0]!r}?" if like else ""
+    """The name that may have been meant, as the end of an error; empty if no name is similar.
+
+    Its id must be similar, since many names begin alike; of several, the one of that kind is meant.
+    """
+    name = name.lower()
+    ids: dict[str, list[str]] = {}
+    for one in names:
+        ids.setdefault(one.partition("/")[2], []).append(one)
+    id = name.rpartition("/")[2]
+    like = difflib.get_close_matches(id, ids, n=1, cutoff=_LIKE)
+    if not like:
+        return ""
+    (meant,) = difflib.get_close_matches(name, ids[like[0]], n=1, cutoff=0.0)
+    return f"; did you mean {meant!r}?"
 
 
 def unknown_runnable(name: str, on_offer: Iterable[str], as_json: bool) -> NoReturn:

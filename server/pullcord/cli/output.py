@@ -123,7 +123,7 @@ def _amount(number: float) -> str:
 def why(cancellation: Cancellation) -> str:
     """Cause, actor and reason of a stop in one line."""
     words = cancellation.cause.value
-    if cancellation.limit:
+    if cancellation.limit and cancellation.limit not in cancellation.reason.split():
         words += f" ({cancellation.limit})"
     if cancellation.actor:
         words += f", by {cancellation.actor}"
@@ -223,7 +223,8 @@ def print_run(run: Run, to: Console) -> None:
         rows.append(("error", plain(f"{run.error.type}: {run.error.message}")))
     rows.append(("created", _clock(run.create_time)))
     if run.start_time:
-        rows.append(("took", seconds((run.end_time or time.time()) - run.start_time)))
+        took = seconds(max(0.0, (run.end_time or time.time()) - run.start_time))
+        rows.append(("took", took if run.end_time else f"{took} so far"))
     if used := usage_words(run):
         rows.append(("used", used))
     for call in run.tool_calls:
@@ -276,7 +277,7 @@ def name_table(rows: Iterable[tuple[str, ...]], *columns: str) -> Table:
 def _kept(run: Run) -> str:
     kept: list[Any] = [count(len(run.output.split()), "word")]
     if used := usage_words(run):
-        kept.append(f"{used} used")
+        kept.append(f"used {used}" if run.usage.total_tokens else used)
     return "; ".join(kept)
 
 
