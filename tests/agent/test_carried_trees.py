@@ -139,7 +139,8 @@ class TestTeam:
         numbered(second, "r")
 
     def test_a_cancel_there_ends_all_of_it(self, serve: Next) -> None:
-        """The cancel of a tree that waits without code reaches every run of it at once."""
+        """The cancel of a tree that waits without code reaches every run of it at once, in the
+        asker's words, and the tree ends from its leaves up."""
         inner = Team(
             id="inner",
             members=[payer()],
@@ -154,12 +155,27 @@ class TestTeam:
         second.engine.cancel("r", CancelRequest(Cancellation(reason="enough")))
         ended(second.engine)
         assert second.engine.wait_idle(20)
-        causes = {name: run.cancellation.cause for name, run in tree(second).items()}
-        assert causes == {
-            "agents/t": CancelCause.USER,
-            "teams/inner": CancelCause.PARENT,
-            "agents/payer": CancelCause.PARENT,
+        stops = {name: run.cancellation for name, run in tree(second).items()}
+        assert {name: (stop.cause, stop.reason) for name, stop in stops.items()} == {
+            "agents/t": (CancelCause.USER, "enough"),
+            "teams/inner": (CancelCause.PARENT, "enough"),
+            "agents/payer": (CancelCause.PARENT, "enough"),
         }
+        assert _end(second) == [
+            ("CancelRequested", ()),
+            ("CancelRequested", ("inner",)),
+            ("CancelRequested", ("inner", "payer")),
+            ("RunCancelled", ("inner", "payer")),
+            ("ToolCallCompleted", ("inner",)),
+            ("RunCancelled", ("inner",)),
+            ("ToolCallCompleted", ()),
+            ("RunCancelled", ()),
+        ]
+        assert [(one.tool_name, one.state) for one in second.engine.get("r").tool_calls] == [
+            ("delegate_to_member", ToolCallState.INTERRUPTED),
+            ("delegate_to_member", ToolCallState.INTERRUPTED),
+            ("pay", ToolCallState.DECLINED),
+        ]
         second.observer.wait_for(lambda _: second.engine.occupied == 0)
 
     def test_a_tree_whose_time_is_over_ends_in_the_next_process(self, serve: Next) -> None:
@@ -194,6 +210,42 @@ class TestTeam:
         )
         second.engine.cancel("other", CancelRequest(Cancellation()))
         assert ended(second.engine, other).state is RunState.CANCELLED
+
+    def test_a_tree_whose_time_is_over_is_stopped_as_a_whole(self, serve: Next) -> None:
+        """Also if it was over while no process was there: no child of it goes on, or fails."""
+        for over in (0.0, 20.0):
+            leader = Scripted(calls("delegate_to_member", delegate_to_member=delegate("payer")))
+            team, clock = Team(id="t", members=[payer()], model=leader), ManualClock()
+            first = serve(team, clock)
+            first.start("r", runnable="agents/t", input="Go", limits=Limits(timeout=10.0))
+            waiting(first)
+            later = ManualClock(clock.time() + over)
+            second = serve(team, later)
+            later.advance(10.0)
+            reasons = []
+            for run in tree(second).values():
+                end = ended(second.engine, run.run_id)
+                assert end.state is RunState.CANCELLED
+                reasons.append((end.runnable, end.cancellation.cause, end.cancellation.reason))
+            why = "the limit timeout was reached"
+            assert sorted(reasons) == [
+                ("agents/payer", CancelCause.PARENT, why),
+                ("agents/t", CancelCause.BUDGET, why),
+            ]
+            assert _end(second)[-3:] == [
+                ("RunCancelled", ("payer",)),
+                ("ToolCallCompleted", ()),
+                ("RunCancelled", ()),
+            ]
+
+
+def _end(process: Process) -> list[tuple[str, tuple[str, ...]]]:
+    """What came in the root's stream from its stop on, and of which run."""
+    seen = [
+        (type(e.payload).__name__, e.source.path[1:] if e.source else ())
+        for e in events(process.engine)
+    ]
+    return seen[seen.index(("CancelRequested", ())) :]
 
 
 @runnable(id="shout")

@@ -122,8 +122,12 @@ class Carrying:
     def _take_up_children(self, root: LiveRun, waiting: Waiting) -> None:
         """The children of a run that was taken up wait on here, too, and theirs."""
         parents: list[LiveRun] = []
-        self._take_up_beneath(root, waiting, parents)
-        hold(root)
+        try:
+            self._take_up_beneath(root, waiting, parents)
+            hold(root)
+        finally:
+            for parent in reversed(parents):
+                parent.children_came()
         for parent in reversed(parents):  # the lowest first: it says what its own parent waits for
             if parent.departed:
                 parent.wake()
@@ -133,7 +137,8 @@ class Carrying:
         parents.append(parent)
         parent.departed.update((run.run_id, run) for run in waiting.ended)
         for one in waiting.children:
-            if (live := self._take_up_child(parent, one)) is not None and one.children:
+            live, carried = self._take_up_child(parent, one), one.carried
+            if live is not None and carried is not None and carried.pause.children:
                 self._take_up_beneath(live, one, parents)
 
     def _take_up_child(self, parent: LiveRun | None, waiting: Waiting) -> LiveRun | None:
@@ -157,7 +162,10 @@ class Carrying:
             return None
         self._entry.completer.started(live)
         if parent is None:
+            live.children_came()  # they have no parent any more, either
             live.parent_ended()
+        elif (stop := parent.cancellation) is not None:  # which came while it was not here
+            live.stop_with_parent(stop)
         return live
 
     def _end_alone(self, waiting: Waiting) -> None:

@@ -158,12 +158,17 @@ class GoOn:
 
 
 @dataclass(frozen=True, slots=True)
+class EndLast:
+    """The run, which must stop and has no code, ends as soon as no child of it is live."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run has ended: its children must end too, and those who wait for it are notified."""
 
 
 AtOnce = Append | Finish | Note | Arm | Disarm
-Afterwards = Begin | Stop | StopChildren | Drop | Kill | Abandon | Settle | GoOn | Ended
+Afterwards = Begin | Stop | StopChildren | Drop | Kill | Abandon | Settle | GoOn | EndLast | Ended
 Effect = AtOnce | Afterwards
 Effects = tuple[Effect, ...]
 Rule = Callable[[Moment], Effects]

@@ -127,10 +127,18 @@ class Lineage:
 
     # --- children
 
-    def join(self, enter: Callable[[], None], max_descendants: int, max_depth: int) -> None:
+    def join(
+        self,
+        enter: Callable[[], None],
+        max_descendants: int,
+        max_depth: int,
+        *,
+        again: bool = False,
+    ) -> None:
         """The run becomes its parent's child, and can be found once `enter` returns.
 
         All must be `locked`, so that nothing is checked in one step and counted in another.
+        `again`: it was its child before, in a process that is gone, and does not begin.
 
         Raises:
             RunCancelledError: the parent has ended; or must stop, and would be heard to begin it.
@@ -140,7 +148,7 @@ class Lineage:
         if parent is None:
             enter()
             return
-        if self.source is not None:
+        if self.source is not None and not again:
             self.must_go_on()
         elif parent.machine.state.is_terminal:
             raise RunCancelledError("the run has ended: it starts nothing more")

@@ -148,6 +148,8 @@ class LiveRun:
         """Executes it beside its parent's code; None: that has not started it, or not again."""
         self.departed: dict[str, Run] = {}
         """Children that have ended and that its code, which is executed anew, may ask for."""
+        self.children_come = False
+        """Whether children are still to be taken up here."""
         self._watchers: WeakSet[Watcher] | None = None
         self._end_callbacks: list[Callable[[], None]] = []
         self._own_callbacks: list[Callable[[], None]] = []
@@ -284,8 +286,9 @@ class LiveRun:
             else Standing(pause.continuation, pause.children, pause.sequence)
         )
         with self.lineage.locked():
-            self.lineage.join(enter, options.max_runs_beneath, options.max_depth)
+            self.lineage.join(enter, options.max_runs_beneath, options.max_depth, again=True)
             self.rests = True
+            self.children_come = bool(pause.children)
             self.log.take_up(carried.records, carried.content, pause.sequence)
             left = pause.left.after(carried.elapsed)
             self._do_at_once(self.machine.take_up(pause.run, waits_for, left, self.now()))
@@ -341,12 +344,26 @@ class LiveRun:
             self._go_on(self)
 
     def child_ended(self, child: Kin) -> None:
-        """A child has ended: if there is no code that waits for it, it must come to life."""
+        """A child has ended: if there is no code that waits for it, it must come to life; or end,
+        if it must stop."""
+        if self.cancellation is not None:
+            self._end_last()
+            return
         with self.lock:
             if self.state.is_terminal or not (self.rests or self.machine.resumed):
                 return
             self.departed[child.run_id] = child.as_decided()
         self.wake()
+
+    def _end_last(self) -> None:
+        if not self.children_come and not self.lineage.children():
+            self.act(self.machine.childless)
+
+    def children_came(self) -> None:
+        """All of its children wait on here that had not ended."""
+        self.children_come = False
+        if self.cancellation is not None:
+            self._end_last()
 
     def attach(self, execution: Execution) -> None:
         """Attaches the execution that stops are delivered to."""
@@ -386,6 +403,8 @@ class LiveRun:
         with tree.locked(root) as runs:
             if not fenced and any(run.is_deciding for run in runs):
                 return None
+            if any(run.machine.cancellation is not None for run in runs):
+                return None  # it is about to end
             executions = [run.execution for run in runs if run.execution is not None]
             if not (root.rests or root.rest(root.machine.assignment)):
                 return None
@@ -613,6 +632,8 @@ class LiveRun:
                 case do.GoOn():
                     if self._go_on is not None:
                         self._go_on(self)
+                case do.EndLast():
+                    self._end_last()
                 case do.Ended():
                     self._notify_of_end()
                 case do.Begin():

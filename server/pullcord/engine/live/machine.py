@@ -23,11 +23,13 @@ from pullcord.engine.live.effects import (
     Effect,
     Effects,
     Ended,
+    EndLast,
     Finish,
     GoOn,
     Moment,
     Note,
     Stop,
+    StopChildren,
     TimerName,
 )
 from pullcord.engine.live.facts import RunFacts, Standing
@@ -51,6 +53,7 @@ from pullcord.run.events import (
     ToolCall,
     ToolCallCompleted,
     ToolCallStarted,
+    ToolCallState,
 )
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import MAX_KILLED, KilledProcess, names_of
@@ -91,7 +94,8 @@ class RunMachine(RunFacts):
     def began(self, at: Moment, assignment: int | None = None) -> Effects:
         """An executor is about to call the code. Without a `Begin` it must not: the run has been
         stopped, or is another executor's by now."""
-        if self.has_code or self.state.is_terminal or self._is_stale(assignment):
+        stops = self.state.is_terminal or self._ends_last
+        if self.has_code or stops or self._is_stale(assignment):
             return ()
         self.has_code = True
         self.standing = None
@@ -310,10 +314,30 @@ class RunMachine(RunFacts):
         if first:
             self.state = advance(self.state, Transition.CANCEL)
             effects = (*effects, *self.pausing.drop())
-        if not self.has_code:  # it has waited without any, or is about to go on
-            self.stopping.reach(StopStage.ASK)
-            effects = (*effects, *self._finish(Transition.COMPLETE, at, None), Drop(), Ended())
-        return effects
+        if self.has_code:
+            return effects
+        # It has waited without any, or is about to go on.
+        assert self.cancellation is not None
+        self.stopping.reach(StopStage.ASK)
+        if self.standing is not None:  # for children, which end before it
+            return (*effects, StopChildren(self.cancellation), EndLast())
+        return (*effects, *self.childless(at))
+
+    @property
+    def _ends_last(self) -> bool:
+        """Whether it must stop, and only waits for its children's end, without code."""
+        return self.state is RunState.CANCELLING and not self.has_code
+
+    def childless(self, at: Moment) -> Effects:
+        """No child is live of a run that may have to stop without code; then it ends."""
+        if not self._ends_last:
+            return ()
+        cut: Effects = ()
+        for call in self.ledger.calls():  # what would have unwound says so here
+            if call.state is ToolCallState.RUNNING and not call.run_id:
+                call = replace(call, state=ToolCallState.INTERRUPTED, end_time=at.time)
+                cut = (*cut, *self.tool_ended(call))
+        return (*cut, *self._finish(Transition.COMPLETE, at, None), Drop(), Ended())
 
     def stop_at(self, deadline: float, margin: float, at: Moment) -> Effects:
         """The run must have ended by `deadline` (monotonic); its stop begins `margin` before."""
@@ -376,7 +400,7 @@ class RunMachine(RunFacts):
         `full`: its text reached the bound. `own_cancel`: the error is one that only a cancel may
         raise. `assignment`: of the executor that reports it, None for the one that has the run.
         """
-        if self.state.is_terminal or self._is_stale(assignment):
+        if self.state.is_terminal or self._ends_last or self._is_stale(assignment):
             return ()
         stop: Effects = ()
         if error is None and full and self.state is not RunState.PENDING:
@@ -409,7 +433,7 @@ class RunMachine(RunFacts):
 
         A run that had not begun is better `moved`. What its tools did is not known.
         """
-        if self.state.is_terminal or self._is_stale(assignment):
+        if self.state.is_terminal or self._ends_last or self._is_stale(assignment):
             return ()
         return self._end(Transition.FAIL, at, RunError("WorkerDied", how))
 
