@@ -59,7 +59,7 @@ def test_a_state_without_messages_comes_from_input_data(serve: Serve) -> None:
     assert kinds[1:4] == ["step_started", "custom", "step_completed"]
     assert stream.events[2].custom.data["half"] is True
     failed = ended(served.run("graph", "hello"), "run_failed")
-    assert "give the run input_data" in failed.error.message
+    assert "give the run input_data (on the command line: --data)" in failed.error.message
 
 
 def test_a_sync_node_of_a_graph_runs_in_a_thread(serve: Serve) -> None:

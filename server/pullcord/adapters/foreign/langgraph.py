@@ -139,8 +139,9 @@ class LangGraphAgent(ForeignRunnable):
         if "messages" not in graph.channels:
             if ctx.input_data is None:
                 raise ValueError(
-                    f"the state of the graph {self.id!r} has no messages: give the run input_data, "
-                    "or make its state with LangGraphAgent(graph, input=…)"
+                    f"the state of the graph {self.id!r} has no messages: give the run input_data "
+                    "(on the command line: --data), or make its state with "
+                    "LangGraphAgent(graph, input=…)"
                 )
             return dict(ctx.input_data)
         history = await history_of(ctx) if self._history or self._has_saver else []
