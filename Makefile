@@ -33,7 +33,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo 'Pullcord needs Python 3.11 or newer, and "$(PYTHON)" is not. Try: make install PYTHON=python3.12' >&2; \
 		exit 1; }
-	@echo 'Installing the pinned packages into $(VENV), once: this takes a minute or two …'
+	@# Most of it is the frameworks that the tests of the adapters run.
+	@echo 'Installing the pinned packages into $(VENV), once: about 1 GB, in several minutes …'
 	@# A sound .venv stays, with the Python it was made by; a missing or broken one is made anew.
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
@@ -42,7 +43,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo 'Installed. For the command "pullcord": source $(BIN)/activate'
 
 demo: $(INSTALLED) ## See runs start, stream and stop, without a key
-	@$(BIN)/python -m pullcord.demo $(ARGS)
+	@# Ctrl-C ends it, and is no error of the verb: 130 is then its exit code.
+	@trap : INT; $(BIN)/python -m pullcord.demo $(ARGS) || test $$? -eq 130
 
 demo-cluster: $(INSTALLED) ## See two replicas share a PostgreSQL, and one of them die (no Docker)
 	@$(BIN)/python -m tools.demo_cluster

@@ -5,8 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.steady import steady
 
@@ -58,3 +60,16 @@ def test_an_interrupted_demo_leaves_nothing() -> None:
         _, errors = demo.communicate(timeout=60)
         assert (demo.returncode, errors) == (code, b"")
         assert not server.is_running()
+
+
+@pytest.mark.parametrize(("code", "made"), [(0, 0), (130, 0), (3, 2)])
+def test_ctrl_c_is_no_error_of_the_verb(tmp_path: Path, code: int, made: int) -> None:
+    """`make demo` takes the exit code of Ctrl-C as its end, and each other one as an error."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o700)
+    root = Path(__file__).parent.parent
+    verb = ["make", "-o", ".venv/.installed", f"BIN={tmp_path}", "demo"]
+    done = subprocess.run(verb, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == made
+    assert ("Error" in done.stderr) == bool(made)
