@@ -182,8 +182,22 @@ def test_every_name_is_there() -> None:
 
     text = (ROOT / "server/pullcord/__init__.py").read_text()
     typed = {name for _, name in re.findall(r"    from ([\w.]+) import (\w+) as \2\n", text)}
-    assert typed == set(pullcord.__all__) <= set(dir(pullcord))
-    for name in pullcord.__all__:
+    assert set(pullcord.__all__) < typed == set(pullcord._HOMES) <= set(dir(pullcord))
+    for name in typed:
         assert getattr(pullcord, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Agnet'"):
         getattr(pullcord, "Agnet")  # noqa: B009  # as a program asks for it
+
+
+def test_a_star_imports_what_needs_no_extra_of_its_own() -> None:
+    """All the names but those of frameworks and providers, of which few programs have all."""
+    code = """
+import sys
+
+for name in ("agents", "agno", "anthropic", "google.genai", "langgraph", "openai", "pydantic_ai"):
+    sys.modules[name] = None
+from pullcord import *
+print(RunServer.__name__, Agent.__name__, "Claude" in globals(), "OpenAIChat" in globals())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "RunServer Agent False False\n"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pullcord import __all__ as names
+from pullcord import _HOMES as names
 from pullcord.v1 import run_service_pb2
 
 from tools.site import laying

@@ -24,6 +24,12 @@ def test_memory_is_kept_as_bytes(said: int | str, size: int) -> None:
     [
         ("cpu", -1),
         ("cpu", float("nan")),
+        ("cpu", float("inf")),
+        ("cpu", 10**400),
+        pytest.param("cpu", -(10**5000), id="cpu-long"),
+        ("memory", "9" * 400 + "TiB"),
+        ("memory", "8192TiB"),
+        pytest.param("memory", 10**5000, id="memory-long"),
         ("cpu", "2"),
         ("cpu", True),
         ("gpu", -0.5),

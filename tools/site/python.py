@@ -3,11 +3,12 @@
 import inspect
 
 import pullcord
+from pullcord import _HOMES as _NAMES
 
 
 def page() -> str:
     """Every name that `pullcord` exports, each by Sphinx's autodoc."""
-    names = sorted(pullcord.__all__, key=str.lower)
+    names = sorted(_NAMES, key=str.lower)
     return _HEAD + "".join(f"## {name}\n\n{_directive(name)}\n" for name in names)
 
 
@@ -22,7 +23,7 @@ they work together.
 def _directive(name: str) -> str:
     found = getattr(pullcord, name)
     if inspect.ismodule(found):
-        own = ", ".join(each for each in pullcord.__all__ if hasattr(found, each))
+        own = ", ".join(each for each in _NAMES if hasattr(found, each))
         return _rst(f".. automodule:: {found.__name__}\n   :exclude-members: {own}")
     kind = "class" if inspect.isclass(found) else "function"
     return _rst(f".. auto{kind}:: pullcord.{name}")

@@ -4,7 +4,6 @@ A frozen value that its author gives, checked when it is made. Who has such room
 of a run for which there is none now, is for the executors.
 """
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -16,6 +15,10 @@ _LEAST_MEMORY = 16 * 1024**2
 """Bytes: no worker begins with less, so such a number is a missing unit."""
 _MOST = 2**20
 """Processors or GPUs of one run."""
+_HUGE = 2**53
+"""No number here is as large."""
+_MOST_SHOWN = 80
+"""Characters of a wrong value that are repeated."""
 
 
 class ResourcesError(ValueError):
@@ -61,11 +64,19 @@ class Resources:
 
 
 def _number(field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ResourcesError(field, f"is {value!r}; it must be a number, such as 1 or 0.5")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ResourcesError(field, f"is {_shown(value)}; it must be a number, such as 1 or 0.5")
     if not 0 <= value <= _MOST:
-        raise ResourcesError(field, f"is {value:g}; it must be from 0 to {_MOST}")
+        raise ResourcesError(field, f"is {_shown(value)}; it must be from 0 to {_MOST}")
     return float(value)
+
+
+def _shown(value: object) -> str:
+    """The value as its author has written it, if that is short."""
+    if isinstance(value, int) and abs(value) >= _HUGE:  # Python may refuse to write it out
+        return "a huge number"
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _bytes(value: object) -> int:
@@ -73,14 +84,17 @@ def _bytes(value: object) -> int:
     if isinstance(value, str):
         found = _MEMORY.fullmatch(value.strip())
         if found is None:
-            raise ResourcesError("memory", f"is {value!r}; {like}")
-        size = int(float(found[1]) * _UNITS[(found[2] or "").lower()])
+            raise ResourcesError("memory", f"is {_shown(value)}; {like}")
+        bytes_ = float(found[1]) * _UNITS[(found[2] or "").lower()]
+        size = int(min(bytes_, _HUGE))  # it may be infinite
     elif isinstance(value, int) and not isinstance(value, bool):
         size = value
     else:
-        raise ResourcesError("memory", f"is {value!r}; {like}")
-    if not _LEAST_MEMORY <= size < 2**53:
-        raise ResourcesError("memory", f"is {value!r}; it must be at least 16MiB: {like}")
+        raise ResourcesError("memory", f"is {_shown(value)}; {like}")
+    if size < _LEAST_MEMORY:
+        raise ResourcesError("memory", f"is {_shown(value)}; it must be at least 16MiB: {like}")
+    if size >= _HUGE:
+        raise ResourcesError("memory", f"is {_shown(value)}; it must be less than 8 PiB: {like}")
     return size
 
 

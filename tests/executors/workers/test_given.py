@@ -1,6 +1,11 @@
 """Parts and messages on their way through a worker: to children, other runs and later turns."""
 
+from typing import Any
+
+import pytest
+from pullcord.executors.workers import connection
 from pullcord.run.message import Message, Part
+from pullcord.run.state import RunState
 
 from tests.executors.workers.conftest import ServeApp
 
@@ -67,3 +72,22 @@ def test_a_later_turn_is_shown_the_files_of_the_earlier_ones(serve: ServeApp) ->
     assert run.output == f"one[{IMAGE.data!r}] / two[]"
     shown = client.get(client.start("agents/child", parts=[IMAGE]).run_id).parts
     assert shown == (Part(media_type="image/png"),)
+
+
+def test_a_run_that_cannot_be_sent_fails(serve: ServeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not stay PENDING, and the worker takes others."""
+
+    def start_frame(start: Any, spec: Any) -> Any:
+        if spec.input == "no":
+            raise ValueError("it cannot be written")
+        return given(start, spec)
+
+    given = connection.start_frame
+    monkeypatch.setattr(connection, "start_frame", start_frame)
+    served = serve(APP)
+    run = served.client.wait(served.client.start("agents/child", "no").run_id)
+    assert (run.state, run.error and run.error.type) == (RunState.FAILED, "NotSent")
+    for _ in range(2):
+        run = served.client.wait(served.client.start("agents/child", parts=[IMAGE]).run_id)
+        assert run.state is RunState.COMPLETED
+    served.freed()

@@ -228,6 +228,25 @@ def test_a_client_that_shows_forms_is_asked(serve_http: Both, way: str) -> None:
     asyncio.run(scene())
 
 
+def test_an_answer_that_is_none_ends_the_call_with_words(
+    serve_http: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a form that was dismissed does: the run waits on, and somebody else can decide."""
+    served, browser = serve_http(asker)
+
+    async def show(context: Any, form: Any) -> types.ElicitResult:
+        return types.ElicitResult.model_construct(action="zz")  # type: ignore[arg-type]  # that is what it is about
+
+    async def scene() -> None:
+        way = "http of 2025"
+        async with connected(way, served, browser, elicitation_callback=show) as client:
+            said = await client.call_tool("agents_asker", {"input": ""})
+        assert "pullcord continue" in said.content[0].text  # type: ignore[union-attr]  # a text
+
+    asyncio.run(scene())
+    caplog.clear()  # the SDK logs the answer
+
+
 @pytest.mark.parametrize("content", [None, {}, {"note": "go"}, {"approved": False}])
 def test_a_form_without_a_tick_approves_nothing(content: dict[str, Any] | None) -> None:
     """Clients leave out a box that was not ticked."""

@@ -13,6 +13,7 @@ import mcp_types as types
 from mcp import MCPError
 from mcp.server import ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from pullcord.run.events import RunPaused, ToolCall
 from pullcord.run.record import Decision
@@ -63,7 +64,7 @@ async def asked(
     for call in pause.tool_calls:
         try:
             result = await ctx.session.elicit_form(_words(pause, call), _FORM, ctx.request_id)
-        except MCPError:
+        except (MCPError, ValidationError):  # it shows none, or answers what is no answer
             return None
         if result.action == "cancel":
             return None
