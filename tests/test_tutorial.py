@@ -29,6 +29,8 @@ class Sitting:
         self._environment = environment(PATH=path, PULLCORD_LISTEN=here, PULLCORD_ADDRESS=here)
         del self._environment["PULLCORD_STORE"]
         self._server: subprocess.Popen[str] | None = None
+        self.hint = ""
+        """How to call what is served, as the server says."""
         self.said: dict[str, str] = {}
         """What each command wrote, the last time that it was run."""
 
@@ -43,7 +45,7 @@ class Sitting:
             self.stop_serving()
             self._server = self._open(f"exec env {moved}")
             assert self._server.stdout is not None
-            assert any("is serving on" in said for said in self._server.stdout)
+            self.hint = next(said for said in self._server.stdout if said.startswith("Try: "))
         else:
             command = self._open(moved)
             said, _ = command.communicate(timeout=2 * PATIENCE)
@@ -102,6 +104,7 @@ def test_the_tutorial(sitting: Sitting, tmp_path: Path) -> None:
         else:
             for line in text.splitlines():
                 sitting.type(line.removeprefix("$ "))
+    sitting.type(f"pullcord runnables {sitting.hint[sitting.hint.index('--address') :].strip()}")
     sitting.stop_serving()
     said = sitting.said
     assert "agents/poet: stops" in said["pullcord check app:server"]
