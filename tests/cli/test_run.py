@@ -274,7 +274,7 @@ def test_leaving_a_watch_stops_nothing(address: str, client: RunClient, run_id: 
         (["run", "agents/say", "--retry-of", "r"], 2, "--retry-of: needs --session"),
         (["run", "agents/say", "--lease", "3s"], 2, "--lease: needs --on-disconnect lease"),
         (["run", "agents/say", "--label", f"a={'x' * 300}"], 2, "--label a: key and value"),
-        (["ps", "--runnable", "say"], 2, "--runnable: must look like"),
+        (["ps", "--runnable", "say"], 3, "did you mean 'agents/say'?"),
         (["watch", "agents/say"], 2, "RUN_ID: must be"),
         (["run", "agents/say", "--timeout", "soon"], 2, "is no duration"),
         (["run", "agents/say", "--label", "blue"], 2, "is no label"),
