@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -18,7 +19,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from pullcord import RunContext, runnable
 from pullcord.run.events import ToolCall
-from pullcord.transports.mcp.asking import filled_in
+from pullcord.transports.mcp.asking import asked, filled_in
 
 from tests.cli.commands import PULLCORD, environment
 from tests.identity.callers import token_of, write_tokens
@@ -228,23 +229,16 @@ def test_a_client_that_shows_forms_is_asked(serve_http: Both, way: str) -> None:
     asyncio.run(scene())
 
 
-def test_an_answer_that_is_none_ends_the_call_with_words(
-    serve_http: Both, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As a form that was dismissed does: the run waits on, and somebody else can decide."""
-    served, browser = serve_http(asker)
+def test_an_answer_that_is_none_decides_nothing() -> None:
+    """As a form that was dismissed: the call ends with words, and somebody else can decide."""
 
-    async def show(context: Any, form: Any) -> types.ElicitResult:
-        return types.ElicitResult.model_construct(action="zz")  # type: ignore[arg-type]  # that is what it is about
+    class Session:
+        async def elicit_form(self, *_: Any) -> types.ElicitResult:
+            return types.ElicitResult.model_validate({"action": "zz"})
 
-    async def scene() -> None:
-        way = "http of 2025"
-        async with connected(way, served, browser, elicitation_callback=show) as client:
-            said = await client.call_tool("agents_asker", {"input": ""})
-        assert "pullcord continue" in said.content[0].text  # type: ignore[union-attr]  # a text
-
-    asyncio.run(scene())
-    caplog.clear()  # the SDK logs the answer
+    context: Any = SimpleNamespace(session=Session(), request_id=1)
+    pause = RunPaused((ToolCall("call-1", "where"),))
+    assert asyncio.run(asked(context, pause)) is None
 
 
 @pytest.mark.parametrize("content", [None, {}, {"note": "go"}, {"approved": False}])
