@@ -18,7 +18,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from pullcord import RunContext, runnable
-from pullcord.run.events import ToolCall
+from pullcord.run.events import RunPaused, ToolCall
 from pullcord.transports.mcp.asking import asked, filled_in
 
 from tests.cli.commands import PULLCORD, environment
@@ -237,7 +237,7 @@ def test_an_answer_that_is_none_decides_nothing() -> None:
             return types.ElicitResult.model_validate({"action": "zz"})
 
     context: Any = SimpleNamespace(session=Session(), request_id=1)
-    pause = RunPaused((ToolCall("call-1", "where"),))
+    pause = RunPaused("Where?", (ToolCall("call-1", "where"),))
     assert asyncio.run(asked(context, pause)) is None
 
 
