@@ -12,6 +12,8 @@ def page() -> str:
     return _HEAD + "".join(f"## {name}\n\n{_directive(name)}\n" for name in names)
 
 
+APART = frozenset({"GoogleADKAgent"})
+"""Names of frameworks whose packages cannot stand beside all the others."""
 _HEAD = """# Python
 
 Every name that programs import from `pullcord`. [Clients](../clients.md) and the guides say how
@@ -21,6 +23,8 @@ they work together.
 
 
 def _directive(name: str) -> str:
+    if name in APART:
+        return "It needs an environment of its own: see [your agents](../adapters.md).\n"
     found = getattr(pullcord, name)
     if inspect.ismodule(found):
         own = ", ".join(each for each in _NAMES if hasattr(found, each))
