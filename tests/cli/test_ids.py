@@ -84,6 +84,7 @@ def test_what_may_have_been_meant(address: str, name: str, meant: str) -> None:
     ("name", "meant"),
     [
         ("agents/nope", ""),
+        ("agents/ohter", "; did you mean 'agents/other'?"),
         ("agents/hole", "; did you mean 'agents/whole'?"),
         ("workflows/while", "; did you mean 'workflows/whole'?"),
         ("agent/other", "; did you mean 'agents/other'?"),
