@@ -33,6 +33,25 @@ class ContinuationRefused(Exception):
     """A paused run cannot go on with the code that is served now; the message says why."""
 
 
+def of_form(data: bytes, form: str) -> dict[str, Any]:
+    """A continuation's state, which must say `form` of itself: its kind, and the version of that.
+
+    Raises:
+        ContinuationRefused: it has another form, or none.
+    """
+    try:
+        state = json.loads(data)
+        has = state.get("form")
+    except (ValueError, AttributeError):
+        has = None
+    if has != form:
+        raise ContinuationRefused(
+            f"the run paused in a form that this release does not know: {has!r}, not {form!r};"
+            " continue it with the release that it was started with"
+        )
+    return dict(state)
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A turn of a model whose calls wait."""
@@ -84,16 +103,7 @@ def loaded(data: bytes, model: Model, tools: Mapping[str, CallableTool]) -> Turn
     Raises:
         ContinuationRefused: it is none of ours, or a tool has changed whose call was decided about.
     """
-    try:
-        state = json.loads(data)
-        form = state.get("form")
-    except (ValueError, AttributeError):
-        form = None
-    if form != _FORM:
-        raise ContinuationRefused(
-            f"the run paused in a form that this release does not know: {form!r}, not {_FORM!r};"
-            " continue it with the release that it was started with"
-        )
+    state = of_form(data, _FORM)
     for name, looked in state["tools"].items():
         if name not in tools or _looks(tools[name]) != looked:
             raise ContinuationRefused(

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pullcord.native.carrying import ContinuationRefused
+from pullcord.native.carrying import ContinuationRefused, of_form
 from pullcord.workflow.types import Made, Path
 
 _FORM = "workflow/1"
@@ -105,16 +105,7 @@ class Place:
         Raises:
             ContinuationRefused: it is none of ours, or the workflow's steps have changed since.
         """
-        try:
-            state = json.loads(data)
-            form = state.get("form")
-        except (ValueError, AttributeError):
-            form = None
-        if form != _FORM:
-            raise ContinuationRefused(
-                f"the run paused in a form that this release does not know: {form!r}, not"
-                f" {_FORM!r}; continue it with the release that it was started with"
-            )
+        state = of_form(data, _FORM)
         if state["planned"] != self._planned:
             raise ContinuationRefused(
                 "the steps of the workflow have changed since the run paused; start the run again"

@@ -25,7 +25,7 @@ from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import TEXT, history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
-from pullcord.native.carrying import ContinuationRefused
+from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall, ToolCallState
 from pullcord.run.record import Decision
@@ -142,11 +142,7 @@ def _handed_over(session: Any, requests: Sequence[Any]) -> bytes | None:
 
 def _taken_up(resumed: Resumed) -> tuple[Any, list[Any]]:
     """The session of a run that paused elsewhere, and what it asked. Raises ContinuationRefused."""
-    told = json.loads(resumed.continuation)
-    if told["form"] != _FORM:
-        raise ContinuationRefused(
-            f"the run paused in a form that this release does not know: {told['form']!r}"
-        )
+    told = of_form(resumed.continuation, _FORM)
     asked = [Content.from_dict(request) for request in told["asked"]]
     return AgentSession.from_dict(told["session"]), asked
 

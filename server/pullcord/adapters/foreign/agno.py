@@ -18,7 +18,7 @@ from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
-from pullcord.native.carrying import ContinuationRefused
+from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind, ToolCall
 from pullcord.run.record import Decision, Run, is_runnable_name
@@ -182,11 +182,7 @@ def _handed_over(output: Any, requirements: Sequence[Any]) -> bytes | None:
 
 def _taken_up(resumed: Resumed) -> dict[str, Any]:
     """The arguments that continue a run which paused elsewhere. Raises ContinuationRefused."""
-    told = json.loads(resumed.continuation)
-    if told["form"] != _FORM:
-        raise ContinuationRefused(
-            f"the run paused in a form that this release does not know: {told['form']!r}"
-        )
+    told = of_form(resumed.continuation, _FORM)
     output = RunOutput.from_dict(told["output"])
     tools = {tool.tool_call_id: tool for tool in output.tools or ()}
     requirements = [RunRequirement.from_dict(one) for one in told["requirements"]]

@@ -24,7 +24,7 @@ from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
 from pullcord.native.approval import answer_of
-from pullcord.native.carrying import ContinuationRefused
+from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import Source, ToolCall, ToolCallState
 from pullcord.run.record import Decision
@@ -88,7 +88,7 @@ class GoogleADKAgent(ForeignRunnable):
                     await service.append_event(session, _event(self.agent.name, turn))
             given = types.UserContent(last.text)
         else:
-            told = _taken_up(resumed.continuation)
+            told = of_form(resumed.continuation, _FORM)
             for event in told["events"]:
                 await service.append_event(session, Event.model_validate(event))
             asked = [types.FunctionCall.model_validate(call) for call in told["asked"]]
@@ -140,15 +140,6 @@ def _handed_over(session: Any, asked: Sequence[Any]) -> bytes:
     events = [event.model_dump(mode="json", exclude_none=True) for event in session.events]
     calls = [call.model_dump(mode="json", exclude_none=True) for call in asked]
     return json.dumps({"form": _FORM, "events": events, "asked": calls}).encode()
-
-
-def _taken_up(continuation: bytes) -> Any:
-    told = json.loads(continuation)
-    if told["form"] != _FORM:
-        raise ContinuationRefused(
-            f"the run paused in a form that this release does not know: {told['form']!r}"
-        )
-    return told
 
 
 # --- seeing what happens

@@ -22,7 +22,7 @@ from pullcord.adapters.foreign.driver import ForeignRunnable
 from pullcord.adapters.foreign.llama_index_events import Watch, shown, watched
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
-from pullcord.native.carrying import ContinuationRefused
+from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind, ToolCall
 from pullcord.run.record import Decision
@@ -201,11 +201,7 @@ def _handed_over(workflow: Any, handler: Any, requests: Sequence[Any]) -> bytes 
 
 def _taken_up(workflow: Any, continuation: bytes) -> tuple[Any, list[Any]]:
     """The context of a run that paused elsewhere, and what it asked. Raises ContinuationRefused."""
-    told = json.loads(continuation)
-    if told["form"] != _FORM:
-        raise ContinuationRefused(
-            f"the run paused in a form that this release does not know: {told['form']!r}"
-        )
+    told = of_form(continuation, _FORM)
     serializer = workflow.runtime.get_serializer(workflow)
     asked = [serializer.deserialize(request) for request in told["asked"]]
     return Context.from_dict(workflow, told["state"], serializer), asked

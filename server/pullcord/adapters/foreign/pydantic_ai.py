@@ -26,7 +26,7 @@ from pullcord.adapters.foreign.pydantic_ai_watch import Watch, usage_of, watch_w
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import Turn, history_of, turns_of
 from pullcord.native.approval import answer_of
-from pullcord.native.carrying import ContinuationRefused
+from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall
 from pullcord.run.record import Decision
@@ -178,11 +178,7 @@ def _handed_over(
 
 def _taken_up(resumed: Resumed) -> dict[str, Any]:
     """The input that continues a run which paused elsewhere. Raises ContinuationRefused."""
-    state = json.loads(resumed.continuation)
-    if state["form"] != _FORM:
-        raise ContinuationRefused(
-            f"the run paused in a form that this release does not know: {state['form']!r}"
-        )
+    state = of_form(resumed.continuation, _FORM)
     return {
         "message_history": ModelMessagesTypeAdapter.validate_python(state["messages"]),
         "deferred_tool_results": _results(state["ids"], set(state["approvals"]), resumed.decisions),
