@@ -13,10 +13,10 @@ from functools import partial
 from pullcord.engine.carrying import Carrying
 from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory, RunHandle
-from pullcord.engine.entry import Entry, waits_for_thread
 from pullcord.engine.history import must_be_turn
 from pullcord.engine.live.child import ChildHandle
 from pullcord.engine.live.live import Key, LiveRun
+from pullcord.engine.live_runs import LiveRuns, waits_for_thread
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import (
     Admitted,
@@ -57,7 +57,7 @@ class Admission:
 
     def __init__(
         self,
-        entry: Entry,
+        live_runs: LiveRuns,
         carrying: Carrying,
         options: EngineOptions,
         clock: Clock,
@@ -65,14 +65,14 @@ class Admission:
         observer: Observer,
         directory: Directory,
     ) -> None:
-        self._entry = entry
+        self._live_runs = live_runs
         self._carrying = carrying
         self._options = options
         self._clock = clock
         self._store = store
         self._observer = observer
         self._directory = directory
-        entry.start_child = self.start_child
+        live_runs.start_child = self.start_child
 
     def start(self, start: Start, spec: RunSpec) -> RunHandle:
         """Admits a run, or finds the one that this spec has started already.
@@ -121,29 +121,29 @@ class Admission:
                 raise
             _must_be_same(found.spec, spec)
             return self._directory.ended(start.scope, found)
-        answer: Admitted | AlreadyLive | EndedRun = Admitted(reserved=self._entry.unheard)
+        answer: Admitted | AlreadyLive | EndedRun = Admitted(reserved=self._live_runs.unheard)
         if ask:
             try:
                 answer = self._ask_store(start.scope, spec, terms)
             except BaseException:
-                self._entry.capacity.release()
+                self._live_runs.capacity.release()
                 raise
         if isinstance(answer, EndedRun):
-            self._entry.capacity.release()
+            self._live_runs.capacity.release()
             return self._directory.ended(start.scope, answer)
         if isinstance(answer, AlreadyLive):
-            self._entry.capacity.release()
+            self._live_runs.capacity.release()
             return self._directory.find(start.scope, spec.run_id)
-        live = self._entry.live_run(start.scope, spec, terms, parent, reserved=answer.reserved)
+        live = self._live_runs.live_run(start.scope, spec, terms, parent, reserved=answer.reserved)
         try:
-            self._entry.announce(live, None if ask else terms, answer.place)
+            self._live_runs.announce(live, None if ask else terms, answer.place)
             self._begin(live, start, terms, answer.cancellation)
         except BaseException:
             if ask:
                 self._withdraw(live.key)
             raise
         live.presence.start_lease()
-        self._entry.completer.started(live)
+        self._live_runs.completer.started(live)
         return self._directory.handle(live)
 
     def _terms(self, start: Start, spec: RunSpec) -> Terms:
@@ -152,9 +152,10 @@ class Admission:
         if not self._store.durable:
             return Terms(policy, parent_run_id=start.parent_run_id, share=share)
         deadline = 0.0 if start.deadline is None else self._clock.time() + start.deadline
-        waits = self._entry.sessions.waits(start.scope, spec, self._store.sharing is not None)
+        waits = self._live_runs.sessions.waits(start.scope, spec, self._store.sharing is not None)
         waits = waits or (
-            waits_for_thread(start, spec) and self._entry.capacity.occupied >= self._options.workers
+            waits_for_thread(start, spec)
+            and self._live_runs.capacity.occupied >= self._options.workers
         )
         return Terms(policy, deadline, start.parent_run_id, begins=not waits, share=share)
 
@@ -165,7 +166,9 @@ class Admission:
             answer = self._store.admit(scope, spec, terms)
         except StoreUnavailable:
             if self._store.durable:  # it may have done it all the same
-                self._entry.completer.again(partial(self._take_back, (scope, spec.run_id)), _SOON)
+                self._live_runs.completer.again(
+                    partial(self._take_back, (scope, spec.run_id)), _SOON
+                )
             raise
         if isinstance(answer, AlreadyLive) and self._store.sharing is None:
             raise StoreUnavailable(f"run {spec.run_id!r} is live in another process")
@@ -176,9 +179,9 @@ class Admission:
 
         Raises Draining, ServerBusy.
         """
-        if self._entry.completer.held > self._options.max_live_runs:
+        if self._live_runs.completer.held > self._options.max_live_runs:
             raise ServerBusy("the store does not take the runs that have ended; try again later")
-        self._entry.capacity.take(for_child=for_child)
+        self._live_runs.capacity.take(for_child=for_child)
 
     def _withdraw(self, key: Key) -> None:
         """Takes a refused run's row back, later if the store does not answer now."""
@@ -186,7 +189,7 @@ class Admission:
             self._store.withdraw(*key)
         except Exception:
             _log.exception("the store did not take back run %s", key[1])
-            self._entry.completer.again(partial(self._take_back, key))
+            self._live_runs.completer.again(partial(self._take_back, key))
 
     def _take_back(self, key: Key) -> None:
         """The same, unless the run was started again meanwhile."""
@@ -202,13 +205,13 @@ class Admission:
             if came_before is not None:
                 live.cancel(CancelRequest(came_before))
             if live.state.is_terminal:
-                self._entry.capacity.release()
+                self._live_runs.capacity.release()
                 return
             if start.deadline is not None:
                 live.stop_at(self._clock.monotonic() + start.deadline, margin(start.deadline))
-            self._entry.take_turn(live, start, asks=self._store.durable and not terms.begins)
+            self._live_runs.take_turn(live, start, asks=self._store.durable and not terms.begins)
         except BaseException as error:
-            self._entry.refuse(live, error)
+            self._live_runs.refuse(live, error)
             raise
 
     def start_child(
@@ -243,17 +246,17 @@ class Admission:
         whole_path = (name, *path, info.id)
         source = Source(info.kind, info.id, info.display_name, spec.run_id, whole_path)
         terms = Terms(parent_run_id=parent.run_id)
-        live = self._entry.live_run(
-            parent.scope, spec, terms, parent, source, reserved=self._entry.unheard
+        live = self._live_runs.live_run(
+            parent.scope, spec, terms, parent, source, reserved=self._live_runs.unheard
         )
         self._take_room(for_child=True)
-        self._entry.announce(live, terms)
+        self._live_runs.announce(live, terms)
         try:
-            self._entry.execute_beside(parent, live, runnable)
+            self._live_runs.execute_beside(parent, live, runnable)
         except BaseException as error:
-            self._entry.refuse(live, error)
+            self._live_runs.refuse(live, error)
             raise
-        self._entry.completer.started(live)
+        self._live_runs.completer.started(live)
         return ChildHandle(live, parent)
 
 

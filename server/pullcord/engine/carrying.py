@@ -10,11 +10,11 @@ from functools import partial
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory
-from pullcord.engine.entry import Entry
 from pullcord.engine.live.child import ChildHandle, EndedChild
 from pullcord.engine.live.lineage import Kin
 from pullcord.engine.live.live import LiveRun
 from pullcord.engine.live.tree import hold, waits, whole
+from pullcord.engine.live_runs import LiveRuns
 from pullcord.engine.ports import (
     Carried,
     RunStore,
@@ -40,12 +40,14 @@ _SOON = 1.0
 class Carrying:
     """The waiting runs of one engine. Any thread may call."""
 
-    def __init__(self, entry: Entry, clock: Clock, store: RunStore, directory: Directory) -> None:
-        self._entry = entry
+    def __init__(
+        self, live_runs: LiveRuns, clock: Clock, store: RunStore, directory: Directory
+    ) -> None:
+        self._live_runs = live_runs
         self._clock = clock
         self._store = store
         self._directory = directory
-        entry.go_on = self.go_on
+        live_runs.go_on = self.go_on
 
     def readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
         """Admits a run that was admitted by a process that is gone, and had not begun, or waits for
@@ -56,13 +58,13 @@ class Carrying:
         spec, terms = waiting.spec, replace(waiting.terms, begins=False)
         if terms.policy is DisconnectPolicy.CANCEL:
             terms = replace(terms, policy=DisconnectPolicy.LEASE)
-        self._entry.capacity.take(for_child=True)  # it had its place already
-        live = self._entry.live_run(
+        self._live_runs.capacity.take(for_child=True)  # it had its place already
+        live = self._live_runs.live_run(
             waiting.scope, spec, terms, reserved=waiting.reserved, create_time=waiting.create_time
         )
         carried = waiting.carried
         if carried is None:
-            self._entry.announce(live, None, waiting.place)
+            self._live_runs.announce(live, None, waiting.place)
         else:
             self._take_up(live, waiting, carried)
         failure: Exception | None = None
@@ -78,11 +80,11 @@ class Carrying:
             except Exception as error:
                 failure = error
         live.presence.start_lease()
-        self._entry.completer.started(live)
+        self._live_runs.completer.started(live)
         if failure is not None:
             live.fail(failure)
             if carried is None:
-                self._entry.capacity.release()
+                self._live_runs.capacity.release()
 
     def _resume(self, live: LiveRun, waiting: Waiting, terms: Terms) -> None:
         """Its time goes on, and it takes its turn, if it has not had it."""
@@ -93,11 +95,11 @@ class Carrying:
         if waiting.carried is not None:
             return
         if live.state.is_terminal:
-            self._entry.capacity.release()
+            self._live_runs.capacity.release()
             return
         assert live.start is not None
         asks = self._store.durable and not terms.begins
-        self._entry.take_turn(live, live.start, asks=asks)
+        self._live_runs.take_turn(live, live.start, asks=asks)
 
     def _until_deadline(self, waiting: Waiting) -> float | None:
         if waiting.carried is not None:
@@ -111,13 +113,13 @@ class Carrying:
     def _take_up(self, live: LiveRun, waiting: Waiting, carried: Carried) -> None:
         """A paused run whose process is gone waits on here."""
         try:
-            live.take_up(carried, lambda: self._entry.enter(live, waiting.place, again=True))
+            live.take_up(carried, lambda: self._live_runs.enter(live, waiting.place, again=True))
         except BaseException:
-            self._entry.capacity.release()
+            self._live_runs.capacity.release()
             raise
-        self._entry.entered(live, carried.pause.trace)
-        if self._entry.journal is not None:
-            self._entry.journal.add(live, after=carried.pause.sequence)
+        self._live_runs.entered(live, carried.pause.trace)
+        if self._live_runs.journal is not None:
+            self._live_runs.journal.add(live, after=carried.pause.sequence)
 
     def _take_up_children(self, root: LiveRun, waiting: Waiting) -> None:
         """The children of a run that was taken up wait on here, too, and theirs."""
@@ -145,7 +147,7 @@ class Carrying:
         """A child waits on here; None: its parent has ended meanwhile, and so has it."""
         carried = waiting.carried
         assert carried is not None
-        live = self._entry.live_run(
+        live = self._live_runs.live_run(
             waiting.scope,
             waiting.spec,
             waiting.terms,
@@ -154,13 +156,13 @@ class Carrying:
             reserved=waiting.reserved,
             create_time=waiting.create_time,
         )
-        self._entry.capacity.take(for_child=True)
+        self._live_runs.capacity.take(for_child=True)
         try:
             self._take_up(live, waiting, carried)
         except (PullcordError, RunCancelledError):
             self._end_alone(waiting)
             return None
-        self._entry.completer.started(live)
+        self._live_runs.completer.started(live)
         if parent is None:
             live.children_came()  # they have no parent any more, either
             live.parent_ended()
@@ -194,10 +196,10 @@ class Carrying:
             if beside is not None:
                 beside()
             elif start is not None:
-                self._entry.execute(live, start)
+                self._live_runs.execute(live, start)
         except ServerBusy:
             live.rests = True
-            self._entry.completer.again(partial(self.go_on, live), _SOON)
+            self._live_runs.completer.again(partial(self.go_on, live), _SOON)
         except Exception as error:
             live.rests = True
             live.fail(error)
@@ -212,7 +214,7 @@ class Carrying:
                 return EndedChild(ended)
             raise RunNotFound(run_id)
         with live.lock:
-            live.beside = partial(self._entry.execute_beside, parent, live, runnable)
+            live.beside = partial(self._live_runs.execute_beside, parent, live, runnable)
             goes_on = live.rests and live.machine.resumed is not None
         if goes_on:
             self.go_on(live)
@@ -226,19 +228,19 @@ class Carrying:
 
     def _is_stored(self, live: Kin) -> bool:
         assert isinstance(live, LiveRun)
-        pause = live.pause() if self._entry.journal is not None else None
-        if self._entry.journal is None or pause is None:
+        pause = live.pause() if self._live_runs.journal is not None else None
+        if self._live_runs.journal is None or pause is None:
             return False
-        return self._entry.journal.has(live, pause.sequence, live.machine.standing)
+        return self._live_runs.journal.has(live, pause.sequence, live.machine.standing)
 
     def put_down(self, live: LiveRun, *, fenced: bool = False) -> bool:
         """Lets go of a run that waits for its turn or for a decision: it goes on in a process to
         come, if the store outlives this one. Whether it does. `fenced`: this one has no runs."""
         if live.is_put_down:  # with its parent
             return True
-        if not fenced and self._entry.turns.give_up(live):
+        if not fenced and self._live_runs.turns.give_up(live):
             live.put_down()
-            self._entry.let_go(live)
+            self._live_runs.let_go(live)
             return True
         if not self.can_put_down(live):
             return False
@@ -250,8 +252,8 @@ class Carrying:
             return False
         for run in runs:
             assert isinstance(run, LiveRun)
-            self._entry.sessions.leave(run)
-            self._entry.let_go(run)
+            self._live_runs.sessions.leave(run)
+            self._live_runs.let_go(run)
         for execution in executions:  # last: nothing that its code says now is written
             execution.stop(ELSEWHERE, 0.0)
         return True

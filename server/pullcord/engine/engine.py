@@ -18,8 +18,8 @@ from pullcord.engine.carrying import Carrying
 from pullcord.engine.clock import Clock
 from pullcord.engine.deciding import Decider
 from pullcord.engine.directory import Directory, RunHandle
-from pullcord.engine.entry import Entry
 from pullcord.engine.journal import Journal
+from pullcord.engine.live_runs import LiveRuns
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.notices import Notices
 from pullcord.engine.options import EngineOptions
@@ -117,19 +117,19 @@ class Engine:
             decider = Decider(store, self._journal, self._later)
         self._directory = Directory(store, self._recorder, decider)
         directory = self._directory
-        self._entry = Entry(
+        self._live_runs = LiveRuns(
             self.within, options, clock, store, observer, executor, directory, self._journal
         )
-        self._carrying = Carrying(self._entry, clock, store, directory)
+        self._carrying = Carrying(self._live_runs, clock, store, directory)
         self._admission = Admission(
-            self._entry, self._carrying, options, clock, store, observer, directory
+            self._live_runs, self._carrying, options, clock, store, observer, directory
         )
         self._cancels = Cancels(
-            directory, self._entry.sessions, store, clock, self._carrying.put_down
+            directory, self._live_runs.sessions, store, clock, self._carrying.put_down
         )
 
     def _later(self, call: Callable[[], None], after: float) -> None:
-        self._entry.completer.again(call, after)
+        self._live_runs.completer.again(call, after)
 
     def _readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
         try:
@@ -156,7 +156,7 @@ class Engine:
 
             def take_over() -> None:
                 more = True
-                while more and not self._entry.capacity.is_draining and (names := serves()):
+                while more and not self._live_runs.capacity.is_draining and (names := serves()):
                     claimed = sharing.claim(names)
                     for one in claimed:
                         self._readmit(one, find)
@@ -172,7 +172,7 @@ class Engine:
                 partial(self._carrying.put_down, fenced=True),
                 self._on_lost,
             )
-            self._entry.join(self._replicas)
+            self._live_runs.join(self._replicas)
             self._replicas.begin()
         return len(waiting)
 
@@ -400,7 +400,7 @@ class Engine:
         """The amount that is still to be written to the store."""
         nbytes, oldest = (0, 0.0) if self._journal is None else self._journal.backlog()
         age = max(0.0, self._clock.time() - oldest) if oldest else 0.0
-        return Backlog(nbytes, age, self._entry.completer.held)
+        return Backlog(nbytes, age, self._live_runs.completer.held)
 
     # --- the end of the process
 
@@ -412,7 +412,7 @@ class Engine:
             claims=kept.live,
             tombstones=kept.tombstones,
             ended=kept.ended,
-            sessions=len(self._entry.sessions),
+            sessions=len(self._live_runs.sessions),
             watchers=sum(run.presence.watchers for run in live),
             waiting=sum(run.waiting for run in live),
             timers=self._clock.pending(),
@@ -435,11 +435,11 @@ class Engine:
     @property
     def occupied(self) -> int:
         """Runs that hold capacity: live ones, and abandoned ones still at work."""
-        return self._entry.capacity.occupied
+        return self._live_runs.capacity.occupied
 
     def drain(self) -> None:
         """Takes no new runs from now on; everything else goes on."""
-        self._entry.capacity.drain()
+        self._live_runs.capacity.drain()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Blocks until no run is live but paused ones that a process to come can continue; False if
@@ -458,7 +458,7 @@ class Engine:
         if self._replicas is not None:
             self._replicas.close()
         self._executor.close()
-        self._entry.completer.close()
+        self._live_runs.completer.close()
         if self._journal is not None and self._recorder is not None:
             self._journal.close()
             self._recorder.close()

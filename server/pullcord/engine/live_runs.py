@@ -37,7 +37,7 @@ from pullcord.run.scope import Scope
 _log = logging.getLogger("pullcord.engine")
 
 
-class Entry:
+class LiveRuns:
     """The live runs of one engine, where they come and go. Any thread may call."""
 
     go_on: Callable[[LiveRun], None]
