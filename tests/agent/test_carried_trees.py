@@ -14,6 +14,7 @@ from pullcord.models.base import Text, ToolMessage
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
 from pullcord.run.events import RunPaused, StepCompleted, StepStarted, ToolCallState
 from pullcord.run.record import Run, RunFilter
+from pullcord.run.resumed import HandedOver
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits
 from pullcord.team import Team
@@ -377,6 +378,55 @@ class TestWorkflow:
 
 
 PAYS_TWICE = (calls("pay", pay='{"amount": 2}'),)
+
+
+class TestCodeOfOnesOwn:
+    """A function that starts children by `ctx.start`, as docs/pausing.md shows it."""
+
+    def test_it_goes_on_with_its_child(self, serve: Next) -> None:
+        """It is called again from its beginning, and goes on with the child that it had."""
+        first = serve(_starts(payer()))
+        first.start(runnable="agents/t", input="Go")
+        (child,) = waiting(first)
+        second = serve(_starts(payer([Text("paid it")])))
+        second.engine.continue_run(child, yes("pay-id"), "ann")
+        run = ended(second.engine)
+        assert (run.state, run.output) == (RunState.COMPLETED, "begun, went on, paid it")
+        assert set(tree(second)) == {"agents/t", "agents/payer"}
+        assert done == ["paid 4"]
+        numbered(second, "r")
+
+    def test_an_error_of_it_is_logged(self, serve: Next, caplog: pytest.LogCaptureFixture) -> None:
+        """If it cannot hand over, its child waits all the same, and goes on in this process."""
+        process = serve(_starts(payer(calls("pay", pay='{"amount": 4}'), [Text("paid it")]), "x"))
+        process.start(runnable="agents/t", input="Go")
+        asked = process.paused()
+        assert not asked.survives
+        assert "could not hand over its continuation: ValueError" in caplog.text
+        assert "an author's words" not in caplog.text
+        process.engine.continue_run(asked.tool_calls[0].run_id, yes("pay-id"), "ann")
+        assert ended(process.engine).output == "begun, paid it"
+
+
+def _starts(payer: Agent, fails: str = "") -> Any:
+    @runnable(id="t")
+    async def starts(ctx: RunContext) -> None:
+        if ctx.resumed is None:
+            ctx.write("begun, ")
+            child = ctx.start(payer, "work")
+        else:
+            ctx.write("went on, ")
+            child = ctx.start(payer, "work", again=ctx.resumed.continuation.decode())
+
+        def hand_over() -> HandedOver:
+            if fails:
+                raise ValueError("an author's words")
+            return HandedOver(child.run_id.encode(), (child.run_id,))
+
+        ctx.can_go_on(hand_over)
+        ctx.write((await child.wait()).output)
+
+    return starts
 
 
 def _count(word: str, answer: Any) -> Any:

@@ -6,13 +6,14 @@ behind the `RunPort`.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from pullcord.run import gate
+from pullcord.run import blame, gate
 from pullcord.run.cancel import Aside, Cancellation, CancelMode, CancelToken
 from pullcord.run.command import Command, Commands, ProcessResult, Running
 from pullcord.run.disclosure import Disclosure, Errors
@@ -28,6 +29,8 @@ from pullcord.run.resumed import HandedOver
 from pullcord.run.runnable import Runnable
 from pullcord.run.sink import Child, HandOver
 from pullcord.run.usage import Limits, Usage
+
+_log = logging.getLogger("pullcord.run")
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a blocking function in a thread that an interrupt can reach."""
@@ -256,7 +259,8 @@ class RunSide:
         while side is not None:
             try:
                 own = side._hand_over()
-            except Exception:  # it is at work in another thread, and so it has none
+            except Exception as error:  # of an author's; the pause is held all the same
+                blame.log_place(_log, "a run's code could not hand over its continuation", error)
                 return None
             if own is None:
                 return None
