@@ -13,8 +13,8 @@ class CannotGive(Exception):
     """No worker of this launcher has such room; the message says what is too much."""
 
 
-class Worker(Protocol):
-    """A worker that was started. The socket and the pipes do not block."""
+class Begun(Protocol):
+    """What a launcher has started. The socket and the pipes do not block."""
 
     @property
     def pid(self) -> int:
@@ -22,7 +22,8 @@ class Worker(Protocol):
 
     @property
     def sock(self) -> socket.socket:
-        """Frames in both directions."""
+        """Frames in both directions. Of a worker elsewhere, its link is brought to the other
+        end."""
 
     @property
     def stdout(self) -> int:
@@ -35,6 +36,23 @@ class Worker(Protocol):
     @property
     def exit_fd(self) -> int:
         """Readable once it is gone. Whatever it has said is in the socket by then."""
+
+    def kill(self) -> list[KilledProcess]:
+        """Kills it with all that it started; returns of that what is known. Never waits."""
+
+    def died(self) -> str:
+        """Once it is gone: how it ended, in words that follow "the worker process". Empty while
+        that is not known yet; ask again."""
+
+    def bury(self) -> None:
+        """Frees what is left of it, aside; after `close`."""
+
+    def close(self) -> None:
+        """Closes its descriptors, once it is gone."""
+
+
+class Worker(Begun, Protocol):
+    """A worker, as the pool has it."""
 
     @property
     def has_come(self) -> bool:
@@ -54,19 +72,6 @@ class Worker(Protocol):
 
     def processor_time(self) -> float:
         """Seconds of processor time that it has used; 0 if that is not known."""
-
-    def kill(self) -> list[KilledProcess]:
-        """Kills it with all that it started; returns of that what is known. Never waits."""
-
-    def died(self) -> str:
-        """Once it is gone: how it ended, in words that follow "the worker process". Empty while
-        that is not known yet; ask again."""
-
-    def bury(self) -> None:
-        """Frees what is left of it, aside; after `close`."""
-
-    def close(self) -> None:
-        """Closes its descriptors, once it is gone."""
 
 
 class Launcher(Protocol):

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pullcord import lines
-from pullcord.executors.workers.command import LinkedLauncher, LinkObserver
+from pullcord.executors.workers.linked import LinkedLauncher, LinkObserver
 from pullcord.executors.workers.on_ray.options import RayOptions
 from pullcord.executors.workers.on_ray.placed import Placed
 from pullcord.executors.workers.on_ray.sources import fingerprint
