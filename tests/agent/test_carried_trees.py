@@ -325,6 +325,55 @@ class TestWorkflow:
         for run in tree(third).values():
             numbered(third, run.run_id)
 
+    @pytest.mark.parametrize("later", [False, True])
+    def test_a_stop_there_ends_its_steps(self, serve: Next, later: bool) -> None:
+        """The steps of a workflow that is stopped while it waits without code have ended, in its
+        events and in its list, also in a later process; while one waits, the list says so."""
+
+        def made() -> Workflow:
+            leader = Scripted(
+                [Text("We ask. "), *calls("delegate_to_member", delegate_to_member=delegate("b"))]
+            )
+            team = Team(id="team", members=[payer(amount=2, id="b")], model=leader)
+            both = Parallel(payer(amount=1, id="a"), team, name="both")
+            return Workflow(id="t", steps=[shout, both, Step("last", executor=shout)])
+
+        first = serve(made())
+        first.start(runnable="agents/t", input="go")
+        waiting(first, survive=2)
+        assert _states(first.engine.get("r")) == {
+            "shout": "completed",
+            "both/a": "paused",
+            "both/team": "running",
+            "last": "not_started",
+        }
+        process = serve(made()) if later else first
+        process.engine.cancel("r", CancelRequest(Cancellation(reason="enough")))
+        run = ended(process.engine)
+        assert _states(run) == {
+            "shout": "completed",
+            "both/a": "cancelled",
+            "both/team": "cancelled",
+            "last": "not_started",
+        }
+        steps = {step["path"]: step for step in dict(run.output_data)["steps"]}
+        assert steps["both/team"]["output"] == "We ask. "
+        assert run.output == "We ask. "
+        (entry,) = dict(process.engine.get(steps["both/team"]["run_id"]).output_data)["members"]
+        assert entry["state"] == "cancelled"
+        told = [event for event in events(process.engine) if not event.is_terminal]
+        begun = [one.payload.step_id for one in told if isinstance(one.payload, StepStarted)]
+        over = [one.payload for one in told if isinstance(one.payload, StepCompleted)]
+        assert sorted(begun) == sorted(one.step_id for one in over)
+        assert [(one.step_id, one.name, one.state, one.output) for one in over[1:]] == [
+            ("a", "a", RunState.CANCELLED, ""),
+            ("team", "team", RunState.CANCELLED, "We ask. "),
+            ("both", "both", RunState.CANCELLED, ""),
+        ]
+        paths = [one.source.path for one in told if isinstance(one.payload, StepCompleted)]
+        assert paths[1:] == [("t", "both", "a"), ("t", "both", "team"), ("t", "both")]
+        numbered(process, "r")
+
     def test_what_works_beside_it_is_lost_with_it(self, serve: Next) -> None:
         """While another branch is at work the pause does not survive, and it says so; once that is
         done, it does."""
@@ -375,6 +424,11 @@ class TestWorkflow:
         assert "steps of the workflow have changed" in run.error.message
         assert ended(second.engine, step).state is RunState.CANCELLED
         assert done == []
+
+
+def _states(run: Run) -> dict[str, str]:
+    """The steps by path, as the run's list shows them."""
+    return {step["path"]: step["state"] for step in dict(run.output_data or {})["steps"]}
 
 
 PAYS_TWICE = (calls("pay", pay='{"amount": 2}'),)

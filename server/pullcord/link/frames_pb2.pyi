@@ -357,7 +357,7 @@ class Decision(_message.Message):
     def __init__(self, tool_call_id: _Optional[str] = ..., approved: _Optional[bool] = ..., answer: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
 
 class Trailer(_message.Message):
-    __slots__ = ("trace", "children", "source")
+    __slots__ = ("trace", "children", "source", "steps")
     class TraceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -368,10 +368,20 @@ class Trailer(_message.Message):
     TRACE_FIELD_NUMBER: _ClassVar[int]
     CHILDREN_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     trace: _containers.ScalarMap[str, str]
     children: _containers.RepeatedScalarFieldContainer[str]
     source: _event_pb2.Source
-    def __init__(self, trace: _Optional[_Mapping[str, str]] = ..., children: _Optional[_Iterable[str]] = ..., source: _Optional[_Union[_event_pb2.Source, _Mapping]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[OpenStep]
+    def __init__(self, trace: _Optional[_Mapping[str, str]] = ..., children: _Optional[_Iterable[str]] = ..., source: _Optional[_Union[_event_pb2.Source, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[OpenStep, _Mapping]]] = ...) -> None: ...
+
+class OpenStep(_message.Message):
+    __slots__ = ("source", "run_id")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    source: _event_pb2.Source
+    run_id: str
+    def __init__(self, source: _Optional[_Union[_event_pb2.Source, _Mapping]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class Down(_message.Message):
     __slots__ = ("frames",)

@@ -10,7 +10,7 @@ from array import array
 from math import isnan, nan
 from typing import NamedTuple
 
-from pullcord.engine.live.carried import TimeLeft
+from pullcord.engine.live.carried import OpenStep, TimeLeft
 from pullcord.engine.log.record import Record
 from pullcord.engine.ports import CancelRequest, Entry, Pause
 from pullcord.link import frames_pb2
@@ -148,6 +148,7 @@ def pause_of(question: int, continuation: bytes | None, paused: bytes | None) ->
         dict(more.trace),
         tuple(more.children),
         source_of(more.source) if more.HasField("source") else None,
+        tuple(OpenStep(source_of(step.source), step.run_id) for step in more.steps),
     )
 
 
@@ -158,6 +159,8 @@ def _as_paused(pause: Pause) -> bytes:
     trailer = frames_pb2.Trailer(trace=pause.trace, children=pause.children)
     if pause.source is not None:
         fill_source(trailer.source, pause.source)
+    for step in pause.steps:
+        fill_source(trailer.steps.add(run_id=step.run_id).source, step.source)
     return packed + run_bytes(pause.run) + trailer.SerializeToString()
 
 

@@ -19,12 +19,12 @@ from pullcord.native.conversation import conversation_of, system_text, takes_of
 from pullcord.native.endings import OnCutOff
 from pullcord.native.in_process import Native
 from pullcord.native.loop import LoopOptions, converse
-from pullcord.native.outcomes import Outcomes
 from pullcord.native.structured import checked_schema, deliver
 from pullcord.native.tools import Tool, tools_by_name
 from pullcord.native.waiting import again, waiting_for
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
+from pullcord.run.outcomes import Outcomes
 from pullcord.run.record import Run
 from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Isolation, Runnable, checked_isolation, slug
@@ -156,6 +156,7 @@ async def _hand_over(ctx: RunContext, member: Runnable, task: str) -> Run:
     outcomes = _outcomes.get()
     child = ctx.start(member, task, again=again())
     outcomes.begin(child.run_id, {"member": member.id}, child.run_id)
+    ctx.set_output(None, outcomes.data())
     try:
         with waiting_for(child.run_id):
             return await child.wait()

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pullcord.native.outcomes import Outcomes
 from pullcord.run.context import RunContext
 from pullcord.run.errors import PublicError
 from pullcord.run.events import RunError, Source, SourceKind, StepCompleted, StepStarted
+from pullcord.run.outcomes import Outcomes
 from pullcord.run.resumed import HandedOver
 from pullcord.run.runnable import Runnable
 from pullcord.run.state import RunState

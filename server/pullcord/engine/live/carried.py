@@ -32,6 +32,15 @@ class TimeLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenStep:
+    """A step that has begun and not ended."""
+
+    source: Source
+    run_id: str = ""
+    """The child that does it; empty: it is a group of steps, or its run has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """A pause as a store keeps it, in one transaction with its event."""
 
@@ -50,6 +59,8 @@ class Pause:
     `sequence` is that of the last event before its code had nothing to do but wait."""
     source: Source | None = None
     """Who the run is in its parent's stream; None: it has no parent."""
+    steps: tuple[OpenStep, ...] = ()
+    """The steps of its own that have begun and not ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pullcord.engine.live.ledger import Ledger
 from pullcord.engine.live.pausing import Pausing
 from pullcord.engine.live.question import Question
 from pullcord.engine.live.rules import Rules
+from pullcord.engine.live.steps import Steps
 from pullcord.engine.live.stopping import Stopping
 from pullcord.run.cancel import Cancellation, CancelOutcome
 from pullcord.run.events import (
@@ -86,6 +87,7 @@ class RunFacts:
         self.create_time = at.time
         self.start_time = self.end_time = self.deliver_time = 0.0
         self.ledger = Ledger(options.max_ledger)
+        self.steps = Steps(run_id)
         self.timers = Timers()
         self.stopping = Stopping(self.timers, options.grace_period, options.abandon_after)
         self.pausing = Pausing(self.ledger, self.timers, options.max_pause)

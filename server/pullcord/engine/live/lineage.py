@@ -161,6 +161,8 @@ class Lineage:
         enter()
         root.descendants += 1
         parent.lineage._children.add(self._own)
+        if self.source is not None:
+            parent.machine.steps.is_done_by(self.source.path[:-1], self._run_id)
 
     def leave(self) -> None:
         """The run has ended: its parent has this child no more."""

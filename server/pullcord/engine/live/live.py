@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import assert_never
+from typing import Any, assert_never
 from weakref import WeakSet
 
 from pullcord.engine.aside import each
@@ -51,6 +51,7 @@ from pullcord.run.events import (
     Source,
     TerminalPayload,
 )
+from pullcord.run.outcomes import with_pauses
 from pullcord.run.port import Execution
 from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpec
 from pullcord.run.resumed import HandedOver
@@ -187,7 +188,14 @@ class LiveRun:
             run = self.machine.run(
                 self.scope, self.spec, self.lineage.parent_run_id, output, sequence
             )
-            return self.machine.before_end(run) if self.is_held else run
+            run = self.machine.before_end(run) if self.is_held else run
+            return run if run.output_data is None else self._with_pauses(run, run.output_data)
+
+    def _with_pauses(self, run: Run, data: Mapping[str, Any]) -> Run:
+        """Its code, which lists its children, does not learn that one of them waits."""
+        children = self.lineage.children()
+        paused = {one.run_id for one in children if one.machine.state is RunState.PAUSED}
+        return replace(run, output_data=with_pauses(data, paused)) if paused else run
 
     def as_decided(self) -> Run:
         """The run as its store and its parent see it: with its end, held or not."""
@@ -291,7 +299,7 @@ class LiveRun:
             self.children_come = bool(pause.children)
             self.log.take_up(carried.records, carried.content, pause.sequence)
             left = pause.left.after(carried.elapsed)
-            self._do_at_once(self.machine.take_up(pause.run, waits_for, left, self.now()))
+            self._do_at_once(self.machine.take_up(pause, waits_for, left, self.now()))
 
     def rest(self, assignment: int) -> bool:
         """Whether the run waits on without the execution of this assignment, which is gone or about
@@ -330,9 +338,11 @@ class LiveRun:
                 children = stands.children
             else:
                 return None
-            run = replace(self.snapshot(with_output=False), output=machine.output or "")
+            run = self.snapshot(with_output=False)
+            run = replace(run, output=machine.output or "", output_data=machine.output_data)
             left, source = machine.time_left(self.now()), self.lineage.source
-            return Pause(sequence, continuation, run, left, self.trace, children, source)
+            steps = machine.steps.open()
+            return Pause(sequence, continuation, run, left, self.trace, children, source, steps)
 
     def wake(self) -> None:
         """Executes the run anew, if it waits for children without code, and one of them does not
@@ -346,18 +356,18 @@ class LiveRun:
     def child_ended(self, child: Kin) -> None:
         """A child has ended: if there is no code that waits for it, it must come to life; or end,
         if it must stop."""
+        if not self.state.is_terminal and (self.rests or self.machine.resumed):
+            run = child.as_decided()  # under its own lock, which is not taken under this one
+            with self.lock:
+                self.departed[run.run_id] = run
         if self.cancellation is not None:
             self._end_last()
-            return
-        with self.lock:
-            if self.state.is_terminal or not (self.rests or self.machine.resumed):
-                return
-            self.departed[child.run_id] = child.as_decided()
-        self.wake()
+        else:
+            self.wake()
 
     def _end_last(self) -> None:
         if not self.children_come and not self.lineage.children():
-            self.act(self.machine.childless)
+            self.act(lambda at: self.machine.childless(at, self.departed))
 
     def children_came(self) -> None:
         """All of its children wait on here that had not ended."""

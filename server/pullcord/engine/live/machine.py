@@ -12,9 +12,10 @@ Invariants, whatever happens in whatever order:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from pullcord.engine.live.carried import TimeLeft
+from pullcord.engine.live.carried import Pause, TimeLeft
 from pullcord.engine.live.effects import (
     Abandon,
     Append,
@@ -50,6 +51,7 @@ from pullcord.run.events import (
     RunPaused,
     RunStarted,
     Source,
+    StepCompleted,
     ToolCall,
     ToolCallCompleted,
     ToolCallStarted,
@@ -57,10 +59,13 @@ from pullcord.run.events import (
 )
 from pullcord.run.finish import FinishReason
 from pullcord.run.killed import MAX_KILLED, KilledProcess, names_of
+from pullcord.run.outcomes import with_ends
 from pullcord.run.record import Decision, Run
 from pullcord.run.resumed import Resumed
 from pullcord.run.state import IllegalTransition, RunState, Transition, advance
 from pullcord.run.usage import Usage
+
+_NONE: Mapping[str, Run] = MappingProxyType({})
 
 
 class RunMachine(RunFacts):
@@ -115,12 +120,20 @@ class RunMachine(RunFacts):
     def begin(self, payload: Payload, source: Source | None) -> Effects:
         """Something begins. Raises RunCancelledError if nothing may."""
         self.must_go_on()
+        self.heard(payload, source)
         return (Append(payload, source),)
+
+    def heard(self, payload: Payload, source: Source | None) -> None:
+        """Keeps what the run itself shows of an event, beside the log."""
+        if isinstance(payload, Progress) and source is None:
+            self.set_progress(payload)
+        self.steps.hear(payload, source)
 
     def relayed(self, payload: Payload, source: Source | None) -> Effects:
         """An event of the remote run that does this run's work; a tool call enters the ledger."""
         if self.state.is_terminal:
             return ()
+        self.heard(payload, source)
         effects: Effects = ()
         if isinstance(payload, ToolCallStarted | ToolCallCompleted):
             call = payload.tool_call
@@ -274,16 +287,18 @@ class RunMachine(RunFacts):
         return TimeLeft(*(None if end is None else end - at.monotonic for end in ends))
 
     def take_up(
-        self, run: Run, waits_for: Question | Standing, left: TimeLeft, at: Moment
+        self, pause: Pause, waits_for: Question | Standing, left: TimeLeft, at: Moment
     ) -> Effects:
         """A run whose process is gone waits on here, without code, for so long at most: for a
         decision, or for its children."""
+        run = pause.run
         self.create_time, self.start_time = run.create_time, run.start_time
         self.usage, self.progress = run.usage, run.progress
         self.output, self.output_data = run.output or None, run.output_data
         self.finish_reason, self.killed_processes = run.finish_reason, run.killed_processes
         for call in run.tool_calls:
             self.ledger.begin(call)
+        self.steps.take_up(pause.steps)
         effects: Effects = ()
         if isinstance(waits_for, Standing):
             self.state, self.standing = RunState.RUNNING, waits_for
@@ -328,8 +343,11 @@ class RunMachine(RunFacts):
         """Whether it must stop, and only waits for its children's end, without code."""
         return self.state is RunState.CANCELLING and not self.has_code
 
-    def childless(self, at: Moment) -> Effects:
-        """No child is live of a run that may have to stop without code; then it ends."""
+    def childless(self, at: Moment, ended: Mapping[str, Run] = _NONE) -> Effects:
+        """No child is live of a run that may have to stop without code; then it ends.
+
+        `ended`: those children by run_id that it waited for.
+        """
         if not self._ends_last:
             return ()
         cut: Effects = ()
@@ -337,6 +355,12 @@ class RunMachine(RunFacts):
             if call.state is ToolCallState.RUNNING and not call.run_id:
                 call = replace(call, state=ToolCallState.INTERRUPTED, end_time=at.time)
                 cut = (*cut, *self.tool_ended(call))
+        for step in self.steps.close(ended):
+            assert isinstance(step.payload, StepCompleted)
+            self.output = step.payload.output or self.output
+            cut = (*cut, step)
+        if self.output_data is not None:
+            self.output_data = with_ends(self.output_data, ended)
         return (*cut, *self._finish(Transition.COMPLETE, at, None), Drop(), Ended())
 
     def stop_at(self, deadline: float, margin: float, at: Moment) -> Effects:

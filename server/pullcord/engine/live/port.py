@@ -17,7 +17,6 @@ from pullcord.run.cancel import Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError
 from pullcord.run.events import (
     Payload,
-    Progress,
     Source,
     StepCompleted,
     StepStarted,
@@ -110,21 +109,15 @@ class LivePort:
 
     def emit(self, payload: Payload, source: Source | None) -> None:
         """Adds any other event."""
-        self._note(payload, source)
+        with self._live.lock:
+            self._machine.heard(payload, source)
         self._live.lineage.say(payload, source)
         if isinstance(payload, StepCompleted) and source is not None:
             self._observer.step_ended(*self._live.key, source.path[1:], payload)
 
     def relay(self, payload: Payload, source: Source | None) -> None:
         """Adds an event of the remote run that does this run's work."""
-        self._note(payload, source)
         self._live.act(lambda _: self._machine.relayed(payload, source))
-
-    def _note(self, payload: Payload, source: Source | None) -> None:
-        """Keeps what the run itself shows of an event, beside the log."""
-        if isinstance(payload, Progress) and source is None:
-            with self._live.lock:
-                self._machine.set_progress(payload)
 
     def set_output(self, output: str | None, output_data: Data) -> None:
         """Replaces what the deltas came to."""

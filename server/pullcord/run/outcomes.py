@@ -4,7 +4,7 @@ A bounded list: each entry has a state and an output, in the order in which they
 What the entries are called, and when they change, is for those to say who keep them.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any
 
 from pullcord.run.events import RunError
@@ -17,6 +17,8 @@ not fit is cut, and its entry says `truncated`; the run of its `run_id` has all 
 that does not fit the oldest entries are dropped, and `dropped` says how many."""
 
 _NOT_STARTED = "not_started"
+_ABOUT = frozenset({"path", "member"})
+"""What an entry is about: a step, by its path, or a member, by its id."""
 
 
 class Outcomes:
@@ -82,6 +84,43 @@ class Outcomes:
             oldest = next(other for other in self._entries if other != key)
             del self._entries[oldest], self._sizes[oldest]
             self._dropped += 1
+
+
+def with_pauses(data: Mapping[str, Any], paused: Collection[str]) -> Mapping[str, Any]:
+    """The data of a run while these children of it wait for a decision."""
+    state = RunState.PAUSED.value
+    for name, entries in _lists(data):
+        shown = [
+            {**entry, "state": state} if entry.get("run_id") in paused else entry
+            for entry in entries
+        ]
+        data = {**data, name: shown}
+    return data
+
+
+def with_ends(data: Mapping[str, Any], ended: Mapping[str, Run]) -> Mapping[str, Any]:
+    """The data of a run whose code has not learned that these children of it have ended."""
+    for name, entries in _lists(data):
+        outcomes = Outcomes.of(name, data, id)
+        for entry in entries:
+            run = ended.get(entry.get("run_id", ""))
+            if run is not None and entry["state"] == RunState.RUNNING:
+                about = {key: entry[key] for key in _ABOUT if key in entry}
+                outcomes.keep(id(entry), about, run)
+                data = {**data, **outcomes.data()}
+    return data
+
+
+def _lists(data: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """The lists in it that an Outcomes has made; data of an author's own has none."""
+    for name in ("steps", "members"):
+        entries = data.get(name)
+        if isinstance(entries, list) and all(map(_is_entry, entries)):
+            yield name, entries
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, Mapping) and "state" in entry and not _ABOUT.isdisjoint(entry)
 
 
 def _told(error: RunError) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pullcord.native.outcomes import MAX_BYTES, Outcomes
 from pullcord.run.events import RunError
+from pullcord.run.outcomes import MAX_BYTES, Outcomes, with_ends, with_pauses
 from pullcord.run.plain import plain
 from pullcord.run.record import Run
 from pullcord.run.state import RunState
@@ -58,3 +58,28 @@ def test_the_oldest_entries_make_room() -> None:
     assert data["steps"][-1]["path"] == "loop/2999"
     with pytest.raises(ValueError, match="at most"):
         plain(data, "data", 1024)
+
+
+def test_data_of_an_authors_own_is_left_as_it_is() -> None:
+    """Only a list that an Outcomes has made says of its runs that they wait, or have ended."""
+    for data in (
+        {"steps": 3},
+        {"steps": [{"run_id": "r", "state": "running"}]},
+        {"members": ["r"]},
+        {"made": [{"path": "a", "run_id": "r", "state": "running", "output": ""}]},
+    ):
+        assert with_pauses(data, {"r"}) == data
+        assert with_ends(data, {"r": run("made")}) == data
+
+
+def test_a_list_learns_of_ends_from_outside() -> None:
+    """An entry whose run has ended says so; the others stay, and what belongs to the data."""
+    outcomes = Outcomes("members")
+    outcomes.begin("r", {"member": "m"}, "r")
+    outcomes.begin("other", {"member": "m"}, "other")
+    before = outcomes.data()
+    waits = {**before["members"][0], "state": "paused"}
+    assert with_pauses(before, {"r"}) == {"members": [waits, before["members"][1]]}
+    outcomes.keep("r", {"member": "m"}, run("made"))
+    assert with_ends({**before, "more": 1}, {"r": run("made")}) == {**outcomes.data(), "more": 1}
+    assert before["members"][0]["state"] == "running"
