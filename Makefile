@@ -1,5 +1,5 @@
 # Every verb of the project; `make` alone lists them. They need Python 3.11 or newer, make and git:
-# all other tools come from requirements.lock into .venv.
+# all other tools come from requirements.lock into .venv, and what serves from requirements-runtime.lock.
 
 PYTHON ?= python3
 ARGS ?=
@@ -7,6 +7,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
 # Holds the generated *_pb2* files beside an __init__.py written by hand.
 GENERATED := server/pullcord/v1
 # The frames between the control process and its workers: internal, so no client generates them.
@@ -29,20 +30,29 @@ help: ## List the verbs
 
 install: $(INSTALLED) ## Make .venv with the pinned packages and Pullcord itself (PYTHON=python3.12 to choose)
 
-$(INSTALLED): requirements.lock pyproject.toml
+# Into .venv come the packages of this lock, $(1), and Pullcord itself, by a pip with these options, $(2). Said is $(3).
+# A sound .venv stays, with the Python it was made by; a missing or broken one is made anew.
+define INTO_VENV
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo 'Pullcord needs Python 3.11 or newer, and "$(PYTHON)" is not. Try: make install PYTHON=python3.12' >&2; \
+		echo 'Pullcord needs Python 3.11 or newer, and "$(PYTHON)" is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; \
 		exit 1; }
-	@# Most of it is the frameworks that the tests of the adapters run.
-	@echo 'Installing the pinned packages into $(VENV), once: about 1 GB, in several minutes …'
-	@# A sound .venv stays, with the Python it was made by; a missing or broken one is made anew.
+	@echo 'Installing $(3) …'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement $(1)
+	@$(BIN)/python -m pip install --quiet --no-deps $(2) --editable .
 	@touch $@
 	@echo 'Installed. For the command "pullcord": source $(BIN)/activate'
+endef
 
-demo: $(INSTALLED) ## See runs start, stream and stop, without a key
+# Most of it is the frameworks that the tests of the adapters run. Its hatchling builds, hence without the network.
+$(INSTALLED): requirements.lock pyproject.toml
+	$(call INTO_VENV,$<,--no-build-isolation,what developing takes into $(VENV) once: 1.4 GB in several minutes)
+
+# What serves, and none of what developing takes: both locks pin the same versions, so that either may come first.
+$(RUNTIME): requirements-runtime.lock pyproject.toml
+	$(call INTO_VENV,$<,,what serving takes into $(VENV) once: 280 MB in one to five minutes)
+
+demo: $(or $(wildcard $(INSTALLED)),$(RUNTIME)) ## See runs start, stream and stop, without a key
 	@# Ctrl-C ends it, and is no error of the verb: 130 is then its exit code.
 	@trap : INT; $(BIN)/python -m pullcord.demo $(ARGS) || test $$? -eq 130
 

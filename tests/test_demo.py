@@ -68,8 +68,24 @@ def test_ctrl_c_is_no_error_of_the_verb(tmp_path: Path, code: int, made: int) ->
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nexit {code}\n")
     python.chmod(0o700)
-    root = Path(__file__).parent.parent
-    verb = ["make", "-o", ".venv/.installed", f"BIN={tmp_path}", "demo"]
-    done = subprocess.run(verb, cwd=root, capture_output=True, text=True, check=False)
+    done = _make("-o", ".venv/.installed", "-o", ".venv/.runtime", f"BIN={tmp_path}", "demo")
     assert done.returncode == made
     assert ("Error" in done.stderr) == bool(made)
+
+
+def test_the_demo_installs_what_serves(tmp_path: Path) -> None:
+    """Without an environment `make demo` installs the runtime, and `make install` everything."""
+    for verb, lock in (("demo", "requirements-runtime.lock"), ("install", "requirements.lock")):
+        done = _make("--dry-run", f"VENV={tmp_path}", verb)
+        assert re.findall(r"--requirement (\S+)", done.stdout) == [lock]
+
+
+def test_the_demo_is_content_with_an_environment_for_developing(tmp_path: Path) -> None:
+    """Where `make install` was, before or after a demo, `make demo` installs nothing."""
+    (tmp_path / ".installed").touch()
+    assert "pip install" not in _make("--dry-run", f"VENV={tmp_path}", "demo").stdout
+
+
+def _make(*words: str) -> "subprocess.CompletedProcess[str]":
+    root = Path(__file__).parent.parent
+    return subprocess.run(["make", *words], cwd=root, capture_output=True, text=True, check=False)
