@@ -1,14 +1,17 @@
 """The two faces of the client: the same verbs, with the same arguments, on both."""
 
 import inspect
+import traceback
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import grpc.aio
 import pytest
-from pullcord.client import AsyncRunClient, AsyncRunStream, RunClient, RunStream
+from pullcord.client import AsyncRunClient, AsyncRunStream, Pace, RunClient, RunStream
+from pullcord.run import errors
 from pullcord.run.record import RunFilter
 
-from tests.client.scripted import RUN_ID, Script, whole_run
+from tests.client.scripted import RUN_ID, Break, Script, whole_run
 
 VERBS = {
     *("run", "watch", "start", "wait", "get", "list", "runnables"),
@@ -82,3 +85,42 @@ async def test_a_stop_on_behalf_of_somebody_names_them(address: str, script: Scr
         assert script.actors == {"ann"}
         await client.get(RUN_ID)
         assert script.actors == {"ann", "me"}
+
+
+ASKS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda client: client.get(RUN_ID),
+    "wait": lambda client: client.wait(RUN_ID),
+    "run": lambda client: client.run("agents/a"),
+}
+
+
+def _shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_a_refusal_is_shown_by_one_traceback(address: str, script: Script, ask: str) -> None:
+    """What a program that does not catch it prints is our error alone, and not gRPC's before it."""
+    script.refusal = errors.RunNotFound(RUN_ID)
+    with RunClient(address) as client, pytest.raises(errors.RunNotFound) as caught:
+        next(ASKS[ask](client))
+    assert _shown(caught.value).count("Traceback") == 1
+
+
+@pytest.mark.parametrize("ask", ASKS)
+async def test_so_is_an_awaited_one(address: str, script: Script, ask: str) -> None:
+    """With asyncio, too."""
+    script.refusal = errors.RunNotFound(RUN_ID)
+    async with AsyncRunClient(address) as client:
+        with pytest.raises(errors.RunNotFound) as caught:
+            await (anext(client.run("agents/a")) if ask == "run" else ASKS[ask](client))
+    assert _shown(caught.value).count("Traceback") == 1
+
+
+def test_so_is_a_lost_connection(address: str, script: Script) -> None:
+    """A stream that is given up shows ConnectionLost alone."""
+    script.reset(whole_run(), *[Break()] * 9)
+    pace = Pace(reconnect_for=0)
+    with RunClient(address, pace=pace) as client, pytest.raises(errors.ConnectionLost) as caught:
+        next(client.watch(RUN_ID))
+    assert _shown(caught.value).count("Traceback") == 1

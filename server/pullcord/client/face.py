@@ -197,8 +197,11 @@ class Face(ABC, Generic[StreamT, ChannelT]):
 
 @contextlib.contextmanager
 def refusals(call: Call[Any]) -> Iterator[None]:
-    """Raises a failed call's error as its class in `pullcord.run.errors`."""
+    """Raises a failed call's error as its class in `pullcord.run.errors`.
+
+    gRPC's own error says nothing more, and is not shown with it; it stays in `__context__`.
+    """
     try:
         yield
     except grpc.RpcError as error:
-        raise from_rpc_error(error, call.run_id) from error
+        raise from_rpc_error(error, call.run_id) from None

@@ -147,10 +147,11 @@ class Resume:
         """The connection has ended before the run did; the seconds to wait before the next one.
 
         `error` is None if it ended in peace. Raises the error that the caller must see, where
-        coming back is of no use or patience is at its end.
+        coming back is of no use or patience is at its end. gRPC's error, of which it was made, is
+        not shown with it.
         """
         if error is not None and not self._may_pass(error):
-            raise error
+            raise error from None
         pace = self._pace
         now = pace.clock()
         if self._heard and now - self._opened >= pace.max_delay:
@@ -160,7 +161,7 @@ class Resume:
             self._lost_at = now
         left = self._lost_at + pace.reconnect_for - now
         if left <= 0:
-            raise self._last_words(error)
+            raise self._last_words(error) from None
         longest = min(pace.max_delay, pace.first_delay * 2.0**self._attempts)
         self._attempts = min(self._attempts + 1, 32)
         delay = longest * (1 + pace.random()) / 2
