@@ -23,7 +23,7 @@ class Framework(ForeignRunnable):
     """A framework whose run is this function of its report."""
 
     def __init__(self, play: Callable[[Report], Awaitable[None]]) -> None:
-        super().__init__(id="play", name="", fallback="", description="", isolation=None)
+        super().__init__(id="play", name="", fallback="", description="")
         self._play = play
 
     async def follow(self, ctx: RunContext, report: Report) -> None:

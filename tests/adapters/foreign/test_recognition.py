@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pullcord.adapters.foreign.recognition import foreign
+from pullcord.run.resources import Resources
 from pullcord.run.runnable import full_name
 from pullcord.server import RunServer
 
@@ -37,6 +38,18 @@ def test_a_bare_object_is_served_by_its_name(kind: Any) -> None:
     """`RunServer(agents=[…])` takes it as it is."""
     server = RunServer(agents=[kind.agent("http://127.0.0.1:1/v1")])
     assert [info.name for info in server.catalog.all()] == [kind.served]
+
+
+def test_every_adapter_says_where_its_runs_execute(kind: Any) -> None:
+    """With the same words as an Agent; an option that there is not is refused."""
+    bare = kind.agent("http://127.0.0.1:1/v1")
+    adapter: Any = type(foreign(bare))
+    made = adapter(bare, isolation="process", resources=Resources(gpu=1))
+    assert (made.isolation, made.resources) == ("process", Resources(gpu=1))
+    with pytest.raises(TypeError, match="must be a Resources"):
+        adapter(bare, resources={"gpu": 1})
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        adapter(bare, resource=Resources(gpu=1))
 
 
 def test_a_nameless_object_is_called_as_one_says() -> None:

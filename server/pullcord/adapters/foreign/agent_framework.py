@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from agent_framework import (
     AgentSession,
@@ -20,7 +20,7 @@ from agent_framework import (
     Message,
 )
 
-from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
+from pullcord.adapters.foreign.driver import ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import TEXT, history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
@@ -30,7 +30,6 @@ from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall, ToolCallState
 from pullcord.run.record import Decision
 from pullcord.run.resumed import Resumed
-from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
 
@@ -47,7 +46,7 @@ class AgentFrameworkAgent(ForeignRunnable):
         id: str | None = None,
         description: str | None = None,
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the agent; the object itself stays as it is.
 
@@ -57,10 +56,10 @@ class AgentFrameworkAgent(ForeignRunnable):
             id: what callers name it by; made of the agent's name if none is given.
             description: what it is, told to callers.
             history: whether the session's earlier turns are told to the model.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         told = getattr(agent, "description", None)
         super().__init__(
@@ -68,7 +67,7 @@ class AgentFrameworkAgent(ForeignRunnable):
             name=name_of(agent),
             fallback="agent",
             description=description or (told if isinstance(told, str) else ""),
-            isolation=isolation,
+            **placement,
         )
         self._keeps = any(
             isinstance(provider, HistoryProvider)

@@ -6,14 +6,14 @@ How a run of each is begun, read to its end, and continued after a pause. What i
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from agno.models.message import Message
 from agno.run.agent import RunOutput
 from agno.run.requirement import RunRequirement
 
 from pullcord.adapters.foreign.agno_events import Events
-from pullcord.adapters.foreign.driver import ForeignRunFailed, ForeignRunnable, name_of
+from pullcord.adapters.foreign.driver import ForeignRunFailed, ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
@@ -23,7 +23,7 @@ from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind, ToolCall
 from pullcord.run.record import Decision, Run, is_runnable_name
 from pullcord.run.resumed import Resumed
-from pullcord.run.runnable import Isolation, slug
+from pullcord.run.runnable import slug
 from pullcord.run.state import RunState
 from pullcord.run.takes import NOTHING
 
@@ -40,7 +40,7 @@ class _Agno(ForeignRunnable):
         id: str | None = None,
         description: str | None = None,
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the object, which itself stays as it is.
 
@@ -51,10 +51,10 @@ class _Agno(ForeignRunnable):
             history: whether the session's earlier turns are told to the model. An object with a
                 `db` keeps its own history, and is told only of turns that were stopped or failed,
                 which agno leaves out.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         told = getattr(given, "description", None)
         super().__init__(
@@ -62,7 +62,7 @@ class _Agno(ForeignRunnable):
             name=name_of(given),
             fallback=self.kind.value,
             description=description or (told if isinstance(told, str) else ""),
-            isolation=isolation,
+            **placement,
         )
         self.given = given
         self._history = history

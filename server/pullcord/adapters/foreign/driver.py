@@ -5,7 +5,7 @@ here knows a framework, and nothing here decides how a run ends: the engine does
 """
 
 import asyncio
-from typing import Any
+from typing import Any, TypedDict
 
 from pullcord.adapters.foreign.interrupting import Interrupt
 from pullcord.adapters.foreign.report import Report
@@ -13,12 +13,22 @@ from pullcord.adapters.foreign.turns import TEXT
 from pullcord.native.in_process import Native
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind
+from pullcord.run.resources import Resources, checked_resources
 from pullcord.run.runnable import Isolation, checked_isolation, slug
 from pullcord.run.takes import Takes
 
 
 class ForeignRunFailed(Exception):
     """The framework ended its run in a way that has no exception of its own to show."""
+
+
+class Placement(TypedDict, total=False):
+    """The options that all adapters take, and pass on, about where each run executes."""
+
+    isolation: Isolation | None
+    """`"process"` gives each run a process for itself."""
+    resources: Resources | None
+    """The room that each run needs, for a worker of which it waits; None: nothing in particular."""
 
 
 class ForeignRunnable(Native):
@@ -36,16 +46,19 @@ class ForeignRunnable(Native):
         name: str,
         fallback: str,
         description: str,
-        isolation: Isolation | None,
+        isolation: Isolation | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """`fallback` is made into the id if the author gives none and the object has no name.
 
-        Raises ValueError if no id can be made, or there is no such isolation.
+        Raises ValueError if no id can be made, or there is no such isolation, and TypeError if the
+        resources are no Resources.
         """
         self.name = name
         self.id = id or slug(name or fallback)
         self.description = description
         self.isolation = checked_isolation(isolation, self.id)
+        self.resources = checked_resources(resources, self.id)
 
     async def follow(self, ctx: RunContext, report: Report) -> None:
         """Reads one run of the framework to its end, and reports what happens.

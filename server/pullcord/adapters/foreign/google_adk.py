@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Unpack
 
 from google.adk.agents.run_config import RunConfig, StreamingMode, ToolThreadPoolConfig
 from google.adk.apps.app import App
@@ -19,7 +19,7 @@ from google.adk.runners import Runner
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.genai import types
 
-from pullcord.adapters.foreign.driver import ForeignRunFailed, ForeignRunnable, name_of
+from pullcord.adapters.foreign.driver import ForeignRunFailed, ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
 from pullcord.adapters.foreign.values import text_of
@@ -28,7 +28,7 @@ from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import Source, ToolCall, ToolCallState
 from pullcord.run.record import Decision
-from pullcord.run.runnable import Isolation, slug
+from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
 _FORM = "google-adk/1"
@@ -49,7 +49,7 @@ class GoogleADKAgent(ForeignRunnable):
         description: str | None = None,
         plugins: Sequence[Any] = (),
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the agent; the object itself stays as it is.
 
@@ -59,17 +59,17 @@ class GoogleADKAgent(ForeignRunnable):
             description: what it is, told to callers.
             plugins: the ADK's plugins for its runs.
             history: whether the session's earlier turns are told to the model.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         super().__init__(
             id=id,
             name=name_of(agent),
             fallback="agent",
             description=description or agent.description or "",
-            isolation=isolation,
+            **placement,
         )
         self.agent = agent
         self._plugins = tuple(plugins)

@@ -8,14 +8,14 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
+from pullcord.adapters.foreign.driver import ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.langgraph_parts import Parts
 from pullcord.adapters.foreign.langgraph_pauses import Pause
 from pullcord.adapters.foreign.report import Report
@@ -24,7 +24,6 @@ from pullcord.native.carrying import ContinuationRefused
 from pullcord.run.context import RunContext
 from pullcord.run.record import Run
 from pullcord.run.resumed import Resumed
-from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
 from pullcord.run.takes import NOTHING
 
@@ -48,7 +47,7 @@ class LangGraphAgent(ForeignRunnable):
         context: Callable[[RunContext], Any] | None = None,
         speaks: Sequence[str] | None = None,
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the graph; the object itself stays as it is.
 
@@ -61,11 +60,11 @@ class LangGraphAgent(ForeignRunnable):
             context: makes the run's context, if the graph has a context schema; sync or async.
             speaks: the nodes whose text is the run's output; all of them if None.
             history: whether a graph without a checkpointer is told the session's earlier turns.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
             TypeError: the graph's checkpointer is a sync one.
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         saver = graph.checkpointer
         self._has_saver = isinstance(saver, BaseCheckpointSaver)
@@ -81,7 +80,7 @@ class LangGraphAgent(ForeignRunnable):
             name="" if given == _NAMELESS else given,
             fallback="graph",
             description=description,
-            isolation=isolation,
+            **placement,
         )
         if input is not None or "messages" not in graph.channels:
             self.takes = NOTHING  # the author's function may not look at them

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
 from workflows import Context
@@ -18,7 +18,7 @@ from workflows.events import (
     StartEvent,
 )
 
-from pullcord.adapters.foreign.driver import ForeignRunnable
+from pullcord.adapters.foreign.driver import ForeignRunnable, Placement
 from pullcord.adapters.foreign.llama_index_events import Watch, shown, watched
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
@@ -26,7 +26,6 @@ from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import SourceKind, ToolCall
 from pullcord.run.record import Decision
-from pullcord.run.runnable import Isolation
 from pullcord.run.takes import NOTHING
 
 _FORM = "llama-index/1"
@@ -49,7 +48,7 @@ class LlamaIndexWorkflow(ForeignRunnable):
         says: Callable[[Any], str | None] | None = None,
         respond: Callable[[Any, Decision], Any] | None = None,
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the workflow; its runtime is decorated when it is first run.
 
@@ -64,10 +63,10 @@ class LlamaIndexWorkflow(ForeignRunnable):
                 workflow's HumanResponseEvent with the fields of the question and `response`,
                 `approved` and `note`.
             history: whether the session's earlier turns are told.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         self._is_agent = any(c.__module__.startswith(_AGENTS) for c in type(workflow).__mro__)
         own = getattr(workflow, "name", None) or getattr(workflow, "_workflow_name", None)
@@ -77,7 +76,7 @@ class LlamaIndexWorkflow(ForeignRunnable):
             name=own if isinstance(own, str) else type(workflow).__name__,
             fallback="workflow",
             description=description or (told if isinstance(told, str) else ""),
-            isolation=isolation,
+            **placement,
         )
         if self._is_agent:
             self.kind = SourceKind.AGENT

@@ -7,12 +7,12 @@ what an agent is, is not known here.
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from agents import RunConfig, Runner
 from agents import RunState as SDKState
 
-from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
+from pullcord.adapters.foreign.driver import ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.openai_agents_watch import Hooks, watch_within
 from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
@@ -23,7 +23,6 @@ from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall
 from pullcord.run.record import Decision
 from pullcord.run.resumed import Resumed
-from pullcord.run.runnable import Isolation
 from pullcord.run.state import RunState
 
 
@@ -41,7 +40,7 @@ class OpenAIAgentsAgent(ForeignRunnable):
         run_config: Any = None,
         max_turns: int | None = None,
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the agent; the object itself stays as it is.
 
@@ -55,10 +54,10 @@ class OpenAIAgentsAgent(ForeignRunnable):
             run_config: the SDK's; without it traces are not sent to the vendor.
             max_turns: as the SDK's; None: the SDK's default.
             history: whether the session's earlier turns are told to the model.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         told = getattr(agent, "handoff_description", None)
         super().__init__(
@@ -66,7 +65,7 @@ class OpenAIAgentsAgent(ForeignRunnable):
             name=name_of(agent),
             fallback="agent",
             description=description or (told if isinstance(told, str) else ""),
-            isolation=isolation,
+            **placement,
         )
         if session is not None:
             self.takes = replace(TEXT, messages=False)  # the conversation is the session's

@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic_ai.messages import (
     ModelMessagesTypeAdapter,
@@ -20,7 +20,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.tools import DeferredToolResults, ToolDenied
 
-from pullcord.adapters.foreign.driver import ForeignRunnable, name_of
+from pullcord.adapters.foreign.driver import ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.pydantic_ai_watch import Watch, usage_of, watch_within
 from pullcord.adapters.foreign.report import Report
@@ -31,7 +31,6 @@ from pullcord.run.context import RunContext
 from pullcord.run.events import ToolCall
 from pullcord.run.record import Decision
 from pullcord.run.resumed import Resumed
-from pullcord.run.runnable import Isolation
 
 _FORM = "pydantic-ai/1"
 
@@ -47,7 +46,7 @@ class PydanticAgent(ForeignRunnable):
         description: str | None = None,
         deps: Callable[[RunContext], Any] | None = None,
         history: bool = True,
-        isolation: Isolation | None = None,
+        **placement: Unpack[Placement],
     ) -> None:
         """Describes the agent; the object itself stays as it is.
 
@@ -58,11 +57,11 @@ class PydanticAgent(ForeignRunnable):
             deps: makes the agent's dependencies for each run; sync or async, called on the run's
                 event loop.
             history: whether the session's earlier turns are told to the model.
-            isolation: "process" gives each run a process for itself.
+            placement: where each run executes: `isolation` and `resources`.
 
         Raises:
             TypeError: `deps` cannot be called.
-            ValueError: no id can be made of the name, or there is no such isolation.
+            ValueError: no id can be made of the name, or there is no such placement.
         """
         if deps is not None and not callable(deps):
             raise TypeError(
@@ -75,7 +74,7 @@ class PydanticAgent(ForeignRunnable):
             name=name_of(agent),
             fallback="agent",
             description=description or (told if isinstance(told, str) else ""),
-            isolation=isolation,
+            **placement,
         )
         self.agent = agent
         self._deps = deps
