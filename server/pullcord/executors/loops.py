@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import selectors
 import threading
 import traceback
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
+from pullcord.executors.forks import end_child, leave_in_child
 from pullcord.executors.frames import frame_of
 from pullcord.executors.leftovers import make_task
 from pullcord.executors.threads import is_in_our_code, raise_in_thread
@@ -62,7 +64,13 @@ class RunLoop:
         self.loop = asyncio.new_event_loop()
         self.loop.set_task_factory(make_task)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        leave_in_child(self)
         self._thread.start()
+
+    @property
+    def ident(self) -> int | None:
+        """Of its thread."""
+        return self._thread.ident
 
     def submit(self, begin: Begin) -> None:
         """Calls `begin` in the loop, unless it moves to another; its run counts until `ended`."""
@@ -112,12 +120,15 @@ class RunLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        process = os.getpid()
         while not self._closing:
             try:
                 self.loop.run_forever()
+                end_child(process, None)
             except RunInterrupted:
                 pass  # meant for a run that had just let go
-            except BaseException:  # SystemExit in a task or callback: asyncio lets it through
+            except BaseException as error:  # SystemExit of a task or callback: asyncio lets it out
+                end_child(process, error if isinstance(error, SystemExit) else None)
                 _log.warning("a run's code tried to end its loop, which goes on", exc_info=True)
         left = asyncio.all_tasks(self.loop)
         for task in left:

@@ -10,12 +10,14 @@ import contextvars
 import ctypes
 import functools
 import logging
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from pullcord.executors.forks import end_child
 from pullcord.executors.frames import frame_of
 from pullcord.executors.turns import Turns
 from pullcord.run.errors import RunInterrupted, ServerBusy
@@ -189,6 +191,7 @@ class _Worker(threading.Thread):
         self._lock = threading.Lock()
         self._job: Job | None = None
         self._sent = False  # an interrupt was sent for this job
+        self._process = os.getpid()
 
     def interrupt(self, job: Job) -> bool:
         with self._lock:
@@ -222,6 +225,7 @@ class _Worker(threading.Thread):
         # the way from here to where it is taken back.
         while True:
             try:
+                end_child(self._process, error)
                 self._let_go(job)
                 break
             except RunInterrupted:

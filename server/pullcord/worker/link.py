@@ -35,12 +35,18 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        # A process that an author forks must not speak for this one.
-        os.register_at_fork(after_in_child=sock.close)
         self.outbox = Outbox(sock)
+        self._is_cut = False
+        os.register_at_fork(after_in_child=self._cut)
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._waiting: dict[int, Answered] = {}
+
+    def _cut(self) -> None:
+        """In a process that an author forks: it must not speak for this one."""
+        self._is_cut = True
+        self._sock.close()
+        self.outbox.forget()
 
     def read(self, handle: Callable[[pb.DownFrame], None]) -> None:
         """Reads frames in a thread of its own, and hands over all that are no answers."""
@@ -76,7 +82,12 @@ class Link:
                 _log.exception("an answer of the control process could not be handed over")
 
     def ask_then(self, port: "LinkPort | None", frame: pb.UpFrame, then: Answered) -> None:
-        """Asks, and calls `then` with the answer, in the thread that reads."""
+        """Asks, and calls `then` with the answer, in the thread that reads.
+
+        Raises RuntimeError in a process that was forked: nobody would answer.
+        """
+        if self._is_cut:
+            raise RuntimeError("a process that a run forks cannot act for it: use ctx.run_process")
         with self._lock:
             frame.ask.id = next(self._ids)
             self._waiting[frame.ask.id] = then

@@ -101,6 +101,11 @@ class Outbox:
         with self._sending:
             self._send()
 
+    def forget(self) -> None:
+        """In a process that was forked: nothing is kept or sent, and no lock is held."""
+        self._items = deque(maxlen=0)
+        self._sending = threading.Lock()
+
     def _hasten(self, length: int) -> None:
         if length > _LONG:
             self.flush()
