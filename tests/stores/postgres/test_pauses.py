@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,37 @@ async def test_a_tree_outlives_its_replica(empty: Database) -> None:
             whole = await every(b.client.watch(run_id))
             assert [e.sequence for e in whole] == list(range(1, len(whole) + 1))
         assert (await watcher)[-1] == (await every(b.client.watch("r")))[-1]
+
+
+@pytest.mark.parametrize("what", ["root", "children"])
+async def test_a_tree_that_was_taken_up_unheard_is_taken_up(
+    empty: Database, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A replica that claims a tree, and does not hear of it because its store is away just then,
+    has it once the store answers again."""
+    paid.clear()
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        one, two = await waiting(a, empty, "r")
+        control, lost = b.store._core.control, threading.Event()
+        ask = control.ask
+
+        async def ask_in_vain(work: Any) -> Any:
+            answer = await ask(work)
+            rows = answer[0] if what == "children" and isinstance(answer, tuple) else answer
+            is_claim = isinstance(rows, list) and bool(rows) and "elapsed" in dict(rows[0])
+            if is_claim and not lost.is_set():
+                lost.set()
+                raise StoreUnavailable("the answer was lost")
+            return answer
+
+        monkeypatch.setattr(control, "ask", ask_in_vain)
+        with a.frozen():
+            for step in (one, two):
+                await until(empty, TAKEN_UP, step)
+                await b.client.continue_run(step, YES)
+            run = await b.client.wait("r")
+        assert (run.state, sorted(paid)) == (RunState.COMPLETED, sorted([one, two]))
+        assert lost.is_set()
 
 
 async def test_a_tree_that_nobody_has_can_be_stopped(empty: Database) -> None:

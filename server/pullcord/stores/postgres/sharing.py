@@ -6,6 +6,7 @@ does to a run is the engine's business.
 
 import asyncio
 import json
+import secrets
 import time
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -54,6 +55,8 @@ class Sharing:
         self._tailing = asyncio.Lock()
         self._said_watched = 0.0
         self._watched: set[int] = set()
+        self._claim = 0
+        """The number of a claim whose answer has not come whole; 0: there is none."""
 
     async def listen(self, ear: Ear) -> None:
         """From now on this ear hears."""
@@ -144,11 +147,14 @@ class Sharing:
 
     async def claim(self, serves: Collection[str] | None) -> Sequence[Waiting]:
         """As the port says; None: all there are, of any runnable."""
+        number = self._claim or secrets.randbits(62)
+        waiting = await self._claim_as(number, serves)
+        self._claim = 0
+        return waiting
+
+    async def _claim_as(self, number: int, serves: Collection[str] | None) -> Sequence[Waiting]:
         core = self._core
-        names, most = (None, None) if serves is None else (list(serves), _CLAIM)
-        rows = await core.control.ask(
-            lambda connection: connection.fetch(sql.CLAIM, core.incarnation, names, most)
-        )
+        rows = await core.control.ask(partial(self._roots, number=number, serves=serves))
         found: list[Waiting] = []
         ended: dict[Key, Run] = {}
         ids: dict[Key, int] = {}
@@ -164,12 +170,24 @@ class Sharing:
                     children += ((one.scope, run_id) for run_id in one.carried.pause.children)
             rows = []
             if children:
-                rows, stopped = await core.control.ask(partial(self._children, keys=children))
+                ask = partial(self._children, number=number, keys=children)
+                rows, stopped = await core.control.ask(ask)
                 ended |= stopped
         waiting, lost = trees(found, ended)
         if lost or any(one.ended for one in whole_trees(waiting)):
             await core.control.ask(partial(self._settle, ids=ids, waiting=waiting, lost=lost))
         return waiting
+
+    async def _roots(
+        self, connection: Connection, number: int, serves: Collection[str] | None
+    ) -> list[asyncpg.Record]:
+        """Claims runs without a parent; and has those again that a call of this number claimed."""
+        me, before = self._core.incarnation, []
+        if self._claim == number:
+            before = await connection.fetch(sql.RECLAIM, me, number)
+        self._claim = number
+        names, most = (None, None) if serves is None else (list(serves), _CLAIM)
+        return before + await connection.fetch(sql.CLAIM, me, names, most, number)
 
     async def _taken(self, row: asyncpg.Record) -> Waiting | None:
         """A run that was claimed; None: it can only be lost."""
@@ -190,11 +208,11 @@ class Sharing:
         return None if found is None else replace(one, carried=found)
 
     async def _children(
-        self, connection: Connection, keys: Sequence[Key]
+        self, connection: Connection, number: int, keys: Sequence[Key]
     ) -> tuple[list[asyncpg.Record], dict[Key, Run]]:
         """Claims the children of runs that were claimed; and those that were stopped before."""
         columns = [list(c) for c in zip(*((*scope, id) for scope, id in keys), strict=True)]
-        rows = await connection.fetch(sql.CLAIM_CHILDREN, self._core.incarnation, *columns)
+        rows = await connection.fetch(sql.CLAIM_CHILDREN, self._core.incarnation, *columns, number)
         stopped = await connection.fetch(sql.STOPPED_CHILDREN, *columns)
         ended = {
             (Scope(row["tenant"], row["owner"]), row["run_id"]): ended_in(row).run

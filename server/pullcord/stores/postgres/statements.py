@@ -371,16 +371,25 @@ c as (
         and ($2::text[] is null or r.runnable = any($2))
     order by r.create_time limit $3::bigint for update of r skip locked
 )
-update run r set incarnation = $1 from c where r.id = c.id
+update run r set incarnation = $1, claim = $4 from c where r.id = c.id
 returning {LEFT}, r.continuation, r.paused,
     extract(epoch from clock_timestamp() - r.paused_at)::double precision as elapsed
 """
+"""Runs that nobody has. $4: the call's own number."""
+RECLAIM = f"""
+select {LEFT}, r.continuation, r.paused,
+    extract(epoch from clock_timestamp() - r.paused_at)::double precision as elapsed
+from run r
+where r.incarnation = $1 and r.claim = $2 and {LIVE}
+    and ((r.state = 1 and not r.begun) or (r.parent_run_id = '' and {RESTS}))
+"""
+"""Those that this call has claimed, whose answer never came."""
 CLAIM_CHILDREN = f"""
 with {FENCE}
-update run r set incarnation = $1 from f, unnest($2::text[], $3::text[], $4::text[])
-    as c(tenant, owner, run_id)
+update run r set incarnation = $1, claim = $5
+from f, unnest($2::text[], $3::text[], $4::text[]) as c(tenant, owner, run_id)
 where r.tenant = c.tenant and r.owner = c.owner and r.run_id = c.run_id
-    and r.incarnation is null and {RESTS}
+    and (r.incarnation is null or (r.incarnation = $1 and r.claim = $5)) and {RESTS}
 returning {LEFT}, r.continuation, r.paused,
     extract(epoch from clock_timestamp() - r.paused_at)::double precision as elapsed
 """
