@@ -172,12 +172,13 @@ class RunSpans:
         used = call.usage
         about: dict[str, AttributeValue] = {
             "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": call.model,
             "gen_ai.usage.input_tokens": used.input_tokens,
             "gen_ai.usage.output_tokens": used.output_tokens,
             "pullcord.run.id": run_id,
             "pullcord.usage.estimated": used.estimated,
         }
+        if call.model:
+            about["gen_ai.request.model"] = call.model
         if call.provider:
             about["gen_ai.provider.name"] = _PROVIDERS.get(call.provider, call.provider)
         if call.first_after is not None:
@@ -185,7 +186,7 @@ class RunSpans:
         if call.finish_reason is not None:
             about["gen_ai.response.finish_reasons"] = [call.finish_reason.value]
         span = self._tracer.start_span(
-            f"chat {call.model}",
+            f"chat {call.model}".rstrip(),
             trace.set_span_in_context(open_.span, Context()),
             SpanKind.CLIENT,
             about,

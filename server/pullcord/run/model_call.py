@@ -15,7 +15,8 @@ class ModelCall:
     call was made may have another one."""
 
     model: str
-    """The provider's name of it, as its author has given it."""
+    """The provider's name of it, as its author has given it; empty: a framework that does not
+    tell."""
     provider: str = ""
     """Such as `openai`; empty: not known."""
     seconds: float = 0.0
@@ -25,7 +26,7 @@ class ModelCall:
     usage: Usage = Usage()
     """The usage that was counted for it."""
     finish_reason: FinishReason | None = None
-    """The end of the answer; None: it had none."""
+    """The end of the answer; OTHER if it is not known how; None: it had none."""
     error_type: str = ""
     """The class of the error by which it failed; empty: it did not fail, and without a
     `finish_reason` it was interrupted."""

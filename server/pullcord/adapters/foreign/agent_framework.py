@@ -96,11 +96,7 @@ class AgentFrameworkAgent(ForeignRunnable):
                 session=session,
                 middleware=[_Models(report), _Tools(watch)],
             )
-            try:
-                requests = [request async for update in stream for request in watch.take(update)]
-            except Exception:
-                report.model_failed()
-                raise
+            requests = [request async for update in stream for request in watch.take(update)]
             if not requests:
                 break
             calls = [_call_of(request) for request in requests]

@@ -78,8 +78,10 @@ class Events:
         id = id or called or kind.value
         parent = self._report.child(getattr(event, "parent_run_id", None) or "")
         if name in ("RunCompleted", "RunError", "RunCancelled"):
-            failed = name != "RunCompleted"
-            error = self._error(event, event.content) if failed else None
+            error = None
+            if name != "RunCompleted":
+                error = self._error(event, event.content)
+                self._report.model_failed(_error_type(event), event.run_id)
             self._report.child_ended(event.run_id, error=error)
             return
         source = self._report.child_started(event.run_id, id, called or id, kind, parent)
@@ -113,6 +115,7 @@ class Events:
                 report.output(event.content)
             case "RunError" | "WorkflowError" if source is None:
                 words = text_of(getattr(event, "content", None) or getattr(event, "error", ""))
+                report.model_failed(_error_type(event), call)
                 raise ForeignRunFailed(f"{_error_type(event)}: {words}")
             case "RunCancelled" | "WorkflowCancelled" if source is None:
                 if not self._ctx.cancel_token.cancelled:
@@ -129,6 +132,7 @@ class Events:
             said=self._ctx.input,
             model=event.model or "",
             provider=(event.model_provider or "").lower(),
+            has_begun=True,
         )
 
     # --- tools

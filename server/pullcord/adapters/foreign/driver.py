@@ -80,8 +80,8 @@ class ForeignRunnable(Native):
         try:
             await _until_done(pump, interrupt)
         finally:
-            report.close()
             error = None if pump.cancelled() else pump.exception()  # seen, whatever stands for it
+            report.close(error)
         if (halt := report.halt) is not None:
             raise halt
         if pump.cancelled():

@@ -27,12 +27,15 @@ from pullcord.native.approval import answer_of
 from pullcord.native.carrying import of_form
 from pullcord.run.context import RunContext
 from pullcord.run.events import Source, ToolCall, ToolCallState
+from pullcord.run.plain import class_name
 from pullcord.run.record import Decision
 from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
 _FORM = "google-adk/1"
 _APP = "pullcord"
+_OF_GOOGLE = frozenset({"", "models", "projects", "publishers", "gemini", "vertex_ai"})
+"""What the name of a model of Google's begins with, where it has a path."""
 _CONFIRM = "adk_request_confirmation"
 _PLACE = {"app_name": _APP, "user_id": "user", "session_id": "session"}
 """Where a run's session is: in a service of its own."""
@@ -219,11 +222,11 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
         contents = [
             text_of(part.text or "") for c in llm_request.contents for part in c.parts or ()
         ]
-        model = (llm_request.model or "").rpartition("/")[2]
+        provider, model = _named(llm_request.model or "")
         said = "\n".join((text_of(llm_request.config.system_instruction or ""), *contents))
         child = self._child(callback_context)
         if not self._report.model_began(
-            call, said=said, model=model, provider="google", source=child
+            call, said=said, model=model, provider=provider, source=child
         ):
             await self._report.never()
 
@@ -237,14 +240,14 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
             self._spoken.add(call)
         if not llm_response.partial:
             reason = llm_response.finish_reason
-            self._report.finish_reason(getattr(reason, "value", reason))
+            self._report.finish_reason(getattr(reason, "value", reason), child, call=call)
             self._report.model_ended(_usage(llm_response.usage_metadata), call)
 
     async def on_model_error_callback(
         self, *, callback_context: Any, llm_request: Any, error: Exception
     ) -> None:
         """A model could not answer."""
-        self._report.model_failed(_call(callback_context))
+        self._report.model_failed(class_name(error), _call(callback_context))
 
     # --- tools
 
@@ -285,6 +288,14 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
 
 def _call(context: Any) -> str:
     return f"{context.invocation_id}/{context.agent_name}"
+
+
+def _named(model: str) -> tuple[str, str]:
+    """A model's provider and name. Those of others have both in theirs, as LiteLLM does; Google's
+    may have a path before it."""
+    path, _, name = model.rpartition("/")
+    first = path.partition("/")[0]
+    return (first if first not in _OF_GOOGLE else "google", name)
 
 
 def _usage(told: Any) -> Usage | None:

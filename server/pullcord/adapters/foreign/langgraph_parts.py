@@ -13,6 +13,7 @@ from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.events import Source, ToolCallState
+from pullcord.run.plain import class_name
 from pullcord.run.usage import Usage
 
 _BLANK_LINE = "\n\n"
@@ -33,6 +34,8 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         self._speaks = speaks
         self._tools, self._tool_nodes = _tools_of(graph)
         self._calls: dict[Any, tuple[str, Source | None]] = {}
+        self._asked: dict[Any, Source | None] = {}
+        """By call of a model: the child whose it is; None: the run's own."""
         self._loop = OwnLoop()
         self._waiting: dict[str, str] = {}
         """By task, the tool call that it executes; "" if it executes several."""
@@ -42,6 +45,8 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         """By child run, "" for the run itself: the node whose message began to speak last."""
         self._begun: set[str] = set()
         """The tasks that were told to have begun. After a pause the graph tells of them again."""
+        self._done: set[str] = set()
+        """Those that were told to have ended. LangGraph 1.1 tells of them again, too."""
         self.values: Any = None
         """The state as it was last told."""
 
@@ -108,8 +113,9 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
                 self._begun.add(id)
                 self._report.step_started(id, name, source)
             return
-        if task.get("interrupts"):  # it waits, and has not ended
+        if task.get("interrupts") or id in self._done:  # it waits, or is told of again
             return
+        self._done.add(id)
         error = task.get("error")
         told = None if error is None else self._report.error(error)
         if not ns:
@@ -147,15 +153,18 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         told = metadata or {}
         said = "\n".join(str(message.text) for batch in messages for message in batch)
         ns = tuple(_namespace(told)[:-1])
-        await self._loop.begin(
-            lambda: self._report.model_began(
+
+        def begin() -> bool:
+            source = self._asked[run_id] = self._child(ns, told.get("lc_agent_name"))
+            return self._report.model_began(
                 str(run_id),
                 said=said,
                 model=told.get("ls_model_name") or "",
                 provider=told.get("ls_provider") or "",
-                source=self._child(ns, told.get("lc_agent_name")),
+                source=source,
             )
-        )
+
+        await self._loop.begin(begin)
 
     def on_llm_end(self, response: Any, *, run_id: Any, **_: Any) -> None:
         """A model's answer has ended."""
@@ -166,15 +175,19 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         used = getattr(message, "usage_metadata", None)
 
         def report() -> None:
-            self._report.finish_reason(reason)
+            source = self._asked.pop(run_id, None)
+            self._report.finish_reason(reason, source, call=str(run_id))
             self._report.model_ended(_usage(used) if used else None, str(run_id))
 
         self._loop.do(report)
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
-        """A model could not answer; a cancel is none of its errors."""
+        """A model could not answer, or its call was cancelled."""
+        call = str(run_id)
         if isinstance(error, Exception):
-            self._loop.do(lambda: self._report.model_failed(str(run_id)))
+            self._loop.do(lambda: self._report.model_failed(class_name(error), call))
+        else:
+            self._loop.do(lambda: self._report.model_interrupted(call))
 
     async def on_tool_start(
         self,

@@ -27,6 +27,7 @@ from workflows.runtime.runtime_decorators import (
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import data_of, text_of
 from pullcord.run.events import ToolCallState
+from pullcord.run.plain import class_name
 from pullcord.run.usage import Usage
 
 _OF_AGENTS = {"AgentInput", "AgentSetup", "AgentOutput", "ToolCall", "ToolCallResult"}
@@ -101,7 +102,7 @@ class Watch:
     def _failed(self, event: Any, error: BaseException) -> None:
         match _name(event):
             case "AgentSetup":
-                self._report.model_failed()
+                self._report.model_failed(class_name(error))
             case "ToolCall":
                 self._open.discard(event.tool_id)
                 words = f"{type(error).__name__}: {error}"

@@ -98,8 +98,9 @@ class OpenAIAgentsAgent(ForeignRunnable):
             try:
                 async for event in result.stream_events():
                     hooks.take(event)
-            except BaseException:
+            except BaseException as error:
                 result.cancel()
+                hooks.broke_off(error)
                 raise
             if not result.interruptions:
                 break

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import agents.tool
-from agents import RunHooks
+from agents import AgentsException, RunHooks
 from agents.lifecycle import RunHooksBase
 from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
 
@@ -21,6 +21,7 @@ from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.events import Source
+from pullcord.run.plain import class_name
 from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
@@ -56,9 +57,9 @@ class Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not check
                 report.reasoning(data.delta, source, call=call)
             case "response.function_call_arguments.delta":
                 report.requested(data.delta, call=call)
-            case "response.incomplete" if source is None:
+            case "response.incomplete":
                 details = data.response.incomplete_details
-                report.finish_reason(getattr(details, "reason", None))
+                report.finish_reason(getattr(details, "reason", None), source, call=call)
 
     def counted(self, total: Any) -> None:
         """So much was used and counted before the run paused in another process."""
@@ -73,6 +74,17 @@ class Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not check
     def count(self, used: Usage) -> None:
         """So much was used by a call of a model."""
         self._counted += used
+
+    def broke_off(self, error: BaseException) -> None:
+        """The run has failed, or was interrupted."""
+        self.loop.do(lambda: self._broke_off(error))
+
+    def _broke_off(self, error: BaseException) -> None:
+        # What the SDK itself raises, such as a guardrail's end, interrupts a call under way.
+        if isinstance(error, Exception) and not isinstance(error, AgentsException):
+            self.report.model_failed(class_name(error), self.run_id)
+        else:
+            self.report.model_interrupted(self.run_id)
 
     # --- what the SDK awaits
 
@@ -147,16 +159,11 @@ class _WithinRun(Hooks):
             output = result.final_output
             self.loop.do(lambda: self.report.child_ended(self.run_id, text_of(output)))
 
-    def broke_off(self, error: BaseException) -> None:
-        """The run has failed, or was interrupted."""
-        self.loop.do(lambda: self._broke_off(error))
-
     def _broke_off(self, error: BaseException) -> None:
+        super()._broke_off(error)
         if isinstance(error, Exception):
-            self.report.model_failed(self.run_id)
             self.report.child_ended(self.run_id, error=self.report.error(error))
         else:
-            self.report.model_interrupted(self.run_id)
             self.report.child_cancelled(self.run_id)
 
     def _answered(self, response: Any) -> None:

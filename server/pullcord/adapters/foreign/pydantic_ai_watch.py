@@ -19,6 +19,7 @@ from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.events import Source, ToolCallState
+from pullcord.run.plain import class_name
 from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
@@ -97,8 +98,9 @@ class Watch(AbstractCapability[Any]):  # type: ignore[misc]  # an extra's class,
         )
         try:
             response = await handler(request_context)
-        except Exception:
-            self.loop.do(lambda: report.model_failed(call))
+        except Exception as error:
+            failure = class_name(error)
+            self.loop.do(lambda: report.model_failed(failure, call))
             raise
         except BaseException:
             if self.source is not None:  # it may go on without this one
@@ -108,9 +110,9 @@ class Watch(AbstractCapability[Any]):  # type: ignore[misc]  # an extra's class,
         return response
 
     def _answered(self, response: Any) -> None:
-        if self.source is None:
-            self.report.finish_reason(response.finish_reason)
-        elif not self._has_streamed:  # the code that began it did not ask for a stream
+        self.report.finish_reason(response.finish_reason, self.source, call=self._call)
+        # The code that began a child may not have asked for a stream.
+        if self.source is not None and not self._has_streamed:
             for part in response.parts:
                 self._piece(part.part_kind, getattr(part, "content", None))
         used = usage_of(response.usage)

@@ -29,6 +29,7 @@ from pullcord.run.events import (
     ToolCallState,
     UsageUpdated,
 )
+from pullcord.run.plain import class_name
 from pullcord.run.record import Decision
 from pullcord.run.state import RunState
 from pullcord.run.usage import Usage
@@ -134,16 +135,19 @@ class Report:
         model: str = "",
         provider: str = "",
         source: Source | None = None,
+        has_begun: bool = False,
     ) -> bool:
         """A model is asked; `said` is what it reads, as far as that is known. `source`: by a child.
 
-        False: the run must stop, so the model should not be asked.
+        False: the run must stop, so the model should not be asked; it is, if it `has_begun`.
         """
         try:
             may = self._may_begin(lambda: self._metering.began(call, said, model, provider))
         except Exception as error:  # nobody knows the price that a limit depends on
             self.fail(error)
             return False
+        if not may and not has_begun:
+            self._do_always(lambda: self._metering.withdrawn(call))
         # Also if it may not begin: what waits for it then waits in vain.
         self._wait_for_model(call, source)
         return may
@@ -171,23 +175,29 @@ class Report:
         self._do(act)
         self._wait_no_longer(call)
 
-    def model_failed(self, call: str = "") -> None:
-        """A model could not answer, or broke off."""
-        self._do_always(lambda: self._metering.failed(call))
+    def model_failed(self, error_type: str, call: str = "") -> None:
+        """A model could not answer, or broke off; by an error of this class."""
+        self._do_always(lambda: self._metering.failed(call, error_type))
         self._wait_no_longer(call)
 
     def model_interrupted(self, call: str = "") -> None:
         """The code that had asked a model has left it, or must."""
-        self._do_always(lambda: self._metering.ended(call, None))
+        self._do_always(lambda: self._metering.interrupted(call))
         self._wait_no_longer(call)
 
     def used(self, usage: Usage) -> None:
         """Usage that no model call of this report had."""
         self._do(lambda: self._ctx.use(usage))
 
-    def finish_reason(self, word: str | None) -> None:
-        """How a model's answer ended, in the provider's word or the framework's."""
-        if word and (known := reason(word)) is not None:
+    def finish_reason(
+        self, word: str | None, source: Source | None = None, *, call: str = ""
+    ) -> None:
+        """How a model's answer ends, in the provider's word or the framework's; before
+        `model_ended`."""
+        if not word or (known := reason(word)) is None:
+            return
+        self._metering.reason(call, known[0])
+        if source is None:
             self._ctx.set_finish_reason(known[0])
 
     # --- tool calls
@@ -360,10 +370,14 @@ class Report:
         """Data that the run has made so far, also if it must stop."""
         self._ctx.set_output(None, data)
 
-    def close(self) -> None:
-        """The framework's run is over: closes what it has left open. Never raises."""
-        self._metering.close()
+    def close(self, error: BaseException | None = None) -> None:
+        """The framework's run is over, by this error: closes what it has left open. Never raises.
+
+        A call of a model that it has left open by an error of its own has failed.
+        """
         is_stopped = self._ctx.cancel_token.cancelled or self.halt is not None
+        failed = isinstance(error, Exception) and not is_stopped
+        self._metering.close(class_name(error) if failed else "")
         state = ToolCallState.INTERRUPTED if is_stopped else ToolCallState.FAILED
         self._calls.close(state)
         self._children.close()

@@ -13,6 +13,9 @@ from tests.openai_server import Say
 name = "agent-framework"
 served = outer = "agents/helper"
 gives_member_runs = False
+model = "gpt-5-mini"
+provider = ""
+finish_reason = "stop"
 
 
 def _made(name: str, base_url: str, **options: Any) -> Any:

@@ -17,6 +17,9 @@ name = "agno"
 served = "agents/helper"
 outer = "teams/helper"
 gives_member_runs = True
+model = "gpt-5-mini"
+provider = "openai"
+finish_reason = "other"
 
 
 def model_at(base_url: str) -> OpenAIChat:

@@ -29,6 +29,12 @@ class Kind(Protocol):
     """What the object `with_sub_agent` is served as."""
     gives_member_runs: bool
     """Whether a run of a sub-agent is told as a child run of its own."""
+    model: str
+    """The model's name in the span of a call; empty: the framework does not tell it."""
+    provider: str
+    """The provider's; likewise."""
+    finish_reason: str
+    """How an answer is said to have ended that ended by itself; "other": it is not told."""
 
     def agent(
         self,

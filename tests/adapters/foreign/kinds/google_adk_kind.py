@@ -15,6 +15,9 @@ from tests.openai_server import Say
 name = "google-adk"
 served = outer = "agents/helper"
 gives_member_runs = True
+model = "gpt-5-mini"
+provider = "openai"
+finish_reason = "stop"
 
 
 def _made(name: str, base_url: str, **options: Any) -> Any:

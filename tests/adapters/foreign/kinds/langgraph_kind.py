@@ -15,6 +15,9 @@ from tests.openai_server import Call
 name = "langgraph"
 served = outer = "agents/helper"
 gives_member_runs = True
+model = "gpt-5-mini"
+provider = "openai"
+finish_reason = "stop"
 
 
 def _model(base_url: str) -> ChatOpenAI:

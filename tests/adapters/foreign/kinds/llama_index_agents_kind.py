@@ -14,6 +14,9 @@ from tests.openai_server import Say
 name = "llama-index-agents"
 served = outer = "agents/helper"
 gives_member_runs = False
+model = "gpt-5-mini"
+provider = ""
+finish_reason = "other"
 
 
 def _made(name: str, base_url: str, **options: Any) -> Any:

@@ -23,6 +23,9 @@ from tests.openai_server import Say
 name = "llama-index"
 served = outer = "workflows/helper"
 gives_member_runs = False
+model = ""
+provider = ""
+finish_reason = "other"
 
 
 # Named and shaped as those of llama-index-core's agents.

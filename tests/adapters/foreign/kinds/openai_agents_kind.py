@@ -13,6 +13,9 @@ from tests.openai_server import Say
 name = "openai-agents"
 served = outer = "agents/helper"
 gives_member_runs = True
+model = "gpt-5-mini"
+provider = "openai"
+finish_reason = "other"
 
 
 def _made(name: str, base_url: str, **options: Any) -> Any:

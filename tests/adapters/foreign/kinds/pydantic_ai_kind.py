@@ -14,6 +14,9 @@ from tests.openai_server import Call
 name = "pydantic-ai"
 served = outer = "agents/helper"
 gives_member_runs = True
+model = "gpt-5-mini"
+provider = "openai"
+finish_reason = "stop"
 
 
 def model_at(base_url: str) -> OpenAIChatModel:
