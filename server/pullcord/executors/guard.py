@@ -1,17 +1,25 @@
-"""`python -m pullcord.executors.guard FD`: ends the workers of a control process that has died.
+"""`python -m pullcord.executors.guard FD`: ends the workers of a process that has died, or that has
+not said in time that it goes on.
 
 A worker ends by itself once its link is closed, but code that holds its interpreter keeps it from
-noticing. So this small process waits for the end of its control process, too, and kills what is
-left. It imports next to nothing, decides nothing, and ends with its control process.
+noticing. So this small process waits for the end of the one that started it, too, and kills what is
+left. It imports next to nothing, decides nothing, and ends with that process.
 """
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 
 from pullcord.executors.processes import WORKER_MARK, kill_all, kill_tree, marked
+from pullcord.link.lease import now
+
+HELD = "held"
+"""The word before the time at which the workers end, unless a later one is said."""
+_LOOK = 1.0
+"""Seconds between two looks at the time, at most: a wait stands still while the machine does."""
 
 
 def main() -> None:
@@ -19,13 +27,28 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to all processes, while workers still end
     workers: dict[int, str] = {}
-    lines = socket.socket(fileno=int(sys.argv[1])).makefile()
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    ends, begun = math.inf, b""
     with contextlib.suppress(OSError):
-        for line in lines:
-            worker, mark = line.split()
-            workers[int(worker)] = mark
-            if mark == "-":
-                del workers[int(worker)]
+        while True:
+            sock.settimeout(max(0.0, min(ends - now(), _LOOK)) if ends < math.inf else None)
+            try:
+                data = sock.recv(4096)
+            except (TimeoutError, BlockingIOError):  # all that was said is heard
+                if now() >= ends:
+                    break
+                continue
+            if not data:
+                break
+            *lines, begun = (begun + data).split(b"\n")
+            for line in lines:
+                word, value = line.decode().split()
+                if word == HELD:
+                    ends = float(value)
+                elif value == "-":
+                    workers.pop(int(word), None)
+                else:
+                    workers[int(word)] = value
     for pid, mark in workers.items():
         end_worker(pid, mark)
 

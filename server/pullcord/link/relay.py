@@ -13,10 +13,10 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from pullcord.link.lease import Pace, now
 from pullcord.link.session import PIECE, Session
 
 _LOOK = 1.0
@@ -43,30 +43,6 @@ class Ended(Enum):
     """Time was up after one of the descriptors became readable."""
     REFUSED = auto()
     """No other connection can be opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long a session goes on without a connection, in seconds."""
-
-    lease: float
-    """That of the end that calls. It begins when a ping is sent that is answered, and the other
-    end's when something comes, so it is over no later than that."""
-
-    @property
-    def kept(self) -> float:
-        """That of the end that is called: so much longer that the other one has ended by then."""
-        return self.lease * 1.1 + 0.5
-
-    @property
-    def every(self) -> float:
-        """Between two pings."""
-        return min(1.0, self.lease / 10)
-
-    @property
-    def silence(self) -> float:
-        """After so long a connection on which nothing comes is given up."""
-        return min(5.0, self.lease / 3)
 
 
 class Doorstep:
@@ -134,19 +110,22 @@ class Relay:
         *,
         call: Callable[[bool], None] | None = None,
         returned: Callable[[float], None] | None = None,
+        held: Callable[[float], None] | None = None,
         since: float | None = None,
     ) -> None:
         """`call` makes this the end that opens connections: it is called where one was lost, with
         whether that one had been of use, and sees to it that another is handed in.
 
         `returned` is called with the seconds for which nothing had come, when a connection but the
-        first is in use. `since` is when the first one was opened at the earliest, by `now`."""
+        first is in use; `held` with the time, by `now`, at which the lease of the end that calls is
+        over as things stand. `since` is when the first one was opened at the earliest, by `now`."""
         self.doorstep = Doorstep()
         self._session = Session()
         self._here = here
         self._pace = pace
         self._call = call
         self._returned = returned
+        self._held = held
         self._now = now if call is not None else time.monotonic
         self._since = self._heard = self._pinged = self._now() if since is None else since
         self._link: ssl.SSLSocket | None = None
@@ -176,6 +155,7 @@ class Relay:
         Raises SessionTorn.
         """
         self._here.setblocking(False)
+        self._tell_held()
         watched = dict(until)
         ends = math.inf
         with selectors.DefaultSelector() as selector:
@@ -329,7 +309,10 @@ class Relay:
         if not data:
             raise ConnectionResetError
         self._heard = self._now()
+        echoed = self._session.echoed
         self._session.receive(data)
+        if self._session.echoed > echoed:
+            self._tell_held()
         if self._session.is_resumed and not self._is_resumed:
             self._is_resumed = True
             if self._links > 1 and self._returned is not None:
@@ -357,7 +340,15 @@ class Relay:
         """Seconds until the lease is over."""
         if self._call is None:
             return self._heard + self._pace.kept - self._now()
-        return max(self._since, self._session.echoed / _NS) + self._pace.lease - self._now()
+        return self._ends() - self._now()
+
+    def _ends(self) -> float:
+        """When the lease of the end that calls is over."""
+        return max(self._since, self._session.echoed / _NS) + self._pace.lease
+
+    def _tell_held(self) -> None:
+        if self._held is not None:
+            self._held(self._ends())
 
     def _next_look(self) -> float:
         """Seconds until there is something to do, though nothing happens."""
@@ -374,12 +365,6 @@ class Relay:
         _wait_for(selector, self._here, reads=reads, writes=bool(session.incoming))
         if self._link is not None:
             _wait_for(selector, self._link, reads=True, writes=session.wants_to_send)
-
-
-def now() -> float:
-    """By a clock that goes on while the machine is suspended, where there is one: the lease of an
-    end that calls does so, too."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _wait_for(

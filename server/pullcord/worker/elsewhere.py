@@ -18,7 +18,8 @@ from pullcord.executors.processes import WORKER_MARK, kill_all, kill_tree, marke
 from pullcord.executors.workers.guardian import Guardian
 from pullcord.executors.workers.process import ROOT
 from pullcord.link.greeting import CONNECT, SECRET, SECRET_FILE, LinkRefused, Ticket, call
-from pullcord.link.relay import Ended, Pace, Relay, now
+from pullcord.link.lease import Pace, now
+from pullcord.link.relay import Ended, Relay
 from pullcord.link.session import SessionTorn
 from pullcord.worker.returning import Returning
 
@@ -67,11 +68,19 @@ def execute_elsewhere(target: str, host: str, port: int, ticket: Ticket) -> int:
     os.environ.pop(CONNECT, None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that dumps core looks alive
     mark = uuid.uuid4().hex
-    guardian = Guardian(ROOT)  # for the case that this process is killed
+    guardian = Guardian(ROOT)  # for the case that this process is killed, or frozen
     guardian.open()
     ours, theirs = socket.socketpair()
     returning = Returning((host, port), member)
-    link = Relay(ours, Pace(member.lease), call=returning.begin, since=since)
+    pace = Pace(member.lease)
+    late = pace.guarded - pace.lease
+    link = Relay(
+        ours,
+        pace,
+        call=returning.begin,
+        held=lambda ends: guardian.hold(ends + late),
+        since=since,
+    )
     link.doorstep.hand_in(first)
     returning.door = link.doorstep
     try:

@@ -7,7 +7,8 @@ import random
 import threading
 
 from pullcord.link.greeting import LinkRefused, Member, call_again
-from pullcord.link.relay import Doorstep, Pace
+from pullcord.link.lease import Pace
+from pullcord.link.relay import Doorstep
 
 _SOON, _LATER = 0.05, 1.0
 """Seconds until the first attempt, and at most between two. Up to half of it is left to chance: a

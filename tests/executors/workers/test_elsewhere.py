@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from pullcord.control import ControlServer, ImportFailed
+from pullcord.executors.processes import is_alive
 from pullcord.executors.workers.reception import Reception
 from pullcord.link import greeting
 from pullcord.link.greeting import LinkRefused, Ticket, call, call_again
@@ -23,7 +24,7 @@ from tests.executors.workers.network import Network
 from tests.transports.harness import until
 
 APP = """
-import os
+import os, subprocess
 from pullcord import RunContext, RunServer, runnable
 
 @runnable
@@ -42,7 +43,12 @@ def dies(input: str):
     yield "last words" * 1000  # so long that it is sent before the next line
     os._exit(7)
 
-server = RunServer(agents=[says, quick, dies])
+@runnable
+def starts(input: str, ctx: RunContext):
+    yield f"{os.getpid()} {subprocess.Popen(['sleep', '600']).pid}"
+    ctx.cancel_token.wait(600)
+
+server = RunServer(agents=[says, quick, dies, starts])
 """
 WORKER = shlex.join([sys.executable, "-m", "pullcord", "worker", "app.py:server"])
 
@@ -105,6 +111,36 @@ def test_a_command_that_goes_on_without_its_link_is_ended(
     [end] = [e.payload for e in stream if isinstance(e.payload, RunFailed)]
     assert "the worker process lost its link" in end.error.message
     until(lambda: not psutil.pid_exists(command))
+
+
+def test_a_worker_whose_link_is_frozen_ends_with_its_lease(
+    network: Network, serve: ServeApp, tmp_path: Path
+) -> None:
+    """Though nothing of the server's reaches it, such as the kill of its command: its guard ends
+    it, with what its code has started, and does not wait until the link goes on."""
+    script = tmp_path / "start-worker"
+    elsewhere = f"env -u PULLCORD_WORKER setsid {WORKER} --connect 127.0.0.1:{network.port}"
+    script.write_text(f"#!/bin/sh\n({elsewhere} &)\nexec sleep 600\n")
+    script.chmod(0o700)
+    settings = {
+        "worker_command": str(script),
+        "worker_listen": f"127.0.0.1:{network.target}",
+        "worker_lease": 1.0,
+    }
+    stream = serve(APP, settings=settings).client.run("agents/starts")
+    said = next(e.payload.text for e in stream if isinstance(e.payload, ContentDelta))
+    pid, started = map(int, said.split())
+    link = psutil.Process(pid).parent()
+    assert link is not None
+    link.suspend()
+    try:
+        [end] = [e.payload for e in stream if isinstance(e.payload, RunFailed)]
+        assert "lost its link for 1 s" in end.error.message
+        until(lambda: not is_alive(pid) and not is_alive(started))
+        assert link.status() == psutil.STATUS_STOPPED
+    finally:
+        link.resume()
+    until(lambda: not is_alive(link.pid))
 
 
 def test_no_argument_list_has_the_secret(serve: ServeApp) -> None:

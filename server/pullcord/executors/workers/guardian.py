@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 
+from pullcord.executors.guard import HELD
+
 _log = logging.getLogger("pullcord.workers")
 
 _RETRY = 1.0
@@ -25,6 +27,7 @@ class Guardian:
         self._path = path
         self._lock = threading.Lock()
         self._workers: dict[int, str] = {}
+        self._held = ""
         self._guard: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._closing = threading.Event()
@@ -38,13 +41,20 @@ class Guardian:
         """A worker has begun; `mark` is in the environment of all its processes."""
         with self._lock:
             self._workers[pid] = mark
-            self._say(pid, mark)
+            self._say(f"{pid} {mark}")
 
     def forget(self, pid: int) -> None:
         """A worker has died, and is about to be reaped: its id may soon be another's."""
         with self._lock:
             if self._workers.pop(pid, None):
-                self._say(pid, "-")
+                self._say(f"{pid} -")
+
+    def hold(self, ends: float) -> None:
+        """The guard ends the workers also if it is not told of a later time than this, by the clock
+        of leases: then this process stands still."""
+        with self._lock:
+            self._held = f"{HELD} {ends}"
+            self._say(self._held)
 
     def close(self) -> None:
         """Ends the guard. Blocks until it has ended, which takes a moment."""
@@ -56,10 +66,10 @@ class Guardian:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _say(self, pid: int, mark: str) -> None:
+    def _say(self, line: str) -> None:
         if self._sock is not None:
             try:
-                self._sock.send(f"{pid} {mark}\n".encode(), socket.MSG_DONTWAIT)
+                self._sock.send(f"{line}\n".encode(), socket.MSG_DONTWAIT)
             except OSError:  # it is dead or stands still; the next one learns of all workers
                 if self._guard is not None:
                     self._guard.kill()
@@ -95,5 +105,7 @@ class Guardian:
                 self._sock.close()
             self._sock = ours
             for pid, mark in self._workers.items():
-                self._say(pid, mark)
+                self._say(f"{pid} {mark}")
+            if self._held:
+                self._say(self._held)
         return guard

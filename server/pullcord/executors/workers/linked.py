@@ -21,7 +21,8 @@ from pullcord.executors.workers.launcher import Begun
 from pullcord.executors.workers.process import ROOT
 from pullcord.executors.workers.reception import Opened, Reception
 from pullcord.link.greeting import Ticket
-from pullcord.link.relay import Ended, Pace, Relay
+from pullcord.link.lease import Pace
+from pullcord.link.relay import Ended, Relay
 from pullcord.link.session import SessionTorn
 from pullcord.run.killed import KilledProcess
 from pullcord.run.resources import Resources
