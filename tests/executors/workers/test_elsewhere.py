@@ -5,7 +5,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,6 +280,46 @@ def test_who_says_nothing_is_cut_off(reception: Reception, monkeypatch: pytest.M
         assert select.select([silent], [], [], 60)[0]
         with suppress(ConnectionResetError):
             assert silent.recv(1) == b""
+
+
+@pytest.fixture
+def strangers(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As many connections that say nothing as are greeted at a time, for as long as they like."""
+    monkeypatch.setattr("pullcord.executors.workers.reception.TIMEOUT", 600.0)
+    with ExitStack() as open_:
+        for _ in range(64):
+            open_.enter_context(socket.create_connection(("127.0.0.1", reception.port)))
+        yield
+
+
+def test_strangers_keep_no_worker_out(
+    reception: Reception, opened: list[socket.socket], strangers: None
+) -> None:
+    """Another connection takes the place of the oldest that has not shown whom it is of."""
+    ticket = reception.expect(opened.append)
+    first, member = call("127.0.0.1", reception.port, ticket)
+    first.close()
+    call_again("127.0.0.1", reception.port, member, 60).close()
+    until(lambda: len(opened) == 2)
+
+
+def test_a_known_session_gives_way_to_no_stranger(
+    reception: Reception, opened: list[socket.socket], request: pytest.FixtureRequest
+) -> None:
+    """However slow it is, within the time of a greeting."""
+    link, member = call("127.0.0.1", reception.port, reception.expect(opened.append))
+    link.close()
+    slow = greeting._connect("127.0.0.1", reception.port, member.fingerprint, 60)
+    with slow:
+        greeting.say(slow, {"session": member.session, "version": greeting.both_versions()})
+        challenge = greeting.hear(slow)["challenge"]
+        request.getfixturevalue("strangers")
+        # One more, and it is heard: so nobody is left out who came before.
+        call("127.0.0.1", reception.port, reception.expect(opened.append))[0].close()
+        proof = greeting.proof_of(member.key, challenge, member.fingerprint)
+        greeting.say(slow, {"proof": proof})
+        assert greeting.hear(slow) == {}
+    until(lambda: len(opened) == 3)
 
 
 def test_memory_of_workers_elsewhere_is_not_bounded_in_secret() -> None:

@@ -12,9 +12,11 @@ import secrets
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from pullcord.executors.workers.certificate import own_certificate
 from pullcord.link.greeting import (
@@ -30,8 +32,11 @@ from pullcord.link.greeting import (
 
 _log = logging.getLogger("pullcord.workers")
 
-_AT_ONCE = 64
-"""Greetings at a time; further connections wait to be accepted."""
+_STRANGERS = 64
+"""Connections at a time that have not shown whom they are of. One more takes the place of the
+oldest, once that has had its chance."""
+_CHANCE = 0.5
+"""Seconds that each of them has, however many others come; until then those wait to be accepted."""
 
 Opened = Callable[[ssl.SSLSocket], None]
 """Gets each connection of a session; a later one takes the place of an earlier one."""
@@ -60,7 +65,9 @@ class Reception:
         self._lock = threading.Lock()
         self._expected: dict[bytes, Opened] = {}
         self._sessions: dict[str, _Open] = {}
-        self._greeting = threading.Semaphore(_AT_ONCE)
+        self._strangers: dict[socket.socket, float] = {}
+        """When each came, in that order. Whoever shows a secret or a session is none any more."""
+        self._left = threading.Condition()
         self._closed = False
         threading.Thread(target=self._accept, name="pullcord-reception", daemon=True).start()
 
@@ -88,22 +95,41 @@ class Reception:
 
     def _accept(self) -> None:
         while not self._closed:
-            self._greeting.acquire()
+            self._make_room()
             try:
                 sock, address = self._sock.accept()
+                same = sock.dup()
             except OSError as error:
-                self._greeting.release()
                 if not self._closed:
                     _log.warning("a worker's connection could not be accepted: %s", error)
                     threading.Event().wait(1)
                 continue
+            with self._left:
+                self._strangers[same] = time.monotonic()
             threading.Thread(
-                target=self._greet, args=(sock, address), name="pullcord-greeting", daemon=True
+                target=self._greet,
+                args=(sock, same, address),
+                name="pullcord-greeting",
+                daemon=True,
             ).start()
 
-    def _greet(self, sock: socket.socket, address: tuple[str, int]) -> None:
+    def _make_room(self) -> None:
+        with self._left:
+            while len(self._strangers) >= _STRANGERS:
+                oldest, came = next(iter(self._strangers.items()))
+                if (left := came + _CHANCE - time.monotonic()) > 0:
+                    self._left.wait(left)
+                else:
+                    del self._strangers[oldest]
+                    _shut(oldest)
+
+    def _is_no_stranger(self, same: socket.socket) -> None:
+        with self._left:
+            self._strangers.pop(same, None)
+            self._left.notify()
+
+    def _greet(self, sock: socket.socket, same: socket.socket, address: tuple[str, int]) -> None:
         # However slowly the other end speaks, this is over in time.
-        same = sock.dup()
         too_late = threading.Timer(TIMEOUT, _shut, args=(same,))
         too_late.daemon = True
         too_late.start()
@@ -111,7 +137,7 @@ class Reception:
             sock.settimeout(TIMEOUT)
             link = self._context.wrap_socket(sock, server_side=True)
             try:
-                self._open(link)
+                self._open(link, partial(self._is_no_stranger, same))
             except BaseException:
                 link.close()
                 raise
@@ -120,20 +146,23 @@ class Reception:
             sock.close()
         finally:
             too_late.cancel()
+            self._is_no_stranger(same)
             same.close()
-            self._greeting.release()
 
-    def _open(self, link: ssl.SSLSocket) -> None:
+    def _open(self, link: ssl.SSLSocket, known: Callable[[], None]) -> None:
+        """Calls `known` once the other end has shown that it is a worker's."""
         words = hear(link)
         opens = self._continue if "session" in words else self._begin
         try:
-            opened = opens(link, words)
+            opened = opens(link, words, known)
         except LinkRefused as refused:
             say(link, {"refusal": str(refused)})
             raise
         opened(link)
 
-    def _begin(self, link: ssl.SSLSocket, words: dict[str, str]) -> Opened:
+    def _begin(
+        self, link: ssl.SSLSocket, words: dict[str, str], known: Callable[[], None]
+    ) -> Opened:
         """The first connection, by a secret."""
         session, key = secrets.token_hex(16), secrets.token_bytes(32)
         secret = _hashed(words.get("secret", ""))
@@ -145,13 +174,17 @@ class Reception:
                 )
             _compare_versions(words)
             self._sessions[session] = _Open(secret, key, opened)
+        known()
         say(link, {"session": session, "key": key.hex(), "lease": str(self._lease)})
         settle(link)
         return opened
 
-    def _continue(self, link: ssl.SSLSocket, words: dict[str, str]) -> Opened:
+    def _continue(
+        self, link: ssl.SSLSocket, words: dict[str, str], known: Callable[[], None]
+    ) -> Opened:
         """Another connection of a session, by its key."""
         one = self._session(words["session"])
+        known()  # nobody else can name it; the key is asked for all the same
         challenge = secrets.token_hex(32)
         say(link, {"challenge": challenge})
         proof = hear(link).get("proof", "")
