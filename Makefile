@@ -160,7 +160,7 @@ soak: $(INSTALLED) ## Play many runs over workers that die, and show what is lef
 restarts: $(INSTALLED) ## Kill a server under load, again and again, and see that it forgets nothing (ARGS="--kills 50 --seed 1")
 	@$(BIN)/python -m tests.restarts $(ARGS)
 
-chaos: $(INSTALLED) ## Kill, freeze and cut off replicas and their PostgreSQL (ARGS="--seconds 600 --seed 7")
+chaos: $(INSTALLED) ## Kill, freeze and cut off replicas and their PostgreSQL, or workers --elsewhere (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 turnover: $(INSTALLED) ## Let runs come and go for an hour, and see that no store grows (ARGS="--minutes 60 --rate 20 --seed 1")

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,14 @@ import asyncpg
 from pullcord.client import AsyncRunClient
 from pullcord.run.cancel import CancelOutcome
 from pullcord.run.errors import PullcordError
-from pullcord.run.events import TERMINAL_PAYLOADS, Gap, Heartbeat, Snapshot
+from pullcord.run.events import TERMINAL_PAYLOADS
 from pullcord.run.record import Decision, Run, SessionPolicy
 
+from tests.chaos.shown import Shown
 from tests.postgres import Postgres
 
 _QUIET = 60.0
 """Seconds in which everything must have ended once the faults are over."""
-
-
-@dataclass
-class Shown:
-    """What one watcher of a run was shown, at whichever replicas it was."""
-
-    run_id: str
-    numbers: list[int] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-    end: tuple[int, str] | None = None
 
 
 class Replica:
@@ -238,30 +228,11 @@ class Chaos:
 
     async def _follow(self, shown: Shown) -> None:
         while shown.end is None:
-            last = shown.numbers[-1] if shown.numbers else 0
             with contextlib.suppress(PullcordError, TimeoutError):
                 async with self._client() as client, asyncio.timeout(4):
-                    async for event in client.watch(shown.run_id, last):
-                        self._note(shown, event)
+                    async for event in client.watch(shown.run_id, shown.last):
+                        self.violations += shown.note(event)
             await asyncio.sleep(0.1)
-
-    def _note(self, shown: Shown, event: Any) -> None:
-        if isinstance(event.payload, (Heartbeat, Snapshot)):
-            return
-        last = shown.numbers[-1] if shown.numbers else 0
-        first = event.payload.first_sequence if isinstance(event.payload, Gap) else None
-        if event.sequence <= last or (first is not None and first != last + 1):
-            self.violations.append(f"{shown.run_id}: {event.sequence} was shown after {last}")
-        count = getattr(event.payload, "count", 1)
-        if first is None and event.sequence - count != last:
-            self.violations.append(
-                f"{shown.run_id}: {event.sequence} holds {count}, and {last} was shown before"
-                f" ({type(event.payload).__name__} after {shown.steps[-5:]})"
-            )
-        shown.numbers.append(event.sequence)
-        shown.steps.append(f"{event.sequence} {type(event.payload).__name__}")
-        if event.is_terminal:
-            shown.end = (event.sequence, type(event.payload).__name__)
 
     # --- faults
 
