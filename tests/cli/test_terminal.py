@@ -1,12 +1,15 @@
 """`pullcord run` and `pullcord cancel-all` on a terminal."""
 
+import io
 import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from pullcord.cli.screen import ScreenView, Status
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
+from rich.console import Console
 
 from tests.cli.commands import Command
 
@@ -109,6 +112,36 @@ def test_what_the_terminal_shows_in_the_end(address: str) -> None:
     assert max(map(len, shown)) <= 100
     assert "✔ completed in" in ended
     assert "●" not in "".join(shown)
+
+
+def test_no_line_is_on_the_terminal_twice() -> None:
+    """A line that ends leaves the live part in the same write in which it is printed for good."""
+    written = Writes()
+    view = ScreenView(Console(file=written, force_terminal=True, width=20, height=9))
+    status = Status(began=0.0)
+    for word in ("one ", "two", "\n", "three ", "four ", "is too long for it", "\n", "five"):
+        view.write(word)
+        view.tick(status)
+    view.note("a note")
+    view.close(status)
+    for end in range(1, len(written.all) + 1):
+        shown = _screen("".join(written.all[:end]).replace("\n", "\r\n"))
+        assert len({line.rstrip() for line in shown}) == len(shown)
+    assert " ".join(" ".join(shown).split()) == "one two three four is too long for it five a note"
+
+
+class Writes(io.StringIO):
+    """A terminal that keeps what is written, each time that it is flushed."""
+
+    all: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = []
+
+    def flush(self) -> None:
+        self.all.append(self.getvalue())
+        self.seek(self.truncate(0))
 
 
 def test_a_refused_run_leaves_nothing_but_the_refusal(address: str) -> None:

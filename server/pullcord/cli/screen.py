@@ -318,6 +318,7 @@ class ScreenView:
             if status.tree and status.start_time:  # a refused run has no tree
                 below = rows(status.tree, status.now(), self._console.width)
                 name = Text(plain(status.tree.root.name), "bold")
+                self._live.update(Text(), refresh=True)  # or the tree is there twice for a moment
                 self._console.print(Text("\n").join([*self._space(), name, *below]))
         finally:
             self._live.stop()
@@ -344,12 +345,13 @@ class ScreenView:
         *whole, self._line = self._rows()
         growing = Text(self._line, self._style, no_wrap=True, overflow="crop")
         parts = [growing, Text()] if self._line else [Text()]
-        self._live.update(Group(*parts, *self._below))
-        if whole:
-            self._is_gap = not whole[-1].strip()
-            self._console.print(Text("\n").join(Text(row, self._style) for row in whole))
-        else:
-            self._live.refresh()
+        # First what is below, in which the whole rows are no longer: rich prints them above what
+        # the live part showed last, so that the terminal would have them twice until the next tick.
+        with self._console:  # in one write
+            self._live.update(Group(*parts, *self._below), refresh=True)
+            if whole:
+                self._is_gap = not whole[-1].strip()
+                self._console.print(Text("\n").join(Text(row, self._style) for row in whole))
 
     def _rows(self) -> list[str]:
         """The rows to show, one for each line of the terminal; the last one still grows."""
