@@ -6,12 +6,13 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from pullcord.cli.screen import ScreenView, Status
 from pullcord.client import RunClient
 from pullcord.run.state import RunState
 from rich.console import Console
 
-from tests.cli.commands import Command
+from tests.cli.commands import Command, call
 
 
 def test_the_status_line(address: str) -> None:
@@ -152,6 +153,26 @@ def test_a_refused_run_leaves_nothing_but_the_refusal(address: str) -> None:
     assert code == 2
     (line,) = _screen(seen)
     assert line.startswith("pullcord: --retry-of: names run 'unknown'")
+
+
+_WRONG = {
+    "a refusal": ["get", "x", "--address", "127.0.0.1:1"],
+    "usage": ["get", "x", "--address", "127.0.0.1:1", "--no-such-option"],
+}
+
+
+@pytest.mark.parametrize("wrong", _WRONG)
+def test_an_error_is_broken_between_words(wrong: str) -> None:
+    """On a terminal no word of it is in two lines; into a pipe it is one line, without a frame."""
+    done = call(*_WRONG[wrong], COLUMNS="40")
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("pullcord: ")
+    with Command(*_WRONG[wrong], terminal=True, COLUMNS="40") as command:
+        _, seen, _ = command.end()
+    shown = _screen(seen)
+    first = next(n for n, line in enumerate(shown) if line.startswith("pullcord:"))
+    assert len(shown) > first + 1
+    assert " ".join(" ".join(shown[first:]).split()) == error
 
 
 def _shows(row: str) -> Callable[[str], bool]:

@@ -12,11 +12,12 @@ import typer
 from pullcord.cli.check import check
 from pullcord.cli.decide import go_on
 from pullcord.cli.erase import erase
-from pullcord.cli.exits import HELP
+from pullcord.cli.exits import HELP, usage_errors
 from pullcord.cli.look import get, ps, runnables, wait
 from pullcord.cli.mcp import mcp
 from pullcord.cli.meant import Command, Commands
 from pullcord.cli.options import Identity, identity
+from pullcord.cli.output import complain
 from pullcord.cli.run import run, watch
 from pullcord.cli.serve import serve
 from pullcord.cli.stop import cancel, cancel_many
@@ -129,10 +130,11 @@ def _warn_of_variables() -> None:
     except ImportError:  # a client alone, where no server reads any variable
         known = set()
     for name, meant in misspelt(os.environ, known).items():
-        words = f"pullcord: {name} is no setting, and is ignored; did you mean {meant}?"
-        print(words, file=sys.stderr)
+        complain(f"{name} is no setting, and is ignored; did you mean {meant}?")
 
 
 def main() -> None:
     """The command `pullcord`."""
-    app(prog_name="pullcord")
+    with usage_errors():
+        code = app(prog_name="pullcord", standalone_mode=False)
+    sys.exit(code)

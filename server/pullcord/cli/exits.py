@@ -8,11 +8,12 @@ import json
 import sys
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import Any
 
 import typer
 
 from pullcord.cli.naming import in_words
-from pullcord.cli.output import plain
+from pullcord.cli.output import complain
 from pullcord.cli.unreachable import unreachable
 from pullcord.extras import missing
 from pullcord.run.errors import (
@@ -100,8 +101,29 @@ def refusals(as_json: bool) -> Iterator[None]:
 
 def wrong_usage(words: str) -> typer.Exit:
     """Says on stderr what is wrong with the command itself; to be raised."""
-    print(f"pullcord: {words}", file=sys.stderr)
+    complain(words)
     return typer.Exit(Exit.USAGE)
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Shows what typer finds wrong with the words of a command, and exits with its code."""
+    try:
+        yield
+    except typer.Abort:
+        complain("aborted")
+        sys.exit(Exit.FAILED)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)  # of ClickException, whose module moved with typer
+        if code is None:
+            raise
+        shown: Any = error
+        if words := shown.format_message():  # none: the help was shown
+            if (context := getattr(error, "ctx", None)) is not None:
+                print(context.get_usage(), file=sys.stderr)
+                print(f"Try '{context.command_path} -h' for help.", file=sys.stderr)
+            complain(words)
+        sys.exit(code)
 
 
 @contextlib.contextmanager
@@ -120,13 +142,13 @@ def tell(error: PullcordError, as_json: bool) -> None:
         print(json.dumps({"error": said}, ensure_ascii=False), file=sys.stderr)
     elif isinstance(error, InvalidArgument):
         for violation in error.violations:
-            print(f"pullcord: {plain(in_words(violation))}", file=sys.stderr)
+            complain(in_words(violation))
     elif isinstance(error, ConnectionLost):
-        print(f"pullcord: {plain(unreachable(error.message))}", file=sys.stderr)
+        complain(unreachable(error.message))
     elif isinstance(error, Unauthenticated):
-        print(f"pullcord: {_WHO}", file=sys.stderr)
+        complain(_WHO)
     else:
-        print(f"pullcord: {plain(str(error))}", file=sys.stderr)
+        complain(str(error))
 
 
 def _reason(error: PullcordError) -> str:

@@ -4,7 +4,6 @@ A whole id is never looked up first; only if there is no such run, the server's 
 """
 
 import difflib
-import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Annotated, NoReturn, TypeVar
@@ -13,7 +12,7 @@ import typer
 
 from pullcord.cli.exits import Exit, wrong_usage
 from pullcord.cli.options import connection
-from pullcord.cli.output import plain
+from pullcord.cli.output import complain, plain
 from pullcord.client import RunClient
 from pullcord.client.calls import DEFAULT_TARGET
 from pullcord.run.errors import PullcordError, RunnableNotFound, RunNotFound
@@ -91,7 +90,7 @@ def unknown_runnable(name: str, on_offer: Iterable[str], as_json: bool) -> NoRet
     shaped = "" if meant or is_name else "; it must look like agents/ID, teams/ID or workflows/ID"
     known = f"{'' if meant else ';'} `pullcord runnables` lists what is served"
     words = f"unknown runnable {plain(repr(name))}{meant}{shaped}{known}"
-    print(f"pullcord: {words}", file=sys.stderr)
+    complain(words)
     raise typer.Exit(Exit.NOT_FOUND if meant or is_name else Exit.USAGE)
 
 

@@ -62,6 +62,11 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def complain(words: str) -> None:
+    """Says on stderr what is wrong: broken between words on a terminal, in one line in a pipe."""
+    console(stderr=True).print(Text(plain(f"pullcord: {words}")))
+
+
 def print_output(text: str, to: Console) -> None:
     """Prints the output of a run, with a line end behind it. Into a pipe it goes unchanged.
 

@@ -6,7 +6,6 @@
 import json
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ import typer
 from pullcord import lines
 from pullcord.cli.exits import Exit, serving
 from pullcord.cli.options import AsJson, address_option, duration
-from pullcord.cli.output import plain
+from pullcord.cli.output import complain, plain
 
 if TYPE_CHECKING:  # a client's commands do not load a server
     from pullcord.server import RunServer
@@ -236,7 +235,7 @@ def serve(
         finally:
             end_exporting()
     except _failures() as error:
-        print(f"pullcord: {_by_flags(str(error), given)}", file=sys.stderr)
+        complain(_by_flags(str(error), given))
         raise typer.Exit(Exit.USAGE) from None
 
 

@@ -1,13 +1,13 @@
 """`pullcord worker`: a worker of a server elsewhere. `pullcord.worker.elsewhere` does the work."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pullcord.cli.exits import Exit, serving
+from pullcord.cli.output import complain
 
 
 def worker(
@@ -46,9 +46,9 @@ def worker(
         host, _, port = address.rpartition(":")
         code = serve_elsewhere(target, host.strip("[]"), int(port), ticket_given())
     except SettingsError as error:
-        print(f"pullcord: {error}", file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(Exit.USAGE) from None
     except (LinkRefused, OSError) as error:
-        print(f"pullcord: the worker cannot begin: {error}", file=sys.stderr)
+        complain(f"the worker cannot begin: {error}")
         raise typer.Exit(Exit.UNAVAILABLE) from None
     raise typer.Exit(code)
