@@ -133,6 +133,7 @@ class TaskExecution:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._run_loop: RunLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._failure: Failure | None = None
         self._over = False
         self._delivered = False
         self._told = False
@@ -243,11 +244,8 @@ class TaskExecution:
         assert self._loop is not None
         self.side.token.deadline = began.deadline
         try:
-            work = self._context.run(self._runnable.execute, self._ctx)
-            if work is None:
-                raise TypeError("execute of an async runnable must return a coroutine")
             self._task = self._loop.create_task(
-                work, name=f"run {self._port.run_id}", context=self._context
+                self._execute(), name=f"run {self._port.run_id}", context=self._context
             )
         except BaseException as error:  # or the run would have no end
             self._settle(_failure(self.side, error))
@@ -255,6 +253,17 @@ class TaskExecution:
         self._task.add_done_callback(self._done)
         if self.side.token.cancelled:  # the stop came between the answer and the task
             self._cancel(self.side.token.mode is CancelMode.IMMEDIATE)
+
+    async def _execute(self) -> None:
+        try:
+            work = self._runnable.execute(self._ctx)
+            if work is None:
+                raise TypeError("execute of an async runnable must return a coroutine")
+            await work
+        except BaseException as error:
+            # Read here, where an interrupt reaches it: its words may be code of the author's.
+            self._failure = _failure(self.side, error)
+            raise
 
     def _cancel(self, immediate: bool) -> None:
         if self._task is None or (not immediate and (self.side.is_critical or self._told)):
@@ -265,7 +274,10 @@ class TaskExecution:
     def _done(self, task: "asyncio.Task[None]") -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._task = None
-        self._settle(None if error is None else _failure(self.side, error))
+        failure = self._failure
+        if failure is None and error is not None:  # it was stopped before its first step
+            failure = _failure(self.side, error)
+        self._settle(failure)
 
     def _end(self) -> None:
         self._over = True

@@ -310,7 +310,8 @@ def test_an_event_cannot_be_changed_once_it_was_said(serve: Serve) -> None:
     assert [v.number_value for v in said.custom.data["a"].values] == [1]
 
 
-def test_promise_05_words_that_never_end_hold_no_lock(serve: Serve) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_promise_05_words_that_never_end_hold_no_lock(serve: Serve, is_async: bool) -> None:
     """While an author's `__str__` computes, the run can be looked at; IMMEDIATE interrupts it."""
     begun = threading.Semaphore(0)
 
@@ -321,7 +322,6 @@ def test_promise_05_words_that_never_end_hold_no_lock(serve: Serve) -> None:
                 pass
             return ""
 
-    @runnable
     def says(input: str, ctx: RunContext) -> None:
         ctx.write("before")
         if input == "emit":
@@ -331,7 +331,10 @@ def test_promise_05_words_that_never_end_hold_no_lock(serve: Serve) -> None:
                 raise Endless
         raise Endless
 
-    served = serve(says)
+    async def says_on_a_loop(input: str, ctx: RunContext) -> None:
+        says(input, ctx)
+
+    served = serve(runnable(id="says")(says_on_a_loop if is_async else says), stall_after=0.05)
     for how in ("emit", "tool", "raise"):
         stream = served.run("says", how, run_id=how, timeout=PATIENCE)
         stream.until("content_delta")
