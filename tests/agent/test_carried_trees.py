@@ -10,8 +10,11 @@ import pytest
 from pullcord import RunContext, runnable
 from pullcord.agent import Agent
 from pullcord.engine.clock import Clock, ThreadClock
+from pullcord.engine.directory import Directory
+from pullcord.engine.live.live import LiveRun
 from pullcord.models.base import Text, ToolMessage
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
+from pullcord.run.errors import ServerBusy
 from pullcord.run.events import RunPaused, StepCompleted, StepStarted, ToolCallState
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.resumed import HandedOver
@@ -239,6 +242,51 @@ class TestTeam:
                 ("RunCancelled", ()),
             ]
 
+    def test_what_cannot_be_taken_up_at_once_is_tried_again(
+        self, serve: Next, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A tree whose process cannot take it up when it starts is there a little later."""
+        leader = Scripted(calls("delegate_to_member", delegate_to_member=delegate("payer")))
+        first = serve(Team(id="t", members=[payer()], model=leader))
+        first.start(runnable="agents/t", input="Go")
+        (member,) = waiting(first)
+        _refuse(monkeypatch, first.engine.get("r").run_id)
+        again = Scripted([Text("All is paid.")])
+        second = serve(Team(id="t", members=[payer([Text("paid it")])], model=again))
+        while second.engine.find_here(member) is None:
+            pass
+        second.engine.continue_run(member, yes("pay-id"))
+        assert ended(second.engine).output == "All is paid."
+        second.observer.wait_for(lambda _: second.engine.occupied == 0)
+
+    def test_a_child_that_cannot_be_taken_up_fails_its_tree(
+        self, serve: Next, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The root, which would wait for it, ends FAILED, and says why."""
+        leader = Scripted(calls("delegate_to_member", delegate_to_member=delegate("payer")))
+        first = serve(Team(id="t", members=[payer()], model=leader))
+        first.start(runnable="agents/t", input="Go")
+        (member,) = waiting(first)
+        _refuse(monkeypatch, member, times=100)
+        second = serve(Team(id="t", members=[payer()], model=leader))
+        run = ended(second.engine)
+        assert run.error is not None
+        assert (run.error.type, run.error.message) == ("ServerBusy", "no room just now")
+        second.observer.wait_for(lambda _: second.engine.occupied == 0)
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, run_id: str, times: int = 1) -> None:
+    """The next processes refuse to have this run, so many times."""
+    add, left = Directory.add, [None] * times
+
+    def add_in_vain(self: Directory, live: LiveRun) -> None:
+        if live.run_id == run_id and left:
+            left.pop()
+            raise ServerBusy("no room just now")
+        add(self, live)
+
+    monkeypatch.setattr(Directory, "add", add_in_vain)
+
 
 def _end(process: Process) -> list[tuple[str, tuple[str, ...]]]:
     """What came in the root's stream from its stop on, and of which run."""
@@ -363,15 +411,14 @@ class TestWorkflow:
         assert entry["state"] == "cancelled"
         told = [event for event in events(process.engine) if not event.is_terminal]
         begun = [one.payload.step_id for one in told if isinstance(one.payload, StepStarted)]
-        over = [one.payload for one in told if isinstance(one.payload, StepCompleted)]
-        assert sorted(begun) == sorted(one.step_id for one in over)
-        assert [(one.step_id, one.name, one.state, one.output) for one in over[1:]] == [
-            ("a", "a", RunState.CANCELLED, ""),
-            ("team", "team", RunState.CANCELLED, "We ask. "),
-            ("both", "both", RunState.CANCELLED, ""),
-        ]
-        paths = [one.source.path for one in told if isinstance(one.payload, StepCompleted)]
-        assert paths[1:] == [("t", "both", "a"), ("t", "both", "team"), ("t", "both")]
+        over = [one for one in told if isinstance(one.payload, StepCompleted)]
+        assert sorted(begun) == sorted(one.payload.step_id for one in over)
+        assert over[-1].source.path == ("t", "both")
+        assert {one.source.path: (one.payload.state, one.payload.output) for one in over[1:]} == {
+            ("t", "both", "a"): (RunState.CANCELLED, ""),
+            ("t", "both", "team"): (RunState.CANCELLED, "We ask. "),
+            ("t", "both"): (RunState.CANCELLED, ""),
+        }
         numbered(process, "r")
 
     def test_what_works_beside_it_is_lost_with_it(self, serve: Next) -> None:

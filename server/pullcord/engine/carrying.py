@@ -4,6 +4,7 @@ What a process that is gone has left is admitted again here, a paused run is put
 to come, and one that somebody has decided about goes on.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,13 +29,16 @@ from pullcord.run.errors import (
     RunCancelledError,
     RunNotFound,
     ServerBusy,
+    StoreUnavailable,
 )
 from pullcord.run.record import DisconnectPolicy
 from pullcord.run.runnable import Runnable
 from pullcord.run.sink import Child
 
+_log = logging.getLogger("pullcord.engine")
+
 _SOON = 1.0
-"""Seconds until a run is tried again for which there was no room."""
+"""Seconds until a run is tried again for which there was no room, or no store."""
 
 
 class Carrying:
@@ -51,10 +55,30 @@ class Carrying:
 
     def readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
         """Admits a run that was admitted by a process that is gone, and had not begun, or waits for
-        a decision.
+        a decision. If that fails it is tried again, here or elsewhere.
 
         A client that followed it has the time of a lease to come back.
         """
+        try:
+            self._readmit(waiting, find)
+        except (Exception, RunCancelledError):  # a mistake of ours, which must not stop the others
+            self._try_again(waiting, find)
+
+    def _try_again(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
+        """A run, or one of its children, could not be taken up, with the error at hand."""
+        _log.exception("run %s could not be taken up; tried again", waiting.spec.run_id)
+
+        def again() -> None:
+            keys = [(one.scope, one.spec.run_id) for one in waiting.whole()]
+            missing = [key for key in keys if self._directory.here(*key) is None]
+            if self._store.sharing is not None:
+                self._store.sharing.give_back(missing)
+            elif keys[0] in missing:
+                self.readmit(waiting, find)
+
+        self._live_runs.completer.again(again, _SOON)
+
+    def _readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
         spec, terms = waiting.spec, replace(waiting.terms, begins=False)
         if terms.policy is DisconnectPolicy.CANCEL:
             terms = replace(terms, policy=DisconnectPolicy.LEASE)
@@ -67,39 +91,49 @@ class Carrying:
             self._live_runs.announce(live, None, waiting.place)
         else:
             self._take_up(live, waiting, carried)
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             live.start = Start(find(spec.runnable))
         except Exception as error:
             failure = error
-        if carried is not None and carried.pause.children:
-            self._take_up_children(live, waiting)  # before it is stopped: then it has no new ones
+        try:
+            if carried is not None and carried.pause.children:
+                self._take_up_children(live, waiting)  # before its stop: then it has no new ones
+        except (Exception, RunCancelledError) as error:
+            failure = failure or error
+            self._try_again(waiting, find)
         if failure is None:
-            try:
-                self._resume(live, waiting, terms)
-            except Exception as error:
-                failure = error
+            self._go_on_waiting(live, waiting, terms)
         live.presence.start_lease()
         self._live_runs.completer.started(live)
         if failure is not None:
             live.fail(failure)
-            if carried is None:
+        if carried is None:
+            if failure is None:
+                self._take_turn(live, asks=self._store.durable and not terms.begins)
+            else:
                 self._live_runs.capacity.release()
 
-    def _resume(self, live: LiveRun, waiting: Waiting, terms: Terms) -> None:
-        """Its time goes on, and it takes its turn, if it has not had it."""
+    def _go_on_waiting(self, live: LiveRun, waiting: Waiting, terms: Terms) -> None:
+        """Its time goes on."""
         if terms.parent_run_id:  # which had begun, and is lost
             live.parent_ended()
         elif (left := self._until_deadline(waiting)) is not None:
             live.stop_at(self._clock.monotonic() + left, margin(left))
-        if waiting.carried is not None:
+
+    def _take_turn(self, live: LiveRun, *, asks: bool) -> None:
+        """It begins when it is its turn."""
+        try:
+            if not live.state.is_terminal:
+                assert live.start is not None
+                self._live_runs.take_turn(live, live.start, asks=asks)
+                return
+        except StoreUnavailable:
+            self._live_runs.completer.again(partial(self._take_turn, live, asks=asks), _SOON)
             return
-        if live.state.is_terminal:
-            self._live_runs.capacity.release()
-            return
-        assert live.start is not None
-        asks = self._store.durable and not terms.begins
-        self._live_runs.take_turn(live, live.start, asks=asks)
+        except Exception as error:
+            live.fail(error)
+        self._live_runs.capacity.release()
 
     def _until_deadline(self, waiting: Waiting) -> float | None:
         if waiting.carried is not None:
@@ -160,6 +194,8 @@ class Carrying:
         try:
             self._take_up(live, waiting, carried)
         except (PullcordError, RunCancelledError):
+            if parent is None:
+                raise
             self._end_alone(waiting)
             return None
         self._live_runs.completer.started(live)

@@ -24,7 +24,7 @@ from pullcord.engine.log.watch import Watcher
 from pullcord.engine.notices import Notices
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.paging import Page
-from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore, Waiting
+from pullcord.engine.ports import CancelRequest, Executor, Observer, RunStore
 from pullcord.engine.recording import Recorder
 from pullcord.engine.replicas import Replicas
 from pullcord.engine.roster import Roster
@@ -32,7 +32,7 @@ from pullcord.engine.shares import Spent, TakeShare, no_share
 from pullcord.engine.start import Start
 from pullcord.engine.within import Within
 from pullcord.run.cancel import CancelMode
-from pullcord.run.errors import InvalidArgument, RunCancelledError, StoreUnavailable
+from pullcord.run.errors import InvalidArgument, StoreUnavailable
 from pullcord.run.place import Runs
 from pullcord.run.record import (
     CancelResult,
@@ -131,12 +131,6 @@ class Engine:
     def _later(self, call: Callable[[], None], after: float) -> None:
         self._live_runs.completer.again(call, after)
 
-    def _readmit(self, waiting: Waiting, find: Callable[[str], Runnable]) -> None:
-        try:
-            self._carrying.readmit(waiting, find)
-        except (Exception, RunCancelledError):  # a mistake of ours, which must not stop the others
-            _log.exception("run %s cannot be taken up", waiting.spec.run_id)
-
     def recover(
         self, find: Callable[[str], Runnable], serves: Callable[[], Collection[str]] = tuple
     ) -> int:
@@ -151,7 +145,7 @@ class Engine:
         sharing = self._store.sharing
         waiting = self._store.recover(self._on_lost) if sharing is None else ()
         for one in waiting:
-            self._readmit(one, find)
+            self._carrying.readmit(one, find)
         if sharing is not None:
 
             def take_over() -> None:
@@ -159,7 +153,7 @@ class Engine:
                 while more and not self._live_runs.capacity.is_draining and (names := serves()):
                     claimed = sharing.claim(names)
                     for one in claimed:
-                        self._readmit(one, find)
+                        self._carrying.readmit(one, find)
                     # Paused ones may be many, and need no room; of the others, some are left.
                     more = any(one.carried for one in claimed)
 

@@ -4,7 +4,7 @@ Nothing is decided or kept here.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -144,6 +144,12 @@ class Waiting:
     """The children that it waits for."""
     ended: tuple[Run, ...] = ()
     """Those of them that were stopped while no process had the run."""
+
+    def whole(self) -> "Iterator[Waiting]":
+        """It and the children that it waits for, at any depth."""
+        yield self
+        for child in self.children:
+            yield from child.whole()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,10 @@ class Sharing(Protocol):
     def claim(self, serves: Collection[str]) -> "Sequence[Waiting]":
         """Takes over runs that nobody executes and that have not begun, of these runnables."""
 
+    def give_back(self, keys: Collection[Key]) -> None:
+        """These were claimed, and could not be taken up: whoever claims next may have them. What
+        nobody can take up any more is lost."""
+
     def elsewhere(self, scope: Scope, run_id: str) -> Elsewhere | None:
         """The live run of this id that another process executes."""
 

@@ -162,13 +162,6 @@ def trees(
     return kept, [one for key, one in all_found.items() if key not in taken]
 
 
-def whole_trees(waiting: Iterable[Waiting]) -> Iterator[Waiting]:
-    """These and their children, at any depth."""
-    for one in waiting:
-        yield one
-        yield from whole_trees(one.children)
-
-
 def ended_log(ended: EndedRun, records: Iterable[Record]) -> EventLog:
     """The log of an ended run, whose events may lack some: those who come for them are told."""
     return EventLog.of(_with_gaps(ended.run, records))

@@ -4,14 +4,16 @@ import asyncio
 import threading
 
 import asyncpg
+import pytest
 from pullcord.run.cancel import CancelCause, CancelMode
+from pullcord.run.errors import StoreUnavailable
 from pullcord.run.events import Gap
 from pullcord.run.record import SessionPolicy
-from pullcord.run.scope import LOCAL
+from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.state import RunState
 
 from tests.postgres import Database, Postgres
-from tests.stores.postgres.two import replica
+from tests.stores.postgres.two import Replica, replica
 
 
 async def test_a_dead_replicas_runs_end_lost_with_their_text(empty: Database) -> None:
@@ -165,3 +167,35 @@ async def test_a_new_timeline_is_told_what_it_may_have_forgotten(
             assert (await a.client.get(run_id)).state.is_terminal is False
             await a.client.cancel(run_id, mode=CancelMode.IMMEDIATE)
             assert (await a.client.wait(run_id)).state is RunState.CANCELLED
+
+
+async def test_a_run_is_taken_up_while_its_store_comes_and_goes(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that waited for its turn at a replica that died begins at another one, also if that one
+    cannot ask its store at once which runs it supersedes."""
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        await a.client.start("agents/stubborn", run_id="first", session_id="s")
+        await a.client.start(
+            "agents/words", run_id="second", session_id="s", session_policy=SessionPolicy.SUPERSEDE
+        )
+        ahead, asked = b.store.ahead, threading.Event()
+
+        def ask_in_vain(scope: Scope, run_id: str) -> list[str]:
+            if not asked.is_set():
+                asked.set()
+                raise StoreUnavailable("the store does not answer")
+            return ahead(scope, run_id)
+
+        monkeypatch.setattr(b.store, "ahead", ask_in_vain)
+        with a.frozen():
+            second = await b.client.wait("second")
+        assert asked.is_set()
+        assert (second.state, second.output) == (RunState.COMPLETED, "0 1 2 ")
+        await asyncio.to_thread(until_empty, b)
+
+
+def until_empty(at: Replica) -> None:
+    """Returns once nothing there holds capacity."""
+    while at.server.engine.occupied:
+        pass

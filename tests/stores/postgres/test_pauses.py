@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from pullcord.engine.clock import ThreadClock
+from pullcord.engine.directory import Directory
+from pullcord.engine.live.live import LiveRun
 from pullcord.engine.log.record import Record
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.ports import LOCAL, CancelRequest, Entry, Pause
 from pullcord.engine.sharing import Asked
 from pullcord.run.cancel import CancelCause, Cancellation
-from pullcord.run.errors import RunNotPaused, StoreUnavailable
+from pullcord.run.errors import RunNotPaused, ServerBusy, StoreUnavailable
 from pullcord.run.events import Event, Gap, RunPaused, RunStarted, ToolCall, ToolCallState
 from pullcord.run.record import Decision, Run, RunSpec, SessionPolicy
 from pullcord.run.state import RunState
@@ -157,6 +159,30 @@ async def test_a_tree_that_was_taken_up_unheard_is_taken_up(
             run = await b.client.wait("r")
         assert (run.state, sorted(paid)) == (RunState.COMPLETED, sorted([one, two]))
         assert lost.is_set()
+
+
+async def test_what_cannot_be_taken_up_is_given_back(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that has claimed a run and cannot take it up gives it back: it is claimed again."""
+    paid.clear()
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        await paused(a, empty)
+        add, refused = Directory.add, threading.Event()
+
+        def add_in_vain(self: Directory, live: LiveRun) -> None:
+            if not refused.is_set():
+                refused.set()
+                raise ServerBusy("no room just now")
+            add(self, live)
+
+        monkeypatch.setattr(Directory, "add", add_in_vain)
+        with a.frozen():
+            await asyncio.to_thread(until_so, lambda: b.server.engine.find_here("r") is not None)
+            assert refused.is_set()
+            await b.client.continue_run("r", YES)
+            assert (await b.client.wait("r")).output == "May I? anew"
+        assert paid == ["r"]
 
 
 async def test_a_tree_that_nobody_has_can_be_stopped(empty: Database) -> None:

@@ -23,7 +23,7 @@ from pullcord.run.events import TERMINAL_PAYLOADS
 from pullcord.run.record import Decision, Run, RunFilter
 from pullcord.run.scope import Reach, Scope
 from pullcord.run.state import RunState
-from pullcord.stores.fold import carried, fold, trees, whole_trees
+from pullcord.stores.fold import carried, fold, trees
 from pullcord.stores.mirror import Mirror
 from pullcord.stores.postgres import statements as sql
 from pullcord.stores.postgres.connections import Connection
@@ -174,9 +174,20 @@ class Sharing:
                 rows, stopped = await core.control.ask(ask)
                 ended |= stopped
         waiting, lost = trees(found, ended)
-        if lost or any(one.ended for one in whole_trees(waiting)):
+        if lost or any(one.ended for root in waiting for one in root.whole()):
             await core.control.ask(partial(self._settle, ids=ids, waiting=waiting, lost=lost))
         return waiting
+
+    async def give_back(self, keys: Collection[Key]) -> None:
+        """As the port says."""
+        core = self._core
+        columns = [list(c) for c in zip(*((*scope, id) for scope, id in keys), strict=True)]
+        if columns:
+            await core.control.ask(
+                lambda connection: connection.execute(sql.GIVE_BACK, core.incarnation, *columns)
+            )
+        for scope, run_id in keys:
+            core.own.pop((*scope, run_id), None)
 
     async def _roots(
         self, connection: Connection, number: int, serves: Collection[str] | None
@@ -232,7 +243,7 @@ class Sharing:
         for one in lost:
             await connection.execute(sql.GIVE_UP, me, ids[one.scope, one.spec.run_id])
         for root in waiting:
-            tree = list(whole_trees([root]))
+            tree = list(root.whole())
             if any(one.ended for one in tree):
                 above = [
                     ids[one.scope, one.spec.run_id] for one in tree if one.children or one.ended

@@ -405,6 +405,12 @@ MUST_GO_ON = """
 update run r set continuation = null, paused = null where r.id = any($2) and r.incarnation = $1
 """
 """Runs that go on without a decision, now: nobody else may."""
+GIVE_BACK = f"""
+update run r set incarnation = null
+from unnest($2::text[], $3::text[], $4::text[]) as c(tenant, owner, run_id)
+where r.tenant = c.tenant and r.owner = c.owner and r.run_id = c.run_id
+    and r.incarnation = $1 and {LIVE}
+"""
 GIVE_UP = """
 update run r set incarnation = null, continuation = null where r.id = $2 and r.incarnation = $1
 """

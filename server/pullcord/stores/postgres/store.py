@@ -34,7 +34,7 @@ from pullcord.engine.ports import (
     Written,
     unheard,
 )
-from pullcord.engine.sharing import Asked, Ear
+from pullcord.engine.sharing import Asked, Ear, Key
 from pullcord.run.cancel import Cancellation
 from pullcord.run.errors import StoreUnavailable
 from pullcord.run.record import Erased, Run, RunFilter, RunSpec
@@ -304,6 +304,10 @@ class PostgresStore:
     def claim(self, serves: Collection[str]) -> Sequence[Waiting]:
         """As `Sharing` says."""
         return self._loop.call(self._sharing.claim(serves))
+
+    def give_back(self, keys: Collection[Key]) -> None:
+        """As `Sharing` says."""
+        self._loop.call(self._sharing.give_back(keys))
 
     def elsewhere(self, scope: Scope, run_id: str) -> Mirror | None:
         """As `Sharing` says."""

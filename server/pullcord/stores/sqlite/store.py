@@ -38,7 +38,7 @@ from pullcord.run.cancel import CancelCause, Cancellation
 from pullcord.run.record import DisconnectPolicy, Erased, Run, RunFilter, RunSpec
 from pullcord.run.scope import Reach
 from pullcord.run.state import RunState
-from pullcord.stores.fold import Left, carried, lost, trees, whole_trees
+from pullcord.stores.fold import Left, carried, lost, trees
 from pullcord.stores.rows import (
     EventRow,
     digest_of,
@@ -300,8 +300,9 @@ class SqliteStore:
         with self._readers.reading() as db:
             found = [self._with_pause(db, one, id) for id, one in taken]
         waiting, _ = trees(one for one in found if one is not None)
-        for one in whole_trees(waiting):
-            del ids[one.scope, one.spec.run_id]
+        for root in waiting:
+            for one in root.whole():
+                del ids[one.scope, one.spec.run_id]
         if ids:
             self._writer.ask(lambda db: _give_up(db, list(ids.values())))
         while lost_now := self._lose_some():
