@@ -5,12 +5,14 @@ and no tool is called; whatever else there is runs only if the author says so, b
 do anything. Nothing is printed here.
 """
 
+import asyncio
+import contextlib
 import copy
 import inspect
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,24 +125,70 @@ def _scripted(runnable: Runnable) -> Runnable | None:
 def _stops(engine: Engine, name: str, runnable: Runnable, input: str, after: float) -> Finding:
     run_id = f"check-{uuid.uuid4()}"
     policy = DisconnectPolicy.CONTINUE
+    returned = threading.Event()
+    if isinstance(runnable, FunctionRunnable):
+        runnable = _noting(runnable, returned)
     engine.start(runnable, RunSpec(name, input, run_id=run_id, on_disconnect=policy))
     run = _until(engine, run_id, after)
-    if run.state.is_terminal:
-        return _ended(name, run, f"ended by itself within {after:g} s")
     asked = time.monotonic()
-    engine.cancel(run_id, CancelRequest(Cancellation(CancelCause.USER, reason="pullcord check")))
-    run = _until(engine, run_id, _WAIT)
+    if not run.state.is_terminal:
+        cancellation = Cancellation(CancelCause.USER, reason="pullcord check")
+        engine.cancel(run_id, CancelRequest(cancellation))
+        run = _until(engine, run_id, _WAIT)
     took = time.monotonic() - asked
     if not run.state.is_terminal or run.abandoned:
         words = f"does not stop: {took:.1f} s after a cancel its code was still at work"
         return Finding(name, words, kind="wrong")
-    return _ended(name, run, f"stops {took * 1000:.0f} ms after a cancel")
-
-
-def _ended(name: str, run: Run, words: str) -> Finding:
     if run.state is RunState.FAILED and run.error is not None:
         return Finding(name, f"failed: {run.error.type}: {run.error.message}", kind="wrong")
-    return Finding(name, words)
+    if run.state is RunState.CANCELLED and not returned.is_set():
+        return Finding(name, f"stops {took * 1000:.0f} ms after a cancel")
+    when = f"{took:.1f} s after a cancel" if run.state is RunState.CANCELLED else "before a cancel"
+    words = "so that nothing was learned of its stop; try an input that takes longer"
+    return Finding(name, f"ended by itself, {when}, {words}, or a shorter --after", kind="note")
+
+
+def _noting(runnable: FunctionRunnable, returned: threading.Event) -> FunctionRunnable:
+    """A copy that notes if its function has come to its end without having seen a stop.
+
+    One that is given the context may have looked at the stop, and is not noted.
+    """
+    noting, function = copy.copy(runnable), runnable.function
+    if "ctx" in _parameters(function):
+        return noting
+
+    def end() -> None:
+        task = asyncio.current_task() if runnable.is_async else None
+        if task is None or not task.cancelling():
+            returned.set()
+
+    def sync(**given: Any) -> Any:
+        made = function(**given)
+        if isinstance(made, Iterator):
+            return pieces(made)
+        end()
+        return made
+
+    def pieces(made: Iterator[Any]) -> Iterator[Any]:
+        yield from made
+        end()
+
+    async def awaited(**given: Any) -> Any:
+        made = await function(**given)
+        end()
+        return made
+
+    async def awaited_pieces(**given: Any) -> AsyncIterator[Any]:
+        async with contextlib.aclosing(function(**given)) as made:
+            async for item in made:
+                yield item
+        end()
+
+    if not runnable.is_async:
+        noting.function = sync
+    else:
+        noting.function = awaited_pieces if inspect.isasyncgenfunction(function) else awaited
+    return noting
 
 
 def _until(engine: Engine, run_id: str, seconds: float) -> Run:

@@ -1,5 +1,6 @@
 """`pullcord check`: what is wrong with an app is found before it is served."""
 
+import re
 from pathlib import Path
 
 from tests.cli.commands import call
@@ -54,7 +55,69 @@ def test_what_must_be_mended_exits_with_1(tmp_path: Path) -> None:
     assert (code, "✘ agents/poet: tool weather: parameter 'city' has no type" in said) == (1, True)
     code, said = _check(tmp_path, "--call", "hello", more=", fails")
     assert (code, "✘ agents/fails: failed: ValueError: no" in said) == (1, True)
-    assert "✔ workflows/w: ended by itself" in said
+    assert "· workflows/w: ended by itself, before a cancel, so that nothing was learned" in said
+
+
+ENDS = """
+import asyncio, time
+from pullcord import RunContext, RunServer, runnable
+
+@runnable
+def blind(input: str) -> str:
+    time.sleep(0.5)
+    return input
+
+@runnable
+async def busy(input: str) -> str:
+    time.sleep(0.5)
+    return input
+
+@runnable
+def last(input: str):
+    yield input
+    time.sleep(0.5)
+
+@runnable
+async def pieces(input: str):
+    yield input
+    time.sleep(0.5)
+
+@runnable
+def yields(input: str):
+    for n in range(100):
+        time.sleep(0.02)
+        yield str(n)
+
+@runnable
+async def awaits(input: str) -> str:
+    await asyncio.sleep(9)
+    return input
+
+@runnable
+async def catches(input: str) -> str:
+    try:
+        await asyncio.sleep(9)
+    except asyncio.CancelledError:
+        return "what there is"
+
+@runnable
+def looks(input: str, ctx: RunContext) -> str:
+    ctx.cancel_token.wait(9)
+    return "what there is"
+
+server = RunServer([blind, busy, last, pieces, yields, awaits, catches, looks])
+"""
+
+
+def test_what_ends_by_itself_has_not_stopped(tmp_path: Path) -> None:
+    """Code that saw no cancel before it had come to its end is not said to stop."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    done = call("check", "ends:server", "--call", "x", "--after", "0.1s", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in ("blind", "busy", "last", "pieces"):
+        assert re.search(f"· agents/{name}: ended by itself, .* s after a cancel, so", done.stdout)
+    for name in ("yields", "awaits", "catches", "looks"):
+        assert f"✔ agents/{name}: stops " in done.stdout
 
 
 def test_what_cannot_be_imported_exits_with_2(tmp_path: Path) -> None:
