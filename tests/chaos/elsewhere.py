@@ -125,6 +125,7 @@ class Elsewhere:
             "PULLCORD_WORKER_LEASE": str(LEASE),
             "PULLCORD_ENGINE__ABANDON_AFTER": "0.5",
             "PULLCORD_ENGINE__GRACE_PERIOD": "1",
+            "PULLCORD_ENGINE__MAX_FINISHED_BYTES": str(2**40),  # all are looked at in the end
         }
         self._server = subprocess.Popen(
             [*PULLCORD, "serve", f"{_APP}:server"],

@@ -227,6 +227,7 @@ class Answers:
             self._connection.send(frame)
 
         self._asking[answer.id] = self._loop.create_task(ask())
+        self._connection.asked()
         return False
 
     def _start_child(

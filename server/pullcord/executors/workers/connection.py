@@ -112,6 +112,11 @@ class Connection:
         return True
 
     @property
+    def is_being_left(self) -> bool:
+        """Whether all its runs wait elsewhere, and their code is about to end."""
+        return bool(self.runs) and all(run.is_leaving for run in self.runs.values())
+
+    @property
     def is_full(self) -> bool:
         """Whether so much waits to be sent that further runs wait, too."""
         return self._unsent_bytes > FULL
@@ -281,6 +286,7 @@ class Connection:
 
     def _hands_over(self, execution: RemoteExecution, handed: pb.HandsOver) -> None:
         execution.port.hands_over(handed_of(handed.handed))
+        self.asked()
 
     def _tool_ended(self, execution: RemoteExecution, ended: pb.ToolEnded) -> None:
         execution.port.tool_ended(tool_call_of(ended.call))
@@ -321,6 +327,11 @@ class Connection:
         if not data:
             self._loop.remove_reader(fd)
         self._on_output(name, self.process.pid, data)
+
+    def asked(self) -> None:
+        """A run is about to wait for a decision: others may need the worker meanwhile."""
+        if self.kind.resources is not None:
+            self._pool.loop_soon(self._pool.placing.assign)
 
     # --- the end
 

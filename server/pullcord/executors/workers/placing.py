@@ -71,6 +71,8 @@ class Placing:
                 del waiting[execution]
                 self._start(connection, execution, 0)
                 left -= 1
+            if waiting and kind.resources is not None:
+                self._make_room(kind, len(waiting))
         if not left:
             self._pool.loop_soon(self.assign)
         elif any(self.waiting.values()):
@@ -102,10 +104,34 @@ class Placing:
             return None  # the fresh one is about to take it
         return min(quick or free, key=lambda c: len(c.runs), default=None)
 
+    def _make_room(self, kind: Kind, needed: int) -> None:
+        """Has workers of this kind left by trees of runs that wait for decisions, and can do so
+        without them; a worker takes one tree."""
+        taken = [c for c in self._staff.free(kind) if c.runs]
+        needed -= sum(1 for connection in taken if connection.is_being_left)
+        for connection in taken:
+            if needed <= 0:
+                return
+            for execution in list(connection.runs.values()):
+                self._leave(connection, execution)
+            needed -= connection.is_being_left
+
+    def _leave(self, connection: Connection, execution: RemoteExecution) -> bool:
+        """Stops the code of a run that can wait for a decision without it; whether it can."""
+        if not execution.begun or not execution.rest():
+            return False
+        execution.is_leaving = True
+        connection.stop(execution, ELSEWHERE, 0.0)
+        self._pool.loop_later(_LEAVING, partial(self._has_left, connection, execution))
+        return True
+
     def _has_left(self, connection: Connection, execution: RemoteExecution) -> None:
         """The code of a run that waits elsewhere has had its time to end."""
         execution.is_leaving = False
-        self._pool.run_left(connection)
+        if execution.number in connection.runs and connection.kind.takes_one:
+            self._pool.run_lingers(connection)
+        else:
+            self._pool.run_left(connection)
 
     def forget(self, execution: RemoteExecution) -> None:
         """It no longer waits for a worker."""
@@ -116,10 +142,7 @@ class Placing:
         """Runs that have not begun on this worker go to another, and those that can wait for a
         decision without it do."""
         for execution in list(connection.runs.values()):
-            if execution.begun and execution.rest():
-                execution.is_leaving = True
-                connection.stop(execution, ELSEWHERE, 0.0)
-                self._pool.loop_later(_LEAVING, partial(self._has_left, connection, execution))
+            if self._leave(connection, execution):
                 continue
             if not execution.begun and not isinstance(execution.offer, PinnedOffer):
                 del connection.runs[execution.number]

@@ -186,7 +186,7 @@ class Staff:
         yield SHARED, (min(options.workers, 1) if options.isolate_all else options.workers) - there
         for kind in (self._kinds | self._pool.placing.waiting.keys()) - {SHARED}:
             staying, starting = self._staying(kind), self._starting[kind]
-            busy = sum(1 for c in staying if c.runs)
+            busy = sum(1 for c in staying if c.runs and not c.is_being_left)
             idle = len(staying) - busy + starting
             warm, most = options.spares, options.max_processes
             if kind.resources is not None:
