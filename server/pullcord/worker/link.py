@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 
 from pullcord.executors.processes import descendants, kill_all
 from pullcord.link import frames_pb2 as pb
-from pullcord.link.framing import Deframer
+from pullcord.link.framing import MAX_MESSAGE, Deframer
 from pullcord.link.values import refusal_of
-from pullcord.run.errors import RunCancelledError
+from pullcord.run.errors import InvalidArgument, RunCancelledError, Violation
 from pullcord.worker.outbox import Outbox
 from pullcord.worker.port import LinkPort
 
@@ -26,6 +26,10 @@ _log = logging.getLogger("pullcord.worker")
 
 _SLICE = 0.1
 """Seconds that a thread waits at a stretch where an interrupt must be able to reach it."""
+
+_MOST = MAX_MESSAGE // 2
+"""Bytes of a question, such as one that starts a run with its input. Whoever answers may allow
+less, and then says of which field."""
 
 Answered = Callable[[pb.Answer], None]
 
@@ -84,8 +88,12 @@ class Link:
     def ask_then(self, port: "LinkPort | None", frame: pb.UpFrame, then: Answered) -> None:
         """Asks, and calls `then` with the answer, in the thread that reads.
 
-        Raises RuntimeError in a process that was forked: nobody would answer.
+        Raises InvalidArgument for more than any message may hold, and RuntimeError in a process
+        that was forked: nobody would answer.
         """
+        if (size := frame.ByteSize()) > _MOST:
+            words = f"what is asked for must be at most {_MOST} bytes in all, and has {size}"
+            raise InvalidArgument(Violation("", words))
         if self._is_cut:
             raise RuntimeError("a process that a run forks cannot act for it: use ctx.run_process")
         with self._lock:

@@ -16,6 +16,7 @@ import signal
 import socket
 import threading
 from collections import deque
+from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,10 @@ _AGAIN = 0.1
 _ATTEMPTS = 50
 """Failures in a row to send what there is until the worker ends."""
 _LONG = 4096
-"""Characters of a text that is sent at once."""
+"""Characters of a text, or bytes of a frame, that are sent at once."""
 _CHUNK = 256 * 1024
-"""Characters of one frame; deltas that pile up become several."""
+"""Characters of one text; a longer one becomes several. A message ends with the first item that
+makes it as long, so it has at most one that is long."""
 
 Item = tuple["LinkPort | None", Any, Source | None, bool]
 """A run's port; its text, usage or ready frame; for text also whose it is, and of which kind."""
@@ -69,6 +71,10 @@ class Outbox:
 
     def write(self, port: "LinkPort", text: str) -> None:
         """Puts in a content delta: the hot path."""
+        if len(text) > _CHUNK:
+            for piece in _pieces(text):
+                self.write(port, piece)
+            return
         self._items.append((port, text, None, False))
         if not self.pending or len(text) > _LONG:
             self._hasten(len(text))
@@ -77,6 +83,10 @@ class Outbox:
 
     def write_as(self, port: "LinkPort", text: str, source: Source | None, reasoning: bool) -> None:
         """Puts in a delta of `source`."""
+        if len(text) > _CHUNK:
+            for piece in _pieces(text):
+                self.write_as(port, piece, source, reasoning)
+            return
         self._items.append((port, text, source, reasoning))
         if not self.pending or len(text) > _LONG:
             self._hasten(len(text))
@@ -92,8 +102,9 @@ class Outbox:
     def put(self, port: "LinkPort | None", frame: pb.UpFrame) -> None:
         """Puts in a ready frame, of a run or of none."""
         self._items.append((port, frame, None, False))
-        if not self.pending:
-            self._hasten(0)
+        size = frame.ByteSize()
+        if not self.pending or size > _LONG:
+            self._hasten(size)
 
     def flush(self) -> None:
         """Sends everything that is there now. What comes meanwhile is for whoever puts it in: a
@@ -162,6 +173,10 @@ class Outbox:
         self._flushed_at = monotonic()
 
 
+def _pieces(text: str) -> Iterator[str]:
+    return (text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK))
+
+
 class _Batch:
     """Items on their way into one message."""
 
@@ -177,7 +192,7 @@ class _Batch:
             taken.append(items[0])
             port, what, source, reasoning = items.popleft()
             if port is None:
-                self._up.frames.append(what)
+                room -= self._add(what)
             elif isinstance(what, str):
                 room -= len(what) + 8
                 text = self._texts.get(port.tree)
@@ -191,11 +206,15 @@ class _Batch:
                 used[port] = used[port].and_then(what) if port in used else what
             else:
                 self._close(port.tree)
-                self._up.frames.append(what)
-                room -= 256
+                room -= self._add(what)
         for tree in [*self._texts, *self._used]:
             self._close(tree)
         return framed(self._up.SerializeToString())
+
+    def _add(self, frame: pb.UpFrame) -> int:
+        """Adds a ready frame; the room that it takes."""
+        self._up.frames.append(frame)
+        return 256 + frame.ByteSize()
 
     def _close(self, tree: "LinkPort") -> None:
         """Text and usage of a tree, before what comes next of it."""

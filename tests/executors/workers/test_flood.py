@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 from pullcord.link import frames_pb2 as pb
 from pullcord.link.framing import Deframer
-from pullcord.run.cancel import CancelMode
-from pullcord.run.events import Custom
+from pullcord.run.cancel import CancelCause, CancelMode
+from pullcord.run.events import Custom, RunCancelled, RunCompleted, RunFailed
 from pullcord.run.record import RunSpec
 from pullcord.run.scope import LOCAL
 from pullcord.worker.outbox import _MOST, Outbox
@@ -41,7 +41,17 @@ async def ticks(ctx: RunContext):
         ctx.emit("tick", {"n": n})
         await asyncio.sleep(0.002)
 
-server = RunServer(agents=[floods, floods_too, ticks])
+@runnable
+def says_much(input: str, ctx: RunContext):
+    if input == "in events":
+        for _ in range(400):
+            ctx.emit("page", {"text": "x" * 200_000})
+    elif input == "in one text":
+        yield "x" * 70_000_000
+    else:
+        ctx.start(ticks, "x" * 70_000_000)
+
+server = RunServer(agents=[floods, floods_too, ticks, says_much])
 """
 
 
@@ -63,6 +73,22 @@ def test_a_run_that_floods_starves_no_other(serve: ServeApp, name: str) -> None:
     assert receipt.run.state.is_terminal
     assert not receipt.run.abandoned
     served.freed()
+
+
+def test_a_run_that_says_more_than_a_message_holds_kills_no_worker(serve: ServeApp) -> None:
+    """Large events go in several messages, and so does a text; what would be too large to ask for
+    is refused to the code that asks."""
+    served = serve(APP)
+    worker = served.worker()
+    *_, end = served.client.run("agents/says-much", "in events")
+    assert isinstance(end.payload, RunCompleted)
+    *_, end = served.client.run("agents/says-much", "in one text")
+    assert isinstance(end.payload, RunCancelled)
+    assert end.payload.cancellation.cause is CancelCause.BUDGET
+    *_, end = served.client.run("agents/says-much", "in a question")
+    assert isinstance(end.payload, RunFailed)
+    assert end.payload.error.type == "InvalidArgument"
+    assert worker in served.workers()
 
 
 class Read:
