@@ -86,7 +86,8 @@ endef
 apart: $(INSTALLED) ## Test the frameworks that need an environment of their own (needs the network)
 	$(PYTHON) -m venv $(UV) && $(UV)/bin/python -m pip install --quiet uv==0.13.8
 	$(call IN_ITS_OWN,smolagents,serve,tests/adapters/foreign/apart/smolagents.py)
-	$(call IN_ITS_OWN,llama_index_agents,llama-index,tests/adapters/foreign/test_contract.py tests/adapters/foreign/test_spans.py)
+	$(call IN_ITS_OWN,llama_index_agents,llama-index,tests/adapters/foreign/apart/llama_index_agents.py \
+		tests/adapters/foreign/test_contract.py tests/adapters/foreign/test_spans.py)
 	$(call IN_ITS_OWN,google_adk,google-adk,tests/adapters/foreign/apart/google_adk.py \
 		tests/adapters/foreign/test_contract.py tests/adapters/foreign/test_spans.py \
 		tests/adapters/foreign/test_in_process.py tests/examples/test_apps.py)

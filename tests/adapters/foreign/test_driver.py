@@ -242,6 +242,28 @@ def test_usage_is_the_provider_s_or_an_estimate(serve: Serve, told: Usage | None
         assert (usage.input_tokens, usage.output_tokens) == (107, 4)
 
 
+def test_speakers_of_one_run_are_parted_by_a_blank_line(serve: Serve) -> None:
+    """Once for each answer, so that those which come at the same time are not torn to pieces. One
+    that speaks again goes on, and so does a child, which is no speaker of the run."""
+
+    async def play(report: Report) -> None:
+        member = report.child_started("m1", "member", "member")
+        report.text("a1", call="1", speaker="a")
+        report.text("m1", member, call="m", speaker="m")
+        report.text("b1", call="2", speaker="b")
+        report.text("a2", call="1", speaker="a")
+        report.text("b2", call="2", speaker="b")
+        report.text("b3", call="3", speaker="b")
+        report.model_began("1")
+        report.text("m2", member, call="m", speaker="m")
+        report.text("a3", call="1", speaker="a")
+
+    stream = serve(Framework(play)).run("play")
+    assert ended(stream, "run_completed").output == "a1\n\nb1a2b2b3\n\na3"
+    of_member = [event.content_delta.text for event in stream.events if event.source.run_id]
+    assert "".join(of_member) == "m1m2"
+
+
 def test_data_of_any_kind_becomes_output_data(serve: Serve) -> None:
     """What is no object stands under `result`; text that was streamed stays the output."""
 

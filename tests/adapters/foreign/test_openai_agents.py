@@ -50,17 +50,40 @@ def test_a_session_of_the_sdk_is_told_what_was_interrupted(
 
 
 def test_a_handoff_is_told_and_goes_on_in_the_same_run(model: OpenAIServer, serve: Serve) -> None:
-    """What the second agent says is the run's text."""
+    """What each agent says is the run's text, a paragraph of its own, also of one that comes back
+    to speak; an event says who it is."""
     second = kind.agent(model.base_url)
     second.name = "second"
     first = kind.agent(model.base_url)
-    first.handoffs = [second]
-    model.script(Call("transfer_to_second", {}))
-    model.script("Here I am")
+    first.handoffs, second.handoffs = [second], [first]
+    model.script("I pass you on", Call("transfer_to_second", {}, "a"))
+    model.script("Here I am", Call("transfer_to_helper", {}, "b"))
+    model.script("Back again")
     stream = serve(first).run("helper", "?")
-    assert ended(stream, "run_completed").output == "Here I am"
+    end = ended(stream, "run_completed")
+    assert end.output == stream.text() == "I pass you on\n\nHere I am\n\nBack again"
+    assert not any(event.HasField("source") for event in stream.events)
     told = [e.custom.data["agent"] for e in stream.events if kind_of(e) == "custom"]
-    assert told == ["helper", "second"]
+    assert told == ["helper", "second", "helper"]
+
+
+def test_a_sub_agent_that_hands_over_is_one_child(model: OpenAIServer, serve: Serve) -> None:
+    """Its text comes whole after each call of a model, likewise in paragraphs."""
+    second = kind.agent(model.base_url)
+    second.name = "second"
+    member = kind.agent(model.base_url)
+    member.name, member.handoffs = "The Member", [second]
+    agent = kind.agent(model.base_url)
+    agent.tools = [member.as_tool("ask_member", "Asks the member.")]
+    model.script(Call("ask_member", {"input": "why"}))
+    model.script("I ask", Call("transfer_to_second", {}))
+    model.script("The sun")
+    model.script("So it is")
+    stream = serve(agent).run("helper", "?")
+    assert ended(stream, "run_completed").output == "So it is"
+    (of_child,) = [e for e in stream.events if e.source.run_id and kind_of(e) == "run_completed"]
+    assert list(of_child.source.path) == ["helper", "the-member"]
+    assert of_child.run_completed.output == "I ask\n\nThe sun"
 
 
 def test_a_guardrail_fails_the_run(model: OpenAIServer, serve: Serve) -> None:

@@ -19,9 +19,18 @@ from pullcord.run.events import (
     Source,
     SourceKind,
 )
+from pullcord.run.runnable import slug
 
 CallKey = tuple[str, str]
 """A tool call: the id of the child run whose call it is, "" for the run itself, and its own id."""
+
+
+def id_of(name: str) -> str:
+    """The id of a child by its name; one that no id can be made of is an agent."""
+    try:
+        return slug(name)
+    except ValueError:
+        return "agent"
 
 
 @dataclass(slots=True)
@@ -83,7 +92,8 @@ class Children:
         """A child has ended; nothing happens if it is not live."""
         if (child := self._live.pop(run_id, None)) is None:
             return
-        output = output or "".join(child.text)
+        if (said := "".join(child.text)).endswith(output):  # what came before stays in the output
+            output = said
         end = RunCompleted(output) if error is None else RunFailed(error, output)
         self._ctx.relay(end, source=child.source)
 

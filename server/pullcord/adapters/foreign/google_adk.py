@@ -19,6 +19,7 @@ from google.adk.runners import Runner
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.genai import types
 
+from pullcord.adapters.foreign.children import id_of
 from pullcord.adapters.foreign.driver import ForeignRunFailed, ForeignRunnable, Placement, name_of
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.turns import history_of, turns_of
@@ -29,7 +30,6 @@ from pullcord.run.context import RunContext
 from pullcord.run.events import Source, ToolCall, ToolCallState
 from pullcord.run.plain import class_name
 from pullcord.run.record import Decision
-from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
 _FORM = "google-adk/1"
@@ -191,7 +191,7 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
             name = invocation_context.agent.name
             tool, parent = self._within.get()
             id = invocation_context.invocation_id
-            self._report.child_started(id, slug(name), name, parent=parent, within=tool)
+            self._report.child_started(id, id_of(name), name, parent=parent, within=tool)
             # An agent as a tool is not streamed by itself; its last event has all of its text.
             streamed = {"streaming_mode": StreamingMode.SSE}
             config = invocation_context.run_config or RunConfig()
@@ -235,8 +235,11 @@ class _Watch(BasePlugin):  # type: ignore[misc]  # an extra's class, not checked
         call, child = _call(callback_context), self._child(callback_context)
         if llm_response.partial or call not in self._spoken:
             for part in (llm_response.content and llm_response.content.parts) or ():
-                say = self._report.reasoning if part.thought else self._report.text
-                say(part.text or "", child, call=call)
+                if part.thought:
+                    self._report.reasoning(part.text or "", child, call=call)
+                else:
+                    speaker = callback_context.agent_name
+                    self._report.text(part.text or "", child, call=call, speaker=speaker)
             self._spoken.add(call)
         if not llm_response.partial:
             reason = llm_response.finish_reason

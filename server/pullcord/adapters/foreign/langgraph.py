@@ -120,7 +120,8 @@ class LangGraphAgent(ForeignRunnable):
             if not state.interrupts:
                 break
             pause = Pause(state.interrupts, state.values)
-            handed_over = _handed_over(state, parts.spoke) if self._saver_lasts else None
+            spoke = report.speakers.last
+            handed_over = _handed_over(state, spoke) if self._saver_lasts else None
             decisions = await report.ask(pause.question, pause.calls, handed_over)
             given = Command(resume=pause.resume(decisions, report))
         if self._speaks is None:
@@ -156,10 +157,10 @@ async def _made(make: Callable[[RunContext], Any], ctx: RunContext) -> Any:
     return await made if inspect.isawaitable(made) else made
 
 
-def _handed_over(state: Any, spoke: Sequence[str]) -> bytes:
+def _handed_over(state: Any, spoke: str) -> bytes:
     """Which pause it is, and which node spoke last. The graph's state is with its checkpointer."""
     asked = [interrupt.id for interrupt in state.interrupts]
-    return json.dumps({"form": _FORM, "interrupts": asked, "spoke": list(spoke)}).encode()
+    return json.dumps({"form": _FORM, "interrupts": asked, "spoke": spoke}).encode()
 
 
 async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report, parts: Parts) -> Any:
@@ -168,14 +169,14 @@ async def _taken_up(graph: Any, config: Any, resumed: Resumed, report: Report, p
     Raises ContinuationRefused if the checkpointer has another state by now, or none.
     """
     told = json.loads(resumed.continuation)
-    spoke = told.pop("spoke", ())
+    report.speakers.go_on(told.pop("spoke", ""))
     state = await graph.aget_state(config, subgraphs=True)
     asked = [interrupt.id for interrupt in state.interrupts]
     if told != {"form": _FORM, "interrupts": asked}:
         raise ContinuationRefused(
             "the checkpointer of the graph does not have the state in which the run paused"
         )
-    parts.go_on(state.tasks, spoke)
+    parts.go_on(state.tasks)
     pause = Pause(state.interrupts, state.values)
     return Command(resume=pause.resume(resumed.decisions, report))
 

@@ -4,20 +4,17 @@ Text, steps and custom events come as parts of the stream. Model calls and tool 
 callbacks, which are awaited before they begin, wherever in the graph that is.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from pullcord.adapters.foreign.children import id_of
 from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.events import Source, ToolCallState
 from pullcord.run.plain import class_name
 from pullcord.run.usage import Usage
-
-_BLANK_LINE = "\n\n"
-"""Between what one node says and what the next one does."""
 
 
 class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not checked
@@ -39,10 +36,6 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         self._loop = OwnLoop()
         self._waiting: dict[str, str] = {}
         """By task, the tool call that it executes; "" if it executes several."""
-        self._speaking: set[str] = set()
-        """The messages that have begun to speak."""
-        self._spoke: dict[str, tuple[str, ...]] = {}
-        """By child run, "" for the run itself: the node whose message began to speak last."""
         self._begun: set[str] = set()
         """The tasks that were told to have begun. After a pause the graph tells of them again."""
         self._done: set[str] = set()
@@ -50,16 +43,8 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         self.values: Any = None
         """The state as it was last told."""
 
-    @property
-    def spoke(self) -> Sequence[str]:
-        """The node that spoke last in the run itself; empty if none did."""
-        return self._spoke.get("", ())
-
-    def go_on(self, tasks: Any, spoke: Sequence[str] = ()) -> None:
-        """Knows the tasks of a graph that paused, of its subgraphs as well, as begun, and who
-        `spoke` last."""
-        if spoke:
-            self._spoke[""] = tuple(spoke)
+    def go_on(self, tasks: Any) -> None:
+        """Knows the tasks of a graph that paused, of its subgraphs as well, as begun."""
         for task in tasks:
             self._begun.add(str(task.id))
             self.go_on(getattr(task.state, "tasks", ()))
@@ -89,21 +74,10 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
             self._report.requested(chunk.get("args") or "", call=call)
         self._report.reasoning(_reasoning(message), source, call=call)
         if self._speaks is None or metadata.get("langgraph_node") in self._speaks:
-            node = (*_names(ns), str(metadata.get("langgraph_node")))
-            if message.text and self._parts_from_before(str(message.id), node, source):
-                self._report.text(_BLANK_LINE, source)
-            self._report.text(str(message.text), source, call=call)
+            node = "/".join((*_names(ns), str(metadata.get("langgraph_node"))))
+            self._report.text(str(message.text), source, call=call, speaker=node)
         else:
             self._report.requested(str(message.text), call=call)
-
-    def _parts_from_before(self, id: str, node: tuple[str, ...], source: Source | None) -> bool:
-        """Whether a message begins to speak, and another node spoke before it."""
-        if id in self._speaking:
-            return False
-        self._speaking.add(id)
-        run_id = "" if source is None else source.run_id
-        before, self._spoke[run_id] = self._spoke.get(run_id, node), node
-        return before != node
 
     def _task(self, ns: tuple[str, ...], task: Any) -> None:
         id, name = str(task["id"]), str(task["name"])
@@ -141,7 +115,7 @@ class Parts(BaseCallbackHandler):  # type: ignore[misc]  # an extra's class, not
         known = self._report.child(run_id)
         if known is None and name is not None:
             within = self._waiting.get(task, "")
-            return self._report.child_started(run_id, name, name, within=within)
+            return self._report.child_started(run_id, id_of(name), name, within=within)
         return known
 
     # --- callbacks; those of sync nodes come in other threads

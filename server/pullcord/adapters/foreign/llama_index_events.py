@@ -78,7 +78,7 @@ class Watch:
             if thought := getattr(event, "thinking_delta", None):
                 report.reasoning(thought)
             if text := self._says(event):
-                report.text(text)
+                report.text(text, speaker=getattr(event, "current_agent_name", ""))
             elif name != "AgentStream":
                 report.custom(name, shown(event))
 

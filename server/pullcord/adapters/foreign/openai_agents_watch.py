@@ -5,8 +5,8 @@ How a run begins, pauses and ends is the adapter's business.
 """
 
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -16,13 +16,13 @@ from agents import AgentsException, RunHooks
 from agents.lifecycle import RunHooksBase
 from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
 
+from pullcord.adapters.foreign.children import id_of
 from pullcord.adapters.foreign.driver import name_of
 from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.events import Source
 from pullcord.run.plain import class_name
-from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
 _SYNC_MARK: str | None = getattr(agents.tool, "_SYNC_FUNCTION_TOOL_MARKER", None)
@@ -40,19 +40,22 @@ class Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not check
         self.loop = loop
         self.run_id = run_id
         self._counted = Usage()
+        self._speaker = ""
+        """The agent that is heard, of those that hand over to each other."""
 
     def take(self, event: Any) -> None:
         """Reports an event of the stream."""
         report, source, call = self.report, self.source, self.run_id
         if event.type == "agent_updated_stream_event":
-            report.custom("agent_updated", {"agent": name_of(event.new_agent)}, source)
+            self._speaker = name_of(event.new_agent)
+            report.custom("agent_updated", {"agent": self._speaker}, source)
             return
         if event.type != "raw_response_event":
             return
         data = event.data
         match data.type:
             case "response.output_text.delta" | "response.refusal.delta":
-                report.text(data.delta, source, call=call)
+                report.text(data.delta, source, call=call, speaker=self._speaker)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 report.reasoning(data.delta, source, call=call)
             case "response.function_call_arguments.delta":
@@ -103,9 +106,9 @@ class Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not check
 
     async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
         """A model's answer has ended. Many servers do not report usage unless they are asked."""
-        self.loop.do(lambda: self._answered(response))
+        self.loop.do(lambda: self._answered(agent, response))
 
-    def _answered(self, response: Any) -> None:
+    def _answered(self, agent: Any, response: Any) -> None:
         used = _usage(response.usage)
         self.count(used)
         self.report.model_ended(used if used.total_tokens else None, self.run_id)
@@ -145,12 +148,12 @@ class _WithinRun(Hooks):
 
     def began(self) -> None:
         """The run begins."""
-        try:
-            id = slug(self._name)
-        except ValueError:
-            id = "agent"
         self.source = self.report.child_started(
-            self.run_id, id, self._name, parent=self._above.source, within=self._tool_call
+            self.run_id,
+            id_of(self._name),
+            self._name,
+            parent=self._above.source,
+            within=self._tool_call,
         )
 
     def ended(self, result: Any) -> None:
@@ -166,14 +169,15 @@ class _WithinRun(Hooks):
         else:
             self.report.child_cancelled(self.run_id)
 
-    def _answered(self, response: Any) -> None:
+    def _answered(self, agent: Any, response: Any) -> None:
         """The SDK tells what a model says only to those who stream; of others, all of it now."""
         if not self._hears_stream:
             for item in response.output:
                 for part in getattr(item, "content", None) or ():
                     text = getattr(part, "text", None) or getattr(part, "refusal", None)
-                    self.report.text(text or "", self.source, call=self.run_id)
-        super()._answered(response)
+                    speaker = name_of(agent)
+                    self.report.text(text or "", self.source, call=self.run_id, speaker=speaker)
+        super()._answered(agent, response)
 
 
 # --- runs within runs
@@ -203,14 +207,8 @@ class _Runner(AgentRunner):  # type: ignore[misc]  # as above
         if hooks is None:
             return await self._runner.run(starting_agent, input, **options)
         await hooks.loop.ask(hooks.began)
-        before = _around.set(hooks)
-        try:
+        with _around_those(hooks):
             result = await self._runner.run(starting_agent, input, **options)
-        except BaseException as error:
-            hooks.broke_off(error)
-            raise
-        finally:
-            _around.reset(before)
         hooks.ended(result)
         return result
 
@@ -220,14 +218,8 @@ class _Runner(AgentRunner):  # type: ignore[misc]  # as above
         if hooks is None:
             return self._runner.run_sync(starting_agent, input, **options)
         hooks.loop.wait_for(hooks.began)
-        before = _around.set(hooks)
-        try:
+        with _around_those(hooks):
             result = self._runner.run_sync(starting_agent, input, **options)
-        except BaseException as error:
-            hooks.broke_off(error)
-            raise
-        finally:
-            _around.reset(before)
         hooks.ended(result)
         return result
 
@@ -237,13 +229,24 @@ class _Runner(AgentRunner):  # type: ignore[misc]  # as above
         if hooks is None:
             return self._runner.run_streamed(starting_agent, input, **options)
         hooks.loop.wait_for(hooks.began)
-        before = _around.set(hooks)
-        try:
+        with _around_those(hooks):
             result = self._runner.run_streamed(starting_agent, input, **options)
-        finally:
-            _around.reset(before)
         result.stream_events = _heard(result, hooks)
         return result
+
+
+@contextmanager
+def _around_those(hooks: _WithinRun) -> Iterator[None]:
+    """A block that begins the run of these hooks: what is begun in it is within that run, and what
+    the block raises ends it."""
+    before = _around.set(hooks)
+    try:
+        yield
+    except BaseException as error:
+        hooks.broke_off(error)
+        raise
+    finally:
+        _around.reset(before)
 
 
 def _hooks_within(

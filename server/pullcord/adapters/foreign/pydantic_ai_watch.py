@@ -14,13 +14,13 @@ from typing import Any
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import AbstractCapability
 
+from pullcord.adapters.foreign.children import id_of
 from pullcord.adapters.foreign.driver import name_of
 from pullcord.adapters.foreign.own_loop import OwnLoop
 from pullcord.adapters.foreign.report import Report
 from pullcord.adapters.foreign.values import text_of
 from pullcord.run.events import Source, ToolCallState
 from pullcord.run.plain import class_name
-from pullcord.run.runnable import slug
 from pullcord.run.usage import Usage
 
 
@@ -185,13 +185,9 @@ class _WithinRun(Watch):
 
     def _began(self, run_id: str) -> Source:
         name = name_of(self._agent) or "agent"
-        try:
-            id = slug(name)
-        except ValueError:
-            id = "agent"
         above = self._above
         return self.report.child_started(
-            run_id, id, name, parent=above.watch.source, within=above.tool_call
+            run_id, id_of(name), name, parent=above.watch.source, within=above.tool_call
         )
 
     async def wrap_run_event_stream(self, ctx: Any, *, stream: Any) -> AsyncIterator[Any]:

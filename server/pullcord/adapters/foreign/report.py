@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from pullcord.adapters.foreign.children import Children
 from pullcord.adapters.foreign.metering import Metering
+from pullcord.adapters.foreign.speakers import Speakers
 from pullcord.adapters.foreign.tool_calls import ToolCalls, key_of
 from pullcord.adapters.foreign.values import data_of, text_of
 from pullcord.models.reading.values import reason
@@ -56,6 +57,7 @@ class Report:
         self.interrupt: Callable[[], None] = _nothing
         """Interrupts the framework's run, where it waits next."""
         self._metering = Metering(ctx)
+        self.speakers = Speakers()
         self.halt: BaseException | None = None
         """Why the framework's run was interrupted from here."""
 
@@ -89,17 +91,22 @@ class Report:
 
     # --- text
 
-    def text(self, text: str, source: Source | None = None, *, call: str = "") -> None:
-        """A piece of text: of the run's output, or of a child. `call` names its model call."""
+    def text(
+        self, text: str, source: Source | None = None, *, call: str = "", speaker: str = ""
+    ) -> None:
+        """A piece of text: of the run's output, or of a child. `call` names its model call, and
+        `speaker` who says it, if several do in one run."""
         if not text:
             return
 
         def act() -> None:
+            run_id = "" if source is None else source.run_id
+            said = self.speakers.before(speaker, run_id, call) + text
             if source is None:
-                self._written.append(text)
-                self._ctx.write(text)
+                self._written.append(said)
+                self._ctx.write(said)
             else:
-                self._children.said(source, text)
+                self._children.said(source, said)
             self._metering.received(call, text)
 
         self._do(act)
@@ -141,6 +148,7 @@ class Report:
 
         False: the run must stop, so the model should not be asked; it is, if it `has_begun`.
         """
+        self.speakers.asked(call)
         try:
             may = self._may_begin(lambda: self._metering.began(call, said, model, provider))
         except Exception as error:  # nobody knows the price that a limit depends on

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.adk.agents import ParallelAgent
+from google.adk.agents import ParallelAgent, SequentialAgent
 from pullcord import GoogleADKAgent
 from pullcord.engine.clock import ThreadClock
 from pullcord.run.events import ToolCallState
@@ -93,3 +93,15 @@ def test_a_tool_that_raises_fails_the_run(model: OpenAIServer, serve: Serve) -> 
     end = ended(serve(kind.agent(model.base_url, tools=[look])).run("helper", "?"), "run_failed")
     assert (end.error.type, end.error.message) == ("ValueError", "no window here")
     assert ledger(end) == [("look", Tools.TOOL_CALL_STATE_FAILED)]
+
+
+def test_agents_of_an_agent_speak_in_paragraphs(model: OpenAIServer, serve: Serve) -> None:
+    """What each of them says is the run's text, and a blank line parts them."""
+    both = SequentialAgent(
+        name="both",
+        sub_agents=[kind._made("one", model.base_url), kind._made("two", model.base_url)],
+    )
+    model.script("A draft")
+    model.script("Edited")
+    stream = serve(both).run("both", "?")
+    assert ended(stream, "run_completed").output == stream.text() == "A draft\n\nEdited"
