@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from pullcord import RunContext, RunServer, runnable
+from pullcord import Resources, RunContext, RunServer, runnable
 from pullcord.run.events import ToolCall
 from pullcord.workflow import Parallel, Workflow
 
@@ -45,6 +45,17 @@ async def alone(ctx: RunContext) -> AsyncIterator[str]:
         yield word
 
 
+ROOM = Resources(cpu=0.5)
+"""Its workers have one run at a time: one that is paused gives its worker to another."""
+
+
+@runnable(resources=ROOM)
+async def heavy(ctx: RunContext) -> AsyncIterator[str]:
+    """Likewise, in a worker of those that `asks` needs, too."""
+    async for word in _words(ctx):
+        yield word
+
+
 @runnable
 def floods(ctx: RunContext) -> Iterator[str]:
     """Says more at once than a link takes."""
@@ -66,7 +77,7 @@ def waits(ctx: RunContext) -> Iterator[str]:
             command.kill()
 
 
-@runnable
+@runnable(resources=ROOM)
 async def asks(ctx: RunContext) -> None:
     """Waits for a decision, wherever it is then executed."""
     call = ToolCall("c", "pay")
@@ -83,4 +94,4 @@ async def asks(ctx: RunContext) -> None:
 
 
 both = Workflow(name="Both", steps=[Parallel(tells, alone), tells])
-server = RunServer(agents=[tells, alone, floods, waits, asks], workflows=[both])
+server = RunServer(agents=[tells, alone, heavy, floods, waits, asks], workflows=[both])
