@@ -338,8 +338,9 @@ def _readable_without_handlers(
     to stderr without anything else."""
     if logger.hasHandlers():
         return fields
-    words = " ".join(f"{key}={value!r}" for key, value in fields.items() if key != "event")
-    return {"event": _printable(f"{fields['event']} {words}")}
+    event, blocks = fields.pop("event"), _blocks(fields)
+    words = " ".join(f"{key}={value!r}" for key, value in fields.items())
+    return {"event": "\n".join([_printable(f"{event} {words}"), *blocks])}
 
 
 def configure_logging(level: str, as_json: bool, writer: lines.LineWriter | None = None) -> None:
@@ -418,13 +419,19 @@ def _text_formatter() -> logging.Formatter:
     console = structlog.dev.ConsoleRenderer(colors=os.isatty(2))
 
     def render(logger: Any, name: str, fields: MutableMapping[str, Any]) -> str:
-        blocks = [str(fields.pop(key)) for key in ("stack", "exception") if key in fields]
+        blocks = _blocks(fields)
         clean = {_printable(key): _without_controls(value) for key, value in fields.items()}
-        shown = [console(logger, name, clean)]
-        shown += [f"    {_printable(line)}" for block in blocks for line in block.split("\n")]
-        return "\n".join(shown)
+        return "\n".join([console(logger, name, clean), *blocks])
 
     return _formatter(render)
+
+
+def _blocks(fields: MutableMapping[str, Any]) -> list[str]:
+    """Takes what has lines of its own out of the fields: those lines, indented."""
+    blocks = [str(fields.pop(key)) for key in ("stack", "exception") if key in fields]
+    return [
+        f"    {_printable(line)}" for block in blocks for line in block.rstrip("\n").split("\n")
+    ]
 
 
 def _formatter(render: structlog.typing.Processor) -> logging.Formatter:
