@@ -47,8 +47,9 @@ class Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not check
         """Reports an event of the stream."""
         report, source, call = self.report, self.source, self.run_id
         if event.type == "agent_updated_stream_event":
-            self._speaker = name_of(event.new_agent)
-            report.custom("agent_updated", {"agent": self._speaker}, source)
+            before, self._speaker = self._speaker, name_of(event.new_agent)
+            if before:  # the SDK tells of the first agent as well
+                report.custom("agent_updated", {"agent": self._speaker}, source)
             return
         if event.type != "raw_response_event":
             return
@@ -96,7 +97,7 @@ class Hooks(RunHooks[Any]):  # type: ignore[misc]  # an extra's class, not check
     ) -> None:
         """A model is about to be asked."""
         model = getattr(agent.model, "model", agent.model)
-        said = "\n".join((system_prompt or "", *(text_of(item) for item in input_items)))
+        said = "\n".join((system_prompt or "", *map(_words, input_items)))
         named = model if isinstance(model, str) else ""
         await self.loop.begin(
             lambda: self.report.model_began(
@@ -330,6 +331,13 @@ def _is_async(tool: Any) -> bool | None:
     if invoke is None or _SYNC_MARK is None:
         return None
     return not getattr(invoke, _SYNC_MARK, False)
+
+
+def _words(item: Any) -> str:
+    """The words of an item that a model reads, to estimate how many they are."""
+    if not isinstance(item, dict):
+        return text_of(item)
+    return text_of(item.get("content") or item.get("arguments") or item.get("output"))
 
 
 def _usage(used: Any) -> Usage:
