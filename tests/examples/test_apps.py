@@ -36,13 +36,6 @@ def go() -> Iterator[Driver]:
         yield driver
 
 
-def texts(go: Driver, stream: int) -> Iterator[event_pb2.RunEvent]:
-    """What the Go client is told by a stream, until it ends."""
-    while "event" in (said := go.ask("next", stream=stream)):
-        yield event_pb2.RunEvent.FromString(base64.b64decode(said["event"]))
-    assert said == {"end": True}
-
-
 @pytest.mark.timeout(600)  # the first one may build the Go program
 @pytest.mark.parametrize("app", APPS)
 def test_an_agent_people_already_have(
