@@ -131,6 +131,21 @@ def test_no_line_is_on_the_terminal_twice() -> None:
     assert " ".join(" ".join(shown).split()) == "one two three four is too long for it five a note"
 
 
+def test_a_note_is_broken_between_words_and_a_command_is_not() -> None:
+    """The terminal breaks a command by itself, so that it is copied as one line."""
+    written = Writes()
+    view = ScreenView(Console(file=written, force_terminal=True, width=20, height=9))
+    view.note("failed: what is wrong with it")
+    view.note("  pullcord continue some-run --approve c")
+    view.close(Status(began=0.0))
+    shown = _screen("".join(written.all).replace("\n", "\r\n"))
+    assert [line.rstrip() for line in shown] == [
+        "failed: what is",
+        "wrong with it",
+        "  pullcord continue some-run --approve c",
+    ]
+
+
 class Writes(io.StringIO):
     """A terminal that keeps what is written, each time that it is flushed."""
 

@@ -295,8 +295,9 @@ class ScreenView:
     def note(self, line: str, style: str = "dim") -> None:
         """A line of its own, above what still grows."""
         self._end_line()
-        # The terminal wraps it, so that a command in it can be copied whole.
-        self._console.print(Text(plain(line), style), soft_wrap=True)
+        # The terminal itself wraps a command, so that it can be copied whole.
+        is_command = line.lstrip().startswith("pullcord ")
+        self._console.print(Text(plain(line), style), soft_wrap=is_command)
 
     def tick(self, status: Status) -> None:
         """Paints, if anything has changed."""
