@@ -39,7 +39,7 @@ from pullcord.wire.values import StructData, duration, seconds_of, struct_bytes
 VERSION = f"{zlib.crc32(pb.DESCRIPTOR.serialized_pb):08x}"
 """Of the frames: both ends of a link must have the same."""
 
-IMPORT_SHOWN_AFTER = 5.0
+IMPORT_SHOWN_AFTER = 15.0
 """Seconds after which a worker that still imports the author's module shows where it is."""
 
 
