@@ -218,6 +218,36 @@ async def test_a_tree_that_nobody_has_can_be_stopped(empty: Database) -> None:
         assert sorted(states) == ["cancelled", "completed", "completed", "completed"]
 
 
+async def test_a_step_that_is_stopped_while_its_replica_is_not_yet_known_dead(
+    empty: Database,
+) -> None:
+    """It ends CANCELLED, and its workflow learns of that from whoever takes it up, as if it had
+    been stopped there; a cancel of the whole ends every run of it."""
+    paid.clear()
+    async with replica(empty.address) as a, replica(empty.address) as b:
+        left, stays = await waiting(a, empty, "partly")
+        gone = await waiting(a, empty, "gone")
+        with a.frozen():
+            await b.client.cancel(left, reason="not this one")
+            await b.client.cancel("gone", reason="enough")
+            await until(empty, TAKEN_UP, stays)
+            await b.client.continue_run(stays, YES)
+            run = await b.client.wait("partly")
+            stopped = [await b.client.wait(one) for one in ("gone", *gone)]
+        assert await a.client.wait("partly") == run
+        assert (run.state, paid) == (RunState.COMPLETED, [stays])
+        assert run.output_data is not None
+        states = [step["state"] for step in dict(run.output_data)["steps"]]
+        assert sorted(states) == ["cancelled", "completed", "completed", "completed"]
+        assert (await b.client.get(left)).cancellation.reason == "not this one"
+        whys = [(one.cancellation.cause, one.cancellation.reason) for one in stopped]
+        assert whys == [
+            (CancelCause.USER, "enough"),
+            (CancelCause.PARENT, "enough"),
+            (CancelCause.PARENT, "enough"),
+        ]
+
+
 async def test_a_run_that_nobody_serves_is_told_of(
     empty: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -32,6 +32,9 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._loop = _new_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        """Whether it takes nothing more: what comes after the last cancel would be cut off."""
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
@@ -41,11 +44,14 @@ class LoopThread:
         Raises:
             StoreUnavailable: none came in `timeout` seconds.
         """
-        try:
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise StoreUnavailable("the store is closed")
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError as error:
-            work.close()
-            raise StoreUnavailable("the store is closed") from error
+        return self._answer(future, timeout)
+
+    def _answer(self, future: "concurrent.futures.Future[T]", timeout: float) -> T:
         try:
             return future.result(timeout)
         except concurrent.futures.TimeoutError as error:
@@ -71,8 +77,10 @@ class LoopThread:
 
     def close(self) -> None:
         """Cancels what runs there, and ends the thread."""
-        if self._loop.is_closed():
-            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
 
         async def cancel_all() -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -82,7 +90,7 @@ class LoopThread:
                 await asyncio.wait(others, timeout=1.0)
 
         with contextlib.suppress(StoreUnavailable):
-            self.call(cancel_all(), timeout=2.0)
+            self._answer(asyncio.run_coroutine_threadsafe(cancel_all(), self._loop), 2.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(2.0)
         if not self._thread.is_alive():

@@ -51,6 +51,8 @@ with u as (
         reserved = greatest(r.reserved, $5::bigint - 1),
         record = $6, output = $7, nbytes = $8, question = 0, continuation = null, paused = null,
         decision = null, base = null,
+        incarnation = case when r.continuation is not null and r.question = r.last_seq
+            then null else r.incarnation end,
         ending = nextval('ending'), expire_time = clock_timestamp() + make_interval(secs => $9)
     where r.id = $1 and r.incarnation is not distinct from $2 and {sql.LIVE}
         and r.last_seq = $3::bigint and (r.stop is not null) = $10::boolean
@@ -64,13 +66,15 @@ i as (
 {spending("u", "$13::bigint", "$14::double precision", "coalesce($2::text, '')")}
 select u.id, pg_notify('pc_end', u.id::text) from u
 """
-"""The end of a run whose process is dead, unless it has changed since it was composed."""
+"""The end of a run whose process is dead, unless it has changed since it was composed. One that was
+stopped while it waited, and of which its process made nothing since, belonged to nobody."""
 
 
 _STOP_CHILDREN = """
 update run r set stop = $4, stop_grace = $5, stop_now = $6, state = 4
 where r.tenant = $1 and r.owner = $2 and r.parent_run_id = $3 and r.parent_run_id <> ''
-    and r.incarnation is null and r.state between 1 and 3 and r.stop is null
+    and r.state between 1 and 3 and r.stop is null
+    and not exists (select 1 from replica p where p.incarnation = r.incarnation and p.alive)
 """
 
 

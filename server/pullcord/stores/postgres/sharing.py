@@ -9,7 +9,7 @@ import json
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -43,12 +43,18 @@ class Sharing:
     """One store's share in the runs of all. Used on its loop, but for `add`."""
 
     def __init__(
-        self, core: Core, listening: Listening, begin: Callable[[Callable[[], None]], None]
+        self,
+        core: Core,
+        listening: Listening,
+        begin: Callable[[Callable[[], None]], None],
+        reap: Callable[[], Awaitable[object]],
     ) -> None:
-        """`begin` calls something on the loop, from any thread."""
+        """`begin` calls something on the loop, from any thread. `reap` ends the runs of the dead
+        that nobody can take up."""
         self._core = core
         self._listening = listening
         self._begin = begin
+        self._reap = reap
         self._ear: Ear | None = None
         self._mirrors: weakref.WeakValueDictionary[int, Mirror] = weakref.WeakValueDictionary()
         self._used: dict[int, Mirror] = {}
@@ -172,6 +178,9 @@ class Sharing:
             if children:
                 ask = partial(self._children, number=number, keys=children)
                 rows, stopped = await core.control.ask(ask)
+                if len(rows) + len(stopped) < len(children):  # one may have a stop, and no end yet
+                    await self._reap()
+                    rows, stopped = await core.control.ask(ask)
                 ended |= stopped
         waiting, lost = trees(found, ended)
         if lost or any(one.ended for root in waiting for one in root.whole()):

@@ -399,8 +399,9 @@ from run r, unnest($1::text[], $2::text[], $3::text[]) as c(tenant, owner, run_i
 where r.tenant = c.tenant and r.owner = c.owner and r.run_id = c.run_id and r.state = 6
     and r.incarnation is null
 """
-"""Children that were stopped while no process had them: their parents have done nothing since. Of
-one whose process was there, nobody knows what its parent has done by then."""
+"""Children that were stopped while no process had them, or one that died before it made anything
+of it: their parents have done nothing since. Of any other, nobody knows what its parent has done
+by then."""
 MUST_GO_ON = """
 update run r set continuation = null, paused = null where r.id = any($2) and r.incarnation = $1
 """

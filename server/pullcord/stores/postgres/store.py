@@ -118,7 +118,7 @@ class PostgresStore:
         self._writing = Writing(self._core)
         self._reading = Reading(self._core)
         self._listening = Listening(listens.named(address.name), self._hear)
-        self._sharing = Sharing(self._core, self._listening, self._loop.soon)
+        self._sharing = Sharing(self._core, self._listening, self._loop.soon, self._reap)
         self.notices = SharedNotices(self._core, self._loop)
         self._ear: Ear | None = None
         self._unheard: list[Run] = []
@@ -149,9 +149,12 @@ class PostgresStore:
 
     async def _upkeep(self) -> None:
         await self._timeline.look()
-        if await reap(self._core, self._lost):
+        if await self._reap():
             self._listening.wake()
         await self._unserved.look()
+
+    async def _reap(self) -> int:
+        return await reap(self._core, self._lost)
 
     async def _hear(self, channels: Collection[str]) -> None:
         await self._sharing.read(channels)
