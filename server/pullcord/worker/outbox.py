@@ -182,11 +182,14 @@ class _Batch:
 
     def __init__(self) -> None:
         self._up = pb.Up()
+        self._plain: pb.Texts | None = None
+        """The last frame, while that has deltas of runs that speak for themselves."""
         self._texts: dict[LinkPort, _Text] = {}  # the last frame of a tree, while it is text
         self._used: dict[LinkPort, dict[LinkPort, Usage]] = {}  # by tree
 
     def pack(self, items: "deque[Item]", taken: list[Item]) -> bytes:
         """Takes items out, as many as make a message of a sound size; `taken` gets them."""
+        texts = self._texts
         room = _CHUNK
         while items and room > 0:
             taken.append(items[0])
@@ -195,74 +198,82 @@ class _Batch:
                 room -= self._add(what)
             elif isinstance(what, str):
                 room -= len(what) + 8
-                text = self._texts.get(port.tree)
-                if text is None or not text.is_of(port, source, reasoning):
-                    if text is not None:
-                        text.add_to(self._up.frames)
-                    text = self._texts[port.tree] = _Text(port, source, reasoning)
-                text.parts.append(what)
+                text = texts.get(port.tree)
+                if text is not None and text.is_of(port, source, reasoning):
+                    text.parts.append(what)
+                    continue
+                if text is not None:
+                    self._say(text)
+                texts[port.tree] = _Text(port, what, source, reasoning)
             elif isinstance(what, Usage):
                 used = self._used.setdefault(port.tree, {})
                 used[port] = used[port].and_then(what) if port in used else what
             else:
                 self._close(port.tree)
                 room -= self._add(what)
-        for tree in [*self._texts, *self._used]:
-            self._close(tree)
+        for text in texts.values():
+            self._say(text)
+        for used in self._used.values():
+            self._use(used)
         return framed(self._up.SerializeToString())
-
-    def _add(self, frame: pb.UpFrame) -> int:
-        """Adds a ready frame; the room that it takes."""
-        self._up.frames.append(frame)
-        return 256 + frame.ByteSize()
 
     def _close(self, tree: "LinkPort") -> None:
         """Text and usage of a tree, before what comes next of it."""
-        text = self._texts.pop(tree, None)
-        if text is not None:
-            text.add_to(self._up.frames)
-        for port, usage in self._used.pop(tree, {}).items():
+        if (text := self._texts.pop(tree, None)) is not None:
+            self._say(text)
+        if (used := self._used.pop(tree, None)) is not None:
+            self._use(used)
+
+    def _add(self, frame: pb.UpFrame) -> int:
+        """Adds a ready frame; the room that it takes."""
+        self._plain = None
+        self._up.frames.append(frame)
+        return 256 + frame.ByteSize()
+
+    def _use(self, used: "dict[LinkPort, Usage]") -> None:
+        for port, usage in used.items():
+            self._plain = None
             frame = self._up.frames.add().used
             frame.run = port.number
             fill_usage(frame.usage, usage)
+
+    def _say(self, text: "_Text") -> None:
+        parts = text.parts
+        whole = parts[0] if len(parts) == 1 else "".join(parts)
+        if not whole.isascii():  # a lone surrogate could not be sent
+            whole = whole.encode("utf-8", "replace").decode()
+        if len(parts) == 1 and text.source is None and not text.reasoning:
+            plain = self._plain
+            if plain is None:
+                plain = self._plain = self._up.frames.add().texts
+            plain.runs.append(text.port.number)
+            plain.texts.append(whole)
+            return
+        self._plain = None
+        said = self._up.frames.add().said
+        said.run = text.port.number
+        said.text = whole
+        if len(parts) > 1:
+            said.lengths.extend(map(len, parts))
+        if text.source is not None:
+            fill_source(said.source, text.source)
+        said.reasoning = text.reasoning
 
 
 class _Text:
     """Deltas of one voice that follow one another in a tree."""
 
-    __slots__ = ("_port", "_reasoning", "_source", "parts")
+    __slots__ = ("parts", "port", "reasoning", "source")
 
-    def __init__(self, port: "LinkPort", source: Source | None, reasoning: bool) -> None:
-        self._port = port
-        self._source = source
-        self._reasoning = reasoning
-        self.parts: list[str] = []
+    def __init__(self, port: "LinkPort", text: str, source: Source | None, reasoning: bool) -> None:
+        self.port = port
+        self.source = source
+        self.reasoning = reasoning
+        self.parts = [text]
 
     def is_of(self, port: "LinkPort", source: Source | None, reasoning: bool) -> bool:
         return (
-            self._port is port
-            and self._reasoning is reasoning
-            and (self._source is source or self._source == source)
+            self.port is port
+            and self.reasoning is reasoning
+            and (self.source is source or self.source == source)
         )
-
-    def add_to(self, frames: Any) -> None:
-        """Becomes the last of these frames, or one of the texts of the last."""
-        parts = self.parts
-        text = parts[0] if len(parts) == 1 else "".join(parts)
-        if not text.isascii():  # a lone surrogate could not be sent
-            text = text.encode("utf-8", "replace").decode()
-        if len(parts) == 1 and self._source is None and not self._reasoning:
-            if not frames or not frames[-1].HasField("texts"):
-                frames.add()
-            texts = frames[-1].texts
-            texts.runs.append(self._port.number)
-            texts.texts.append(text)
-            return
-        said = frames.add().said
-        said.run = self._port.number
-        said.text = text
-        if len(parts) > 1:
-            said.lengths.extend(map(len, parts))
-        if self._source is not None:
-            fill_source(said.source, self._source)
-        said.reasoning = self._reasoning
