@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 _BATCH = 16
-"""Tasks that may be woken and not yet have run. The loop looks at its sockets in between."""
+"""Tasks that are woken before the loop looks at its sockets again."""
 
 Arm = Callable[[Callable[[], None]], bool]
 """Takes a callback, called once and from any thread; False: what is waited for is there."""
@@ -27,7 +27,7 @@ class Notifier:
         self.heartbeat = heartbeat
         self._due: deque[asyncio.Future[bool]] = deque()
         self._scheduled = False
-        self._woken = 0
+        self._woken = 0  # since `_wake` was called last
         # In the order in which they began to wait, so the ticker looks at the oldest only.
         self._silent: dict[asyncio.Future[bool], float] = {}
 
@@ -55,11 +55,6 @@ class Notifier:
     def waited(self, future: "asyncio.Future[bool]") -> None:
         """Nobody awaits this any more."""
         self._silent.pop(future, None)
-        if future.done() and not future.cancelled() and future.result():
-            self._woken -= 1
-            if self._due and not self._scheduled:
-                self._scheduled = True
-                self._loop.call_soon(self._wake)
 
     async def tick(self) -> None:
         """Lets every stream that was silent for too long send a heartbeat. Ends with the server."""
@@ -97,8 +92,14 @@ class Notifier:
                 raise
 
     def _wake(self) -> None:
+        # The tasks that were woken before this was scheduled have run: the loop goes by turns.
         self._scheduled = False
-        while self._due and self._woken < _BATCH:
+        self._woken = 0
+        while self._due:
+            if self._woken == _BATCH:
+                self._scheduled = True
+                self._loop.call_soon(self._wake)
+                return
             self._set(self._due.popleft())
 
     def _set(self, future: "asyncio.Future[bool]") -> None:
