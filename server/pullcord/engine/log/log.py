@@ -348,7 +348,7 @@ class EventLog:
                 self._seal()
             if self._has_left:
                 raise StoreUnavailable("the run goes on at another replica; watch it again")
-            if self._must_wait():
+            if self._is_fenced is not None and self._must_wait():
                 return [], position
             return self._kept.read(position, after_sequence, limit)
 
@@ -358,8 +358,8 @@ class EventLog:
             self._waiting.append(wake)
             if self._pending and self._kept.visible != UNBOUNDED:
                 self._seal()  # whether they may be shown depends on their numbers
-            has_none = self._must_wait() or (not self._pending and not self._kept.has(position))
-            if has_none and not self._has_left:
+            has_none = not self._pending and not self._kept.has(position)
+            if (has_none or self._must_wait()) and not self._has_left:
                 return True
             self._waiting.remove(wake)
             return False

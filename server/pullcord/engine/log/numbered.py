@@ -241,8 +241,9 @@ class Numbered:
 
     def has(self, position: int) -> bool:
         """Whether something that may be shown is at this place, or nothing comes any more."""
-        is_over = self.closed and self.last_sequence <= self.visible
-        return is_over or position - self._trimmed < self._end()
+        if self.last_sequence <= self.visible:
+            return self.closed or position - self._trimmed < len(self.records)
+        return position - self._trimmed < self._end()
 
     def read(self, position: int, after_sequence: int, limit: int) -> tuple[list[Record], int]:
         """At most `limit` messages from a position on, deltas merged, and the next position.
