@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 MAX_DEPTH = 30
@@ -79,6 +80,7 @@ def is_valid(text: str) -> bool:
     return True
 
 
+_TEXTLESS = (type(None), bool, int, float)
 NOT_VALID = "is not valid Unicode: it has half of a surrogate pair"
 
 
@@ -91,7 +93,7 @@ def where_invalid(value: Any, path: str = "") -> str | None:
         if isinstance(one, str):
             if not is_valid(one):
                 return _path(where)
-        elif isinstance(one, UnreadData):  # it was read from UTF-8
+        elif type(one) in _TEXTLESS or isinstance(one, UnreadData):  # that was read from UTF-8
             continue
         elif isinstance(one, Mapping):
             if not all(is_valid(key) for key in one if isinstance(key, str)):
@@ -101,9 +103,15 @@ def where_invalid(value: Any, path: str = "") -> str | None:
             inner = [(item, (f"[{index}]", where)) for index, item in enumerate(one)]
             left += reversed(inner)
         elif is_dataclass(one):
-            names = [field.name for field in fields(one)]
-            left += [(getattr(one, name), (f".{name}", where)) for name in reversed(names)]
+            kind: Any = type(one)
+            left += [(getattr(one, name), (piece, where)) for name, piece in _pieces(kind)]
     return None
+
+
+@lru_cache(maxsize=256)
+def _pieces(kind: Any) -> list[tuple[str, str]]:
+    """The fields of a dataclass, last first, and what each is in a path."""
+    return [(field.name, f".{field.name}") for field in reversed(fields(kind))]
 
 
 def _path(where: "_Where | None") -> str:
