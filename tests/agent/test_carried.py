@@ -26,6 +26,7 @@ from pullcord.run.record import Decision
 from pullcord.run.state import RunState
 from pullcord.team import Team
 from pullcord.testing import nothing_left
+from pydantic import BaseModel
 
 from tests.engine.driving import ended
 from tests.engine.processes import Process
@@ -120,6 +121,60 @@ def test_an_agents_conversation_goes_on(serve: Next) -> None:
     assert results == [ToolMessage("pay-id", "paid 3"), ToolMessage("look-id", "seen")]
     assert [c.state for c in run.tool_calls] == [ToolCallState.COMPLETED] * 3
     assert run.usage.tool_calls == 3
+
+
+class Price(BaseModel):
+    """A price."""
+
+    euros: int
+
+
+PAYS = calls("pay", pay='{"amount": 3}')
+
+
+def test_an_answer_that_did_not_fit_counts_after_the_pause(serve: Next) -> None:
+    """What was asked again before the pause is not asked again after it; the output is the answer
+    that fits alone."""
+
+    def made(*answers: list[ModelChunk]) -> Agent:
+        model = Scripted(*answers)
+        return Agent(name="a", model=model, tools=[pay], output_schema=Price, output_retries=1)
+
+    fits, wrong = [Text('{"euros": 3}')], [Text("cheap")]
+    for answers, output in (([fits], '{"euros": 3}'), ([wrong, fits], "")):
+        run_id = f"r{len(answers)}"
+        first = serve(made(wrong, PAYS))
+        first.start(run_id, runnable="agents/a", input="Buy it")
+        first.rests(run_id)
+        second = serve(made(*answers))
+        second.engine.continue_run(run_id, yes("pay-id"))
+        run = ended(second.engine, run_id)
+        if output:
+            assert (run.state, run.output) == (RunState.COMPLETED, output)
+        else:
+            assert run.state is RunState.FAILED
+
+
+def test_a_call_that_failed_counts_after_the_pause(serve: Next) -> None:
+    """The model that has not learnt from a failure before the pause fails by the same one after it
+    as it would have without."""
+
+    def broken() -> str:
+        """Never works."""
+        raise OSError("gone")
+
+    def made(*answers: list[ModelChunk]) -> Agent:
+        model = Scripted(*answers)
+        return Agent(name="a", model=model, tools=[pay, broken], max_same_failures=2)
+
+    first = serve(made(calls("broken"), PAYS))
+    first.start(runnable="agents/a", input="Buy it")
+    first.rests()
+    second = serve(made(calls("broken"), [Text("It never ends.")]))
+    second.engine.continue_run("r", yes("pay-id"))
+    run = ended(second.engine)
+    assert run.error is not None
+    assert run.error.type == "RepeatedFailure"
 
 
 def model_calls(amount: int) -> list[ToolRequest]:

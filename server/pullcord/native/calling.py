@@ -7,7 +7,9 @@ made, and what the ledger keeps of them, is not decided here.
 import asyncio
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pullcord.models.base import ToolRequest
 from pullcord.native.tools import CallableTool, ToolFailed
@@ -95,10 +97,17 @@ def cut(text: str) -> str:
 class Repetitions:
     """Counts, turn by turn, how often one call has failed in one way."""
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, counted: Iterable[Any] = ()) -> None:
+        """`counted`: what another one's `data` returned."""
         self._most = most
-        self._times: dict[tuple[str, str], dict[str, int]] = {}
+        self._times: dict[tuple[str, str], dict[str, int]] = {
+            (name, arguments): dict(times) for name, arguments, times in counted
+        }
         self._failed: set[tuple[tuple[str, str], str]] = set()
+
+    def data(self) -> list[Any]:
+        """What was counted in the turns that have ended, as JSON."""
+        return [[*call, dict(times)] for call, times in self._times.items()]
 
     def succeeded(self, request: ToolRequest) -> None:
         """A call has done its work: what failed before it counts no more."""

@@ -72,6 +72,10 @@ class Turn:
     """What came of those that are done, by their ids in the ledger."""
     children: Mapping[str, str] = field(default_factory=dict)
     """The child runs that the others wait for: run_ids by ids in the ledger."""
+    rejected: int = 0
+    """The number of answers that did not fit the schema, and were asked for again."""
+    failures: Any = ()
+    """The failures of calls in earlier turns, as `Repetitions` counts them; JSON."""
 
 
 def dumped(turn: Turn, model: Model, tools: Mapping[str, CallableTool]) -> bytes | None:
@@ -89,6 +93,8 @@ def dumped(turn: Turn, model: Model, tools: Mapping[str, CallableTool]) -> bytes
         "extra": turn.extra,
         "results": dict(turn.results),
         "children": dict(turn.children),
+        "rejected": turn.rejected,
+        "failures": turn.failures,
         "tools": {name: _looks(tools[name]) for name in sorted(asked)},
     }
     try:
@@ -119,6 +125,8 @@ def loaded(data: bytes, model: Model, tools: Mapping[str, CallableTool]) -> Turn
         state["extra"],
         state.get("results", {}),
         state.get("children", {}),
+        state.get("rejected", 0),
+        state.get("failures", ()),
     )
 
 

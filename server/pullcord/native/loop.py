@@ -115,11 +115,13 @@ async def converse(
     """
     _check_price(ctx, model)
     said = tuple(messages)
-    repetitions = Repetitions(options.max_same_failures)
+    most_failures = options.max_same_failures
+    repetitions = Repetitions(most_failures)
     ledger_ids, calls, rejected = _LedgerIds(), 0, 0
     if (resumed := ctx.resumed) is not None:
         turn = loaded(resumed.continuation, model, tools)
         ledger_ids, calls = _LedgerIds(turn.ledger_ids), turn.model_calls
+        rejected, repetitions = turn.rejected, Repetitions(most_failures, turn.failures)
         decisions = by_call(turn.asked, resumed.decisions)
         opened = OpenTurn(ctx, turn, model, tools, extra)
         results = await _call_tools(ctx, tools, turn, opened, decisions, repetitions)
@@ -149,7 +151,15 @@ async def converse(
         wanted = tuple((ledger_ids.make(request), request) for request in requests)
         said = (*said, answer)
         decisions = {}
-        turn = Turn(said, wanted, (), calls, ledger_ids.taken)
+        turn = Turn(
+            said,
+            wanted,
+            (),
+            calls,
+            ledger_ids.taken,
+            rejected=rejected,
+            failures=repetitions.data(),
+        )
         if asked := to_be_asked_about(tools, wanted):
             ids = tuple(call.tool_call_id for call in asked)
             waits = replace(turn, asked=ids, extra=extra())
