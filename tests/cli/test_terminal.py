@@ -271,4 +271,6 @@ def test_a_server_that_died_is_shown_as_such(tmp_path: Path) -> None:
             command.type("\x03")
             code, seen, _ = command.end()
     assert code == 4
-    assert "its fate is unknown" in seen
+    said = " ".join(" ".join(_screen(seen)).split())
+    assert "its fate is unknown" in said
+    assert f"the stop did not reach the server: {address}: Connection refused" in said

@@ -25,6 +25,7 @@ from pullcord.cli.output import (
 )
 from pullcord.cli.screen import Status, View
 from pullcord.cli.tree import entries_of
+from pullcord.cli.unreachable import bare
 from pullcord.client import AsyncRunStream
 from pullcord.run import events
 from pullcord.run.cancel import CancelCause, CancelMode
@@ -146,11 +147,11 @@ class Follower:
         try:
             await self._decide(run_id, decisions)
         except PullcordError as error:
-            self._view.note(f"the decision was not taken: {error}", "red")
+            self._view.note(f"the decision was not taken: {bare(str(error))}", "red")
 
     def _was_asked(self, asking: "asyncio.Task[Receipt]") -> None:
         if not asking.cancelled() and isinstance(error := asking.exception(), PullcordError):
-            self._view.note(f"the stop did not reach the server: {error}", "red")
+            self._view.note(f"the stop did not reach the server: {bare(str(error))}", "red")
 
     # --- what an event shows
 

@@ -29,4 +29,9 @@ def unreachable(words: str) -> str:
     for sign, meant in _MEANT.items():
         if sign in words:
             return f"{server} cannot be reached: {meant}"
-    return f"the server cannot be reached: {_RUNNING} ({_NOISE.sub('', words)})"
+    return f"the server cannot be reached: {_RUNNING} ({bare(words)})"
+
+
+def bare(words: str) -> str:
+    """gRPC's words without those that say nothing: `127.0.0.1:50051: Connection refused`."""
+    return _NOISE.sub("", words)
