@@ -410,13 +410,14 @@ def test_a_warning_says_all_of_it_where_no_logging_is_configured() -> None:
     """Python prints such a line without its fields, so that they must be among its words."""
     program = (
         "import logging; from pullcord.telemetry import Telemetry;"
-        "Telemetry().loop_stalled('r-1', 0.7, 'in nap\\n  of a tool\\n')"
+        "Telemetry().loop_stalled('r-1', 0.7, 'in nap\\n  of a tool\\n');"
+        "Telemetry().loop_stalled('r-1', 0.7, '')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     first = "event loop blocked by a run run_id='r-1' seconds=0.7"
-    assert done.stderr.splitlines() == [first, "    in nap", "      of a tool"]
+    assert done.stderr.splitlines() == [first, "    in nap", "      of a tool", first]
 
 
 def test_dropped_lines_are_reported_in_the_log_s_own_form() -> None:

@@ -429,9 +429,8 @@ def _text_formatter() -> logging.Formatter:
 def _blocks(fields: MutableMapping[str, Any]) -> list[str]:
     """Takes what has lines of its own out of the fields: those lines, indented."""
     blocks = [str(fields.pop(key)) for key in ("stack", "exception") if key in fields]
-    return [
-        f"    {_printable(line)}" for block in blocks for line in block.rstrip("\n").split("\n")
-    ]
+    rows = [row for block in blocks if block for row in block.rstrip("\n").split("\n")]
+    return [f"    {_printable(row)}" for row in rows]
 
 
 def _formatter(render: structlog.typing.Processor) -> logging.Formatter:
