@@ -18,7 +18,7 @@ from pullcord.workflow import Workflow
 from pydantic import TypeAdapter
 
 from tests.identity.callers import token_of, write_tokens
-from tests.transports.harness import Cause, Served
+from tests.transports.harness import Cause, Served, in_both_modes
 from tests.transports.http.agents import failing, make_waiter, speaker
 from tests.transports.http.test_openai import Scripted
 from tests.transports.http.web import Browser, Reply
@@ -206,6 +206,30 @@ def test_a_pause_of_one_protocol_is_continued_by_another(serve_http: Both) -> No
     response.close()
     browser.leave()
     assert served.wait("r").cancellation.cause == Cause.CANCEL_CAUSE_DISCONNECT
+
+
+@runnable
+def part_with_data(context: RunContext) -> dict[str, Any]:
+    """Emits data, and returns some."""
+    context.emit(Custom("beat", {"deep": {"list": [1, "a"]}}))
+    return {"made": {"x": 1}}
+
+
+@runnable
+async def with_data(context: RunContext) -> dict[str, Any]:
+    """Has a child that does, and returns the child's data."""
+    child = await context.start(part_with_data).wait()
+    return dict(child.output_data or {})
+
+
+@in_both_modes
+def test_data_comes_as_data_wherever_the_code_executes(serve_http: Both) -> None:
+    """Of events, of a child's end and of the run's own."""
+    _, browser = serve_http(with_data)
+    events = list(run(browser, "agents/with-data"))
+    assert [e.value for e in events if e.type == "CUSTOM"] == [{"deep": {"list": [1, "a"]}}]
+    (child,) = (e for e in events if e.type == "SUBAGENT_FINISHED")
+    assert (child.result, events[-1].result) == ({"made": {"x": 1}}, {"made": {"x": 1}})
 
 
 def test_what_is_not_kept_any_more_is_said(serve_http: Both) -> None:

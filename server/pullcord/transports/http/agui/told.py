@@ -4,7 +4,7 @@ No stream is known here, and nothing is asked of the engine.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +130,7 @@ class Told:
         elif isinstance(payload, StepStarted | StepCompleted):
             yield from self._step(voice, payload)
         elif isinstance(payload, Custom):
-            yield CustomEvent(name=payload.name, value=payload.data, subagent_run_id=voice)
+            yield CustomEvent(name=payload.name, value=dict(payload.data), subagent_run_id=voice)
         elif isinstance(payload, Progress):
             value = {"done": payload.done, "total": payload.total, "note": payload.note}
             yield CustomEvent(name="pullcord.progress", value=value, subagent_run_id=voice)
@@ -248,7 +248,7 @@ class Told:
             words, code = end.error.words, end.error.type
             yield SubagentErrorEvent(subagent_run_id=voice, message=words, code=code)
         else:
-            result = end.output_data if end.output_data is not None else end.output
+            result = end.output if end.output_data is None else dict(end.output_data)
             yield SubagentFinishedEvent(subagent_run_id=voice, result=result)
 
     def _close_steps(self, voice: str | None) -> Iterator[BaseEvent]:
@@ -313,7 +313,7 @@ class Told:
     def _finished(
         self,
         outcome: Any,
-        result: Any = None,
+        result: Mapping[str, Any] | None = None,
         usage: list[TokenUsage] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> BaseEvent:
@@ -321,7 +321,7 @@ class Told:
             thread_id=self._given.thread_id,
             run_id=self._given.run_id,
             outcome=outcome,
-            result=result,
+            result=None if result is None else dict(result),
             usage=usage,
             metadata={"pullcord": metadata or {"runId": self._run_id}},
         )
