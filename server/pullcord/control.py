@@ -86,6 +86,7 @@ class ControlServer(RunServer):
             max_processes=settings.max_processes,
             isolate_all=settings.isolation == "process",
             threads=settings.engine.workers,
+            loops=settings.engine.max_run_loops,
             queue=settings.engine.worker_queue,
             max_silence=settings.max_silence,
             max_memory=settings.max_worker_memory,

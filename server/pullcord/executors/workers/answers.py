@@ -105,6 +105,8 @@ class Answers:
                 asker = Scope(ask.tenant, ask.owner)
             elif asker is None or asker.ended:
                 raise RunCancelledError("the run has ended, or is assigned to another worker")
+            if kind == "began":
+                asker.reached = True
             handler = _OF_RUN.get(kind) or _OF_NONE[kind]
             part = getattr(ask, kind)
             if self._host.blocking and self._may_wait(kind, part, asker):

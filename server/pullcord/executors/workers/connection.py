@@ -168,6 +168,7 @@ class Connection:
         """Assigns a run to this worker; with a key, one that code there asked to start."""
         execution.number = number
         execution.connection = self
+        execution.assigned_at = time.monotonic()
         self.runs[number] = execution
         self.used = True
         spec = execution.port.spec

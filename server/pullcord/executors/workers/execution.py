@@ -43,6 +43,10 @@ class RemoteExecution:
         self.number = 0
         """Of its assignment; 0: it has none."""
         self.connection: Connection | None = None
+        self.assigned_at = 0.0
+        """When it was given to its worker, by the monotonic clock."""
+        self.reached = False
+        """Whether its worker has come to it, and asked whether its code may begin."""
         self.begun = False
         """Whether the engine let its code begin: from then on it cannot move."""
         self.released = False
@@ -131,6 +135,7 @@ class RemoteExecution:
         """It goes to another worker, which gets a port of its own; False if its run has ended."""
         self.connection = None
         self.number = 0
+        self.reached = False
         with suppress(IllegalTransition):
             self.port = self.port.moved()
             self.write = self.port.write

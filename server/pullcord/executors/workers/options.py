@@ -26,10 +26,13 @@ class WorkerOptions:
     """Whether every run has a process for itself, whatever its runnable says."""
     threads: int = 32
     """Sync runs at work in one shared worker."""
+    loops: int = 8
+    """Event loops of one shared worker, where others are blocked."""
     queue: int = 10_000
     """Sync runs that wait for a thread of one; more are refused."""
     silence: float = 5.0
-    """A worker that answers no ping for so long is retired."""
+    """A worker that answers no ping, or begins no run that it could begin, for so long is
+    retired."""
     max_silence: float = 60.0
     """One that answers none for so long is killed."""
     max_memory: int | None = None

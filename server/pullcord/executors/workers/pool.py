@@ -306,6 +306,16 @@ class WorkerExecutor:
             self.staff.fill()
         self._let_go(connection)
 
+    def begins_none(self, connection: Connection, seconds: float) -> None:
+        """A worker answers, but has begun no run for so long although it had room."""
+        words = f"it began no run for {seconds:g} seconds, and had room"
+        _log.error("worker %d takes no new runs: %s", connection.process.pid, words)
+        # A failure, or a module that causes it would be imported all the time.
+        lived = time.monotonic() - connection.started_at
+        self.staff.restarts[connection.kind].failed(lived)
+        self.retire(connection, words)
+        self.look_at_health()
+
     def _let_go(self, connection: Connection) -> None:
         if _is_done(connection) and connection not in self._reasons:
             self._end(connection, connection.retiring)

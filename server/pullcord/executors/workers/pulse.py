@@ -1,8 +1,9 @@
 """The pulse of workers: pings, and what slow and missing answers mean.
 
 Slow for a while: threads there compute and contend for one interpreter, so new runs go elsewhere.
-Silent for seconds: something holds the interpreter, and the worker is retired; silent for much
-longer: it is killed, because none of its runs can say anything or be stopped. A late loop of our
+Silent for seconds: something holds the interpreter, and the worker is retired, as is one that
+answers and begins no run; silent for much longer: it is killed, because none of its runs can say
+anything or be stopped. A late loop of our
 own is held against nobody. Here is also the look at how much memory workers hold.
 """
 
@@ -88,6 +89,8 @@ class Pulse:
                     self._heard(connection, beats, silent)
                 if on_time and silent > self._options.silence:
                     self._silent(connection, silent)
+                elif on_time and not connection.retiring and self._begins_none(connection, now):
+                    self._pool.begins_none(connection, self._options.silence)
                 self._ask(connection, beats, now)
             self._pool.staff.trim()
             self._weigh_now_and_then(alive)
@@ -127,6 +130,16 @@ class Pulse:
             self._pool.retire(connection, words)
         if seconds > options.max_silence:
             self._pool.kill(connection, f"it did not answer for {options.max_silence:g} seconds")
+
+    def _begins_none(self, connection: "Connection", now: float) -> bool:
+        """Whether a run waits there that a free thread or loop should have begun: what begins runs
+        in that process is torn, such as by code that replaced parts of `threading`."""
+        runs = connection.runs.values()
+        since = min((run.assigned_at for run in runs if not run.reached), default=now)
+        if now - since <= self._options.silence:
+            return False
+        at_work = sum(1 for run in runs if run.reached)
+        return at_work < min(self._options.threads, self._options.loops)
 
     def _show_import(self, connection: "Connection", beats: _Beats, now: float) -> None:
         if not connection.process.has_come:
