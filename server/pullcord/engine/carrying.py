@@ -11,10 +11,10 @@ from functools import partial
 
 from pullcord.engine.clock import Clock
 from pullcord.engine.directory import Directory
+from pullcord.engine.live import tree
 from pullcord.engine.live.child import ChildHandle, EndedChild
 from pullcord.engine.live.lineage import Kin
 from pullcord.engine.live.live import LiveRun
-from pullcord.engine.live.tree import hold, waits, whole
 from pullcord.engine.live_runs import LiveRuns
 from pullcord.engine.ports import (
     Carried,
@@ -160,7 +160,7 @@ class Carrying:
         parents: list[LiveRun] = []
         try:
             self._take_up_beneath(root, waiting, parents)
-            hold(root)
+            tree.hold(root)
         finally:
             for parent in reversed(parents):
                 parent.children_came()
@@ -260,7 +260,7 @@ class Carrying:
         """Whether a run that waits can be continued by a process to come, and so all of its
         tree."""
         root = live.lineage.root
-        return waits(root) and all(map(self._is_stored, whole(root)))
+        return tree.waits(root) and all(map(self._is_stored, tree.whole(root)))
 
     def _is_stored(self, live: Kin) -> bool:
         assert isinstance(live, LiveRun)
@@ -282,8 +282,8 @@ class Carrying:
             return False
         root = live.lineage.root
         assert isinstance(root, LiveRun)
-        runs = list(whole(root))
-        executions = root.lay_down(fenced=fenced)
+        runs = list(tree.whole(root))
+        executions = tree.lay_down(root, fenced=fenced)
         if executions is None:
             return False
         for run in runs:

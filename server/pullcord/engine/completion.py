@@ -198,7 +198,7 @@ class Completer:
                 self._let_go(item)
             elif isinstance(stop, EndedRun):
                 self._give_way(item)
-            elif item.live.is_held:
+            elif item.live.ending.is_held:
                 item.live.overrule(stop)
                 item.end = self._finish(item.live)
                 overruled.append(item)
@@ -217,7 +217,7 @@ class Completer:
             return
         if kept is not None:
             ended, log = kept
-            item.live.give_way(ended.run, log.records(ended.run.last_sequence - 1)[-1])
+            item.live.ending.give_way(ended.run, log.records(ended.run.last_sequence - 1)[-1])
         self._let_go(item)
 
     def _try_again(self, batch: Sequence[_Item], error: Exception) -> None:
@@ -245,7 +245,7 @@ class Completer:
             partial(self._on_kept, item.live),
             partial(self._observer.run_ended, run),
             partial(self._on_done, item.live),
-            item.live.kept,
+            item.live.ending.kept,
         ]
         if first := item.end.log.first_text_time():
             steps.insert(1, partial(self._observer.run_spoke, run, first))

@@ -106,8 +106,8 @@ class LiveHandle:
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once, in any thread, when the run has ended."""
-        self._live.on_end(callback)
-        return lambda: self._live.forget_end(callback)
+        self._live.ending.call_back(callback)
+        return lambda: self._live.ending.forget(callback)
 
 
 class EndedHandle:

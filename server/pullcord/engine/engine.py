@@ -408,7 +408,7 @@ class Engine:
             ended=kept.ended,
             sessions=len(self._live_runs.sessions),
             watchers=sum(run.presence.watchers for run in live),
-            waiting=sum(run.waiting for run in live),
+            waiting=sum(run.ending.waiting for run in live),
             timers=self._clock.pending(),
         )
 

@@ -56,7 +56,7 @@ class Recording:
 
     def answer_at_end(self) -> None:
         """The answer is that of the run's end, as soon as the store has it."""
-        self._live.on_end(self.answer)
+        self._live.ending.call_back(self.answer)
 
     def answer(self) -> None:
         """The answer is what is true now."""

@@ -148,7 +148,7 @@ class Replicas:
         except StoreUnavailable:
             self._moved.append(live)  # until the next look
             raise
-        run.on_end(lambda: live.stand_as(run.snapshot()))
+        run.on_end(lambda: live.ending.stand_as(run.snapshot()))
 
     def _decide(self, key: Key, asked: Asked) -> None:
         if (run := self._directory.find_here(*key)) is None:

@@ -137,7 +137,7 @@ class Roster:
 
     def _here(self, usage: bool) -> Iterator[Run]:
         for live in self._directory.all_here():
-            if live.is_held or live.state.is_terminal:
+            if live.ending.is_held or live.state.is_terminal:
                 continue  # it is shown once it is gone from here
             before = self._marks.get(live.key)
             mark = self._mark(live, before, usage)

@@ -31,7 +31,7 @@ class ChildHandle:
         when this raises.
         """
         ended = asyncio.Event()
-        self._live.on_decided(_in_loop(asyncio.get_running_loop(), ended.set))
+        self._live.ending.call_own_back(_in_loop(asyncio.get_running_loop(), ended.set))
         try:
             await ended.wait()
         except asyncio.CancelledError:

@@ -59,9 +59,6 @@ class Kin(Protocol):
     def is_deciding(self) -> bool:
         """Whether a decision about it is being recorded."""
 
-    def rest(self, assignment: int) -> bool:
-        """Whether the run waits on without the execution of this assignment."""
-
     def rest_alone(self) -> bool:
         """The run waits on without its code, whatever becomes of the others of its tree."""
 

@@ -8,12 +8,8 @@ the execution's, and who may run is the engine's.
 When completion and a cancel race, the one that takes the lock first wins: a cancel that was
 accepted makes whatever end comes later CANCELLED; one that comes after the end changes nothing, and
 its receipt says ALREADY_FINISHED.
-
-Where a store outlives the process, an end that was decided is *held*: others see it, and are called
-back, once the store has it. The run's executor, its parent and its children learn of it at once.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +24,7 @@ from pullcord.engine.live import effects as do
 from pullcord.engine.live import tree
 from pullcord.engine.live.alarms import Alarms
 from pullcord.engine.live.carried import Carried, Pause
+from pullcord.engine.live.ending import Ending
 from pullcord.engine.live.facts import Standing
 from pullcord.engine.live.lineage import Kin, Lineage
 from pullcord.engine.live.machine import RunMachine
@@ -37,19 +34,16 @@ from pullcord.engine.live.rules import Rules
 from pullcord.engine.live.stopping import PARENT_ENDED
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.numbered import UNBOUNDED
-from pullcord.engine.log.record import Record
 from pullcord.engine.log.watch import Watcher
 from pullcord.engine.options import EngineOptions
 from pullcord.engine.start import Start
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError, RunNotPaused
 from pullcord.run.events import (
-    CancelRequested,
     RunError,
     RunPaused,
     RunStarted,
     Source,
-    TerminalPayload,
 )
 from pullcord.run.outcomes import with_pauses
 from pullcord.run.port import Execution
@@ -57,9 +51,6 @@ from pullcord.run.record import Decision, DisconnectPolicy, Receipt, Run, RunSpe
 from pullcord.run.resumed import HandedOver
 from pullcord.run.scope import LOCAL, Scope
 from pullcord.run.state import RunState
-
-_log = logging.getLogger("pullcord.live")
-
 
 Key = tuple[Scope, str]
 """What names a run in one process: whose it is, and its id."""
@@ -127,12 +118,12 @@ class LiveRun:
         """What executes its code; None: nothing yet, or it has ended and nothing is left of it."""
         self._is_released = False
         self._alarms = Alarms(clock, self._fired)
-        self._end: TerminalPayload | None = None
-        self._holds_end = holds_end
+        self.ending = Ending(
+            spec.run_id, self.lock, self.log, lambda: self.state.is_terminal, is_held=holds_end
+        )
         self.is_durable = holds_end
         """Whether its store outlives the process."""
         self.max_continuation = options.max_continuation_bytes
-        self._stands: Run | None = None
         self._ask_others = ask_others
         self._go_on = go_on
         self._deciding = 0
@@ -152,8 +143,6 @@ class LiveRun:
         self.children_come = False
         """Whether children are still to be taken up here."""
         self._watchers: WeakSet[Watcher] | None = None
-        self._end_callbacks: list[Callable[[], None]] = []
-        self._own_callbacks: list[Callable[[], None]] = []
 
     # --- reading
 
@@ -167,28 +156,23 @@ class LiveRun:
         """The stop that was accepted, if one was."""
         return self.machine.cancellation
 
-    @property
-    def is_held(self) -> bool:
-        """Whether its end was decided, and its store may not have it yet."""
-        return self._holds_end and self.state.is_terminal
-
     def snapshot(self, *, with_output: bool = True) -> Run:
         """The run as others may see it now."""
         with self.lock:
-            if self._stands is not None:
-                return self._stands
+            if self.ending.stands is not None:
+                return self.ending.stands
             if with_output:
                 output, sequence = self.log.output()
             else:
                 output, sequence = "", self.log.last_shown()
-            if with_output and self._end is not None and not self._holds_end:
-                output = self._end.output
+            if with_output and self.ending.said is not None and self.ending.is_shown:
+                output = self.ending.said.output
             elif with_output:
                 output = output or self.machine.output or ""
             run = self.machine.run(
                 self.scope, self.spec, self.lineage.parent_run_id, output, sequence
             )
-            run = self.machine.before_end(run) if self.is_held else run
+            run = self.machine.before_end(run) if self.ending.is_held else run
             return run if run.output_data is None else self._with_pauses(run, run.output_data)
 
     def _with_pauses(self, run: Run, data: Mapping[str, Any]) -> Run:
@@ -200,43 +184,16 @@ class LiveRun:
     def as_decided(self) -> Run:
         """The run as its store and its parent see it: with its end, held or not."""
         with self.lock:
-            if self._end is None or not self._holds_end:
+            if (end := self.ending.said) is None or self.ending.is_shown:
                 return self.snapshot()
             sequence = self.log.last_sequence
             parent = self.lineage.parent_run_id
-            return self.machine.run(self.scope, self.spec, parent, self._end.output, sequence)
+            return self.machine.run(self.scope, self.spec, parent, end.output, sequence)
 
     def receipt(self) -> Receipt:
         """The answer to a canceller as of now."""
         with self.lock:
             return self.machine.receipt(self.snapshot())
-
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Calls back once the run has ended, in any thread; at once if it has."""
-        with self.lock:
-            if self._holds_end or not self.state.is_terminal:
-                self._end_callbacks.append(callback)
-                return
-        callback()
-
-    def on_decided(self, callback: Callable[[], None]) -> None:
-        """Like `on_end`, but does not wait for the store: for the parent's code."""
-        with self.lock:
-            if not self.state.is_terminal:
-                self._own_callbacks.append(callback)
-                return
-        callback()
-
-    def forget_end(self, callback: Callable[[], None]) -> None:
-        """Takes back `on_end`: who waited has gone."""
-        with self.lock:
-            if callback in self._end_callbacks:
-                self._end_callbacks.remove(callback)
-
-    @property
-    def waiting(self) -> int:
-        """Callers who wait for its end."""
-        return len(self._end_callbacks)
 
     def watch(self, after_sequence: int, *, is_guest: bool = False) -> Watcher:
         """A new watcher; while there is one, the disconnect policy rests.
@@ -300,19 +257,6 @@ class LiveRun:
             self.log.take_up(carried.records, carried.content, pause.sequence)
             left = pause.left.after(carried.elapsed)
             self._do_at_once(self.machine.take_up(pause, waits_for, left, self.now()))
-
-    def rest(self, assignment: int) -> bool:
-        """Whether the run waits on without the execution of this assignment, which is gone or about
-        to go. Only a pause that was given a continuation does, and a tree of nothing but such."""
-        with self.lock:
-            if self.rests:
-                return True
-            if self.lineage.parent is None and not self.lineage.children():
-                return self.machine.assignment == assignment and self.rest_alone()
-        root = self.lineage.root
-        if self.machine.assignment != assignment or not tree.waits(root):
-            return False
-        return all(run.rest_alone() for run in list(tree.whole(root)))
 
     def rest_alone(self) -> bool:
         """The run waits on without its code, whatever becomes of the others of its tree."""
@@ -403,24 +347,7 @@ class LiveRun:
         with self.lock:
             self._on_end = lambda _: None
         self.fail(error)
-        self.kept()
-
-    def lay_down(self, *, fenced: bool = False) -> list[Execution] | None:
-        """Lets go of the tree of a run that waits, if it can be continued elsewhere and nobody is
-        deciding about it just now. Returns the executions of its code, which is of no use any more;
-        None: nothing was changed. `fenced`: the store refuses such a decision."""
-        root = self.lineage.root
-        with tree.locked(root) as runs:
-            if not fenced and any(run.is_deciding for run in runs):
-                return None
-            if any(run.machine.cancellation is not None for run in runs):
-                return None  # it is about to end
-            executions = [run.execution for run in runs if run.execution is not None]
-            if not (root.rests or root.rest(root.machine.assignment)):
-                return None
-            for run in runs:
-                run.put_down()
-        return executions
+        self.ending.kept()
 
     @property
     def is_deciding(self) -> bool:
@@ -437,38 +364,10 @@ class LiveRun:
             self.presence.end()
             self._do_at_once(tuple(self.machine.timers.disarm_all()))
 
-    def kept(self) -> None:
-        """The store has the run's end, which others see from now on."""
-        with self.lock:
-            if not self._holds_end:
-                return
-            self._holds_end = False
-            self.log.show_end()
-            callbacks, self._end_callbacks = self._end_callbacks, []
-        self._call_all(callbacks)
-
-    def give_way(self, ended: Run, end: Record) -> None:
-        """Others took this process for dead and have ended the run so: that is its end."""
-        with self.lock:
-            self.log.give_way(end)
-            self._stands = ended
-            self._holds_end = False
-            callbacks, self._end_callbacks = self._end_callbacks, []
-        self._call_all(callbacks)
-
-    def stand_as(self, run: Run) -> None:
-        """The run, which was put down here, has ended elsewhere: those who wait hear of it."""
-        with self.lock:
-            self._stands = run
-            self._holds_end = False
-            callbacks, self._end_callbacks = self._end_callbacks, []
-        self._call_all(callbacks)
-
     def overrule(self, stop: Cancellation) -> None:
         """The store refused the end that is held: a stop was accepted elsewhere before it."""
         with self.lock:
-            end = self.machine.overruled(stop)
-            self._end = self.log.replace_end(CancelRequested(stop), end.made)
+            self.ending.replace(stop, self.machine.overruled(stop).made)
 
     def decide(self, decisions: Sequence[Decision], actor: str) -> Run:
         """Lets the run go on, if it waits for just these decisions; returns it as it then is.
@@ -592,9 +491,8 @@ class LiveRun:
                 case do.Disarm(timer):
                     self._alarms.disarm(timer)
                 case do.Finish():
-                    self._end = self.log.finish(effect.made)
-                    if self._end is not None:
-                        self.lineage.hear(self._end, None)
+                    if (end := self.ending.decide(effect.made)) is not None:
+                        self.lineage.hear(end, None)
                     self.presence.end()
                 case _:
                     after.append(effect)
@@ -660,23 +558,13 @@ class LiveRun:
 
     def _notify_of_end(self) -> None:
         with self.lock:
-            callbacks, self._own_callbacks = self._own_callbacks, []
-            if not self._holds_end:
-                callbacks += self._end_callbacks
-                self._end_callbacks = []
+            callbacks = self.ending.due()
             children = self.lineage.children()
             self._forget_code()
-        self._call_all([lambda: self._on_end(self), self.lineage.leave, *callbacks])
+        self.ending.call([lambda: self._on_end(self), self.lineage.leave, *callbacks])
         if (parent := self.lineage.parent) is not None:
             parent.child_ended(self)
         each(children, lambda child: child.parent_ended())
-
-    def _call_all(self, callbacks: Sequence[Callable[[], None]]) -> None:
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception:
-                _log.exception("a callback at the end of run %s raised", self.run_id)
 
 
 def _nothing(*, comes_back: bool = False) -> None:

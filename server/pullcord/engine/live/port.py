@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from pullcord.engine.live import effects as do
+from pullcord.engine.live import tree
 from pullcord.engine.live.live import LiveRun
 from pullcord.engine.live.question import Question
-from pullcord.engine.live.tree import would_wait
 from pullcord.engine.observer import Observer
 from pullcord.run.cancel import Cancellation, CancelRequest
 from pullcord.run.errors import RunCancelledError
@@ -212,7 +212,7 @@ class LivePort:
             standing = self._machine.question
             if standing is not None:
                 return ()
-            survives = can and would_wait(self._live, asked.above)
+            survives = can and tree.would_wait(self._live, asked.above)
             return self._machine.ask(asked, at, survives=survives)
 
         self._live.begin(pause)
@@ -304,7 +304,7 @@ class LivePort:
 
     def rest(self) -> bool:
         """Whether the run waits on without this execution, which is gone or about to go."""
-        return self._live.rest(self._assignment)
+        return tree.rest(self._live, self._assignment)
 
     def died(self, how: str) -> None:
         """The process that executed the code has died; `how`, in words for callers."""

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 from pullcord.engine.live.facts import Standing
 from pullcord.engine.live.lineage import Kin
+from pullcord.run.port import Execution
 from pullcord.run.resumed import HandedOver
 from pullcord.run.state import RunState
 
@@ -70,6 +71,37 @@ def hold(root: Kin) -> None:
         elif (asked := run.machine.question) is not None:
             run.log.hold(asked.sequence)
         run.log.ring()  # the journal has something to write
+
+
+def rest(run: Kin, assignment: int) -> bool:
+    """Whether the run waits on without the execution of this assignment, which is gone or about to
+    go. Only a pause that was given a continuation does, and a tree of nothing but such."""
+    with run.lock:
+        if run.rests:
+            return True
+        if run.lineage.parent is None and not run.lineage.children():
+            return run.machine.assignment == assignment and run.rest_alone()
+    root = run.lineage.root
+    if run.machine.assignment != assignment or not waits(root):
+        return False
+    return all(one.rest_alone() for one in list(whole(root)))
+
+
+def lay_down(root: Kin, *, fenced: bool = False) -> list[Execution] | None:
+    """Lets go of a tree that waits, if it can be continued elsewhere and nobody is deciding about
+    it just now. Returns the executions of its code, which is of no use any more; None: nothing was
+    changed. `fenced`: the store refuses such a decision."""
+    with locked(root) as runs:
+        if not fenced and any(run.is_deciding for run in runs):
+            return None
+        if any(run.machine.cancellation is not None for run in runs):
+            return None  # it is about to end
+        executions = [run.execution for run in runs if run.execution is not None]
+        if not rest(root, root.machine.assignment):
+            return None
+        for run in runs:
+            run.put_down()
+    return executions
 
 
 def whole(root: Kin) -> Iterator[Kin]:
