@@ -47,7 +47,7 @@ type resume struct {
 	runID string
 	// afterSequence is the number of the last event seen: what to come back with.
 	afterSequence int64
-	// begun says whether the server is known to have the run; else it is to be asked for again.
+	// begun says whether the server is known to have the run; else it must be asked for again.
 	begun bool
 	// result is the run's terminal event, once it was seen.
 	result *pullcordv1.RunEvent

@@ -118,7 +118,7 @@ func (s *RunStream) Cancel(ctx context.Context, request *pullcordv1.CancelRunReq
 	return s.client.Cancel(ctx, request)
 }
 
-// Close leaves the stream, and the run to its disconnect policy; whoever waits for the next event sees
+// Close leaves the stream, and the run to its disconnect policy; a reader that waits for the next event sees
 // the stream end.
 func (s *RunStream) Close() { s.leave() }
 
@@ -156,7 +156,7 @@ func receiver[R interface{ GetEvent() *pullcordv1.RunEvent }](
 	}
 }
 
-// admit says whether an event is to be shown.
+// admit says whether an event is shown.
 func (s *RunStream) admit(event *pullcordv1.RunEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +172,7 @@ func (s *RunStream) admit(event *pullcordv1.RunEvent) bool {
 	return true
 }
 
-// comeBack waits until it is time for the next connection. The error is why there is to be none.
+// comeBack waits until it is time for the next connection. The error says why there is none.
 func (s *RunStream) comeBack(failed error) error {
 	if s.open.Err() != nil {
 		return s.left()

@@ -48,7 +48,7 @@ def counter(input: str, ctx: RunContext) -> Iterator[str]:
 
 
 def plan(input: str) -> str:
-    """Says what the evening paper is to be about."""
+    """Says what the evening paper is about."""
     return f"Tonight: {input or 'the last tram'}"
 
 

@@ -129,7 +129,7 @@ class LineWriter:
 
     def _is_written_at_once(self, data: bytes) -> bool:
         """Writes to a pipe that has room, so that a process which dies next has said its last
-        words. So few bytes are written whole or not at all, whoever else writes."""
+        words. So few bytes are written whole or not at all, also beside other writers."""
         if self._pipe < 0 or self._is_torn or self._dropped > self._reported:
             return False
         try:

@@ -387,7 +387,7 @@ def beneath(options: Mapping[str, Any]) -> Iterator[None]:
     """Within the block an author's module is imported, by a command with these options.
 
     Settings that need each other are not compared there: one half may be of the environment and
-    the other an option. Whoever serves compares them, by `overridden`, once both are known.
+    the other an option. The server compares them, by `overridden`, once both are known.
 
     Raises:
         SettingsError: also for what a `Settings(…)` of the module refuses.

@@ -379,7 +379,7 @@ class _LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if (work := at_work.get()) is not None and not hasattr(record, "run_id"):
-            record.run_id = work.run_id  # whoever logs in a run's code speaks of that run
+            record.run_id = work.run_id  # a run's code logs about that run
         try:
             line = self._line(record)
         except Exception as error:  # of an argument's __str__, for example

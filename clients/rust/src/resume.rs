@@ -44,7 +44,7 @@ pub(crate) struct Resume {
     pub(crate) run_id: String,
     /// The number of the last event seen: what to come back with.
     pub(crate) after_sequence: i64,
-    /// Whether the server is known to have the run; else it is to be asked for again.
+    /// Whether the server is known to have the run; else it must be asked for again.
     pub(crate) begun: bool,
     /// The terminal event's payload, once it was seen.
     pub(crate) result: Option<Payload>,
@@ -59,7 +59,7 @@ pub(crate) struct Resume {
 }
 
 impl Resume {
-    /// The place of a run that is to be started.
+    /// The place of a run that has not been started.
     pub(crate) fn start(run_id: &str, pace: Pace, now: Instant, timeout: Option<Duration>) -> Self {
         Self {
             begun: false,

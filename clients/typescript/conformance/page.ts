@@ -1,4 +1,4 @@
-/** The conformance driver in a browser: whoever drives the page asks `pullcordDriver`, a line at a time. */
+/** The conformance driver in a browser: the test that drives the page asks `pullcordDriver`, a line at a time. */
 import { connect } from "pullcord/browser";
 
 import { Driver } from "./answers.js";

@@ -16,7 +16,7 @@ import type {
 /** What a run is asked to be. Without a `runId` the client mints one. */
 export type SpecInit = MessageInitShape<typeof RunSpecSchema>;
 export type CancelInit = MessageInitShape<typeof CancelRunRequestSchema>;
-/** How a run is to be stopped that is known already. */
+/** How a run that is known already must be stopped. */
 export type StopInit = Omit<Exclude<CancelInit, CancelRunRequest>, "runId">;
 export type CancelManyInit = MessageInitShape<typeof CancelRunsRequestSchema>;
 export type ContinueInit = MessageInitShape<typeof ContinueRunRequestSchema>;

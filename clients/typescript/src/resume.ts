@@ -61,7 +61,7 @@ const MAX_DOUBLINGS = 32;
 export class Resume {
   /** The number of the last event seen: what to come back with. */
   afterSequence: bigint;
-  /** Whether the server is known to have the run; else it is to be asked for again. */
+  /** Whether the server is known to have the run; else it must be asked for again. */
   begun: boolean;
   /** The terminal event's payload, once it was seen. */
   result: Result | undefined;

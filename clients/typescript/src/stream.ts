@@ -54,7 +54,7 @@ export class RunStream implements AsyncIterableIterator<RunEvent, undefined> {
     this.#call = call;
     this.#spec = spec;
     this.#pending = this.#connect();
-    this.#pending.catch(() => undefined); // whoever asks for the first event is told
+    this.#pending.catch(() => undefined); // the reader of the first event gets the error
   }
 
   /** What the run came to; undefined before its terminal event was seen. */
@@ -77,12 +77,12 @@ export class RunStream implements AsyncIterableIterator<RunEvent, undefined> {
     return this;
   }
 
-  /** The next event. One call is to be answered before the next is made. */
+  /** The next event. One call must be answered before the next is made. */
   next(): Promise<IteratorResult<RunEvent, undefined>> {
     return this.#events.next();
   }
 
-  /** Leaves the stream; whoever awaits its next event sees it end. */
+  /** Leaves the stream; a reader that awaits its next event sees it end. */
   return(): Promise<IteratorResult<RunEvent, undefined>> {
     this.#leave();
     return this.#events.return(undefined);
@@ -131,7 +131,7 @@ export class RunStream implements AsyncIterableIterator<RunEvent, undefined> {
     return this.#heartbeats || event.payload.case !== "heartbeat" ? event : undefined;
   }
 
-  // Async, so that whatever it throws is told to whoever asks for an event; it calls at once all the same.
+  // Async, so that a reader gets whatever it throws; it calls at once all the same.
   async #connect(): Promise<IteratorResult<Response>> {
     this.#call.signal.throwIfAborted();
     const responses = this.#line.open(this.#resume, this.#spec, this.#call.signal);

@@ -1,8 +1,8 @@
 """Brings ended runs to their store, and lets go of them here once it has them.
 
 A store that does not take a run is asked again, until the run would have expired. One that may
-block is asked in a thread of its own, never by whoever ended the run: that may be a run's event
-loop, the clock or the RPC loop. How a run ends is not decided here; where the store knows
+block is asked in a thread of its own, never by the thread that ended the run: that may be a run's
+event loop, the clock or the RPC loop. How a run ends is not decided here; where the store knows
 of a stop that stands against an end, the run makes another one.
 """
 

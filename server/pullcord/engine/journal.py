@@ -190,7 +190,7 @@ class Journal:
     # --- inside
 
     def _changed(self, book: _Book) -> None:
-        """Called by whoever writes to a log, once after each time it was read here."""
+        """Called by the thread that writes to a log, once after each time it was read here."""
         if book.queued:
             return
         book.queued = True

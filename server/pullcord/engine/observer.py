@@ -1,4 +1,4 @@
-"""The port of whoever counts, logs and traces what an engine does.
+"""The port through which others count, log and trace what an engine does.
 
 An observer is told facts and decides nothing. Its calls are made by whichever thread has made the
 fact, some of them by the event loop that answers callers.

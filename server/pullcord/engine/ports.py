@@ -35,7 +35,7 @@ OnLost = Callable[[Run], object]
 
 
 def unheard(run: Run) -> None:
-    """An OnLost for whoever does not want to know."""
+    """An OnLost that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ Age = tuple[float, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for a run beside its spec. Whoever takes the run over needs both."""
+    """What holds for a run beside its spec. A process that takes the run over needs both."""
 
     policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
     deadline: float = 0.0
@@ -122,7 +122,7 @@ class Written(NamedTuple):
     """Of the last event it has. Other than the last one asked for: go on from here."""
     reserved: int
     stop: CancelRequest | None = None
-    """The stop that is recorded, whoever asked for it."""
+    """The stop that is recorded, of any caller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Job:
         self.thread: _Worker | None = None
 
     def forget(self) -> None:
-        """It is over: whoever holds this no longer keeps its code alive by that."""
+        """It is over: a holder of this no longer keeps its code alive."""
         self.function = self.done = _nothing
 
     def drop(self) -> bool:

@@ -47,7 +47,7 @@ class Approval:
 
     @property
     def principal(self) -> Principal:
-        """Whoever has the link: it may see this run, and decide for it, and nothing else."""
+        """The holder of the link, who may see this run, and decide for it, and nothing else."""
         may = {Verb.WATCH: Width.TENANT, Verb.CONTINUE: Width.TENANT}
         tenant = self.scope.tenant
         return Principal(tenant, ACTOR, Grants(may), "approval-link", only_run=self.run_id)

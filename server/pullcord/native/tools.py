@@ -50,7 +50,7 @@ def needs_approval(function: F) -> F:
 
 
 class CallableTool(Protocol):
-    """A tool as an agent's loop uses it, whoever executes it."""
+    """A tool as an agent's loop uses it, wherever it is executed."""
 
     @property
     def name(self) -> str:

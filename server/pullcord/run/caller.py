@@ -12,7 +12,7 @@ from pullcord.run.principal import NOBODY_VERIFIED, Principal
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever calls, as the transport sees it."""
+    """The caller, as the transport sees it."""
 
     claim: str = ""
     """The name that the caller gave itself; nobody has checked it. Empty: it gave none."""

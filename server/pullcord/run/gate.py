@@ -168,7 +168,7 @@ def decisions(values: object) -> tuple[Decision, ...]:
 
 
 def described(runnable: object) -> RunnableInfo:
-    """The public description of a runnable, whoever wrote it.
+    """The public description of a runnable, of any author.
 
     Raises:
         TypeError, ValueError: it cannot be called by its kind and id, or says what cannot be sent.

@@ -20,7 +20,7 @@ MAX_WHOLE = 2**53
 
 
 class UnreadData(Mapping[str, Any]):
-    """Data that is still serialized. Whoever needs its values reads them, in its own thread."""
+    """Data that is still serialized. The thread that needs its values reads them."""
 
     nbytes: int
     """Its size for bounds on data."""

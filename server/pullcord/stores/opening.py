@@ -72,7 +72,7 @@ def outlived(name: str) -> float:
     """For how many seconds, at least, nobody takes a process for dead that has died with this store
     open; infinite where no other process shares it."""
     if is_shared(name):
-        with contextlib.suppress(ImportError):  # whoever opens it is told what is missing
+        with contextlib.suppress(ImportError):  # opening it says what is missing
             from pullcord.stores.postgres.membership import LEASE
 
             return LEASE.death - LEASE.beat
@@ -80,7 +80,7 @@ def outlived(name: str) -> float:
 
 
 def open_default(listen: str, clock: Clock, options: EngineOptions) -> Opened:
-    """The store of whoever names none: a file for each listen address, which git ignores.
+    """The store if none is named: a file for each listen address, which git ignores.
 
     A free port (0) is another one each time, so that nobody would find the file again; and where
     nothing may be written, as in many containers, runs are kept in memory. Raises StoreRefused.

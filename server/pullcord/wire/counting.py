@@ -87,7 +87,7 @@ def check_continue(data: bytes) -> None:
     if len(data) < COUNT_FROM:
         return
     decisions = seen = 0
-    with suppress(_Nonsense):  # whoever reads it says so
+    with suppress(_Nonsense):  # its reader says so
         for number, _, _ in _fields(memoryview(data)):
             seen = _one_more(seen)
             decisions += number == _DECISIONS

@@ -107,8 +107,8 @@ class Outbox:
             self._hasten(size)
 
     def flush(self) -> None:
-        """Sends everything that is there now. What comes meanwhile is for whoever puts it in: a
-        thread that sends must not be kept by others that are quicker."""
+        """Sends everything that is there now, and leaves what comes meanwhile to the threads that
+        put it in: a thread that sends must not be kept by others that are quicker."""
         with self._sending:
             self._send()
 

@@ -1,4 +1,4 @@
-/** The events as they came, each with its JSON: for whoever writes a client, or doubts this page. */
+/** The events as they came, each with its JSON: for those who write a client, or doubt this page. */
 import { toJson } from "@bufbuild/protobuf";
 import { signal } from "@preact/signals";
 import { type RunEvent, RunEventSchema } from "pullcord";

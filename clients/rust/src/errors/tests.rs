@@ -30,7 +30,7 @@ fn retry(millis: u64) -> ErrorDetails {
     ErrorDetails::with_retry_info(Some(Duration::from_millis(millis)))
 }
 
-/// A reason, the status that it travels as, and the error that is to be made of it.
+/// A reason, the status that it travels as, and the error that it must become.
 type Row = (&'static str, Status, PullcordError);
 
 fn row(

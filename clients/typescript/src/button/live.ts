@@ -9,13 +9,13 @@ export type State =
 
 /** Who stopped a run, why, and how long it took. */
 export interface Receipt {
-  /** Whoever asked; empty: the server decided. */
+  /** The caller who asked; empty: the server decided. */
   readonly who: string;
   /** In their own words; empty: they gave none. */
   readonly why: string;
   /** `USER`, `DEADLINE`, `BUDGET`, … */
   readonly cause: string;
-  /** Whether it was to stop at once, tools too. */
+  /** Whether it had to stop at once, tools too. */
   readonly now: boolean;
   /** From the request to the stop; undefined: it has not stopped. */
   readonly tookMs: number | undefined;

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from pullcord.engine.live.machine import RunMachine
 from pullcord.engine.log.log import EventLog
 from pullcord.engine.log.record import Record
 from pullcord.run.cancel import Cancellation
@@ -24,18 +25,16 @@ class Ending:
 
     def __init__(
         self,
-        run_id: str,
         lock: threading.RLock,
+        machine: RunMachine,
         log: EventLog,
-        is_decided: Callable[[], bool],
         *,
         is_held: bool,
     ) -> None:
         """`is_held`: the end is shown once `kept` is called."""
-        self._run_id = run_id
         self._lock = lock
+        self._machine = machine
         self._log = log
-        self._is_decided = is_decided
         self._is_held = is_held
         self.said: TerminalPayload | None = None
         """What was decided; None: nothing yet."""
@@ -49,7 +48,7 @@ class Ending:
     @property
     def is_held(self) -> bool:
         """Whether it was decided, and its store may not have it yet."""
-        return self._is_held and self._is_decided()
+        return self._is_held and self._machine.state.is_terminal
 
     @property
     def is_shown(self) -> bool:
@@ -66,7 +65,7 @@ class Ending:
     def call_back(self, callback: Callback) -> None:
         """Calls back once others see it, in any thread; at once if they do."""
         with self._lock:
-            if self._is_held or not self._is_decided():
+            if self._is_held or not self._machine.state.is_terminal:
                 self._callbacks.append(callback)
                 return
         callback()
@@ -74,7 +73,7 @@ class Ending:
     def call_own_back(self, callback: Callback) -> None:
         """The same without waiting for the store: for the parent's code."""
         with self._lock:
-            if not self._is_decided():
+            if not self._machine.state.is_terminal:
                 self._own_callbacks.append(callback)
                 return
         callback()
@@ -140,4 +139,4 @@ class Ending:
             try:
                 callback()
             except Exception:
-                _log.exception("a callback at the end of run %s raised", self._run_id)
+                _log.exception("a callback at the end of run %s raised", self._machine.run_id)

@@ -43,7 +43,7 @@ class Standing:
     sequence: int
     """Of the last event of the run when it handed this over."""
     holds: bool = False
-    """Whether its whole tree waits so, and the store is to have this."""
+    """Whether its whole tree waits so, and the store must have this."""
 
     def is_of(self, pause: Pause) -> bool:
         """Whether the store has this if it has that."""

@@ -84,7 +84,7 @@ class Lineage:
 
     @property
     def _own(self) -> Kin:
-        """The run itself, which whoever calls here holds."""
+        """The run itself, which the caller holds."""
         own = self._me()
         assert own is not None
         return own

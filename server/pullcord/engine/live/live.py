@@ -111,6 +111,7 @@ class LiveRun:
             do.Moment(create_time or now.time, now.monotonic),
             None if parent is None else parent.machine.deadline,
         )
+        self.ending = Ending(self.lock, self.machine, self.log, is_held=holds_end)
         self.lineage = Lineage(self, parent, source)
         seconds = spec.lease if spec.lease is not None else options.lease
         self.presence = Presence(policy, seconds, clock, self._alone)
@@ -118,9 +119,6 @@ class LiveRun:
         """What executes its code; None: nothing yet, or it has ended and nothing is left of it."""
         self._is_released = False
         self._alarms = Alarms(clock, self._fired)
-        self.ending = Ending(
-            spec.run_id, self.lock, self.log, lambda: self.state.is_terminal, is_held=holds_end
-        )
         self.is_durable = holds_end
         """Whether its store outlives the process."""
         self.max_continuation = options.max_continuation_bytes
@@ -226,7 +224,7 @@ class LiveRun:
     # --- the life of a run
 
     def announce(self, enter: Callable[[], None]) -> None:
-        """The run's first event, once `enter` has made it findable: whoever reads it finds the run.
+        """The run's first event, once `enter` has made it findable: a reader of it finds the run.
 
         Raises what `enter` does, and what `Lineage.join` does; nothing was changed then.
         """
@@ -443,7 +441,7 @@ class LiveRun:
             self._ask_others(self, cancel)
 
     def _output_full(self) -> None:
-        # Called under the log's lock by whoever wrote: the stop must come from outside.
+        # Called under the log's lock by the writer: the stop must come from outside.
         stop = partial(self.act, lambda at: self.machine.reached("output_bytes", at))
         self._clock.call_later(0, stop)
 

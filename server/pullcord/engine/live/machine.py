@@ -273,7 +273,7 @@ class RunMachine(RunFacts):
         return True
 
     def wake(self) -> bool:
-        """Whether a run is to be executed anew that waited for children without any code: one of
+        """Whether a run must be executed anew that waited for children without any code: one of
         them goes on, or has ended."""
         stands = self.standing
         if self.has_code or self.state is not RunState.RUNNING or stands is None:

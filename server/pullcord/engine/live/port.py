@@ -98,7 +98,7 @@ class LivePort:
         return live.log.write if live.lineage.source is None else live.lineage.write
 
     def write_as(self, text: str, source: Source | None, reasoning: bool) -> None:
-        """Adds a delta of whoever `source` says."""
+        """Adds a delta of the speaker that `source` names."""
         self._live.lineage.write_as(text, source, reasoning)
 
     def write_all(

@@ -47,7 +47,7 @@ class Question:
         return Question(self.words, self.calls, self.continuation, sequence=self.sequence)
 
     def settle(self, decisions: tuple[Decision, ...] | None) -> None:
-        """Wakes whoever waits; None: nobody will decide any more."""
+        """Wakes the code that waits; None: nobody will decide any more."""
         self._decided.set_result(decisions)
 
     async def wait(self) -> tuple[Decision, ...] | None:

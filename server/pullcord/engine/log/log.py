@@ -279,7 +279,7 @@ class EventLog:
             return self._kept.records[self._kept.after(after_sequence) :]
 
     def first_text_time(self) -> float:
-        """When the first delta came, whoever it is of; 0: none has, or it is not kept any more."""
+        """When the first delta came, of any speaker; 0: none has, or it is not kept any more."""
         with self._lock:
             if self._kept.first_sequence() > 1:
                 return 0.0

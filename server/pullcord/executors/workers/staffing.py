@@ -179,7 +179,7 @@ class Staff:
                     self.spawn(kind)
 
     def _missing(self) -> Iterator[tuple[Kind, int]]:
-        """How many workers of each kind are to be started."""
+        """How many workers of each kind must be started."""
         options = self._options
         there = len(self._staying(SHARED)) + self._starting[SHARED]
         # With a process for each run, one shared worker reports the catalog.

@@ -1,7 +1,7 @@
 """Notifications: one connection that listens, and what is read when it hears something.
 
-A notification carries no truth. Whoever hears one, or nothing for a second, or has connected anew,
-reads the tables. What is done with what is read is not known here.
+A notification carries no truth. A process that hears one, or nothing for a second, or has connected
+anew, reads the tables. What is done with what is read is not known here.
 """
 
 import asyncio

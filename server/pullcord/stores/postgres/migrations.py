@@ -161,7 +161,7 @@ do $$
 declare
     writer text;
 begin
-    -- Whoever may end runs must be able to note it.
+    -- A role that may end runs must be able to note it.
     for writer in select distinct a.grantee::regrole::text
         from pg_class c, aclexplode(c.relacl) a
         where c.oid = 'pullcord.run'::regclass and a.privilege_type = 'INSERT' and a.grantee <> 0

@@ -1,7 +1,7 @@
 """What becomes of the runs of a process that is dead: those that had begun end, the others wait.
 
-Whoever notices does it, again and again, and each run once: an end is written only if the run is
-still as it was when its end was composed.
+The replica that notices does it, again and again, and each run once: an end is written only if the
+run is still as it was when its end was composed.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ where {sql.LIVE} and not coalesce(p.alive, false)
     and not {sql.QUEUED}
 order by r.parent_run_id = '', r.id limit $1
 """
-"""Children first: whoever takes up their parent finds them."""
+"""Children first: a process that takes up their parent finds them."""
 _DEAD = """
     not exists (select 1 from replica p where p.incarnation = $2 and p.alive)
 """

@@ -247,7 +247,7 @@ class Sharing:
         waiting: Sequence[Waiting],
         lost: Sequence[Waiting],
     ) -> None:
-        """What can only be lost is left to whoever reaps; what goes on at once is nobody else's."""
+        """What can only be lost is left to the reaper; what goes on at once is nobody else's."""
         me = self._core.incarnation
         for one in lost:
             await connection.execute(sql.GIVE_UP, me, ids[one.scope, one.spec.run_id])

@@ -1,8 +1,8 @@
 """Runs that wait in the store because no replica serves what they are runs of.
 
 Each replica looks, and counts those that have waited while it watched; one of them says so in the
-log. Nothing is done about them: whoever serves the runnable again takes them up, and a cancel ends
-them.
+log. Nothing is done about them: a replica that serves the runnable again takes them up, and a
+cancel ends them.
 """
 
 import logging

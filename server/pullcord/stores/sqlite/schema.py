@@ -120,7 +120,7 @@ UPGRADES: tuple[str, ...] = (_FIRST, _SHARES, _PAUSES, _NOTICES)
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection whose transactions are begun and ended by whoever uses it, in any thread."""
+    """A connection whose user begins and ends its transactions, in any thread."""
     connection = sqlite3.connect(
         path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=256
     )

@@ -25,7 +25,7 @@ which may take as long as they like to compute."""
 
 
 class Stored:
-    """An ended run as it is stored, made ready in the thread of whoever asks."""
+    """An ended run as it is stored, made ready in the thread that asks."""
 
     def __init__(self, end: Finish) -> None:
         ended = end.ended

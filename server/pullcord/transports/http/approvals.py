@@ -1,7 +1,7 @@
 """The page behind an approval link: what a run asks, and two buttons.
 
 Opening the link decides nothing, since mail programs and chats open links by themselves. Nobody has
-to be signed in: whoever has the link may see what is asked and decide, and nothing else.
+to be signed in: the holder of the link may see what is asked and decide, and nothing else.
 """
 
 import base64

@@ -65,7 +65,7 @@ class SecureServer:
         await asyncio.gather(self._watching, return_exceptions=True)
 
     async def _listen(self, context: ssl.SSLContext) -> asyncio.Server:
-        """Takes connections with these certificates, beside whoever does already."""
+        """Takes connections with these certificates, beside the listener that does already."""
         return await asyncio.start_server(
             self._connections.serve,
             sock=self._socket.dup(),
@@ -101,7 +101,7 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2", "http/1.1"])
     context.load_cert_chain(files.certificate, files.key)
-    if files.client_ca is not None:  # whoever shows no certificate has a token, or a cookie
+    if files.client_ca is not None:  # a client without a certificate has a token, or a cookie
         context.load_verify_locations(files.client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

@@ -51,7 +51,7 @@ final class Presence {
     }
 
     /**
-     * Throws what is to be seen by a caller that left without closing.
+     * Throws the error that a caller gets who left without closing.
      *
      * <p>gRPC leaves the interrupt of a thread set, and so do we.
      */

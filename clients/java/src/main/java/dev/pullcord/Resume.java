@@ -80,7 +80,7 @@ final class Resume {
         return afterSequence;
     }
 
-    /** Whether the server is known to have the run; else it is to be asked for again. */
+    /** Whether the server is known to have the run; else it must be asked for again. */
     boolean hasBegun() {
         return begun;
     }

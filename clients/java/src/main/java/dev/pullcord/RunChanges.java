@@ -43,7 +43,7 @@ public final class RunChanges
         this.connect = connect;
     }
 
-    /** Leaves the list; whoever waits for its next change sees it end. */
+    /** Leaves the list; a reader that waits for its next change sees it end. */
     @Override
     public void close() {
         presence.leave();

@@ -108,7 +108,7 @@ public final class RunClientBuilder {
         return this;
     }
 
-    /** Makes the client, which is to be closed; it connects at its first call. */
+    /** Makes the client, which must be closed; it connects at its first call. */
     public RunClient build() {
         Metadata entries = new Metadata();
         entries.merge(metadata);

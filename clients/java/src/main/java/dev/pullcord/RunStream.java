@@ -82,7 +82,7 @@ public final class RunStream implements Iterable<RunEvent>, Iterator<RunEvent>, 
                 request.toBuilder().setRunId(runId()).setBeforeStart(!resume.hasBegun()).build());
     }
 
-    /** Leaves the stream; whoever waits for its next event sees it end. */
+    /** Leaves the stream; a reader that waits for its next event sees it end. */
     @Override
     public void close() {
         presence.leave();
@@ -134,7 +134,7 @@ public final class RunStream implements Iterable<RunEvent>, Iterator<RunEvent>, 
         return event;
     }
 
-    /** The next event that is to be shown; empty where something else happened. */
+    /** The next event that is shown; empty if something else happened. */
     private Optional<RunEvent> receive() {
         Optional<RunEvent> event;
         try {
