@@ -108,3 +108,44 @@ def test_runs_that_have_not_begun_leave_a_blocked_loop() -> None:
     assert [loop.tasks for loop in where] == [1, 1]
     free.set()
     loops.close()
+
+
+def test_the_stack_of_a_task_is_where_it_is(watched: Watched) -> None:
+    """Of one that waits all that it awaits, down to the innermost; of one that blocks its loop
+    what it calls."""
+    waits, blocks, free = threading.Event(), threading.Event(), threading.Event()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def inner(loop: RunLoop) -> None:
+        ended = asyncio.Event()
+        waits.set()
+        while not free.is_set():
+            await asyncio.wait({asyncio.create_task(ended.wait())}, timeout=0.01)
+            if blocks.is_set():
+                hold()
+
+    def hold() -> None:
+        tasks.append(tasks[0])
+        free.wait(30)
+
+    async def outer(loop: RunLoop) -> None:
+        await inner(loop)
+
+    watched.loop.submit(lambda loop: tasks.append(loop.loop.create_task(outer(loop))))
+    assert waits.wait(30)
+    stack = _stack(watched.loop, tasks[0])
+    assert stack.index("outer") < stack.index("inner")
+    blocks.set()
+    while len(tasks) < 2:
+        threading.Event().wait(0.001)
+    assert "in hold" in _stack(watched.loop, tasks[0])
+    free.set()
+
+
+def _stack(loop: RunLoop, task: "asyncio.Task[Any]") -> str:
+    while True:
+        try:
+            if stack := loop.stack(task):
+                return stack
+        except RuntimeError:  # it moved on meanwhile
+            pass

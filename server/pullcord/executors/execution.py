@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
+from pullcord.executors.frames import stack_of
 from pullcord.executors.leftovers import Leftovers
 from pullcord.executors.loops import RunLoop, RunLoops
 from pullcord.executors.threads import Job, ThreadPool
@@ -177,15 +178,12 @@ class TaskExecution:
         """Nothing: see `kill_after`."""
 
     def abandon(self) -> str:
-        """The stack of the waiting task; nothing else can be done about it here."""
-        task = self._task
+        """The stack of the task; nothing else can be done about it here."""
+        task, loop = self._task, self._run_loop
         if task is None:
             return ""
         with contextlib.suppress(RuntimeError):  # it moved on while we looked
-            return "".join(
-                f"{f.f_code.co_filename}:{f.f_lineno} {f.f_code.co_name}\n"
-                for f in task.get_stack()
-            )
+            return stack_of(task) if loop is None else loop.stack(task)
         return ""
 
     # --- a stop that another run keeps from being delivered does not wait for that run

@@ -11,10 +11,10 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from types import FrameType
 from typing import Any, TypeVar
 
 from pullcord.engine.clock import Clock, Timer
+from pullcord.executors.frames import stack_of
 from pullcord.executors.threads import Job, ThreadPool
 from pullcord.run.errors import ServerBusy
 
@@ -158,12 +158,8 @@ class Leftovers:
 
 def _stack_of(task: "asyncio.Task[Any]") -> str:
     with contextlib.suppress(RuntimeError):  # it moved on while we looked
-        return f"the task {task.get_name()}:\n" + "".join(map(_line_of, task.get_stack()))
+        return f"the task {task.get_name()}:\n" + stack_of(task)
     return f"the task {task.get_name()}"
-
-
-def _line_of(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}\n"
 
 
 _at_work: ContextVar[Leftovers | None] = ContextVar("pullcord_leftovers", default=None)

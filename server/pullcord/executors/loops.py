@@ -18,7 +18,7 @@ from typing import Any
 
 from pullcord.engine.clock import Clock, Timer
 from pullcord.executors.forks import end_child, leave_in_child
-from pullcord.executors.frames import frame_of
+from pullcord.executors.frames import frame_of, stack_of
 from pullcord.executors.leftovers import make_task
 from pullcord.executors.threads import is_in_our_code, raise_in_thread
 from pullcord.run.errors import RunInterrupted, ServerBusy
@@ -165,12 +165,21 @@ class RunLoop:
         if moved:
             self._move(moved)
         if report:
-            frame = frame_of(self._thread.ident)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
             task = _current(self.loop)
-            self._on_stall(task, waited, stack)
+            self._on_stall(task, waited, self._thread_stack())
             if task is not None and task in self._unwanted:
                 self.interrupt(task)  # its stop came before it was known to block
+
+    def stack(self, task: "asyncio.Task[Any]") -> str:
+        """Where this task of the loop is: what it calls if it blocks the loop, else what it awaits.
+
+        Raises RuntimeError if it moves on meanwhile.
+        """
+        return self._thread_stack() if _current(self.loop) is task else stack_of(task)
+
+    def _thread_stack(self) -> str:
+        frame = frame_of(self._thread.ident)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def _is_at_rest(self) -> bool:
         """Whether no run blocks the loop: it waits for events, or for the interpreter, as others
