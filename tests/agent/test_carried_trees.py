@@ -1,5 +1,7 @@
 """Teams and workflows of which a member or a step waits: the whole tree outlives its process."""
 
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,10 +16,11 @@ from pullcord.engine.directory import Directory
 from pullcord.engine.live.live import LiveRun
 from pullcord.models.base import Text, ToolMessage
 from pullcord.run.cancel import CancelCause, Cancellation, CancelRequest
-from pullcord.run.errors import ServerBusy
+from pullcord.run.errors import ServerBusy, StoreUnavailable
 from pullcord.run.events import RunPaused, StepCompleted, StepStarted, ToolCallState
 from pullcord.run.record import Run, RunFilter
 from pullcord.run.resumed import HandedOver
+from pullcord.run.scope import LOCAL
 from pullcord.run.state import RunState
 from pullcord.run.usage import Limits
 from pullcord.team import Team
@@ -242,6 +245,64 @@ class TestTeam:
                 ("RunCancelled", ()),
             ]
 
+    @pytest.mark.parametrize("kept", [{"payer"}, {"payer", "inner"}])
+    @pytest.mark.parametrize("by", ["cancel", "timeout"])
+    def test_a_crash_between_the_ends_leaves_no_run_live(
+        self, tmp_path: Path, serve: Next, by: str, kept: set[str]
+    ) -> None:
+        """A process that dies when its store has the ends of some runs of a tree, and not those of
+        their parents, leaves a tree that the next one ends: each run once, and CANCELLED if that
+        was asked for. What only the dead process knew is LOST."""
+
+        def made() -> Team:
+            leader = Scripted(calls("delegate_to_member", delegate_to_member=delegate("payer")))
+            inner = Team(id="inner", members=[payer()], model=leader)
+            above = Scripted(calls("delegate_to_member", delegate_to_member=delegate("inner")))
+            return Team(id="t", members=[inner], model=above)
+
+        first = serve(made(), ManualClock(1000.0))
+        first.start(runnable="agents/t", input="Go", limits=Limits(timeout=10.0))
+        waiting(first)
+        clock = ManualClock(1000.0)
+        second = serve(made(), clock)
+        runs = {name.partition("/")[2]: run.run_id for name, run in tree(second).items()}
+        finish, stored = second.store.finish, threading.Event()
+
+        def keep(ends: Any) -> Any:
+            ids = {runs[name] for name in kept}
+            answer = finish([end for end in ends if end.ended.spec.run_id in ids])
+            if all(second.store.find(LOCAL, run_id) for run_id in ids):
+                stored.set()
+            if len(answer) < len(ends):
+                raise StoreUnavailable("it is about to die")
+            return answer
+
+        second.store.finish = keep  # type: ignore[method-assign]
+        if by == "cancel":
+            second.engine.cancel("r", CancelRequest(Cancellation(reason="enough")))
+        else:
+            clock.advance(10.0)
+        assert stored.wait(20)
+        died = tmp_path / "died"
+        died.mkdir()
+        with (
+            closing(sqlite3.connect(tmp_path / "runs.db")) as left,
+            closing(sqlite3.connect(died / "runs.db")) as copy,
+        ):
+            left.backup(copy)
+        del second.store.finish  # type: ignore[method-assign]
+        third = Process(died, ManualClock(1010.0), {"agents/t": made()})
+        ends = {name: _over(third, run_id) for name, run_id in runs.items()}
+        for name, run in ends.items():
+            is_lost = run.state is RunState.FAILED and run.cancellation.cause is CancelCause.LOST
+            is_known = by == "cancel" or name in kept
+            assert run.state is RunState.CANCELLED or (is_lost and not is_known)
+        for run_id in runs.values():
+            told = [e for e in events(third.engine, run_id) if e.is_terminal and not e.source]
+            assert len(told) == 1
+        assert third.engine.remains().claims == 0
+        third.engine.close()
+
     def test_what_cannot_be_taken_up_at_once_is_tried_again(
         self, serve: Next, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -273,6 +334,14 @@ class TestTeam:
         assert run.error is not None
         assert (run.error.type, run.error.message) == ("ServerBusy", "no room just now")
         second.observer.wait_for(lambda _: second.engine.occupied == 0)
+
+
+def _over(process: Process, run_id: str) -> Run:
+    """A run once it has ended, also behind a gap."""
+    over = threading.Event()
+    process.engine.on_end(run_id, over.set)
+    assert over.wait(20)
+    return process.engine.get(run_id)
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, run_id: str, times: int = 1) -> None:

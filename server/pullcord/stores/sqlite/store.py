@@ -305,6 +305,7 @@ class SqliteStore:
                 del ids[one.scope, one.spec.run_id]
         if ids:
             self._writer.ask(lambda db: _give_up(db, list(ids.values())))
+        self._writer.ask(lambda db: _stop_children(db, self._rows.me), _LONG)
         while lost_now := self._lose_some():
             for run in lost_now:
                 on_lost(run)
@@ -457,6 +458,22 @@ class SqliteStore:
         expiring, self._rows.expiring = self._rows.expiring, []
         if expiring:
             self._sweep.expires(min(expiring))
+
+
+def _stop_children(db: sqlite3.Connection, me: int | None) -> None:
+    """Children of runs that were stopped are, too, where they had not heard of it."""
+    while found := db.execute(
+        "select c.id, p.stop, p.grace from run c join run p on p.tenant = c.tenant"
+        " and p.owner = c.owner and p.run_id = c.parent_run_id where c.state in (1, 2)"
+        " and c.stop is null and c.incarnation < ? and p.state in (1, 2) and p.stop is not null",
+        (me,),
+    ).fetchall():
+        for id, *stop in found:
+            stopped = stop_of(*stop)
+            request = CancelRequest(stopped.cancellation.for_child(), stopped.grace_period)
+            db.execute(
+                "update run set stop = ?, grace = ? where id = ?", (*stop_columns(request), id)
+            )
 
 
 def _give_up(db: sqlite3.Connection, ids: Sequence[int]) -> None:
