@@ -332,7 +332,7 @@ def test_a_cancel_after_the_decision_waits_for_the_end(both: tuple[Engine, Door]
     door.wait_asked("finish")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(cancel, engine)
-        door.wait_for(lambda: live_run(engine).waiting)
+        door.wait_for(lambda: live_run(engine).ending.waiting)
         door.open()
         assert answer.result(30).outcome is CancelOutcome.ALREADY_FINISHED
 
