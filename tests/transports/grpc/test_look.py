@@ -140,7 +140,7 @@ class TestWaitRun:
             served.stub.CancelRun.future(v1.CancelRunRequest(run_id=run_id, wait=seconds(600)))
             for run_id in ids
         ]
-        served.until(lambda: all(live_run(served.engine, r).waiting == 2 for r in ids))
+        served.until(lambda: all(live_run(served.engine, r).ending.waiting == 2 for r in ids))
         served.engine.shut_down_runs(CancelMode.IMMEDIATE)
         assert {call.result(30).run.state for call in waits} == {State.RUN_STATE_CANCELLED}
         assert {call.result(30).outcome for call in cancels} == {Outcome.CANCEL_OUTCOME_STOPPED}
