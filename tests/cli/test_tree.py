@@ -184,3 +184,19 @@ def test_a_tree_is_bounded() -> None:
     tree = _tree(*(_event(f"w/s{n}", events.StepStarted("s")) for n in range(MAX_BRANCHES + 7)))
     assert len(list(tree)) == MAX_BRANCHES
     assert _shown(tree)[-1] == "… and 7 more"
+
+
+def test_a_member_that_was_asked_twice_is_shown_twice() -> None:
+    """Each run of a member has its own words and state, also where none of it was heard, and
+    however often the list is read."""
+    tree = Tree("teams/t")
+    made = [
+        {"member": "a", "run_id": "1", "state": "completed", "output": "one two"},
+        {"member": "a", "run_id": "2", "state": "paused", "output": "three four five"},
+    ]
+    for _ in range(2):
+        tree.fill({"members": made})
+    assert [(one.id, one.words, one.state) for one in tree] == [
+        ("a", 2, RunState.COMPLETED),
+        ("a", 3, RunState.PAUSED),
+    ]

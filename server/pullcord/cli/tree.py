@@ -146,9 +146,12 @@ class Tree:
         for entry in entries_of(data):
             self.changes += 1
             branch = self._runs.get(str(entry.get("run_id")))
-            if branch is None:
-                path = str(entry.get("path") or entry.get("member") or "")
-                branch = self._at(path, under or self.root)
+            if branch is None and "member" in entry:
+                branch = self._member(under or self.root, str(entry["member"]), is_new_run=True)
+                if branch is not None and (run_id := str(entry.get("run_id") or "")):
+                    branch.run_id, self._runs[run_id] = run_id, branch
+            elif branch is None:
+                branch = self._at(str(entry.get("path") or ""), under or self.root)
             if branch is None or branch is self.root:
                 continue
             state = _STATES.get(str(entry.get("state")))
