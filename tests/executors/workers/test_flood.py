@@ -64,7 +64,7 @@ server = RunServer(agents=[floods, floods_too, ticks, waits, says_much])
 @pytest.mark.parametrize("name", ["agents/floods", "agents/floods-too"])
 def test_a_run_that_floods_starves_no_other(serve: ServeApp, name: str) -> None:
     """In one worker, events of a run beside it arrive while it goes on, and so does its stop."""
-    served = serve(APP)
+    served = serve(APP, abandon_after=60.0)  # a busy machine delivers a stop late
     client = served.client
     flood = client.run(name)
     next(event for event in flood if isinstance(event.payload, Custom))
