@@ -160,6 +160,17 @@ def test_the_callers_deadline_is_raised_as_such(client: RunClient, script: Scrip
     assert script.names() == ["Run"]
 
 
+@pytest.mark.parametrize("timeout", [1e11, float("inf")])
+def test_a_deadline_that_never_comes_is_one(
+    client: RunClient, script: Script, timeout: float
+) -> None:
+    """A timeout of thousands of years, or without an end, is none that has passed already."""
+    script.reset(whole_run())
+    with client.run("agents/counter", run_id=RUN_ID, timeout=timeout) as stream:
+        assert list(stream) == whole_run()
+    assert client.wait(RUN_ID, timeout).run_id == RUN_ID
+
+
 def test_a_lost_server_is_given_up() -> None:
     """Where nobody answers, the stream ends with ConnectionLost once patience is at its end."""
     nobody = "127.0.0.1:1"

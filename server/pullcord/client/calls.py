@@ -21,6 +21,9 @@ from pullcord.wire.actor import actor_metadata
 DEFAULT_TARGET = "127.0.0.1:50051"
 CALL_TIMEOUT = 30.0
 """Seconds that a call may take which neither follows a run nor waits for one."""
+LONGEST_CALL = 100 * 365 * 86_400.0
+"""Seconds, a hundred years. gRPC counts 64-bit nanoseconds: a deadline that needs more has passed
+already."""
 
 KEEPALIVE = 30.0
 KEEPALIVE_TIMEOUT = 10.0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pullcord.client.calls import LONGEST_CALL
 from pullcord.run.errors import (
     CallFailed,
     ConnectionLost,
@@ -105,7 +106,7 @@ class Resume:
             raise DeadlineExceeded(
                 "the deadline of the call has passed before the stream ended", self.run_id
             )
-        return self._deadline - now
+        return min(self._deadline - now, LONGEST_CALL)
 
     def admit(self, event: Event) -> bool:
         """Takes note of an event that came; whether it is new to the caller."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar
 
-from pullcord.client.calls import CALL_TIMEOUT, SpecOptions, new_spec
+from pullcord.client.calls import CALL_TIMEOUT, LONGEST_CALL, SpecOptions, new_spec
 from pullcord.run.cancel import CancelCause, CancelMode
 from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunFilter
 from pullcord.run.requests import (
@@ -134,8 +134,9 @@ def start(runnable: str, input: str, options: SpecOptions) -> Call[Run]:
 
 def wait(run_id: str, timeout: float | None) -> Call[Run]:
     """Gets a run once it has ended, or as it is after `timeout` seconds."""
-    limit = None if timeout is None else timeout + CALL_TIMEOUT
-    return Call("WaitRun", wait_message(WaitRequest(run_id, timeout)), _run_in, limit)
+    left = None if timeout is None else min(timeout, LONGEST_CALL)
+    limit = None if left is None else left + CALL_TIMEOUT
+    return Call("WaitRun", wait_message(WaitRequest(run_id, left)), _run_in, limit)
 
 
 def get(run_id: str) -> Call[Run]:
