@@ -178,6 +178,18 @@ class TestPausing:
         assert run.error is not None
         assert (run.error.type, run.tool_calls) == ("ValueError", ())
 
+    def test_sync_code_cannot_ask(self, house: House) -> None:
+        """It gets an error that says so, not a coroutine that nobody awaits."""
+
+        def step(ctx: RunContext) -> None:
+            ctx.ask("May pay be called?", [ToolCall("a", "pay")])
+
+        house.engine.start(Script(step), RunSpec("agents/script", run_id="r"))
+        run = house.ended()
+        assert (run.state, run.error and run.error.type) == (RunState.FAILED, "TypeError")
+        assert run.error is not None
+        assert "only async code can ask" in run.error.message
+
     def test_a_wait_can_be_given_up(self, house: House) -> None:
         """An author's time-out ends the wait: the call is declined, and the run goes on."""
 

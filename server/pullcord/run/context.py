@@ -4,7 +4,8 @@ The context is the only object of ours that an author's function or tool holds. 
 nothing; every call goes on to a `Sink`, which the run side fills.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -322,13 +323,13 @@ class RunContext:
         one of them may have been waiting for a decision."""
         self._sink.waits_again()
 
-    async def ask(
+    def ask(
         self,
         question: str,
         calls: Sequence[ToolCall],
         *,
         continuation: bytes | None = None,
-    ) -> tuple[Decision, ...]:
+    ) -> Coroutine[Any, Any, tuple[Decision, ...]]:
         """Pauses the run until somebody has decided about these calls; the decisions in that order.
 
         None of them has been executed. Those that get an answer or are declined are entered into
@@ -346,9 +347,15 @@ class RunContext:
         Raises:
             RunCancelledError: the run must stop, also while it waits.
             ValueError: no calls, too many, or not each with an id of its own.
-            TypeError: the continuation is not bytes.
+            TypeError: the continuation is not bytes; or, at once, the code is not async.
         """
-        return await self._sink.ask(question, calls, continuation)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise TypeError(
+                "only async code can ask, as `await ctx.ask(…)`: make the function `async def`"
+            ) from None
+        return self._sink.ask(question, calls, continuation)
 
     async def in_thread(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Runs a blocking function in a worker thread, with the caller's context variables.
