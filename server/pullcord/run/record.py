@@ -94,14 +94,19 @@ class RunSpec:
         if wrong:
             raise InvalidArgument(*(Violation(prefix + v.field, v.description) for v in wrong))
 
-    def violations(self, max_input_bytes: int, parts: PartBounds = BOUNDS) -> list[Violation]:
-        """Every wrong field, by its path within the spec, such as `limits.timeout`."""
+    def violations(
+        self, max_input_bytes: int, parts: PartBounds = BOUNDS, *, is_unicode: bool = False
+    ) -> list[Violation]:
+        """Every wrong field, by its path within the spec, such as `limits.timeout`.
+
+        `is_unicode`: all its text is known to be valid, as that of a message is.
+        """
         found: list[Violation] = []
 
         def wrong(field: str, description: str) -> None:
             found.append(Violation(field, description))
 
-        if (where := where_invalid(self)) is not None:
+        if not is_unicode and (where := where_invalid(self)) is not None:
             wrong(where, NOT_VALID)
         if not self.runnable:
             wrong("runnable", "is required, such as 'agents/story-writer'")

@@ -27,7 +27,7 @@ from pullcord.run.errors import (
     RunnableNotFound,
     Violation,
 )
-from pullcord.run.plain import NOT_VALID, UnreadData, where_invalid
+from pullcord.run.plain import NOT_VALID, UnreadData, is_valid, where_invalid
 from pullcord.run.principal import Verb
 from pullcord.run.record import CancelResult, Decision, Erased, Receipt, Run, RunSpec
 from pullcord.run.requests import (
@@ -201,9 +201,9 @@ class Verbs:
     def _admit(self, caller: Caller, spec: RunSpec) -> Runnable:
         """The runnable of this name, if the caller may start it."""
         # All else of it is checked by the engine.
-        _check(
-            {"spec": {"runnable": spec.runnable, "run_id": spec.run_id, "user_id": spec.user_id}}
-        )
+        for name in ("runnable", "run_id", "user_id"):
+            if not is_valid(getattr(spec, name)):
+                raise InvalidArgument(Violation(f"spec.{name}", NOT_VALID))
         if not self._access.starts(caller, spec.runnable):
             raise RunnableNotFound(spec.runnable)
         self._access.check_start(caller, spec)

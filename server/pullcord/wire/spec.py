@@ -53,7 +53,7 @@ def parse_spec(
         messages=parse_messages(fields, "messages", message.messages),
         retry_of=message.retry_of,
     )
-    fields.violations += spec.violations(max_input_bytes, parts)
+    fields.violations += spec.violations(max_input_bytes, parts, is_unicode=True)
     fields.check(prefix)
     return spec
 
