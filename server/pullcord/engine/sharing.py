@@ -113,7 +113,7 @@ class Sharing(Protocol):
         """Takes over runs that nobody executes and that have not begun, of these runnables."""
 
     def give_back(self, keys: Collection[Key]) -> None:
-        """These were claimed, and could not be taken up: whoever claims next may have them. What
+        """These were claimed, and could not be taken up: the next claim may have them. What
         nobody can take up any more is lost."""
 
     def elsewhere(self, scope: Scope, run_id: str) -> Elsewhere | None:
